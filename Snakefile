@@ -1,0 +1,27 @@
+"""A Three-regime Model of Network Pruning (Zhou, Yang, Chang, Mahoney; ICML 2023), reproduced.
+
+download → prepare → dense → prune → retrain → lmc, cka → cells → regimes → figures → report
+
+`snakemake` alone reproduces the whole paper; `--configfile config/<preset>.yaml` something smaller.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+report: "rules/captions/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/targets.smk"
+include: "rules/data.smk"
+include: "rules/dense.smk"
+include: "rules/prune.smk"
+include: "rules/retrain.smk"
+include: "rules/landscape.smk"
+include: "rules/analysis.smk"
+include: "rules/figures.smk"

@@ -1,0 +1,29 @@
+# Dense training: with the epochs knob one run yields every early-stop checkpoint.
+
+for study in STUDIES:
+
+    rule:
+        name:
+            three_regime_workflow.rule_name("dense", study)
+        input:
+            **three_regime_workflow.inputs(study, "dense"),
+        output:
+            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "dense").items()},
+        log:
+            three_regime_workflow.job_path(study, "logs", "dense", ".log"),
+        benchmark:
+            three_regime_workflow.job_path(study, "benchmarks", "dense", ".jsonl")
+        conda:
+            "../envs/torch.yaml"
+        threads: CONFIG.threads
+        resources:
+            gpu=resources_of(study, "dense").gpu,
+            mem_mb=resources_of(study, "dense").mem_mb,
+            runtime=resources_of(study, "dense").runtime,
+        params:
+            study=study.name,
+            settings=settings(study, "dense"),
+        message:
+            "Dense training, {wildcards}"
+        script:
+            "../scripts/dense.py"

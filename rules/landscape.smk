@@ -1,0 +1,60 @@
+# Linear mode connectivity: the barrier between each pair of replicas.
+
+for study in STUDIES:
+
+    rule:
+        name:
+            three_regime_workflow.rule_name("lmc", study)
+        input:
+            **three_regime_workflow.inputs(study, "lmc"),
+        output:
+            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "lmc").items()},
+        log:
+            three_regime_workflow.job_path(study, "logs", "lmc", ".log"),
+        benchmark:
+            three_regime_workflow.job_path(study, "benchmarks", "lmc", ".jsonl")
+        conda:
+            "../envs/torch.yaml"
+        threads: CONFIG.threads
+        resources:
+            gpu=resources_of(study, "lmc").gpu,
+            mem_mb=resources_of(study, "lmc").mem_mb,
+            runtime=resources_of(study, "lmc").runtime,
+        params:
+            study=study.name,
+            settings=settings(study, "lmc"),
+        message:
+            "LMC, {wildcards}"
+        script:
+            "../scripts/lmc.py"
+
+
+# CKA: how similar the outputs of each pair of replicas are.
+
+for study in STUDIES:
+
+    rule:
+        name:
+            three_regime_workflow.rule_name("cka", study)
+        input:
+            **three_regime_workflow.inputs(study, "cka"),
+        output:
+            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "cka").items()},
+        log:
+            three_regime_workflow.job_path(study, "logs", "cka", ".log"),
+        benchmark:
+            three_regime_workflow.job_path(study, "benchmarks", "cka", ".jsonl")
+        conda:
+            "../envs/torch.yaml"
+        threads: CONFIG.threads
+        resources:
+            gpu=resources_of(study, "cka").gpu,
+            mem_mb=resources_of(study, "cka").mem_mb,
+            runtime=resources_of(study, "cka").runtime,
+        params:
+            study=study.name,
+            settings=settings(study, "cka"),
+        message:
+            "CKA, {wildcards}"
+        script:
+            "../scripts/cka.py"

@@ -1,0 +1,29 @@
+# Retraining of the pruned networks: every density and replica of a dense checkpoint in one pack.
+
+for study in STUDIES:
+
+    rule:
+        name:
+            three_regime_workflow.rule_name("retrain", study)
+        input:
+            **three_regime_workflow.inputs(study, "retrain"),
+        output:
+            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "retrain").items()},
+        log:
+            three_regime_workflow.job_path(study, "logs", "retrain", ".log"),
+        benchmark:
+            three_regime_workflow.job_path(study, "benchmarks", "retrain", ".jsonl")
+        conda:
+            "../envs/torch.yaml"
+        threads: CONFIG.threads
+        resources:
+            gpu=resources_of(study, "retrain").gpu,
+            mem_mb=resources_of(study, "retrain").mem_mb,
+            runtime=resources_of(study, "retrain").runtime,
+        params:
+            study=study.name,
+            settings=settings(study, "retrain"),
+        message:
+            "Retrain, {wildcards}"
+        script:
+            "../scripts/retrain.py"

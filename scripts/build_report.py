@@ -1,0 +1,19 @@
+"""Snakemake's own HTML report of the figures, from the settings that this run resolved."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from three_regime.errors import UserError
+from three_regime.logs import reporting
+from three_regime.storage import replacing
+
+with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.output[0])) as temporary:
+    html = temporary.with_suffix(".html")  # Snakemake chooses the format by the ending
+    command = [sys.executable, "-m", "snakemake", "figures", "--configfile", snakemake.input.config]
+    command += ["--report", str(html), "--nolock", "--quiet"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode or not html.exists():
+        html.unlink(missing_ok=True)
+        raise UserError(f"snakemake --report failed: {' '.join(ended.stderr.split()[-60:])}")
+    html.replace(temporary)

@@ -1,0 +1,5 @@
+"""CKA: how similar the outputs of each pair of replicas are."""
+
+from three_regime.workflow import run_script
+
+run_script(snakemake, "cka")

@@ -1,0 +1,5 @@
+"""One-shot magnitude pruning of a dense checkpoint to every density."""
+
+from three_regime.workflow import run_script
+
+run_script(snakemake, "prune")

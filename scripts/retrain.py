@@ -1,0 +1,5 @@
+"""Retraining of the pruned networks: every density and replica of a dense checkpoint in one pack."""
+
+from three_regime.workflow import run_script
+
+run_script(snakemake, "retrain")

@@ -1,0 +1,11 @@
+"""Every setting of a run, defaults filled in, beside its results."""
+
+from pathlib import Path
+
+import yaml
+
+from three_regime.logs import reporting
+from three_regime.storage import write_text
+
+with reporting("settings", Path(snakemake.log[0])):
+    write_text(Path(snakemake.output[0]), yaml.safe_dump(snakemake.params.config, sort_keys=False))

@@ -1,0 +1,217 @@
+"""Checkpoints from elsewhere."""
+
+import hashlib
+import os
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils import prune
+
+from three_regime import models
+from three_regime.errors import UserError
+from three_regime.foreign import STATE_DICT_KEYS, match, read_foreign
+from three_regime.models.initialisation import initial_weights
+from three_regime.storage import write_arrays
+
+NAME = "preresnet-8x0.25"
+
+
+def build(name: str = NAME, classes: int = 10) -> nn.Module:
+    return models.build(name, classes=classes, channels=1, image_size=8)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    model = build()
+    arrays = initial_weights(model, np.random.default_rng(4))
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return model
+
+
+def own_values(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.numpy().copy() for name, value in model.state_dict().items()}
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and found[name].shape == value.shape
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_the_authors_pruned_checkpoint_is_read_as_weights_and_masks(tmp_path, model):
+    """Written as the authors' code does: pruned by torch, wrapped in DataParallel, beside the optimiser."""
+    dense = own_values(model)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            prune.l1_unstructured(module, "weight", amount=0.8)
+        elif isinstance(module, nn.Linear):
+            prune.identity(module, "weight")
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.zeros(2, 1, 8, 8)).sum().backward()
+    optimiser.step()
+    product = {name: (module.weight_orig * module.weight_mask) for name, module in model.named_modules()
+               if hasattr(module, "weight_mask")}  # fmt: skip
+    path = tmp_path / "finetuned.pth.tar"
+    content = {"epoch": 3, "state_dict": nn.DataParallel(model).state_dict(), "acc": 91.5, "best_acc": 92.0,
+               "optimizer": optimiser.state_dict()}  # fmt: skip
+    torch.save(content, path)
+
+    foreign = read_foreign(path)
+    arrays = match(foreign.arrays, build(), source=path)
+    assert list(arrays) == list(dense)
+    for name, value in product.items():
+        np.testing.assert_array_equal(arrays[f"{name}.weight"], value.detach().numpy())
+    assert set(foreign.masks) == {*models.prunable(build()), "fc.weight"}
+    for name, mask in foreign.masks.items():
+        assert mask.dtype == bool and not arrays[name][~mask].any()
+    assert foreign.masks["fc.weight"].all()
+    conv1 = foreign.masks["conv1.weight"]
+    assert conv1.sum() == conv1.size - round(0.8 * conv1.size)
+    assert foreign.source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("key", [None, *STATE_DICT_KEYS])
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_a_dense_state_dict_is_found_at_the_top_or_under_a_known_key(tmp_path, model, key, suffix):
+    path = tmp_path / f"checkpoint{suffix}"
+    torch.save(model.state_dict() if key is None else {"epoch": 1, key: model.state_dict()}, path)
+    foreign = read_foreign(path)
+    assert foreign.masks is None
+    assert_same(match(foreign.arrays, build()), own_values(model))
+
+
+def test_the_old_file_format_of_torch_is_read(tmp_path, model):
+    torch.save(model.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert_same(read_foreign(tmp_path / "old.pth").arrays, own_values(model))
+
+
+def test_our_own_safetensors_are_read(tmp_path, model):
+    path = tmp_path / "own.safetensors"
+    write_arrays(path, own_values(model), {"stage": "dense"})
+    foreign = read_foreign(path)
+    assert foreign.masks is None
+    assert_same(match(foreign.arrays, build(), source=path), own_values(model))
+
+
+def test_wrappers_in_wrappers_are_removed_and_other_names_are_not_touched(tmp_path):
+    torch.save({"module.module.a": torch.ones(1), "module.module.b.module.c": torch.ones(1)}, tmp_path / "a.pt")
+    assert set(read_foreign(tmp_path / "a.pt").arrays) == {"a", "b.module.c"}
+    torch.save({"module.a": torch.ones(1), "a": torch.zeros(1)}, tmp_path / "b.pt")
+    assert set(read_foreign(tmp_path / "b.pt").arrays) == {"module.a", "a"}
+
+
+def test_other_number_types_become_those_of_the_model(tmp_path, model):
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        state = {n: v.to(dtype) if v.is_floating_point() else v for n, v in model.state_dict().items()}
+        torch.save(state, tmp_path / "x.pt")
+        arrays = match(read_foreign(tmp_path / "x.pt").arrays, build())
+        assert arrays["conv1.weight"].dtype == np.float32
+        np.testing.assert_array_equal(arrays["conv1.weight"], state["conv1.weight"].float().numpy())
+
+
+def test_a_number_type_that_numpy_lacks_is_named(tmp_path):
+    save_file({"a": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "brain.safetensors")
+    with pytest.raises(UserError, match="brain.safetensors holds a number type.*save float32"):
+        read_foreign(tmp_path / "brain.safetensors")
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, zipped):
+    trap = tmp_path / "trap"
+    path = tmp_path / "evil.pth"
+    torch.save(
+        {"state_dict": {"a": torch.ones(1)}, "extra": Harmful(trap)}, path, _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(UserError, match="evil.pth holds Python objects.*mkdir.*state_dict"):
+        read_foreign(path)
+    assert not trap.exists()
+    torch.load(path, weights_only=False)
+    assert trap.exists(), "the trap itself must work, or this test shows nothing"
+
+
+def test_a_whole_pickled_network_is_refused(tmp_path, model):
+    torch.save(model, tmp_path / "whole.pt")
+    with pytest.raises(UserError, match="whole.pt holds Python objects.*PreResNet.*state_dict"):
+        read_foreign(tmp_path / "whole.pt")
+
+
+def test_unreadable_files_are_named(tmp_path, model):
+    good = tmp_path / "good.pt"
+    torch.save(model.state_dict(), good)
+    content = good.read_bytes()
+    for name, data in {
+        "empty.pt": b"",
+        "text.pt": b"epoch,error\n10,0.1\n",
+        "half.pt": content[: len(content) // 2],
+        "zip.pt": b"PK\x03\x04" + bytes(100),
+        "stack.pt": b"\x80\x02..",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UserError, match=name):
+            read_foreign(tmp_path / name)
+    (tmp_path / "half.safetensors").write_bytes(content[:50])
+    with pytest.raises(UserError, match="half.safetensors"):
+        read_foreign(tmp_path / "half.safetensors")
+    with pytest.raises(UserError, match="absent.pt is missing"):
+        read_foreign(tmp_path / "absent.pt")
+    with pytest.raises(UserError, match="no file"):
+        read_foreign(tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {}, {"state_dict": {}}, {"weights": {"a": torch.ones(1)}}])
+def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "none.pt")
+    with pytest.raises(UserError, match="none.pt holds no state dict"):
+        read_foreign(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a.weight_orig": torch.ones(2)},
+        {"a.weight_mask": torch.ones(2)},
+        {"a.weight_orig": torch.ones(2), "a.weight_mask": torch.ones(1)},
+        {"a.weight_orig": torch.ones(2), "a.weight_mask": torch.tensor([0.5, 1])},
+    ],
+)
+def test_masks_must_fit(tmp_path, content):
+    torch.save(content, tmp_path / "masks.pt")
+    with pytest.raises(UserError, match="masks.pt: a.weight_"):
+        read_foreign(tmp_path / "masks.pt")
+
+
+def test_another_architecture_is_described_by_at_most_three_names_each(model):
+    arrays = OrderedDict(own_values(model))
+    for name in [name for name in arrays if name.startswith("layer1")]:
+        arrays[f"block1{name.removeprefix('layer1')}"] = arrays.pop(name)
+    with pytest.raises(UserError) as error:
+        match(arrays, build(classes=7), source="other.pt")
+    message = str(error.value)
+    assert message.startswith("checkpoint other.pt is of another architecture: missing layer1.0.bn1.weight, ")
+    assert message.count("layer1.") == message.count("block1.") == 3
+    assert "and 9 more; unexpected block1.0." in message
+    assert message.endswith(
+        "shape of fc.weight is (10, 16) instead of (7, 16), shape of fc.bias is (10,) instead of (7,)"
+    )
+
+
+def test_matching_leaves_the_model_and_the_arrays_alone(model):
+    arrays = own_values(model)
+    fresh = build()
+    before = own_values(fresh)
+    match(arrays, fresh)["conv1.weight"][:] = 0
+    assert_same(own_values(fresh), before)
+    assert_same(arrays, own_values(model))

@@ -1,0 +1,176 @@
+"""Thresholds, labels and boundary curves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from three_regime import reference, regimes, statistics
+from three_regime.errors import UserError
+from three_regime.regimes import Thresholds
+
+
+@pytest.fixture(scope="module")
+def figure2() -> pd.DataFrame:
+    return statistics.grid(reference.as_cells(reference.load()))
+
+
+@pytest.fixture(scope="module")
+def drawn() -> pd.DataFrame:
+    return regimes.drawn_labels()
+
+
+def grid(lmc, cka=0.98, temperatures=None, seeds=3, noise=0.0, knob="epochs", density=0.05) -> pd.DataFrame:
+    """One density column (hot to cold for epochs) of cells with seed means `lmc` ± `noise`."""
+    lmc = np.asarray(lmc, float)
+    temperatures = np.arange(1, len(lmc) + 1) * 10.0 if temperatures is None else np.asarray(temperatures, float)
+    offsets = noise * (np.arange(seeds) - (seeds - 1) / 2)
+    tables = [
+        pd.DataFrame({"temperature": temperatures, "lmc": lmc + offset, "cka_softmax": cka, "dense_seed": seed})
+        for seed, offset in enumerate(offsets)
+    ]
+    fixed = {"study": "s", "dataset": "d", "model": "m", "knob": knob, "density": density, "origin": "computed"}
+    return statistics.grid(pd.concat(tables, ignore_index=True).assign(**fixed))
+
+
+def test_drawn_regimes_of_figure_2_have_the_known_sizes(drawn):
+    assert drawn["regime"].value_counts().to_dict() == {"II-A": 74, "I": 36, "II-B": 34}
+
+
+def test_the_lmc_threshold_fits_the_drawn_regime_one(figure2, drawn):
+    fit = regimes.fit_lmc_threshold(figure2, drawn)
+    assert fit.lower < Thresholds().lmc <= fit.upper
+    assert fit.lower < fit.threshold < fit.upper
+    assert fit.agreement == pytest.approx(0.95, abs=0.005)
+    assert fit.balanced_accuracy == pytest.approx(0.96, abs=0.005)
+    assert fit.majority == 0.75 and fit.cells == 144
+
+
+def test_near_zero_is_a_worse_threshold_than_the_fitted_one(figure2, drawn):
+    table = regimes.sensitivity(figure2, drawn).set_index("threshold")
+    assert table.index.min() == -0.3 and table.index.max() == -0.005 and len(table) == 60
+    assert table.loc[-0.12, "agreement"] == pytest.approx(0.95, abs=0.005)
+    assert table.loc[-0.12, "balanced_accuracy"] == pytest.approx(0.96, abs=0.005)
+    assert table.loc[-0.05, "agreement"] == pytest.approx(0.88, abs=0.005)
+    assert table["balanced_accuracy"].max() == table.loc[-0.12, "balanced_accuracy"]
+    assert table.loc[-0.005, "agreement"] < 0.75
+
+
+def test_cka_follows_the_drawn_line_little_better_than_the_majority(figure2, drawn):
+    fit = regimes.fit_cka_threshold(figure2, drawn, Thresholds().lmc)
+    assert fit.majority < fit.agreement < fit.majority + 0.1
+    connected = figure2.merge(drawn, on=["temperature", "density"]).query("regime != 'I'")
+    truth = connected["regime"] == "II-B"
+    assert regimes.agreement(connected["cka_softmax"] >= 0.99, truth) == pytest.approx(0.80, abs=0.015)
+    assert regimes.majority_share(truth) == pytest.approx(0.685, abs=0.001)
+
+
+def test_fit_recovers_a_clean_threshold_and_its_plateau():
+    lmc = np.array([-0.5, -0.4, -0.2, -0.1, 0.0])
+    table = grid(lmc)
+    truth = pd.DataFrame({"temperature": table["temperature"], "density": 0.05, "regime": ["I"] * 3 + ["II-A"] * 2})
+    fit = regimes.fit_lmc_threshold(table, truth)
+    assert (fit.lower, fit.upper, fit.threshold) == pytest.approx((-0.2, -0.1, -0.15))
+    assert fit.agreement == fit.balanced_accuracy == 1
+
+
+def test_fit_needs_both_classes():
+    table = grid([-0.5, -0.4])
+    truth = pd.DataFrame({"temperature": table["temperature"], "density": 0.05, "regime": "I"})
+    with pytest.raises(ValueError, match="both classes"):
+        regimes.fit_lmc_threshold(table, truth)
+
+
+def test_balanced_accuracy_ignores_class_sizes_and_bare_majority_scores_half():
+    truth = [True] * 9 + [False]
+    assert regimes.balanced_accuracy([True] * 10, truth) == 0.5
+    assert regimes.agreement([True] * 10, truth) == regimes.majority_share(truth) == 0.9
+    assert np.isnan(regimes.balanced_accuracy([], [])) and np.isnan(regimes.majority_share([]))
+
+
+def test_labels_follow_the_thresholds_at_their_very_value():
+    table = grid([-0.13, -0.12, 0.0, 0.0], cka=[0.999, 0.5, 0.99, 0.9899], seeds=1)
+    assert regimes.label(table, Thresholds())["regime"].tolist() == ["I", "II-A", "II-B", "II-A"]
+
+
+def test_confidence_is_the_t_probability_and_decides():
+    table = grid([-0.14, -0.6, -0.11], noise=0.02, cka=0.95)
+    labels = regimes.label(table, Thresholds())
+    se = 0.02 / np.sqrt(3)
+    assert labels["confidence"][0] == pytest.approx(stats.t.cdf(0.02 / se, 2))
+    assert labels["confidence"].between(0.5, 1).all()
+    assert labels["decided"].tolist() == [False, True, False]
+    assert labels["regime"].tolist() == ["I", "I", "II-A"]
+    assert regimes.label(table, Thresholds(), level=0.6)["decided"].all()
+
+
+def test_confidence_of_a_connected_cell_is_the_weaker_of_its_two_decisions():
+    table = grid([-0.01], cka=0.9901, noise=0.02)
+    table["cka_softmax_se"] = 0.01
+    labels = regimes.label(table, Thresholds())
+    assert labels["confidence"][0] == pytest.approx(stats.t.cdf(0.01, 2))
+    assert regimes.label(table.assign(lmc=-0.5), Thresholds())["confidence"][0] > 0.99
+
+
+def test_without_an_error_the_margin_decides():
+    table = grid([-0.13, -0.15, -0.11, 0.0, 0.0], cka=[0.5, 0.5, 0.5, 0.9905, 0.995], seeds=1)
+    labels = regimes.label(table, Thresholds())
+    assert labels["confidence"].isna().all()
+    assert labels["decided"].tolist() == [False, True, False, False, True]
+
+
+def test_missing_values_have_no_label_unless_lmc_alone_settles_it():
+    table = grid([np.nan, -0.5, 0.0], cka=[0.99, np.nan, np.nan], noise=0.01)
+    labels = regimes.label(table, Thresholds())
+    assert labels["regime"].isna().tolist() == [True, False, True]
+    assert labels["decided"].tolist() == [False, True, False]
+
+
+def test_identical_seeds_are_certain():
+    labels = regimes.label(grid([-0.5, -0.12, 0.0], cka=0.5, noise=0.0), Thresholds(lmc=-0.12))
+    assert labels["confidence"].tolist() == pytest.approx([1, 0.5, 1])
+
+
+def test_boundary_interpolates_in_index_and_gives_the_temperature():
+    crossing = regimes.boundary(grid([0.0, -0.1, -0.3], temperatures=[10, 20, 60]), "lmc", -0.15)
+    assert crossing["temperature_index"].tolist() == pytest.approx([1.25])
+    assert crossing["temperature"].tolist() == pytest.approx([30])
+
+
+def test_boundary_orders_several_crossings_from_hot_to_cold():
+    lmc = [0.0, -0.2, 0.0]
+    colder_is_more_epochs = regimes.boundary(grid(lmc, temperatures=[10, 20, 30]), "lmc", -0.1)
+    assert colder_is_more_epochs["temperature"].tolist() == pytest.approx([15, 25])
+    assert colder_is_more_epochs["crossing"].tolist() == [0, 1]
+    larger_is_hotter = regimes.boundary(grid(lmc, temperatures=[0.1, 0.2, 0.3], knob="sam_rho"), "lmc", -0.1)
+    assert larger_is_hotter["temperature"].tolist() == pytest.approx([0.25, 0.15])
+    assert larger_is_hotter["temperature_index"].tolist() == pytest.approx([0.5, 1.5])
+
+
+@pytest.mark.parametrize("lmc", [[0.0, -0.01, -0.02], [-0.5, -0.6, -0.7], [0.0, np.nan, -0.5], [-0.5], [np.nan]])
+def test_boundary_is_absent_without_a_crossing_between_measured_neighbours(lmc):
+    assert regimes.boundary(grid(lmc), "lmc", -0.1).empty
+
+
+def test_both_boundaries_and_no_cka_boundary_inside_regime_one(figure2):
+    curves = regimes.boundaries(figure2, Thresholds())
+    first = curves[curves["boundary"] == "lmc"].set_index("density")
+    assert sorted(first.index) == [0.05, 0.06, 0.07, 0.08, 0.10]
+    drawn = reference.drawn_boundaries().set_index("density")["regime_one_above"]
+    for density in (0.06, 0.07, 0.08, 0.10):
+        assert abs(first.loc[density, "temperature"] - drawn[density]) < 15
+    assert set(curves.loc[curves["boundary"] == "cka", "density"]) == {0.40, 0.80}
+    poor = grid([-0.5, -0.5], cka=[0.9, 0.999])
+    assert regimes.boundaries(poor, Thresholds()).empty
+
+
+def test_boundary_refuses_to_mix_studies():
+    both = pd.concat([grid([0, -1]), grid([0, -1]).assign(study="t")])
+    with pytest.raises(ValueError, match="one study"):
+        regimes.boundary(both, "lmc", -0.1)
+
+
+@pytest.mark.parametrize(("values", "key"), [({"lmc": 0.1}, "lmc"), ({"lmc": -2}, "lmc"), ({"cka": 1.5}, "cka")])
+def test_thresholds_out_of_range_are_refused_by_name(values, key):
+    with pytest.raises(UserError, match=f"thresholds.{key}"):
+        Thresholds(**values)

@@ -1,0 +1,140 @@
+"""Means over dense seeds and their uncertainty."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from three_regime import statistics
+from three_regime.errors import UserError
+
+
+def cells(seeds=(1, 2, 3), temperatures=(10.0, 20.0), densities=(0.05, 0.1), value=None, **columns) -> pd.DataFrame:
+    """Synthetic cells; `value(seed, temperature, density)` is the test error."""
+    value = value or (lambda seed, temperature, density: 0.1 + 0.01 * seed + temperature / 1000 + density)
+    rows = [
+        {"dense_seed": seed, "temperature": t, "density": d, "test_error": value(seed, t, d)}
+        for seed in seeds
+        for t in temperatures
+        for d in densities
+    ]
+    fixed = {"study": "s", "dataset": "cifar10", "model": "preresnet-20", "knob": "epochs", "origin": "computed"}
+    return pd.DataFrame(rows).assign(**(fixed | columns))
+
+
+def cell(grid: pd.DataFrame, temperature: float, density: float) -> pd.Series:
+    found = grid[(grid["temperature"] == temperature) & np.isclose(grid["density"], density)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_one_row_per_cell_of_the_plane_with_the_mean_over_seeds():
+    grid = statistics.grid(cells())
+    assert len(grid) == 4 and set(grid["seeds"]) == {3}
+    assert cell(grid, 10, 0.05)["test_error"] == pytest.approx(0.1 + 0.02 + 0.01 + 0.05)
+
+
+def test_variance_is_pooled_with_weight_seeds_minus_one_and_t_has_as_many_degrees_of_freedom():
+    errors = {(10.0, 1): 0.10, (10.0, 2): 0.12, (10.0, 3): 0.17, (20.0, 1): 0.20, (20.0, 2): 0.21}
+    table = cells(densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
+    grid = statistics.grid(table)
+    pooled = (2 * np.var([0.10, 0.12, 0.17], ddof=1) + 1 * np.var([0.20, 0.21], ddof=1)) / 3
+    three, two = cell(grid, 10, 0.05), cell(grid, 20, 0.05)
+    assert three["test_error_se"] == pytest.approx(np.sqrt(pooled / 3))
+    assert two["test_error_se"] == pytest.approx(np.sqrt(pooled / 2))
+    assert three["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * three["test_error_se"])
+    assert two["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 1) * two["test_error_se"])
+    assert (three["test_error_seeds"], two["test_error_seeds"], two["seeds"]) == (3, 2, 2)
+
+
+def test_studies_are_pooled_apart():
+    noisy = cells(study="noisy", value=lambda seed, t, d: 0.1 * seed)
+    quiet = cells(study="quiet", value=lambda seed, t, d: 0.1)
+    grid = statistics.grid(pd.concat([noisy, quiet])).groupby("study")["test_error_se"].max()
+    assert grid["quiet"] == 0 and grid["noisy"] == pytest.approx(0.1 / np.sqrt(3))
+
+
+def test_a_single_seed_has_a_mean_and_no_uncertainty():
+    grid = statistics.grid(cells(seeds=(1,)))
+    assert grid["test_error"].notna().all() and grid["normalised_test_error"].notna().all()
+    for metric in ("test_error", "normalised_test_error"):
+        assert grid[f"{metric}_se"].isna().all() and grid[f"{metric}_ci95"].isna().all()
+
+
+def test_a_seed_shared_by_all_temperatures_cancels_in_the_normalised_error():
+    grid = statistics.grid(cells(value=lambda seed, t, d: 0.1 * seed + t / 1000))
+    assert cell(grid, 20, 0.05)["test_error_se"] > 0.05
+    hot, cold = cell(grid, 10, 0.05), cell(grid, 20, 0.05)
+    assert hot["normalised_test_error"] == 0 and hot["normalised_test_error_se"] == 0
+    assert cold["normalised_test_error"] == pytest.approx(0.01)
+    assert cold["normalised_test_error_se"] == pytest.approx(0, abs=1e-12)
+
+
+def test_values_not_run_stay_missing_and_do_not_count():
+    table = cells(lmc=np.nan)
+    table.loc[table["temperature"] == 20, "test_error"] = np.nan
+    table.loc[table["temperature"] == 20, "origin"] = np.nan
+    grid = statistics.grid(table)
+    assert grid["lmc"].isna().all() and (grid["lmc_seeds"] == 0).all()
+    missing = grid[grid["temperature"] == 20]
+    assert missing["test_error"].isna().all() and (missing["seeds"] == 0).all() and (missing["origin"] == "").all()
+
+
+def test_origins_of_a_mixed_cell_are_both_named():
+    table = cells()
+    table.loc[table["dense_seed"] == 2, "origin"] = "imported"
+    assert set(statistics.grid(table)["origin"]) == {"computed+imported"}
+
+
+def test_paired_difference_is_the_t_interval_of_differences_by_seed():
+    differences = {1: 0.01, 2: 0.02, 3: 0.06}
+    table = cells(value=lambda seed, t, d: 0.3 * seed + (differences[seed] if t == 20 else 0))
+    paired = statistics.paired_difference(table, "test_error", 20, 10, 0.05)
+    expected = stats.ttest_1samp(list(differences.values()), 0).confidence_interval(0.95)
+    assert paired.mean == pytest.approx(0.03) and paired.seeds == 3
+    assert (paired.lower, paired.upper) == pytest.approx((expected.low, expected.high))
+    reverse = statistics.paired_difference(table, "test_error", 10, 20, 0.05)
+    assert reverse.mean == pytest.approx(-paired.mean)
+
+
+def test_paired_difference_uses_shared_seeds_only():
+    table = cells()
+    table = table[~((table["dense_seed"] > 1) & (table["temperature"] == 20))]
+    paired = statistics.paired_difference(table, "test_error", 20, 10, 0.05)
+    assert paired.seeds == 1 and paired.mean == pytest.approx(0.01) and np.isnan(paired.se)
+    nothing = statistics.paired_difference(table, "test_error", 20, 999, 0.05)
+    assert nothing.seeds == 0 and np.isnan(nothing.mean)
+    with pytest.raises(ValueError, match="one study"):
+        statistics.paired_difference(pd.concat([table, table.assign(study="b")]), "test_error", 20, 10, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="density"), "lacks the column 'density'"),
+        (lambda table: table.assign(density=5.0), "'density' must hold fractions"),
+        (lambda table: table.assign(density=0.0), "'density' must hold fractions"),
+        (lambda table: table.assign(knob="colour"), "knob 'colour' is not one of epochs"),
+        (lambda table: table.assign(lmc="low"), "column 'lmc' holds something that is not a number"),
+        (lambda table: table.assign(dense_seed=np.nan), "column 'dense_seed' has an empty field"),
+        (lambda table: pd.concat([table, table.head(1)]), "twice"),
+    ],
+)
+def test_tables_that_break_the_contract_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        statistics.grid(change(cells()))
+
+
+def test_cells_are_read_from_a_file_an_export_or_a_folder_of_studies(tmp_path):
+    cells().to_csv(tmp_path / "cells.csv", index=False)
+    for name in ("a", "b"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        cells(study=name).to_csv(tmp_path / "results" / name / "cells.csv", index=False)
+    assert len(statistics.read_cells(tmp_path)) == len(statistics.read_cells(tmp_path / "cells.csv")) == 12
+    assert set(statistics.read_cells(tmp_path / "results")["study"]) == {"a", "b"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty is not a cells.csv"):
+        statistics.read_cells(tmp_path / "empty")
+    (tmp_path / "empty" / "cells.csv").touch()
+    with pytest.raises(UserError, match="not a CSV table"):
+        statistics.read_cells(tmp_path / "empty")

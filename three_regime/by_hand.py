@@ -1,0 +1,113 @@
+"""Single checkpoints and a question: prune, LMC and CKA of files, without a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from three_regime import connectivity, models
+from three_regime.config import registered
+from three_regime.datasets import DATASETS
+from three_regime.device import choose
+from three_regime.errors import UserError
+from three_regime.foreign import match, read_foreign
+from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity, split_masks
+from three_regime.similarity import similarity
+from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.tasks.image_classification import ImageClassification
+from three_regime.training import convolution_precision
+
+
+def prune_file(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> dict[str, Any]:
+    """Prune a checkpoint of `model` and write weights and masks to `out`; returns the counts (`pruning.sparsity`).
+
+    Raises
+    ------
+    UserError
+        When the file is of another architecture, or the density is outside (0, 1].
+    """
+    arrays = _weights(checkpoint)
+    classes, channels = _ends(arrays, checkpoint)
+    network = models.build(model, classes=classes, channels=channels, image_size=32)
+    arrays = match(arrays, network, checkpoint)
+    masks = magnitude_masks(arrays, models.prunable(network), density, allocation)
+    counts = sparsity(masks, sum(value.numel() for value in network.parameters()))
+    write_arrays(out, join_masks(apply_masks(arrays, masks), masks), {"source": checkpoint.name})
+    return counts
+
+
+def lmc_of_files(
+    first: Path,
+    second: Path,
+    model: str,
+    dataset: str,
+    data: Path,
+    out: Path,
+    *,
+    train_images: int | None,
+    test_images: int | None,
+    batch_size: int,
+    points: int,
+) -> dict[str, Any]:
+    """LMC of two checkpoints, written to `out` (see `connectivity.line`).
+
+    Parameters
+    ----------
+    data
+        Folder of the raw data set.
+    train_images
+        First images in file order, for the re-estimation and the training error; None uses all.
+    """
+    task = _task(model, dataset, data, train_images, test_images)
+    ends = [task.load(_weights(path), str(path)) for path in (first, second)]
+    with convolution_precision(tf32=False):
+        measured = [connectivity.measure(task, weights, batch_size, None) for weights in ends]
+        result = connectivity.line(
+            task, *ends, (measured[0], measured[1]), points=points, batch_size=batch_size, images=None
+        )
+    write_json(out, result)
+    return result
+
+
+def cka_of_files(
+    first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, *, images: int
+) -> dict[str, Any]:
+    """CKA of two checkpoints on the first `images` training images, written to `out`."""
+    task = _task(model, dataset, data, None, None)
+    with convolution_precision(tf32=False):
+        outputs = [task.outputs(task.load(_weights(path), str(path)), images) for path in (first, second)]
+    result = similarity(*outputs)
+    write_json(out, result)
+    return result
+
+
+def _task(
+    model: str, dataset: str, data: Path, train_images: int | None, test_images: int | None
+) -> ImageClassification:
+    try:
+        entry = DATASETS[registered(dataset, DATASETS, "data set")]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return ImageClassification(
+        entry,
+        entry.read(data),
+        model,
+        torch.device(choose("auto")),
+        train_images=train_images,
+        test_images=test_images,
+    )
+
+
+def _weights(path: Path) -> Arrays:
+    return split_masks(read_foreign(path).arrays)[0]
+
+
+def _ends(arrays: Arrays, source: Path) -> tuple[int, int]:
+    """Classes and colour channels of a network, from its first convolution and its last matrix."""
+    filters = [array for array in arrays.values() if array.ndim == 4]
+    matrices = [array for array in arrays.values() if array.ndim == 2]
+    if not filters or not matrices:
+        raise UserError(f"{source} holds no convolution or no classifier: it is of another architecture")
+    return len(matrices[-1]), min(array.shape[1] for array in filters)

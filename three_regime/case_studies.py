@@ -1,0 +1,123 @@
+"""Case studies 2 and 3 of the paper over several studies: a family of models, and SAM's radius."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from three_regime import selection
+from three_regime.errors import UserError
+from three_regime.regimes import Thresholds
+from three_regime.selection import OUTCOME, Choice
+
+SAM_COMPARED = (0.0, 0.05)
+"""Radii that Algorithm 1 is compared with: no SAM, and the usual default."""
+
+
+def evaluate_family(
+    grids: pd.DataFrame,
+    thresholds: Thresholds,
+    *,
+    default: tuple[str, float] | None = None,
+    cka: str = "cka_softmax",
+) -> pd.DataFrame:
+    """Case study 2: choose one dense model among all those of one dataset (several studies, all knobs).
+
+    Parameters
+    ----------
+    grids
+        Grid rows of two or more studies; their order decides ties, the later study counting as colder.
+    default
+        Study and temperature of the default model; the coldest of the first study with the epochs knob otherwise.
+
+    Returns
+    -------
+    DataFrame
+        ``dataset``, ``algorithm`` (as `evaluate`, without Algorithm 1), ``study``, ``density``, ``temperature``,
+        ``test_error``, ``oracle_error``, ``regret``, ``probes``, ``models`` (candidates that were retrained).
+
+    Raises
+    ------
+    UserError
+        When the studies use different datasets.
+    """
+    datasets = sorted(set(grids["dataset"].dropna()))
+    if len(datasets) != 1:
+        raise UserError(f"a family shares one dataset, but these studies use {', '.join(datasets) or 'none'}")
+    if default is None:
+        epochs = grids[grids["knob"] == "epochs"]
+        if len(epochs):
+            first = epochs[epochs["study"] == epochs["study"].iloc[0]]
+            default = (str(first["study"].iloc[0]), selection.usual_temperature(first))
+    rows = []
+    for column in selection.columns(grids, cka=cka):
+        choices = selection.choices_without_start(column, thresholds.lmc)
+        if default is not None:
+            usual = selection.at_temperature(column, default[1], study=default[0])
+            choices |= {"default temperature": usual} if usual is not None else {}
+        models = int(np.isfinite(column.test_error).sum())
+        for name, choice in choices.items():
+            chosen = {"algorithm": name, "study": column.studies[choice.index]}
+            rows.append({"dataset": datasets[0], **chosen, **selection.outcome(column, choice), "models": models})
+    return pd.DataFrame(rows, columns=["dataset", "algorithm", "study", *OUTCOME, "models"])
+
+
+def tune_sam(
+    grid: pd.DataFrame,
+    thresholds: Thresholds,
+    *,
+    plain: pd.DataFrame | None = None,
+    cka: str = "cka_softmax",
+) -> pd.DataFrame:
+    """Case study 3: Algorithm 1 on SAM's radius against rho 0, rho 0.05 and the rho of lowest dense test error.
+
+    Parameters
+    ----------
+    grid
+        One study with the ``sam_rho`` knob.
+    plain
+        Grid of an epochs study of the same model and dataset, trained without SAM: its coldest temperature stands for
+        rho 0 where `grid` has none (as a comparison, never as a step of Algorithm 1).
+
+    Returns
+    -------
+    DataFrame
+        ``density``, ``method``, ``temperature`` (rho), ``test_error``, ``oracle_error`` (over the radii of `grid`),
+        ``regret`` (negative when better than every radius of `grid`), ``probes``, ``status`` ("obtained" or
+        "not run").
+
+    Raises
+    ------
+    UserError
+        When the knob of `grid` is another.
+    """
+    if set(grid["knob"]) != {"sam_rho"}:
+        raise UserError(f"study {grid['study'].iloc[0]}: tuning SAM needs the knob sam_rho")
+    without: dict[float, float] = {}
+    if plain is not None:
+        coldest = plain[np.isclose(plain["temperature"], selection.usual_temperature(plain))]
+        without = dict(zip(coldest["density"].round(6), coldest["test_error"], strict=True))
+    rows = []
+    for column in selection.columns(grid, cka=cka):
+        methods: dict[str, Choice | None] = {
+            "algorithm 1 from the largest rho": None,
+            "algorithm 1 from the smallest rho": None,
+            "lowest dense error": selection.lowest_dense_error(column),
+            **{f"rho {rho:g}": selection.at_temperature(column, rho) for rho in SAM_COMPARED},
+            "oracle": selection.oracle(column),
+        }
+        measured = np.flatnonzero(np.isfinite(column.lmc)).tolist()
+        if measured:
+            for start, place in {"largest": measured[0], "smallest": measured[-1]}.items():
+                methods[f"algorithm 1 from the {start} rho"] = selection.algorithm_1(column, thresholds.lmc, place)
+        best = float(np.nanmin(column.test_error)) if np.isfinite(column.test_error).any() else float("nan")
+        for method, choice in methods.items():
+            row = dict.fromkeys(OUTCOME, float("nan")) | {"density": column.density, "oracle_error": best}
+            if choice is not None:
+                row = selection.outcome(column, choice)
+            elif method == "rho 0" and column.density in without:
+                error = without[column.density]
+                row |= {"temperature": 0.0, "test_error": error, "regret": error - best, "probes": 0}
+            status = "obtained" if np.isfinite(row["test_error"]) else "not run"
+            rows.append({"method": method, **row, "status": status})
+    return pd.DataFrame(rows, columns=["method", *OUTCOME, "status"])

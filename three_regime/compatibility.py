@@ -1,0 +1,50 @@
+"""torchvision beside CPU-only torch.
+
+The registry's torchvision wheel is linked to CUDA. Beside CPU-only torch its compiled operators do not load, and the
+import stops at the first Python registration for one of them. Data sets and transforms need none of them, so
+declaring the two schemas that are missing lets the import finish.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from types import ModuleType
+
+import torch
+
+log = logging.getLogger(__name__)
+
+_MISSING_OPERATOR = "operator torchvision::nms does not exist"
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+# A library's definitions vanish with it.
+_libraries: list[torch.library.Library] = []
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision, also where its compiled operators do not fit the installed torch.
+
+    Then detection operators such as ``torchvision.ops.nms`` exist but cannot be called; data sets and transforms work.
+
+    Raises
+    ------
+    Exception
+        Whatever the import raises, except the missing ``nms`` operator.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if _MISSING_OPERATOR not in str(error):
+            raise
+    log.debug("torchvision's compiled operators do not load; declaring nms and qnms and importing it again")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for schema in _SCHEMAS:
+        library.define(schema)
+    _libraries.append(library)
+    return importlib.import_module("torchvision")

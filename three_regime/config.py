@@ -1,0 +1,391 @@
+"""The configuration: its keys, ranges and defaults, and the one loader of Snakefile and command line.
+
+The models below are the schema: ``schemas/config.schema.json`` is generated from them (``python -m three_regime
+schema``) and a test keeps the two equal. Every default is the paper's protocol unless its description says "this
+project's choice". Sources: R = public reproducibility record, A = authors' code at commit b38c972.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from three_regime import datasets, models
+from three_regime.errors import UserError
+from three_regime.knobs import KNOBS, density_folder
+from three_regime.optimisers import OPTIMISERS
+
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Density = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetChoice(Section):
+    """Which images, and how many of them."""
+
+    name: str = Field(description="A registered data set (`python -m three_regime list`).")
+    train_images: Positive | None = Field(
+        None, description="Use the first N training images in file order; null uses all (the paper)."
+    )
+    test_images: Positive | None = Field(
+        None, description="Use the first N test images in file order; null uses all (the paper)."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        return registered(name, datasets.DATASETS, "data set")
+
+    @model_validator(mode="after")
+    def _enough(self) -> DatasetChoice:
+        entry = datasets.DATASETS[self.name]
+        for split, wanted, available in (
+            ("train_images", self.train_images, entry.train_images),
+            ("test_images", self.test_images, entry.test_images),
+        ):
+            if wanted is not None and wanted > available:
+                raise ValueError(f"{split} is {wanted}, but {self.name} has {available}")
+        return self
+
+
+class Training(Section):
+    """How one network is trained, dense or sparse."""
+
+    optimiser: str = Field("sgd", description="`sgd` with momentum (R, A) or `adam` (robustness; this project's).")
+    learning_rate: float = Field(0.1, gt=0, description="Initial learning rate (R, A: 0.1; Adam: 1e-3).")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD (R, A).")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient on every parameter (R, A).")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay rates (Adam's defaults).")
+    epsilon: float = Field(1e-8, gt=0, description="Adam's denominator offset (Adam's default).")
+    batch_size: Positive = Field(64, description="Images a step (R, A).")
+    epochs: Positive | None = Field(None, description="Length of the run in epochs (R, A: 160). Or give `iterations`.")
+    iterations: Positive | None = Field(None, description="Length of the run in steps (A: 62,400 for the batch knob).")
+    milestones: tuple[Positive, ...] = Field(
+        (), description="The rate is multiplied by `gamma` after this many completed epochs (or iterations, where"
+        " the length is in iterations) (R, A: 80 and 120 of 160)."
+    )  # fmt: skip
+    gamma: float = Field(0.1, gt=0, le=1, description="Factor at each milestone (R, A).")
+    drop_last: bool = Field(False, description="Drop the last partial batch of an epoch (A: kept, but not for the"
+                            " batch-size knob).")  # fmt: skip
+    sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A).")
+    precision: Literal["fp32", "tf32"] = Field(
+        "tf32", description="Convolutions on a GPU that has TF32 (A: cuDNN's default was TF32). No effect on a CPU."
+    )
+    evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
+                                     " `measure.last_epochs` are always evaluated.")  # fmt: skip
+
+    @field_validator("optimiser")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, OPTIMISERS, "optimiser")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Training:
+        if (self.epochs is None) == (self.iterations is None):
+            raise ValueError("give the length either as `epochs` or as `iterations`, and not both")
+        length = self.epochs or self.iterations
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} must increase")
+        if self.milestones and self.milestones[-1] > length:
+            raise ValueError(f"milestone {self.milestones[-1]} lies beyond the end of the run ({length})")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
+        return self
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether length and milestones count epochs (else iterations)."""
+        return self.epochs is not None
+
+
+class Pruning(Section):
+    """One-shot magnitude pruning of the dense checkpoint."""
+
+    allocation: Literal["uniform", "global"] = Field(
+        "uniform", description="Same density in every prunable layer (A), or one threshold for all (robustness)."
+    )
+
+
+class Measurement(Section):
+    """LMC, CKA and errors."""
+
+    points: int = Field(11, ge=3, description="Points on the line between two replicas, ends included (A).")
+    batch_size: Positive = Field(64, description="Batch of the BatchNorm re-estimation along the line (A).")
+    train_images: Positive | None = Field(
+        None, description="Images of the re-estimation and the training error; null is the whole training set (A)."
+    )
+    cka_images: Positive = Field(6464, description="Training images of CKA, from the first (A: 101 x 64).")
+    last_epochs: Positive = Field(5, description="The test error is the mean over the last epochs (A).")
+
+
+class StageResources(Section):
+    """What one job of a stage asks for."""
+
+    gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
+    mem_mb: Positive = Field(8000, description="Memory in MB (this project's choice).")
+    runtime: Positive = Field(240, description="Time limit in minutes (this project's choice).")
+
+
+class Resources(Section):
+    """Resources of each heavy stage."""
+
+    dense: StageResources = StageResources(runtime=240)
+    prune: StageResources = StageResources(gpu=0, mem_mb=2000, runtime=20)
+    retrain: StageResources = StageResources(runtime=1440)
+    evaluate: StageResources = StageResources(runtime=60)
+    lmc: StageResources = StageResources(runtime=240)
+    cka: StageResources = StageResources(runtime=60)
+
+
+class StudyConfig(Section):
+    """One temperature x density grid on one data set and model."""
+
+    dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
+    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, ...")
+    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho or learning_rate.")
+    temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
+    densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
+    dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
+    replicas: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Retrainings of each pruned network (A).")
+    dense: Training = Field(description="Dense training; the knob overrides one of its settings.")
+    retrain: Training = Field(description="Retraining of the pruned networks.")
+    prune: Pruning = Pruning()
+    measure: Measurement = Measurement()
+    pack: tuple[Literal["density", "replica"], ...] = Field(
+        ("density", "replica"), description="What one job advances together: all densities and replicas of a"
+        " temperature, or, with [replica], one cell."
+    )  # fmt: skip
+    resources: Resources = Resources()
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("model")
+    @classmethod
+    def _parsable(cls, name: str) -> str:
+        try:
+            models.parse(name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    @field_validator("knob")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, KNOBS, "knob")
+
+    @field_validator("temperatures", "densities", "dense_seeds", "replicas")
+    @classmethod
+    def _distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"{list(values)} holds a value twice")
+        return values
+
+    @field_validator("pack")
+    @classmethod
+    def _pack(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if "replica" not in values or len(set(values)) != len(values):
+            raise ValueError("use [density, replica] or [replica]")
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyConfig:
+        knob = KNOBS[self.knob]
+        for value in self.temperatures:
+            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting != "sam_rho"):
+                raise ValueError(f"temperatures: {value} is out of range for {knob.name}")
+            if knob.integer and value != int(value):
+                raise ValueError(f"temperatures: {value} must be a whole number for {knob.name}")
+            folder_of(knob.folder, value, "temperatures")
+        for density in self.densities:
+            folder_of(density_folder, density, "densities")
+        if knob.setting is None:
+            if self.dense.epochs is None:
+                raise ValueError("dense: the epochs knob needs a length in `epochs`")
+            if max(self.temperatures) > self.dense.epochs:
+                raise ValueError(
+                    f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
+                )
+        entry = datasets.DATASETS[self.dataset.name]
+        if (self.measure.train_images or 0) > (self.dataset.train_images or entry.train_images):
+            raise ValueError("measure.train_images is more than the study's training images")
+        largest = self.dataset.train_images or entry.train_images
+        batches = [("retrain.batch_size", self.retrain)]
+        batches += [("dense.batch_size", self.dense_at(temperature)) for temperature in self.temperatures]
+        for key, training in batches:
+            if training.drop_last and training.batch_size > largest:
+                raise ValueError(
+                    f"{key} {training.batch_size} exceeds the {largest} training images, none would be used"
+                )
+        try:
+            models.check_image_size(self.model, entry.image_size)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        if self.measure.cka_images > largest:
+            raise ValueError(f"measure.cka_images {self.measure.cka_images} exceeds the {largest} training images")
+        if (self.retrain.epochs or self.measure.last_epochs) < self.measure.last_epochs:
+            raise ValueError(
+                f"measure.last_epochs {self.measure.last_epochs} exceeds retrain.epochs {self.retrain.epochs}"
+            )
+        return self
+
+    def dense_at(self, temperature: float) -> Training:
+        """Settings of the dense run at a temperature (for the epochs knob: of the one long run)."""
+        knob = KNOBS[self.knob]
+        if knob.setting is None:
+            return self.dense
+        value = int(temperature) if knob.integer else float(temperature)
+        return self.dense.model_copy(update={knob.setting: value})
+
+
+class Data(Section):
+    """Where data sets are kept and looked for."""
+
+    folder: str = Field("data", description="Downloads (`raw/`) and prepared arrays.")
+    offline: tuple[str, ...] = Field(("offline",), description="Folders looked at before the network is used.")
+    mirrors: dict[str, tuple[str, ...]] = Field({}, description="Extra addresses tried first: {source: [url, ...]}.")
+
+
+class Regimes(Section):
+    """Where one regime ends and the next begins."""
+
+    lmc: float = Field(-0.12, lt=0, description="Regime I is LMC below this. Default: middle of the plateau fitted on"
+                       " the published Figure 2 (DESIGN section 6).")  # fmt: skip
+    cka: float = Field(
+        0.99, gt=0, le=1, description="Among connected cells, II-B is softmax CKA above this (same fit)."
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    results: str = Field("results", description="Folder of everything generated; presets use results/<preset>.")
+    run: tuple[str, ...] = Field(min_length=1, description="Names of the studies that are planned.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
+    state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
+    data: Data = Data()
+    regimes: Regimes = Regimes()
+    studies: dict[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")], StudyConfig] = Field(
+        description="Study name -> definition."
+    )
+
+    @model_validator(mode="after")
+    def _defined(self) -> Config:
+        for name in self.run:
+            registered(name, self.studies, "study")
+        return self
+
+
+def registered(name: str, registry: Iterable[str], kind: str) -> str:
+    """Return `name` when it is in `registry`, else raise ``ValueError`` with the nearest and all allowed names."""
+    names = sorted(registry)
+    if name in names:
+        return name
+    raise ValueError(f"unknown {kind} '{name}'{nearest(name, names)}; allowed: {', '.join(names)}")
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the closest allowed name, or an empty string."""
+    match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def folder_of(name: Any, value: float, key: str) -> None:
+    """Check that a grid value can be written in a path."""
+    try:
+        name(value)
+    except UserError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def resolve(mapping: Mapping[str, Any]) -> Config:
+    """Validate a merged mapping and fill in its defaults.
+
+    Raises
+    ------
+    UserError
+        One line for each problem: the key's place, what is wrong, and the nearest valid key or value.
+    """
+    try:
+        return Config.model_validate(mapping)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentence(problem) for problem in error.errors())) from error
+
+
+def load(paths: Iterable[Path]) -> Config:
+    """Read YAML files, later ones over earlier ones as Snakemake does, and `resolve` the result.
+
+    Mappings are merged key by key, everything else is replaced.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            overlay = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except FileNotFoundError as error:
+            raise UserError(f"config file {path} does not exist") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"config file {path} is not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(overlay, dict):
+            raise UserError(f"config file {path} must hold a mapping of keys")
+        merged = merge(merged, overlay)
+    return resolve(merged)
+
+
+def schema_text() -> str:
+    """The JSON schema (draft 2020-12) of the configuration, as text."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """`overlay` over `base`: mappings merged recursively, other values replaced (Snakemake's rule)."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    place = ".".join(["config", *(str(part) for part in problem["loc"])])
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown key{nearest(str(problem['loc'][-1]), _keys_at(problem['loc'][:-1]))}"
+    if problem["type"] == "missing":
+        return f"{place}: this key is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    shown = f" (it is {value!r})" if problem["type"] != "value_error" and not isinstance(value, Mapping) else ""
+    return f"{place}: {message}{shown}"
+
+
+def _keys_at(place: tuple[int | str, ...]) -> list[str]:
+    """Valid keys of the section at `place`, a path through the models."""
+    section: Any = Config
+    for part in place:
+        if section is Config and part == "studies":
+            return _keys_below_study(place[2:]) if len(place) > 1 else []
+        section = section.model_fields[str(part)].annotation
+    return list(section.model_fields)
+
+
+def _keys_below_study(place: tuple[int | str, ...]) -> list[str]:
+    section: Any = StudyConfig
+    for part in place:
+        section = section.model_fields[str(part)].annotation
+    return list(section.model_fields)

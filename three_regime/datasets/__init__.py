@@ -1,0 +1,72 @@
+"""Data sets: one entry each, found by name from config and command line.
+
+A new image data set is one `ImageDataset` in ``DATASETS`` with a function that reads its raw files.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """Facts about an image data set, and where its reader is.
+
+    Attributes
+    ----------
+    classes, channels, image_size
+        Number of classes, colour channels, and side in pixels.
+    train_images, test_images
+        Number of images in each split.
+    mean, std
+        Per-channel normalisation, on pixels scaled to [0, 1].
+    padding, flip
+        Augmentation: zero padding in pixels before the random crop, and whether to flip left-right.
+    reader
+        ``module:function`` of a function (raw folder) → arrays ``train_images`` (N, H, W, C) uint8,
+        ``train_labels`` (N,) int64 and the same for ``test``; imported only when the data set is prepared.
+    sources
+        Names in ``sources.yaml`` of what must be downloaded; empty where the data comes with a package.
+    """
+
+    name: str
+    classes: int
+    channels: int
+    image_size: int
+    train_images: int
+    test_images: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    padding: int
+    flip: bool
+    reader: str
+    sources: tuple[str, ...]
+    note: str
+
+    def read(self, raw: Path) -> dict[str, np.ndarray]:
+        """Read the raw files below `raw` into arrays (see `reader`)."""
+        module, function = self.reader.split(":")
+        read: Callable[[Path], dict[str, np.ndarray]] = getattr(importlib.import_module(module), function)
+        return read(raw)
+
+
+DATASETS: dict[str, ImageDataset] = {
+    entry.name: entry
+    for entry in (
+        ImageDataset(
+            "digits", 10, 1, 8, 1437, 360, (0.2874,), (0.3534,), 1, False,
+            "three_regime.datasets.digits:read", (),
+            "8x8 handwritten digits bundled with scikit-learn; the offline default of the demo",
+        ),
+        ImageDataset(
+            "cifar10", 10, 3, 32, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 4, True,
+            "three_regime.datasets.cifar:read_cifar10", ("cifar10",),
+            "CIFAR-10 (Krizhevsky 2009); normalisation and augmentation of the authors' code",
+        ),
+    )
+}  # fmt: skip

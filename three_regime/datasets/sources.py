@@ -1,0 +1,134 @@
+"""The table of downloads: what there is, where it lies, and the digests by which it is recognised."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
+
+from three_regime.datasets.archives import is_archive
+from three_regime.errors import UserError
+
+TABLE = Path(__file__).with_name("sources.yaml")
+
+Digest = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S+$")]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Source:
+    """One file to download, and the files that it yields.
+
+    Attributes
+    ----------
+    name, dataset
+        Key in the table, and the data set that it belongs to.
+    file
+        Name of the file; an archive when its ending says so (see `is_archive`), else the data itself.
+    urls
+        Addresses, tried in order.
+    digest
+        ``md5:…`` or ``sha256:…`` of `file`; None where none is published.
+    bytes, unpacked_bytes
+        Size of `file`, and an upper bound on the size of all that it holds; None where not known.
+    members
+        Path inside the archive → digest (or None); these alone are extracted. Empty for a plain file.
+    licence, note
+        For people.
+    """
+
+    name: str
+    dataset: str
+    file: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
+    urls: tuple[Url, ...]
+    licence: str
+    digest: Digest | None = None
+    bytes: Annotated[int, Field(gt=0)] | None = None
+    unpacked_bytes: Annotated[int, Field(gt=0)] | None = None
+    members: dict[str, Digest | None] = Field(default_factory=dict)
+    note: str = ""
+
+    @field_validator("members")
+    @classmethod
+    def _inside(cls, members: dict[str, str | None]) -> dict[str, str | None]:
+        for path in members:
+            pure = PurePosixPath(path)
+            if pure.is_absolute() or ".." in pure.parts or str(pure) != path:
+                raise ValueError(f"{path!r} must be a plain relative path without '..'")
+        return members
+
+    @field_validator("members")
+    @classmethod
+    def _only_of_archives(cls, members: dict[str, str | None], info: object) -> dict[str, str | None]:
+        name = info.data.get("file")
+        if name is not None and bool(members) != is_archive(name):
+            raise ValueError(
+                f"{name} is {'an archive: name its' if is_archive(name) else 'no archive and has no'} members"
+            )
+        return members
+
+    @property
+    def files(self) -> dict[str, str | None]:
+        """Path of every file that is needed, relative to the raw folder → published digest or None."""
+        return dict(self.members) if self.members else {self.file: self.digest}
+
+
+def load_sources(path: Path | None = None) -> dict[str, Source]:
+    """The table of downloads, by name.
+
+    Parameters
+    ----------
+    path
+        Another table than the project's own, in the same format.
+
+    Raises
+    ------
+    UserError
+        When the file is missing or not YAML, or an entry has an unknown, missing or ill-formed key.
+    """
+    path = Path(path) if path else TABLE
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(table, dict):
+        raise UserError(f"{path} must be a mapping from names to downloads")
+    adapter = TypeAdapter(Source)
+    sources = {}
+    for name, entry in table.items():
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: {name}: must be a mapping")
+        try:
+            sources[name] = adapter.validate_python({**entry, "name": name})
+        except ValidationError as error:
+            raise UserError(f"{path}: {_first(name, error)}") from error
+    return sources
+
+
+def digest_of(path: Path, like: str = "sha256:") -> str:
+    """Digest of a file as ``algorithm:hex``, with the algorithm of the digest `like`."""
+    algorithm = like.partition(":")[0]
+    with open(path, "rb") as file:
+        # MD5 serves against accidents, not against forgers: allowed where cryptographic policy forbids it.
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    return f"{algorithm}:{found.hexdigest()}"
+
+
+def _first(name: str, error: ValidationError) -> str:
+    """The first fault as one sentence, with the nearest valid key where a key is unknown."""
+    unknown = "unexpected_keyword_argument"
+    fault = min(error.errors(), key=lambda fault: fault["type"] != unknown)  # a misspelt key is also a missing one
+    place = ".".join([name, *(str(part) for part in fault["loc"])])
+    if fault["type"] == unknown:
+        valid = [field.name for field in fields(Source) if field.name != "name"]
+        near = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1)
+        return f"{place}: unknown key" + (f"; did you mean {near[0]}?" if near else f"; valid are {', '.join(valid)}")
+    return f"{place}: {fault['msg']}"

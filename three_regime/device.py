@@ -1,0 +1,30 @@
+"""Which device a job uses."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from three_regime.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def choose(wanted: str) -> str:
+    """``cuda`` or ``cpu`` for the config value `wanted`; says in the log which one.
+
+    Raises
+    ------
+    UserError
+        When ``cuda`` is demanded and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UserError("config.device is cuda, but torch sees no GPU on this machine; use auto or cpu")
+    device = "cuda" if available and wanted != "cpu" else "cpu"
+    name = torch.cuda.get_device_name(0) if device == "cuda" else f"CPU (torch {torch.__version__})"
+    log.info("this job runs on the %s", name)
+    return device

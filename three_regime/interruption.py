@@ -1,0 +1,75 @@
+"""Being asked to stop: SIGTERM, SIGINT, or the death of the Snakemake that started this process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_S = 1.0
+
+
+class Stop:
+    """A request to stop; `reason` is empty until there is one."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    @property
+    def requested(self) -> bool:
+        return bool(self.reason)
+
+    def request(self, reason: str) -> None:
+        if not self.reason:
+            self.reason = reason
+            log.warning("%s: saving the training state and stopping", reason)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turn SIGTERM, SIGINT and the loss of the parent workflow into a `Stop`, for as long as the context lasts.
+
+    Snakemake killed with SIGKILL leaves its scripts running; without the watch such an orphan would go on writing
+    into a folder that the next run works on.
+    """
+    stop = Stop()
+    ended = threading.Event()
+
+    def received(number: int, _frame: object) -> None:
+        stop.request(f"received {signal.Signals(number).name}")
+
+    previous = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
+    workflow = _workflow()
+    if workflow is not None:
+        threading.Thread(target=_watch, args=(workflow, stop, ended), daemon=True).start()
+    try:
+        yield stop
+    finally:
+        ended.set()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _workflow() -> psutil.Process | None:
+    """The nearest ancestor that is Snakemake, if any."""
+    with contextlib.suppress(psutil.Error):
+        for ancestor in psutil.Process(os.getpid()).parents():
+            # By name, not by substring: the job's own shell has ".snakemake/scripts/..." in its command line.
+            if any(Path(part).name == "snakemake" for part in ancestor.cmdline()[:3]):
+                return ancestor
+    return None
+
+
+def _watch(workflow: psutil.Process, stop: Stop, ended: threading.Event) -> None:
+    while not ended.wait(WATCH_EVERY_S):
+        if not workflow.is_running() or workflow.status() == psutil.STATUS_ZOMBIE:
+            stop.request("the workflow that started this job is gone")
+            return

@@ -1,0 +1,199 @@
+"""One job of the workflow: a pack of products of one stage, computed, kept or restored.
+
+Everything here runs without torch; it is imported only when something has to be computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from three_regime import provenance
+from three_regime.config import Config
+from three_regime.interruption import Stop, stop_on_signals
+from three_regime.knobs import density_folder
+from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
+from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.study import Study, study
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many products of a pack were computed and kept."""
+
+    computed: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A pack under way, as the computing modules see it.
+
+    Attributes
+    ----------
+    products
+        The products that have to be computed.
+    stop
+        Asked between members and steps.
+    """
+
+    config: Config
+    study: Study
+    seed: int
+    temperature: float | None
+    products: list[Product]
+    stop: Stop
+
+    @property
+    def device(self) -> str:
+        """``cuda`` or ``cpu``."""
+        if self.products[0].stage == "prune":
+            return "cpu"  # NumPy alone: importing torch to ask would take longer than pruning
+        from three_regime.device import choose
+
+        return choose(self.config.device)
+
+    def state_file(self, product: Product) -> Path:
+        """Where the training state of a product's run is kept."""
+        folder = product.outputs[0].parent
+        if product.stage == "dense" and self.study.knob.setting is None:
+            folder = folder.parent  # one run for all temperatures
+        return sidecar(self.study, folder / f"{product.stage}.state.safetensors")
+
+    def commit(
+        self,
+        product: Product,
+        results: dict[str, Any],
+        arrays: Arrays | None = None,
+        *,
+        wall_s: float,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write the files of a product, its JSON first, and keep a link beside the state until the pack has ended.
+
+        Parameters
+        ----------
+        arrays, metadata
+            Content of the product's safetensors file.
+        wall_s
+            Seconds that the product took.
+        """
+        record = provenance.record(
+            fingerprint=product.fingerprint,
+            recipe=product.recipe,
+            inputs={role: input_digest(path) for role, path in product.inputs.items()},
+            device=self.device,
+            threads=self.config.threads,
+            wall_s=wall_s,
+        )
+        for path in product.outputs:
+            if path.suffix == ".json":
+                write_json(path, {**product.coordinates, **results, PROVENANCE_KEY: record})
+            else:
+                write_arrays(path, arrays or {}, {**(metadata or {}), FINGERPRINT_KEY: product.fingerprint})
+            link = sidecar(self.study, path)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            _link(path, link)
+
+
+def sidecar(owner: Study, path: Path) -> Path:
+    """The place under ``.state`` that belongs to a path of a study's results."""
+    return owner.root / ".state" / path.relative_to(owner.root)
+
+
+def run(
+    config: Config, name: str, stage: str, seed: int, temperature: float | None = None, density: float | None = None
+) -> Outcome:
+    """Bring the products of one job up to date.
+
+    Products whose files carry their fingerprint are kept; finished ones that a failed job lost are restored from
+    beside the state; the others are computed.
+
+    Raises
+    ------
+    UserError
+        Naming the missing or damaged file, or the setting to change.
+    Interrupted
+        When asked to stop; the training state has been saved.
+    """
+    owner = study(config, name)
+    products = pack(owner, stage, seed, temperature, density)
+    with _locked(owner, stage, seed, temperature, density), stop_on_signals() as stop:
+        for product in products:
+            _restore(owner, product)
+        stale = [product for product in products if not product.done]
+        if stale:
+            job = Job(config, owner, seed, temperature, stale, stop)
+            for product in stale:
+                log.info("to compute: %s", product.label)
+            importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
+        _mend_times(products)
+        for product in products:
+            for path in product.outputs:
+                sidecar(owner, path).unlink(missing_ok=True)
+    outcome = Outcome(len(stale), len(products) - len(stale))
+    log.info("%s: %d computed, %d kept", _title(owner, stage, seed, temperature), outcome.computed, outcome.kept)
+    return outcome
+
+
+def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> str:
+    at = "" if temperature is None else f" {owner.knob.folder(temperature)}"
+    return f"{stage} {owner.name} seed{seed}{at}"
+
+
+@contextlib.contextmanager
+def _locked(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
+    """Hold the lock of this job's files; the system releases it when the process dies in any way."""
+    folder = owner.folder / f"seed{seed}"
+    folder = folder / owner.knob.folder(temperature) if temperature is not None else folder
+    folder = folder / density_folder(density) if density is not None else folder
+    lock = FileLock(sidecar(owner, folder / f"{stage}.lock"))
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("another process works on %s: waiting for it to end", _title(owner, stage, seed, temperature))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _restore(owner: Study, product: Product) -> None:
+    """Put back finished files that Snakemake removed when another member of the pack failed."""
+    links = tuple(sidecar(owner, path) for path in product.outputs)
+    if all(link.exists() for link in links) and not product.done and product.stored(links) == product.fingerprint:
+        for link, path in zip(links, product.outputs, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            _link(link, path)
+        log.info("restored from an earlier, unfinished job: %s", product.label)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def _mend_times(products: list[Product]) -> None:
+    """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever."""
+    newest = max(path.stat().st_mtime_ns for product in products for path in product.inputs.values())
+    for product in products:
+        for path in product.outputs:
+            if path.stat().st_mtime_ns < newest:
+                os.utime(path)

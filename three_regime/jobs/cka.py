@@ -1,0 +1,27 @@
+"""Output similarity of every pair of replicas, each with its own BatchNorm statistics (A)."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from three_regime.jobs import Job
+from three_regime.jobs.context import task_of
+from three_regime.jobs.pairs import replicas_of_pairs
+from three_regime.similarity import similarity
+from three_regime.training import convolution_precision
+
+log = logging.getLogger(__name__)
+
+
+def compute(job: Job) -> None:
+    """Measure the stale pairs; the outputs of each replica are computed once."""
+    task = task_of(job)
+    images = job.products[0].recipe["images"]
+    began = time.monotonic()
+    with convolution_precision(tf32=False):
+        for product, first, second in replicas_of_pairs(job, task, lambda weights: task.outputs(weights, images)):
+            results = similarity(first[1], second[1])
+            log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
+            job.commit(product, results, wall_s=time.monotonic() - began)
+            began = time.monotonic()

@@ -1,0 +1,66 @@
+"""Dense training: one run for every early-stop checkpoint of the epochs knob, one run a temperature otherwise."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+
+from three_regime.jobs import Job
+from three_regime.jobs.context import session_of, task_of
+from three_regime.stages import Product, fingerprint_of, input_digest, training_recipe
+from three_regime.streams import Streams
+from three_regime.tasks import Task
+from three_regime.training import Checkpoint, Member, convolution_precision, train_pack
+
+
+def compute(job: Job) -> None:
+    """Train and write the wanted checkpoints."""
+    task = task_of(job)
+    streams = Streams(("dense", job.seed))
+    start = task.initial_weights(streams)
+    one_run = job.study.knob.setting is None
+    by_epoch = {int(product.coordinates["temperature"]): product for product in job.products}
+    training = job.study.config.dense_at(job.products[0].coordinates["temperature"])
+
+    def deliver(checkpoint: Checkpoint) -> None:
+        commit(job, task, by_epoch[checkpoint.epoch] if one_run else job.products[0], checkpoint)
+
+    member = Member(
+        label=f"dense, seed {job.seed}" if one_run else job.products[0].label,
+        key=_run_key(job.products[0], training_recipe(training)),
+        streams=streams,
+        start=start,
+        masks={},
+        checkpoints=tuple(sorted(by_epoch)) if one_run else (),
+        state=job.state_file(job.products[0]),
+        deliver=deliver,
+        keep_state=one_run,
+    )
+    train_pack(task, training, [member], session_of(job))
+
+
+def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> None:
+    """Measure a dense checkpoint with its own statistics and write it."""
+    with convolution_precision(tf32=False):
+        weights = task.load(checkpoint.weights, str(product.outputs[-1]))
+        train, test = task.evaluate(weights, "train"), task.evaluate(weights, "test")
+    results = {
+        "epoch": checkpoint.epoch,
+        "train": asdict(train),
+        "test": asdict(test),
+        "history": checkpoint.history,
+    }
+    job.commit(product, results, checkpoint.weights, wall_s=checkpoint.wall_s, metadata=about_model(task))
+
+
+def about_model(task: Task) -> dict[str, str]:
+    """What pruning needs to know of the model, so that it needs neither the model nor torch."""
+    parameters = sum(math.prod(shape) for shape in task.parameters.values())
+    return {"prunable": json.dumps(task.prunable), "parameters": str(parameters)}
+
+
+def _run_key(product: Product, training: dict) -> str:
+    """Identity of a run whatever its length, so that a later, longer one continues it."""
+    recipe = {**product.recipe, "training": {**training, "length": None}}
+    return fingerprint_of(recipe, {"data": input_digest(product.inputs["data"])})

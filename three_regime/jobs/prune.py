@@ -1,0 +1,30 @@
+"""Pruning a dense checkpoint to each density; NumPy only."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from three_regime.jobs import Job
+from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity
+from three_regime.stages import input_digest
+from three_regime.storage import read_arrays, read_metadata
+
+
+def compute(job: Job) -> None:
+    """Write masks, pruned weights and exact counts of each density."""
+    source = job.products[0].inputs["dense"]
+    dense = read_arrays(source)
+    about = read_metadata(source)
+    prunable, parameters = json.loads(about["prunable"]), int(about["parameters"])
+    for product in job.products:
+        began = time.monotonic()
+        density, allocation = product.recipe["density"], product.recipe["allocation"]
+        masks = magnitude_masks(dense, prunable, density, allocation)
+        counts = sparsity(masks, parameters)
+        job.commit(
+            product,
+            {"sparsity": counts, "dense_digest": input_digest(source)},
+            join_masks(apply_masks(dense, masks), masks),
+            wall_s=time.monotonic() - began,
+        )

@@ -1,0 +1,51 @@
+"""Log lines on the terminal and in a rule's log file, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from three_regime.errors import Interrupted, UserError
+
+
+@contextlib.contextmanager
+def reporting(title: str = "", path: Path | None = None) -> Iterator[None]:
+    """Log to the terminal, and to `path` where given; turn expected errors into one sentence and an exit code.
+
+    Parameters
+    ----------
+    title
+        Put before each line: several jobs share a terminal.
+
+    Raises
+    ------
+    SystemExit
+        With the error's exit code after `UserError` or `Interrupted`; other exceptions are logged with their
+        traceback and pass through.
+    """
+    prefix = f"{title} | " if title else ""
+    line = logging.Formatter(f"%(asctime)s {prefix}%(levelname)s %(message)s", "%H:%M:%S")
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="a", encoding="utf-8"))
+    root = logging.getLogger()
+    for handler in handlers:
+        handler.setFormatter(line)
+        root.addHandler(handler)
+    logging.getLogger("three_regime").setLevel(logging.INFO)
+    try:
+        yield
+    except (UserError, Interrupted) as error:
+        logging.getLogger("three_regime").error("%s", error)
+        raise SystemExit(error.exit_code) from error
+    except Exception:
+        logging.getLogger("three_regime").exception("unexpected error")
+        raise
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,95 @@
+"""DenseNet with basic layers and without compression (Huang et al. 2017, as in the authors' code).
+
+Three dense blocks at full, half and quarter resolution; every layer adds `growth` channels to all that came before.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from three_regime.models.initialisation import Initialisation
+
+
+class Layer(nn.Module):
+    """BatchNorm-ReLU-3×3 convolution, its result appended to its input.
+
+    Parameters
+    ----------
+    inputs
+        Channels before.
+    growth
+        Channels added.
+    """
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, growth, 3, padding=1, bias=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, inputs, H, W) → (N, inputs + growth, H, W)."""
+        # In place: BatchNorm's gradient does not need its output.
+        return torch.cat((images, self.conv1(F.relu(self.bn1(images), inplace=True))), 1)
+
+
+class Transition(nn.Module):
+    """BatchNorm-ReLU-1×1 convolution that keeps the number of `channels`, then a 2×2 average pool."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, channels, H, W) → (N, channels, H / 2, W / 2)."""
+        return F.avg_pool2d(self.conv1(F.relu(self.bn1(images), inplace=True)), 2)
+
+
+class DenseNet(nn.Module):
+    """DenseNet of depth 3n + 4; parameter names are those of the authors' checkpoints.
+
+    Parameters
+    ----------
+    layers
+        Layers a dense block, n.
+    growth
+        Channels that a layer adds; the first convolution has twice as many.
+    classes
+        Number of logits.
+    channels
+        Colour channels of the images.
+    """
+
+    initialisation: ClassVar = Initialisation(convolution="out", linear="uniform")
+
+    def __init__(self, layers: int, growth: int, classes: int, channels: int) -> None:
+        super().__init__()
+        stem, after_first, after_second, after_third = (growth * (2 + block * layers) for block in range(4))
+        self.conv1 = nn.Conv2d(channels, stem, 3, padding=1, bias=False)
+        self.dense1 = _dense(stem, layers, growth)
+        self.trans1 = Transition(after_first)
+        self.dense2 = _dense(after_first, layers, growth)
+        self.trans2 = Transition(after_second)
+        self.dense3 = _dense(after_second, layers, growth)
+        self.bn = nn.BatchNorm2d(after_third)
+        self.fc = nn.Linear(after_third, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, channels, side, side), side divisible by 4 → logits (N, classes)."""
+        hidden = self.trans1(self.dense1(self.conv1(images)))
+        hidden = self.dense3(self.trans2(self.dense2(hidden)))
+        # At a side of 32 the mean over space is the authors' 8×8 average pool.
+        return self.fc(F.relu(self.bn(hidden), inplace=True).mean((2, 3)))
+
+
+def _dense(inputs: int, layers: int, growth: int) -> nn.Sequential:
+    return nn.Sequential(*(Layer(inputs + layer * growth, growth) for layer in range(layers)))
+
+
+def build(depth: int, width: float, classes: int, channels: int) -> DenseNet:
+    """DenseNet-`depth` with growth `width`, a whole number."""
+    return DenseNet((depth - 4) // 3, int(width), classes, channels)

@@ -1,0 +1,90 @@
+"""PreResNet: pre-activation residual network for small images (He et al. 2016, as in the authors' code).
+
+Three stages of basic blocks at full, half and quarter resolution with 16/32/64 channels times the width factor.
+The 1×1 shortcut of a widening block has no BatchNorm and takes the raw block input, not the pre-activated one.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from three_regime.models.initialisation import Initialisation
+
+
+class Block(nn.Module):
+    """BatchNorm-ReLU-convolution twice, added to the shortcut.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels before and after.
+    stride
+        Of the first convolution and of the shortcut.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
+        shortcut = images if self.downsample is None else self.downsample(images)
+        # In place: BatchNorm's gradient does not need its output.
+        hidden = self.conv1(F.relu(self.bn1(images), inplace=True))
+        return self.conv2(F.relu(self.bn2(hidden), inplace=True)) + shortcut
+
+
+class PreResNet(nn.Module):
+    """PreResNet of depth 6n + 2; parameter names are those of the authors' checkpoints.
+
+    Parameters
+    ----------
+    blocks
+        Blocks a stage, n.
+    widths
+        Channels of the three stages.
+    classes
+        Number of logits.
+    channels
+        Colour channels of the images.
+    """
+
+    initialisation: ClassVar = Initialisation(convolution="out", linear="uniform")
+
+    def __init__(self, blocks: int, widths: tuple[int, int, int], classes: int, channels: int) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.conv1 = nn.Conv2d(channels, first, 3, padding=1, bias=False)
+        self.layer1 = _stage(first, first, blocks, stride=1)
+        self.layer2 = _stage(first, second, blocks, stride=2)
+        self.layer3 = _stage(second, third, blocks, stride=2)
+        self.bn = nn.BatchNorm2d(third)
+        self.fc = nn.Linear(third, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, channels, side, side), side divisible by 4 → logits (N, classes)."""
+        hidden = self.layer3(self.layer2(self.layer1(self.conv1(images))))
+        # At a side of 32 the mean over space is the authors' 8×8 average pool.
+        return self.fc(F.relu(self.bn(hidden), inplace=True).mean((2, 3)))
+
+
+def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
+    widths = [inputs, *[outputs] * blocks]
+    return nn.Sequential(*(Block(a, b, stride if i == 0 else 1) for i, (a, b) in enumerate(pairwise(widths))))
+
+
+def build(depth: int, width: float, classes: int, channels: int) -> PreResNet:
+    """PreResNet-`depth` with `width` times 16/32/64 channels (16 · `width` whole)."""
+    base = round(16 * width)
+    return PreResNet((depth - 2) // 6, (base, 2 * base, 4 * base), classes, channels)

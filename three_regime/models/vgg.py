@@ -1,0 +1,66 @@
+"""VGG with BatchNorm for 32×32 images (Simonyan & Zisserman 2015, as in the authors' code).
+
+The five groups of 3×3 convolutions of the original; after each of the first four a 2×2 max-pool, after the last a
+2×2 average pool, then one linear classifier. Convolutions have biases.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from three_regime.models.initialisation import Initialisation
+
+WIDTHS = (64, 128, 256, 512, 512)
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+"""Depth → convolutions in each of the five groups."""
+
+
+class VGG(nn.Module):
+    """VGG-BN; parameter names are those of the authors' checkpoints.
+
+    Parameters
+    ----------
+    groups
+        Convolutions in each of the five groups, of 64, 128, 256, 512 and 512 channels.
+    classes
+        Number of logits.
+    channels
+        Colour channels of the images.
+    """
+
+    initialisation: ClassVar = Initialisation(convolution="in", linear="small")
+
+    def __init__(self, groups: tuple[int, ...], classes: int, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = channels
+        for group, (count, width) in enumerate(zip(groups, WIDTHS, strict=True)):
+            if group:
+                layers.append(nn.MaxPool2d(2))
+            for _ in range(count):
+                # In place: BatchNorm's gradient does not need its output.
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+                inputs = width
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(inputs, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, channels, 32, 32) → logits (N, classes)."""
+        return self.classifier(F.avg_pool2d(self.features(images), 2).flatten(1))
+
+
+def build(depth: int, width: float, classes: int, channels: int) -> VGG:
+    """VGG-`depth`-BN; VGG has one width, so `width` must be 1.
+
+    Raises
+    ------
+    ValueError
+        When `width` is not 1.
+    """
+    if width != 1:
+        raise ValueError(f"VGG has no width factor, got {width}")
+    return VGG(CONVOLUTIONS[depth], classes, channels)

@@ -1,0 +1,84 @@
+"""Training state on disk: what a killed run needs to end bit-identical to one never stopped.
+
+Random streams are named and counted, so position within the epoch is all that is needed of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from three_regime.errors import UserError
+from three_regime.storage import Arrays, read_arrays, read_metadata, write_arrays
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A training run between two steps.
+
+    Attributes
+    ----------
+    arrays
+        Parameters, optimiser slots, buffers, and the running sums of the epoch.
+    epoch, step
+        Completed epochs, and completed steps of the epoch under way.
+    history
+        One row a completed epoch.
+    wall_s
+        Seconds spent so far, over all interruptions.
+    """
+
+    arrays: Arrays
+    epoch: int
+    step: int
+    history: list[dict[str, Any]]
+    wall_s: float
+
+
+def save(path: Path, state: SavedState, *, key: str, threads: int, device: str) -> None:
+    """Write the state atomically; `key` names the run that it belongs to."""
+    about = {
+        "key": key,
+        "threads": threads,
+        "device": device,
+        "epoch": state.epoch,
+        "step": state.step,
+        "history": state.history,
+        "wall_s": state.wall_s,
+    }
+    write_arrays(path, state.arrays, {"state": json.dumps(about)})
+
+
+def load(path: Path, *, key: str, threads: int, device: str) -> SavedState | None:
+    """The state at `path`, or None, with a message in the log, when there is none that can be used.
+
+    Raises
+    ------
+    UserError
+        When the state was written on a CPU with another thread count: continuing it would change the numbers.
+    """
+    if not path.exists():
+        return None
+    try:
+        about = json.loads(read_metadata(path)["state"])
+        arrays = read_arrays(path)
+    except (UserError, KeyError, ValueError) as error:
+        log.warning("ignoring the training state %s: %s", path, error)
+        return None
+    if about["key"] != key:
+        log.warning("ignoring the training state %s: it belongs to a run with other settings or inputs", path)
+        return None
+    if about["device"] != device:
+        log.warning("ignoring the training state %s: it is from device %s, this is %s", path, about["device"], device)
+        return None
+    if device == "cpu" and about["threads"] != threads:
+        raise UserError(
+            f"{path} was written with {about['threads']} CPU threads and this run has {threads}: the result would not"
+            f" be bit-identical; set `threads: {about['threads']}` to continue it, or delete the file to start again"
+        )
+    return SavedState(arrays, about["epoch"], about["step"], about["history"], about["wall_s"])

@@ -1,0 +1,281 @@
+"""The heavy stages: what each result is called, what goes into it, and when it is done.
+
+A *product* is the result of one member of a pack (a checkpoint, a pruned network, a retrained replica, the LMC or
+CKA of a pair) with the files that hold it. It is done when all its files carry its fingerprint: a hash of the
+stage's version, the settings that change its numbers, its random streams, and the digests of its input tensors.
+Grid lists, packs, resources, device, paths, versions of packages and times are not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from three_regime.config import Training
+from three_regime.errors import UserError
+from three_regime.knobs import density_folder
+from three_regime.storage import DIGEST_KEY, read_json, read_metadata
+from three_regime.study import Study
+
+FINGERPRINT_KEY = "fingerprint"
+PROVENANCE_KEY = "provenance"
+
+CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "provenance")
+"""Tables of a study that are gathered from its result files (`three_regime.tables`)."""
+
+REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity")
+"""Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
+
+FIGURES = (
+    "phase_diagram",
+    "test_error",
+    "normalised_test_error",
+    "lmc",
+    "cka",
+    "error_against_density",
+    "model_selection",
+    "lmc_lines",
+    "training_curves",
+    "sparsity_per_layer",
+    "threshold_sensitivity",
+)
+"""Figures of a study (`three_regime.figures`), each as PDF, PNG and the CSV behind it."""
+
+OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One heavy stage of the method.
+
+    Attributes
+    ----------
+    version
+        Raised by hand when the code changes the numbers: everything from this stage on is then recomputed.
+    files
+        Files of one product; the last is written last.
+    place
+        Folders below seed and temperature that tell products apart.
+    """
+
+    name: str
+    version: int
+    files: tuple[str, ...]
+    place: tuple[str, ...]
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("dense", 1, ("dense.json", "dense.safetensors"), ()),
+        Stage("prune", 1, ("pruned.json", "pruned.safetensors"), ("density",)),
+        Stage("retrain", 1, ("retrained.json", "retrained.safetensors"), ("density", "replica")),
+        Stage("lmc", 1, ("lmc.json",), ("density", "pair")),
+        Stage("cka", 1, ("cka.json",), ("density", "pair")),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Product:
+    """One result: its recipe, the files it is made from and the files that hold it.
+
+    Attributes
+    ----------
+    label
+        For people, e.g. ``density 5 %, replica 2``.
+    recipe
+        Everything but the inputs that changes the numbers; JSON types only.
+    inputs
+        Role → safetensors file whose tensors enter the computation.
+    coordinates
+        Seed, temperature, density, replica, pair: where the product stands in the grid.
+    """
+
+    stage: str
+    label: str
+    recipe: dict[str, Any]
+    inputs: dict[str, Path]
+    outputs: tuple[Path, ...]
+    coordinates: dict[str, Any]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of recipe and input digests.
+
+        Raises
+        ------
+        UserError
+            When an input is missing, or is not a file that this project wrote.
+        """
+        digests = {role: input_digest(path) for role, path in self.inputs.items()}
+        return fingerprint_of(self.recipe, digests)
+
+    def stored(self, paths: tuple[Path, ...] | None = None) -> str | None:
+        """The fingerprint that all files carry, or None when one is missing, damaged or disagrees."""
+        found = {stored_fingerprint(path) for path in (paths or self.outputs)}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def done(self) -> bool:
+        return self.stored() == self.fingerprint
+
+
+def fingerprint_of(recipe: dict[str, Any], digests: dict[str, str]) -> str:
+    """SHA-256 of a recipe and its inputs' digests, as 64 hexadecimal digits."""
+    text = json.dumps({"recipe": recipe, "inputs": digests}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def input_digest(path: Path) -> str:
+    """The tensor digest that `path` carries (see `Product.fingerprint` for errors)."""
+    metadata = read_metadata(path)
+    if DIGEST_KEY not in metadata:
+        raise UserError(f"{path} carries no digest; bring foreign checkpoints in with `python -m three_regime import`")
+    return metadata[DIGEST_KEY]
+
+
+def stored_fingerprint(path: Path) -> str | None:
+    """The fingerprint in a result file, or None when the file is missing, damaged or carries none."""
+    try:
+        if path.suffix == ".json":
+            return read_json(path)[PROVENANCE_KEY][FINGERPRINT_KEY]
+        return read_metadata(path).get(FINGERPRINT_KEY)
+    except (UserError, KeyError, TypeError):
+        return None
+
+
+def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[str, Any]:
+    """The settings of a training that change its numbers.
+
+    Parameters
+    ----------
+    stop_epoch
+        For an early-stop checkpoint: what comes later (length, milestones) does not change it.
+    """
+    names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
+    recipe = {name: getattr(training, name) for name in (*names, *OPTIMISER_SETTINGS[training.optimiser])}
+    recipe["unit"] = "epochs" if training.by_epoch else "iterations"
+    recipe["length"] = stop_epoch or training.epochs or training.iterations
+    recipe["milestones"] = [step for step in training.milestones if step < recipe["length"]]
+    return json.loads(json.dumps(recipe))
+
+
+def pack(
+    study: Study, stage: str, seed: int, temperature: float | None = None, density: float | None = None
+) -> list[Product]:
+    """Products of one job, in the order in which they are computed.
+
+    Parameters
+    ----------
+    temperature
+        May be None for the dense stage of the epochs knob: one run yields every temperature.
+    density
+        Narrows the pack to one cell.
+    """
+    if stage == "dense":
+        wanted = study.temperatures if temperature is None else [temperature]
+        return [_dense(study, seed, value) for value in wanted]
+    if temperature is None:
+        raise UserError(f"stage {stage} needs a temperature")
+    densities = study.config.densities if density is None else [density]
+    build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka}[stage]
+    return [product for value in densities for product in build(study, seed, temperature, value)]
+
+
+def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
+    return {"stage": stage, "version": STAGES[stage].version, **settings}
+
+
+def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / name for name in STAGES[stage].files)
+
+
+def _images(study: Study) -> dict[str, Any]:
+    return {
+        "train_images": study.config.dataset.train_images,
+        "test_images": study.config.dataset.test_images,
+        "dataset": study.config.dataset.name,
+    }
+
+
+def _dense(study: Study, seed: int, temperature: float) -> Product:
+    stop = int(temperature) if study.knob.setting is None else None
+    training = training_recipe(study.config.dense_at(temperature), stop)
+    recipe = _recipe(
+        "dense", model=study.config.model, **_images(study), training=training, streams=["dense", seed]
+    )  # fmt: skip
+    folder = study.at(seed, temperature)
+    coordinates = {"seed": seed, "temperature": temperature}
+    label = f"dense, seed {seed}, {study.knob.name} {temperature:g}"
+    return Product("dense", label, recipe, {"data": study.prepared}, _outputs("dense", folder), coordinates)
+
+
+def _prune(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    base = study.at(seed, temperature)
+    recipe = _recipe("prune", model=study.config.model, density=density, allocation=study.config.prune.allocation)
+    yield Product(
+        "prune",
+        f"density {density * 100:g} %",
+        recipe,
+        {"dense": base / "dense.safetensors"},
+        _outputs("prune", base / density_folder(density)),
+        {"seed": seed, "temperature": temperature, "density": density},
+    )
+
+
+def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    cell = study.at(seed, temperature) / density_folder(density)
+    for replica in study.config.replicas:
+        recipe = _recipe(
+            "retrain",
+            model=study.config.model,
+            **_images(study),
+            training=training_recipe(study.config.retrain),
+            last_epochs=study.config.measure.last_epochs,
+            streams=["retrain", seed, replica],
+        )
+        yield Product(
+            "retrain",
+            f"density {density * 100:g} %, replica {replica}",
+            recipe,
+            {"pruned": cell / "pruned.safetensors", "data": study.prepared},
+            _outputs("retrain", cell / f"replica{replica}"),
+            {"seed": seed, "temperature": temperature, "density": density, "replica": replica},
+        )
+
+
+def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
+    cell = study.at(seed, temperature) / density_folder(density)
+    for first, second in study.pairs:
+        yield Product(
+            stage,
+            f"density {density * 100:g} %, pair {first}-{second}",
+            _recipe(stage, model=study.config.model, **_images(study), **settings),
+            {
+                "first": cell / f"replica{first}" / "retrained.safetensors",
+                "second": cell / f"replica{second}" / "retrained.safetensors",
+                "data": study.prepared,
+            },
+            _outputs(stage, cell / f"pair{first}-{second}"),
+            {"seed": seed, "temperature": temperature, "density": density, "pair": [first, second]},
+        )
+
+
+def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    measure = study.config.measure
+    settings = {
+        "points": measure.points,
+        "batch_size": measure.batch_size,
+        "measured_images": measure.train_images,
+    }
+    return _pairs(study, "lmc", seed, temperature, density, **settings)
+
+
+def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    return _pairs(study, "cka", seed, temperature, density, images=study.config.measure.cka_images)

@@ -1,0 +1,217 @@
+"""From cells to a grid: means over dense seeds with their uncertainty.
+
+The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so that the dense seeds are
+the only independent repetitions. Each cell holds one mean per dense seed; the variance of these seed means is pooled
+over the cells of a panel (a study and a metric), and intervals use Student's t with one degree of freedom less than
+there are dense seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from three_regime.errors import UserError
+from three_regime.knobs import KNOBS
+
+KEYS = ["study", "knob", "temperature", "density"]
+METRICS = ("dense_test_error", "test_error", "lmc", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax")
+DENSE_PROXY = "dense_proxy"
+
+_FIXED = ["study", "dataset", "model", "knob"]
+_REQUIRED = [*_FIXED, "dense_seed", "temperature", "density", "origin"]
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read ``cells.csv``.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder that holds ``cells.csv`` (a study's results, another lab's export) or one folder with
+        a ``cells.csv`` per study.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or `check_cells` refuses its content.
+    """
+    path = Path(path)
+    files = [path]
+    if path.is_dir():
+        files = [path / "cells.csv"] if (path / "cells.csv").is_file() else sorted(path.glob("*/cells.csv"))
+    if not files or not files[0].is_file():
+        raise UserError(f"{path} is not a cells.csv and holds none")
+    tables = []
+    for file in files:
+        try:
+            tables.append(check_cells(pd.read_csv(file), str(file)))
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise UserError(f"{file} is not a CSV table ({error})") from error
+    return check_cells(pd.concat(tables, ignore_index=True), str(path))
+
+
+def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
+    """A copy of `cells` with every metric column, numeric and with densities rounded to 1e-6.
+
+    Raises
+    ------
+    UserError
+        When an identifying column is missing or empty, a value is not a number, a density lies outside (0, 1], a knob
+        is unknown, or a cell occurs twice.
+    """
+    missing = [column for column in _REQUIRED if column not in cells]
+    if missing:
+        raise UserError(f"{source} lacks the column {missing[0]!r}")
+    cells = cells.copy()
+    for metric in METRICS:
+        if metric not in cells:
+            cells[metric] = np.nan
+    numeric = ["dense_seed", "temperature", "density", *METRICS]
+    numeric += [DENSE_PROXY] if DENSE_PROXY in cells else []
+    for column in numeric:
+        try:
+            cells[column] = pd.to_numeric(cells[column])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{source}: column {column!r} holds something that is not a number ({error})") from error
+    cells["origin"] = cells["origin"].astype(object).where(cells["origin"].notna(), "")
+    for column in _REQUIRED:
+        if cells[column].isna().any():
+            raise UserError(f"{source}: column {column!r} has an empty field")
+    cells["density"] = cells["density"].round(6)
+    if not cells["density"].between(0, 1, inclusive="right").all():
+        raise UserError(f"{source}: column 'density' must hold fractions above 0 and at most 1")
+    unknown = sorted(set(cells["knob"]) - set(KNOBS))
+    if unknown:
+        raise UserError(f"{source}: knob {unknown[0]!r} is not one of {', '.join(KNOBS)}")
+    twice = cells[cells.duplicated([*KEYS, "dense_seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise UserError(
+            f"{source} holds the cell {row['study']}, dense seed {row['dense_seed']}, temperature "
+            f"{row['temperature']:g}, density {row['density']:g} twice"
+        )
+    return cells
+
+
+def grid(cells: pd.DataFrame) -> pd.DataFrame:
+    """Means over dense seeds, one row per study, knob, temperature and density.
+
+    Parameters
+    ----------
+    cells
+        Rows of ``cells.csv``, one per cell; missing values are NaN.
+
+    Returns
+    -------
+    DataFrame
+        The keys; ``dataset``, ``model``, ``origin`` (several joined by "+"), ``seeds`` (dense seeds with any metric);
+        and for each metric m of `METRICS`, for ``normalised_test_error`` and, where the cells have it, for
+        ``dense_proxy``: m (mean over dense seeds), ``m_se`` (standard error from the variance pooled over the panel),
+        ``m_ci95`` (half-width of the 95 % interval) and ``m_seeds`` (dense seeds that have m). The two uncertainties
+        are NaN where fewer than two seeds have m. ``normalised_test_error`` is the test error minus its smallest mean
+        at that density; its uncertainty is that of the difference paired by dense seed (0 at the smallest itself).
+
+    Raises
+    ------
+    UserError
+        As `check_cells`.
+    """
+    cells = check_cells(cells)
+    groups = cells.groupby(KEYS, sort=True)
+    table = groups[["dataset", "model"]].first()
+    table["origin"] = groups["origin"].agg(lambda values: "+".join(sorted(set(values) - {""})))
+    run = cells[cells[list(METRICS)].notna().any(axis=1)]
+    table["seeds"] = run.groupby(KEYS)["dense_seed"].nunique()
+    table["seeds"] = table["seeds"].fillna(0).astype(int)
+    for metric in [*METRICS, *([DENSE_PROXY] if DENSE_PROXY in cells else [])]:
+        table = table.join(_spread(cells, metric))
+    table = table.join(_normalised(cells, table["test_error"]))
+    return table.reset_index().sort_values(["study", "density", "temperature"], ignore_index=True)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Metric at temperature a minus metric at temperature b, paired by dense seed.
+
+    `mean`, `se` and the 95 % interval `lower` … `upper` are in the metric's unit; all but `mean` are NaN with fewer
+    than two shared `seeds`, and `mean` too with none.
+    """
+
+    mean: float
+    se: float
+    lower: float
+    upper: float
+    seeds: int
+
+
+def paired_difference(
+    cells: pd.DataFrame, metric: str, temperature_a: float, temperature_b: float, density: float
+) -> PairedDifference:
+    """Compare two temperatures of one study at one density over the dense seeds that have both.
+
+    Raises
+    ------
+    ValueError
+        When `cells` holds more than one study.
+    """
+    if cells["study"].nunique() > 1:
+        raise ValueError("paired_difference compares temperatures of one study; select it first")
+    column = cells[np.isclose(cells["density"], density)]
+
+    def values(temperature: float) -> pd.Series:
+        return column[np.isclose(column["temperature"], temperature)].set_index("dense_seed")[metric]
+
+    difference = (values(temperature_a) - values(temperature_b)).dropna().to_numpy(float)
+    n = len(difference)
+    mean = float(difference.mean()) if n else float("nan")
+    if n < 2:
+        return PairedDifference(mean, float("nan"), float("nan"), float("nan"), n)
+    se = float(difference.std(ddof=1) / np.sqrt(n))
+    half = float(stats.t.ppf(0.975, n - 1)) * se
+    return PairedDifference(mean, se, mean - half, mean + half, n)
+
+
+def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean, pooled standard error, interval half-width and number of seeds of `metric` per row of the grid."""
+    values = cells.groupby(KEYS)[metric]
+    seeds = values.count()
+    freedom = (seeds - 1).clip(lower=0)
+    squares = (values.var(ddof=1) * freedom).fillna(0.0)
+    by_study = [squares.index.get_level_values("study")]
+    total = freedom.groupby(by_study).transform("sum")
+    pooled = squares.groupby(by_study).transform("sum") / total.where(total > 0)
+    se = np.sqrt(pooled / seeds.where(seeds >= 2))
+    return pd.DataFrame(
+        {
+            metric: values.mean(),
+            f"{metric}_se": se,
+            f"{metric}_ci95": se * stats.t.ppf(0.975, freedom.where(freedom > 0)),
+            f"{metric}_seeds": seeds,
+        }
+    )
+
+
+def _normalised(cells: pd.DataFrame, test_error: pd.Series) -> pd.DataFrame:
+    """``normalised_test_error`` and its uncertainty, from differences to the column's best temperature, by seed."""
+    name = "normalised_test_error"
+    column = ["study", "knob", "density"]
+    known = test_error.dropna()
+    best = known.loc[known.groupby(column).idxmin()].reset_index()[[*column, "temperature"]]
+    best["is_best"] = True
+    cells = cells.merge(best, on=[*column, "temperature"], how="left")
+    cells["is_best"] = cells["is_best"].notna()
+    at_best = cells.loc[cells["is_best"], [*column, "dense_seed", "test_error"]]
+    cells = cells.merge(at_best.rename(columns={"test_error": "at_best"}), on=[*column, "dense_seed"], how="left")
+    cells[name] = (cells["test_error"] - cells["at_best"]).mask(cells["is_best"])
+    spread = _spread(cells, name)
+    spread[name] = test_error - test_error.groupby(column).transform("min")
+    rows = cells.groupby(KEYS)
+    is_best, seeds = rows["is_best"].any(), rows["test_error"].count()
+    spread.loc[is_best, f"{name}_seeds"] = seeds[is_best]
+    spread.loc[is_best & (seeds >= 2), [f"{name}_se", f"{name}_ci95"]] = 0.0
+    return spread

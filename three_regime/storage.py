@@ -1,0 +1,164 @@
+"""Files: written under a temporary name and renamed, read back with a check.
+
+Formats are safetensors (weights, arrays), JSON (one result) and CSV (tables); nothing here pickles.
+A safetensors file carries text metadata; ``read_metadata`` reads it without loading a tensor and
+without importing torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from three_regime.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Arrays = dict[str, np.ndarray]
+
+DIGEST_KEY = "tensor_digest"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success flush it to disk and rename it to `path`.
+
+    On any failure the temporary file is removed and `path` is left as it was.
+
+    Raises
+    ------
+    UserError
+        When the disk is full or the folder cannot be written; the message names `path`.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; results are shared
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise UserError(f"no free disk space while writing {path}; free some and run again") from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(f"cannot write {path}: {os.strerror(number)}") from error
+        raise
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` by way of a temporary file."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON; NaN and infinities are refused (``ValueError``)."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    UserError
+        When the file is missing or is not JSON (half-written, or another file).
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index; floats keep all the digits that round-trip."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and bytes of `arrays`, independent of their order and of the file."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """Write arrays as safetensors with `metadata` and their digest; return the digest."""
+    contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
+    digest = tensor_digest(contiguous)
+    with replacing(path) as temporary:
+        save_file(contiguous, str(temporary), metadata={**metadata, DIGEST_KEY: digest})
+    return digest
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Text metadata of a safetensors file, without reading its tensors.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, truncated or not safetensors; the message names it.
+    """
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
+    """Every tensor of a safetensors file as a NumPy array.
+
+    Parameters
+    ----------
+    verify
+        Compare the content with the digest in the metadata, where there is one.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, truncated, not safetensors, or its content does not match its digest.
+    """
+    with _opened(path) as file:
+        expected = (file.metadata() or {}).get(DIGEST_KEY)
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
+    if verify and expected is not None and tensor_digest(arrays) != expected:
+        raise UserError(f"{path} is damaged: its content does not match its digest; delete it and run again")
+    return arrays
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(str(path), framework="np") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a complete safetensors file ({error}); delete it and run again") from error

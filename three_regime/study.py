@@ -1,0 +1,97 @@
+"""A study: one temperature × density grid, its cells, pairs and paths.
+
+Paths read as a sentence: ``<results>/<study>/seed1/epochs040/density005/replica2/retrained.safetensors``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from three_regime.config import Config, StudyConfig
+from three_regime.errors import UserError
+from three_regime.knobs import KNOBS, Knob, density_folder
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named study with the folder of its results."""
+
+    name: str
+    config: StudyConfig
+    root: Path
+    data: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    @property
+    def knob(self) -> Knob:
+        return KNOBS[self.config.knob]
+
+    @property
+    def temperatures(self) -> list[float]:
+        """Temperatures from the hottest to the coldest."""
+        return self.knob.hot_first(list(self.config.temperatures))
+
+    @property
+    def temperature_folders(self) -> list[str]:
+        return [self.knob.folder(value) for value in self.temperatures]
+
+    @property
+    def density_folders(self) -> list[str]:
+        return [density_folder(value) for value in self.config.densities]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Two replicas each, the lower first."""
+        return list(itertools.combinations(sorted(self.config.replicas), 2))
+
+    @property
+    def prepared(self) -> Path:
+        """The array file of the study's data set."""
+        return self.data / f"{self.config.dataset.name}.safetensors"
+
+    def at(self, seed: int, temperature: float) -> Path:
+        """Folder of one dense seed and temperature."""
+        return self.folder / f"seed{seed}" / self.knob.folder(temperature)
+
+    def temperature_of(self, folder: str) -> float:
+        """The temperature whose folder name is `folder`.
+
+        Raises
+        ------
+        UserError
+            When the study has no such temperature.
+        """
+        by_folder = dict(zip(self.temperature_folders, self.temperatures, strict=True))
+        if folder not in by_folder:
+            raise UserError(f"{self.name} has no temperature '{folder}'; it has {', '.join(by_folder)}")
+        return by_folder[folder]
+
+    def density_of(self, folder: str) -> float:
+        """The density whose folder name is `folder` (see `temperature_of`)."""
+        by_folder = dict(zip(self.density_folders, self.config.densities, strict=True))
+        if folder not in by_folder:
+            raise UserError(f"{self.name} has no density '{folder}'; it has {', '.join(by_folder)}")
+        return by_folder[folder]
+
+
+def study(config: Config, name: str) -> Study:
+    """The study called `name`.
+
+    Raises
+    ------
+    UserError
+        When the configuration defines no such study.
+    """
+    if name not in config.studies:
+        raise UserError(f"no study '{name}'; the configuration defines {', '.join(sorted(config.studies))}")
+    return Study(name, config.studies[name], Path(config.results), Path(config.data.folder))
+
+
+def planned(config: Config) -> list[Study]:
+    """The studies that `run` names, in its order."""
+    return [study(config, name) for name in config.run]

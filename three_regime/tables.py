@@ -1,0 +1,180 @@
+"""From result files to tidy tables: replicas, pairs, cells, lines, curves, sparsity. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from three_regime.stages import CELL_TABLES, PROVENANCE_KEY, Product, pack
+from three_regime.storage import read_json, write_csv
+from three_regime.study import Study
+
+CELL = ["dense_seed", "temperature", "density"]
+
+
+def build(owner: Study) -> dict[str, pd.DataFrame]:
+    """All tables of a study, from the files of its finished products.
+
+    Returns
+    -------
+    Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row a cell: means over
+    replicas (test error) and pairs (LMC, CKA), with their standard deviations within the cell. Products without a
+    file have no row (or NaN in ``cells``).
+    """
+    records = {stage: list(_finished(owner, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
+    tables = {
+        "replicas": _replicas(records["retrain"]),
+        "pairs": _pairs(records["lmc"], records["cka"]),
+        "lines": _lines(records["lmc"]),
+        "curves": _curves(records["dense"], records["retrain"]),
+        "sparsity": _sparsity(records["prune"]),
+        "provenance": _provenance(records),
+    }
+    tables["cells"] = _cells(owner, records["dense"], tables["replicas"], tables["pairs"])
+    return {name: tables[name] for name in CELL_TABLES}
+
+
+def write(owner: Study) -> list[Path]:
+    """Build and write ``<study>/<table>.csv``; returns the paths."""
+    paths = []
+    for name, table in build(owner).items():
+        paths.append(owner.folder / f"{name}.csv")
+        write_csv(paths[-1], table)
+    return paths
+
+
+def _finished(owner: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any]]]:
+    for seed in owner.config.dense_seeds:
+        for temperature in owner.temperatures:
+            for product in pack(owner, stage, seed, temperature):
+                path = product.outputs[0]
+                if path.exists():
+                    yield product, read_json(path)
+
+
+def _where(product: Product) -> dict[str, Any]:
+    """Coordinates as columns."""
+    found = {"dense_seed" if key == "seed" else key: value for key, value in product.coordinates.items()}
+    if "pair" in found:
+        found["pair"] = "-".join(str(replica) for replica in found["pair"])
+    return found
+
+
+def _replicas(records: list) -> pd.DataFrame:
+    rows = [
+        {
+            **_where(product),
+            "test_error": result["test_error"],
+            "final_test_error": result["test"]["error"],
+            "final_test_nll": result["test"]["nll"],
+            "final_train_error": result["train"]["error"],
+            "final_train_nll": result["train"]["nll"],
+            "origin": result[PROVENANCE_KEY]["origin"],
+        }
+        for product, result in records
+    ]
+    return pd.DataFrame(rows, columns=None if rows else [*CELL, "replica", "test_error", "origin"])
+
+
+def _pairs(lmc: list, cka: list) -> pd.DataFrame:
+    keys = [*CELL, "pair"]
+    barriers = ["lmc", "lmc_nll", "lmc_test", "lmc_test_nll"]
+    lines = pd.DataFrame(
+        [{**_where(product), **{name: result[name] for name in barriers}} for product, result in lmc],
+        columns=[*keys, *barriers],
+    )
+    kinds = ["logits", "softmax"]
+    similar = pd.DataFrame(
+        [{**_where(product), **{f"cka_{kind}": result[kind] for kind in kinds}} for product, result in cka],
+        columns=[*keys, *(f"cka_{kind}" for kind in kinds)],
+    )
+    return lines.merge(similar, on=keys, how="outer")
+
+
+def _cells(owner: Study, dense: list, replicas: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    config = owner.config
+    index = pd.MultiIndex.from_product([config.dense_seeds, owner.temperatures, config.densities], names=CELL)
+    table = index.to_frame(index=False)
+    dense_rows = [
+        {
+            **_where(product),
+            "dense_test_error": result["test"]["error"],
+            "dense_train_error": result["train"]["error"],
+            "dense_origin": result[PROVENANCE_KEY]["origin"],
+        }
+        for product, result in dense
+    ]
+    columns = ["dense_seed", "temperature", "dense_test_error", "dense_train_error", "dense_origin"]
+    table = table.merge(pd.DataFrame(dense_rows, columns=columns), on=CELL[:2], how="left")
+    errors = replicas.groupby(CELL).agg(
+        test_error=("test_error", "mean"),
+        test_error_sd=("test_error", "std"),
+        replicas=("test_error", "count"),
+        replica_origins=("origin", lambda values: "imported" if (values == "imported").any() else "computed"),
+    )
+    measures = pairs.groupby(CELL).agg(
+        **{
+            name: (column, how)
+            for column in ("lmc", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
+            for name, how in ((column, "mean"), (f"{column}_sd", "std"))
+        },
+        pairs=("lmc", "count"),
+    )
+    table = table.merge(errors, on=CELL, how="left").merge(measures, on=CELL, how="left")
+    imported = (table.pop("dense_origin") == "imported") | (table.pop("replica_origins") == "imported")
+    table["origin"] = imported.map({True: "imported", False: "computed"})
+    table[["replicas", "pairs"]] = table[["replicas", "pairs"]].fillna(0).astype(int)
+    for position, (name, value) in enumerate(
+        [("study", owner.name), ("dataset", config.dataset.name), ("model", config.model), ("knob", config.knob)]
+    ):
+        table.insert(position, name, value)
+    return table
+
+
+def _lines(records: list) -> pd.DataFrame:
+    curves = ["t", "train_error", "train_nll", "test_error", "test_nll"]
+    parts = [
+        pd.DataFrame({**_where(product), **{name: result[name] for name in curves}}) for product, result in records
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*CELL, "pair", *curves])
+
+
+def _curves(dense: list, retrained: list) -> pd.DataFrame:
+    keys = ["stage", *CELL, "replica"]
+    parts = [
+        pd.DataFrame(result["history"]).assign(**{"stage": stage, "density": None, "replica": None, **_where(product)})
+        for stage, records in (("dense", dense), ("retrain", retrained))
+        for product, result in records
+    ]
+    if not parts:
+        return pd.DataFrame(columns=[*keys, "epoch", "train_loss", "train_error", "test_error"])
+    table = pd.DataFrame([row for part in parts for row in part.to_dict("records")])
+    return table[[*keys, *(column for column in table if column not in keys)]]
+
+
+def _sparsity(records: list) -> pd.DataFrame:
+    rows = [
+        {**_where(product), "layer": layer, **counts}
+        for product, result in records
+        for layer, counts in result["sparsity"]["layers"].items()
+    ]
+    return pd.DataFrame(rows, columns=[*CELL, "layer", "kept", "total"])
+
+
+def _provenance(records: dict[str, list]) -> pd.DataFrame:
+    wanted = ["origin", "device", "threads", "wall_s", "commit", "finished"]
+    rows = [
+        {
+            "stage": stage,
+            **{key: _where(product).get(key) for key in (*CELL, "replica", "pair")},
+            **{key: result[PROVENANCE_KEY].get(key) for key in wanted},
+            "torch": result[PROVENANCE_KEY]["versions"].get("torch"),
+            "fingerprint": result[PROVENANCE_KEY]["fingerprint"],
+        }
+        for stage, found in records.items()
+        for product, result in found
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,77 @@
+"""Task: the one seam between the paper's two settings.
+
+Trainer, pruning, LMC, CKA, tables, regimes and algorithms know only this interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, device
+
+    from three_regime.storage import Arrays
+    from three_regime.streams import Streams
+
+Split = Literal["train", "test"]
+Weights = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Error (fraction) and mean negative log-likelihood (nats) of one network on one split."""
+
+    error: float
+    nll: float
+
+
+class Epoch(Protocol):
+    """The batches of one epoch of one member, in order."""
+
+    steps: int
+
+    def batch(self, step: int) -> Any:
+        """Inputs and targets of step 0 … steps − 1, ready for `Task.loss`."""
+
+
+class Task(Protocol):
+    """What a setting supplies.
+
+    Attributes
+    ----------
+    device
+        Where data and computation live.
+    parameters, buffers
+        Shapes of the trained tensors and of the others (BatchNorm statistics), in a fixed order.
+    prunable
+        Names of the parameters that pruning may remove.
+    """
+
+    device: device
+    parameters: Mapping[str, tuple[int, ...]]
+    buffers: Mapping[str, tuple[int, ...]]
+    prunable: tuple[str, ...]
+
+    def initial_weights(self, streams: Streams) -> Arrays:
+        """Fresh parameters and buffers from the stream ``initialisation``."""
+
+    def load(self, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Tensor]:
+        """Weights on the device; ``UserError`` naming `source` when they are of another architecture."""
+
+    def epoch(self, streams: Streams, epoch: int, batch_size: int, drop_last: bool) -> Epoch:
+        """Batches of an epoch (0-based), from the streams ``order`` and ``augmentation`` of that epoch."""
+
+    def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
+        """Mean loss (with gradient), errors and targets of one batch, in training mode; updates `buffers`."""
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
+        """Error and NLL in evaluation mode, un-augmented, on the first `images` of a split (None: all)."""
+
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        """`weights` with statistics re-estimated on training data, where the model has any."""
+
+    def outputs(self, weights: Weights, images: int) -> dict[str, np.ndarray]:
+        """Outputs for CKA on the first `images` training inputs, name → (n, features)."""

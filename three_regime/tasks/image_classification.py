@@ -1,0 +1,205 @@
+"""Image classification (paper, section 3.1): CIFAR-like images held as uint8 on the device, no loader workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from three_regime import models
+from three_regime.datasets import ImageDataset
+from three_regime.errors import UserError
+from three_regime.foreign import match
+from three_regime.models.initialisation import initial_weights
+from three_regime.storage import Arrays, read_arrays
+from three_regime.streams import Streams
+from three_regime.tasks import Metrics, Split, Weights
+
+EVALUATION_BATCH = 500
+
+
+class Augmenter:
+    """Zero padding, random crop and flip of raw pixels, then normalisation: the protocol's order (A).
+
+    Parameters
+    ----------
+    entry
+        Padding, flip, mean and std.
+    """
+
+    def __init__(self, entry: ImageDataset, device: torch.device) -> None:
+        self.padding = entry.padding
+        self.flip = entry.flip
+        self.mean = torch.tensor(entry.mean, device=device)
+        self.std = torch.tensor(entry.std, device=device)
+        self.grid = torch.arange(entry.image_size, device=device)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(N, H, W, C) uint8 → (N, C, H, W) float32 in channels-last memory, normalised as torchvision does."""
+        return images.float().div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
+
+    def crop(self, images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
+        """Shifted and flipped crops of zero-padded `images` (N, H, W, C), still uint8.
+
+        Parameters
+        ----------
+        shifts
+            (N, 2) int64 in 0 … 2 · padding: row and column of the crop in the padded image.
+        flips
+            (N,) bool: mirror left-right after cropping.
+        """
+        margin = self.padding
+        padded = F.pad(images, (0, 0, margin, margin, margin, margin))
+        rows = shifts[:, :1] + self.grid
+        columns = shifts[:, 1:] + torch.where(flips[:, None], self.grid.flip(0), self.grid)
+        member = torch.arange(len(images), device=images.device)[:, None, None]
+        return padded[member, rows[:, :, None], columns[:, None, :]]
+
+
+class ImageEpoch:
+    """One epoch of one member: an order, and a shift and flip for every position in it."""
+
+    def __init__(
+        self, task: ImageClassification, streams: Streams, epoch: int, batch_size: int, drop_last: bool
+    ) -> None:
+        total = len(task.labels["train"])
+        self.steps = total // batch_size if drop_last else -(-total // batch_size)
+        self._task, self._size = task, batch_size
+        order = streams.generator("order", epoch).permutation(total)
+        augmentation = streams.generator("augmentation", epoch)
+        margin = task.augmenter.padding
+        shifts = augmentation.integers(0, 2 * margin + 1, size=(total, 2))
+        flips = augmentation.random(total) < (0.5 if task.augmenter.flip else 0.0)
+        self._order, self._shifts, self._flips = (
+            torch.from_numpy(array).to(task.device) for array in (order, shifts, flips)
+        )
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Augmented images (n, C, H, W) and labels (n,) of one step."""
+        here = slice(step * self._size, (step + 1) * self._size)
+        chosen = self._order[here]
+        augmenter = self._task.augmenter
+        images = augmenter.crop(self._task.images["train"][chosen], self._shifts[here], self._flips[here])
+        return augmenter.normalise(images), self._task.labels["train"][chosen]
+
+
+class ImageClassification:
+    """The image task; see `three_regime.tasks.Task`.
+
+    Parameters
+    ----------
+    arrays
+        ``{train,test}_images`` (N, H, W, C) uint8 and ``{train,test}_labels`` (N,) int64.
+    model
+        A model name.
+    train_images, test_images
+        Use the first so many images of a split; None uses all.
+    """
+
+    def __init__(
+        self,
+        entry: ImageDataset,
+        arrays: Mapping[str, np.ndarray],
+        model: str,
+        device: torch.device,
+        *,
+        train_images: int | None = None,
+        test_images: int | None = None,
+    ) -> None:
+        self.device = device
+        self.model_name = model
+        self.augmenter = Augmenter(entry, device)
+        limits = {"train": train_images, "test": test_images}
+        self.images = {s: torch.from_numpy(arrays[f"{s}_images"][:n]).to(device) for s, n in limits.items()}
+        self.labels = {s: torch.from_numpy(arrays[f"{s}_labels"][:n]).to(device) for s, n in limits.items()}
+        self.model = models.build(
+            model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
+        ).to(device)  # fmt: skip
+        self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
+        self.buffers = {name: tuple(value.shape) for name, value in self.model.named_buffers()}
+        self.prunable = models.prunable(self.model)
+        self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def initial_weights(self, streams: Streams) -> Arrays:
+        return initial_weights(self.model, streams.generator("initialisation"))
+
+    def load(self, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Tensor]:
+        arrays = match(arrays, self.model, source)
+        return {name: torch.from_numpy(np.array(array)).to(self.device) for name, array in arrays.items()}
+
+    def epoch(self, streams: Streams, epoch: int, batch_size: int, drop_last: bool) -> ImageEpoch:
+        return ImageEpoch(self, streams, epoch, batch_size, drop_last)
+
+    def loss(self, parameters: Weights, buffers: Weights, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int]:
+        images, labels = batch
+        self.model.train()
+        logits = functional_call(self.model, {**parameters, **buffers}, (images,))
+        errors = (logits.detach().argmax(1) != labels).sum()
+        return F.cross_entropy(logits, labels), errors, len(labels)
+
+    @torch.no_grad()
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
+        errors = torch.zeros((), dtype=torch.int64, device=self.device)
+        nll = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = 0
+        for batch, labels in self._in_file_order(split, EVALUATION_BATCH, images):
+            logits = self._logits(weights, batch)
+            errors += (logits.argmax(1) != labels).sum()
+            nll += F.cross_entropy(logits, labels, reduction="sum").double()
+            total += len(labels)
+        return Metrics(errors.item() / total, nll.item() / total)
+
+    @torch.no_grad()
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        """BatchNorm statistics of `weights` over the un-augmented training images in file order (A).
+
+        Running mean and unbiased variance are the averages of the batches' own, weighted by batch size.
+        """
+        weights = {name: weights[name].clone() if name in self.buffers else weights[name] for name in weights}
+        for name in self.buffers:
+            weights[name].zero_()
+        usual = [norm.momentum for norm in self._norms]
+        self.model.train()
+        seen = 0
+        try:
+            for batch, labels in self._in_file_order("train", batch_size, images):
+                seen += len(labels)
+                for norm in self._norms:
+                    norm.momentum = len(labels) / seen
+                functional_call(self.model, weights, (batch,))
+        finally:
+            for norm, momentum in zip(self._norms, usual, strict=True):
+                norm.momentum = momentum
+        return weights
+
+    @torch.no_grad()
+    def outputs(self, weights: Weights, images: int) -> dict[str, np.ndarray]:
+        """Logits and softmax outputs, (images, classes) float64, on the first training images in file order (A)."""
+        if images > len(self.labels["train"]):
+            raise UserError(f"{images} images were asked for, but there are {len(self.labels['train'])}")
+        batches = self._in_file_order("train", EVALUATION_BATCH, images)
+        logits = torch.cat([self._logits(weights, batch) for batch, _ in batches]).double()
+        return {"logits": logits.cpu().numpy(), "softmax": logits.softmax(1).cpu().numpy()}
+
+    def _logits(self, weights: Weights, batch: Tensor) -> Tensor:
+        self.model.eval()
+        return functional_call(self.model, dict(weights), (batch,))
+
+    def _in_file_order(self, split: Split, size: int, images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        for pixels, labels in zip(
+            self.images[split][:images].split(size), self.labels[split][:images].split(size), strict=True
+        ):
+            yield self.augmenter.normalise(pixels), labels
+
+
+def from_prepared(
+    path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
+) -> ImageClassification:
+    """The task on a prepared array file."""
+    arrays = read_arrays(path, verify=False)
+    return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)

@@ -1,0 +1,170 @@
+"""Between Snakemake and the library: what rules, scripts and the `workflow` command need, without torch."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from three_regime.config import Config, resolve
+from three_regime.errors import UserError
+from three_regime.logs import reporting
+from three_regime.stages import STAGES, fingerprint_of, pack
+from three_regime.storage import write_json
+from three_regime.study import Study, study
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import Snakemake
+
+SNAKEMAKE_FOLDER = Path(".snakemake")
+OWNER = SNAKEMAKE_FOLDER / "three-regime-owner.json"
+
+
+def settings_fingerprint(owner: Study, stage: str, temperature: float | None) -> str:
+    """Hash of the settings and version of a stage: a rule's `params`, so that a change plans the job again.
+
+    Grid lists and streams are left out: what they add is a missing output, what they remove needs no job.
+    """
+    grid = {"density", "streams"}
+    recipe = {key: value for key, value in _any_product(owner, stage, temperature).items() if key not in grid}
+    return fingerprint_of(recipe, {})[:16]
+
+
+def _any_product(owner: Study, stage: str, temperature: float | None) -> dict[str, Any]:
+    """A recipe of the stage; for the one long run of the epochs knob, of the run and not of a checkpoint."""
+    first = owner.temperatures[-1] if temperature is None else temperature
+    products = pack(owner, stage, owner.config.dense_seeds[0], first)
+    recipe = dict(products[0].recipe) if products else {"version": STAGES[stage].version}
+    if stage == "dense" and owner.knob.setting is None:
+        recipe["training"] = owner.config.dense.model_dump(mode="json", exclude={"evaluate_every"})
+    return recipe
+
+
+def patterns(owner: Study, stage: str) -> dict[str, list[str]]:
+    """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, wildcards elsewhere."""
+    folders = _folders(owner, STAGES[stage].place, one_run=stage == "dense" and owner.knob.setting is None)
+    return {
+        "weights" if name.endswith(".safetensors") else "metrics": [f"{folder}/{name}" for folder in folders]
+        for name in STAGES[stage].files
+    }
+
+
+def inputs(owner: Study, stage: str) -> dict[str, list[str] | str]:
+    """Input files of a rule, role → paths, with the wildcards of `patterns`."""
+    upstream = {"prune": ("dense", ()), "retrain": ("prune", ("density",))}
+    before, place = upstream.get(stage, ("retrain", ("density", "replica")))
+    name = STAGES[before].files[-1]
+    roles: dict[str, list[str] | str] = {}
+    if stage != "dense":
+        role = {"prune": "dense", "retrain": "pruned"}.get(stage, "retrained")
+        roles[role] = [f"{folder}/{name}" for folder in _folders(owner, place)]
+    if stage != "prune":
+        roles["data"] = str(owner.prepared)
+    return roles
+
+
+def _folders(owner: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
+    """Folders of a pack below seed and temperature; what a pack does not span is a wildcard."""
+    densities = owner.density_folders if "density" in owner.config.pack else ["{density}"]
+    values = {
+        "density": densities,
+        "replica": [f"replica{replica}" for replica in owner.config.replicas],
+        "pair": [f"pair{first}-{second}" for first, second in owner.pairs],
+    }
+    temperatures = owner.temperature_folders if one_run else ["{temperature}"]
+    base = f"{owner.folder}/seed{{seed}}"
+    return ["/".join([base, *parts]) for parts in itertools.product(temperatures, *(values[part] for part in place))]
+
+
+def job_path(owner: Study, kind: str, stage: str, suffix: str) -> str:
+    """Path of a rule's log or benchmark, with its wildcards: ``<results>/<kind>/<stage>/<study>/seed…``."""
+    wildcards = ["seed{seed}"]
+    if not (stage == "dense" and owner.knob.setting is None):
+        wildcards.append("{temperature}")
+        if STAGES[stage].place and "density" not in owner.config.pack:
+            wildcards.append("{density}")
+    return f"{owner.root}/{kind}/{stage}/{owner.name}/{'-'.join(wildcards)}{suffix}"
+
+
+def products(owner: Study, stage: str) -> list[str]:
+    """Every file of a stage of a study."""
+    return [
+        str(path)
+        for seed in owner.config.dense_seeds
+        for temperature in owner.temperatures
+        for product in pack(owner, stage, seed, temperature)
+        for path in product.outputs
+    ]
+
+
+def rule_name(stage: str, owner: Study) -> str:
+    """Name of a study's rule: rule names are identifiers."""
+    return f"{stage}_{owner.name.replace('-', '_')}"
+
+
+def run_script(snakemake: Snakemake, stage: str) -> None:
+    """Body of the scripts of the heavy stages."""
+    from three_regime import jobs
+
+    wildcards = snakemake.wildcards
+    name, seed = snakemake.params.study, int(wildcards.seed)
+    folders = [name, f"seed{seed}", wildcards.get("temperature"), wildcards.get("density")]
+    with reporting(" ".join([stage, *filter(None, folders)]), Path(snakemake.log[0])):
+        config = resolve(snakemake.config)
+        owner = study(config, name)
+        temperature = owner.temperature_of(wildcards.temperature) if folders[2] else None
+        density = owner.density_of(wildcards.density) if folders[3] else None
+        jobs.run(config, name, stage, seed, temperature, density)
+
+
+def resolved_config(config: Config) -> dict[str, Any]:
+    """Every key with its value, defaults filled in."""
+    return config.model_dump(mode="json")
+
+
+def exec_snakemake(arguments: Sequence[str]) -> None:
+    """Replace this process by Snakemake, after removing a lock whose owner is dead.
+
+    Snakemake killed with SIGKILL leaves its folder locked. Each run started here notes host, process and start time;
+    when that process is gone, and ran on this host, its lock is removed.
+
+    Raises
+    ------
+    UserError
+        When Snakemake is not installed beside this Python.
+    """
+    program = shutil.which("snakemake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if program is None:
+        raise UserError("snakemake is not installed in this environment; run `make env`")
+    if _stale_lock():
+        print("removing the lock of an earlier run that was killed", file=sys.stderr)
+        subprocess.run([program, *arguments, "--unlock", "--quiet"], check=False)
+    me = psutil.Process()
+    if not _owner_alive():
+        write_json(OWNER, {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()})
+    os.execv(program, [program, *arguments])
+
+
+def _stale_lock() -> bool:
+    return any((SNAKEMAKE_FOLDER / "locks").glob("*")) and OWNER.exists() and not _owner_alive()
+
+
+def _owner_alive() -> bool:
+    """Whether the process that noted itself last may still be running."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        owner = json.loads(OWNER.read_text())
+        if owner["host"] != socket.gethostname():
+            return True
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1
+    return False
