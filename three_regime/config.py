@@ -275,7 +275,8 @@ class Config(Section):
     """The whole configuration."""
 
     results: str = Field("results", description="Folder of everything generated; presets use results/<preset>.")
-    run: tuple[str, ...] = Field(min_length=1, description="Names of the studies that are planned.")
+    run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
+    published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
@@ -289,6 +290,10 @@ class Config(Section):
     def _defined(self) -> Config:
         for name in self.run:
             registered(name, self.studies, "study")
+        if not self.run and not self.published:
+            raise ValueError("run: name at least one study, or set `published: true`")
+        if len(set(self.run)) != len(self.run):
+            raise ValueError(f"run: {list(self.run)} holds a study twice")
         return self
 
 

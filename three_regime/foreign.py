@@ -169,6 +169,9 @@ def match(arrays: Mapping[str, np.ndarray], model: torch.nn.Module, source: str 
         When names are missing or unexpected or shapes differ; at most three of each are named.
     """
     wanted = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    # torch before 0.4.1, and many exports, have no batch counter; nothing computes with it.
+    counters = {name: np.zeros_like(like) for name, like in wanted.items() if name.endswith("num_batches_tracked")}
+    arrays = {**counters, **arrays}
     missing = [name for name in wanted if name not in arrays]
     unexpected = [name for name in arrays if name not in wanted]
     shapes = [

@@ -65,8 +65,18 @@ DATASETS: dict[str, ImageDataset] = {
         ),
         ImageDataset(
             "cifar10", 10, 3, 32, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 4, True,
-            "three_regime.datasets.cifar:read_cifar10", ("cifar10",),
+            "three_regime.datasets.torchvision_images:read_cifar10", ("cifar10",),
             "CIFAR-10 (Krizhevsky 2009); normalisation and augmentation of the authors' code",
+        ),
+        ImageDataset(
+            "cifar100", 100, 3, 32, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 4, True,
+            "three_regime.datasets.torchvision_images:read_cifar100", ("cifar100",),
+            "CIFAR-100 (Krizhevsky 2009), fine labels; normalisation and augmentation as for CIFAR-10",
+        ),
+        ImageDataset(
+            "svhn", 10, 3, 32, 73_257, 26_032, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), 4, True,
+            "three_regime.datasets.torchvision_images:read_svhn", ("svhn_train", "svhn_test"),
+            "SVHN cropped digits (Netzer et al. 2011); normalisation of the authors' code, augmentation of CIFAR-10",
         ),
     )
 }  # fmt: skip
