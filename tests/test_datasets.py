@@ -89,7 +89,7 @@ def test_cifar100_uses_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert arrays["test_images"].shape == (5, 32, 32, 3)
 
 
-def test_svhn_is_upright_and_zero_is_zero(tmp_path: Path, published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_is_upright_and_zero_is_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
     dataset = torchvision_images.import_torchvision().datasets.SVHN
