@@ -25,3 +25,10 @@ include: "rules/retrain.smk"
 include: "rules/landscape.smk"
 include: "rules/analysis.smk"
 include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report.html",
+    localrule: True

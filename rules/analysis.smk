@@ -4,7 +4,7 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("cells", study)
+            three_regime_workflow.rule_name("cells", study.name)
         input:
             [
                 path
@@ -25,21 +25,85 @@ for study in STUDIES:
         script:
             "../scripts/cells.py"
 
+
+rule published:
+    input:
+        expand(
+            "reference/figure2/{panel}_bounds.csv",
+            panel=["test_error", "normalized_test_error", "lmc", "cka"],
+        ),
+    output:
+        f"{RESULTS}/{PUBLISHED}/cells.csv",
+    log:
+        f"{RESULTS}/logs/published.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    message:
+        "The published Figure 2 as cells"
+    script:
+        "../scripts/published.py"
+
+
+for name, (folder, _) in TABLED.items():
+
     rule:
         name:
-            three_regime_workflow.rule_name("regimes", study)
+            three_regime_workflow.rule_name("regimes", name)
         input:
-            cells=f"{study.folder}/cells.csv",
+            cells=f"{folder}/cells.csv",
         output:
-            [f"{study.folder}/{table}.csv" for table in REGIME_TABLES],
+            [f"{folder}/{table}.csv" for table in REGIME_TABLES],
         log:
-            f"{RESULTS}/logs/regimes/{study.name}.log",
+            f"{RESULTS}/logs/regimes/{name}.log",
         conda:
             "../envs/analysis.yaml"
         params:
-            study=study.name,
+            study=name,
             thresholds=CONFIG.regimes.model_dump(),
         message:
-            f"Regimes and algorithms of {study.name}"
+            f"Regimes and algorithms of {name}"
         script:
             "../scripts/regimes.py"
+
+
+rule case_studies:
+    input:
+        of_studies("grid.csv"),
+    output:
+        [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES],
+    log:
+        f"{RESULTS}/logs/case_studies.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        thresholds=CONFIG.regimes.model_dump(),
+    message:
+        "Case studies 2 and 3 over all studies"
+    script:
+        "../scripts/case_studies.py"
+
+
+rule scorecard:
+    input:
+        grids=of_studies("grid.csv"),
+        published=f"{RESULTS}/{PUBLISHED}/cells.csv",
+    output:
+        markdown=report(
+            f"{RESULTS}/scorecard.md",
+            category="scorecard",
+            caption="captions/scorecard.rst",
+            labels={"table": "scorecard"},
+        ),
+        headline=f"{RESULTS}/scorecard.csv",
+        cells=f"{RESULTS}/scorecard_cells.csv",
+    log:
+        f"{RESULTS}/logs/scorecard.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        thresholds=CONFIG.regimes.model_dump(),
+    message:
+        "Score what was obtained against the published Figure 2"
+    script:
+        "../scripts/scorecard.py"

@@ -8,7 +8,7 @@ from three_regime import workflow as three_regime_workflow
 from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
-from three_regime.stages import CELL_TABLES, FIGURES, REGIME_TABLES, STAGES
+from three_regime.stages import CASE_TABLES, CELL_TABLES, GRID_FIGURES, PUBLISHED, REGIME_TABLES, RUN_FIGURES, STAGES
 from three_regime.study import planned
 
 # Scripts import the library from this checkout, also in an environment that Snakemake made.
@@ -22,6 +22,11 @@ except UserError as error:
 STUDIES = planned(CONFIG)
 DATA = CONFIG.data.folder
 RESULTS = CONFIG.results
+
+# What has a cells.csv: every planned study, and the published figure. Name -> (folder, figures).
+TABLED = {study.name: (str(study.folder), GRID_FIGURES + RUN_FIGURES) for study in STUDIES}
+if CONFIG.published:
+    TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
 
 
 wildcard_constraints:

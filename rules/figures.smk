@@ -1,32 +1,34 @@
 # Figures from the tables, and the HTML report. Nothing here needs torch.
 
-for study in STUDIES:
+for name, (folder, figures_of) in TABLED.items():
 
     rule:
         name:
-            three_regime_workflow.rule_name("draw", study)
+            three_regime_workflow.rule_name("draw", name)
         input:
-            [f"{study.folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)],
+            [f"{folder}/{table}.csv" for table in REGIME_TABLES],
+            [f"{folder}/{table}.csv" for table in CELL_TABLES if name != PUBLISHED],
         output:
-            pdf=[f"{study.folder}/figures/{name}.pdf" for name in FIGURES],
-            csv=[f"{study.folder}/figures/{name}.csv" for name in FIGURES],
+            pdf=[f"{folder}/figures/{figure}.pdf" for figure in figures_of],
+            csv=[f"{folder}/figures/{figure}.csv" for figure in figures_of],
             png=[
                 report(
-                    f"{study.folder}/figures/{name}.png",
-                    category=study.name,
-                    caption=f"captions/{name}.rst",
-                    labels={"figure": name.replace("_", " ")},
+                    f"{folder}/figures/{figure}.png",
+                    category=name,
+                    caption=f"captions/{figure}.rst",
+                    labels={"figure": figure.replace("_", " ")},
                 )
-                for name in FIGURES
+                for figure in figures_of
             ],
         log:
-            f"{RESULTS}/logs/draw/{study.name}.log",
+            f"{RESULTS}/logs/draw/{name}.log",
         conda:
             "../envs/analysis.yaml"
         params:
-            study=study.name,
+            folder=folder,
+            figures=figures_of,
         message:
-            f"Figures of {study.name}"
+            f"Figures of {name}"
         script:
             "../scripts/draw.py"
 
@@ -49,8 +51,10 @@ rule settings:
 
 rule build_report:
     input:
-        of_studies(*(f"figures/{name}.png" for name in FIGURES)),
-        of_studies("cells.csv", "selection_summary.csv"),
+        figure_files("png", "pdf", "csv"),
+        of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
+        of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
+        over_all_studies(),
         config=f"{RESULTS}/config.yaml",
     output:
         f"{RESULTS}/report.html",

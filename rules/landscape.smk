@@ -4,7 +4,7 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("lmc", study)
+            three_regime_workflow.rule_name("lmc", study.name)
         input:
             **three_regime_workflow.inputs(study, "lmc"),
         output:
@@ -35,7 +35,7 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("cka", study)
+            three_regime_workflow.rule_name("cka", study.name)
         input:
             **three_regime_workflow.inputs(study, "cka"),
         output:

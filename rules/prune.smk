@@ -4,7 +4,7 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("prune", study)
+            three_regime_workflow.rule_name("prune", study.name)
         input:
             **three_regime_workflow.inputs(study, "prune"),
         output:

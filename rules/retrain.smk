@@ -4,7 +4,7 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("retrain", study)
+            three_regime_workflow.rule_name("retrain", study.name)
         input:
             **three_regime_workflow.inputs(study, "retrain"),
         output:

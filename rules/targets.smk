@@ -11,8 +11,24 @@ def of_studies(*names):
     return [f"{study.folder}/{name}" for study in STUDIES for name in names]
 
 
+def of_tabled(*names):
+    """These files of every study and of the published figure."""
+    return [f"{folder}/{name}" for folder, _ in TABLED.values() for name in names]
+
+
+def figure_files(*kinds):
+    """Every figure in these formats."""
+    return [f"{folder}/figures/{name}.{kind}" for folder, names in TABLED.values() for name in names for kind in kinds]
+
+
+def over_all_studies():
+    """Tables that compare studies with each other and with the published figure."""
+    cases = [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES] if STUDIES else []
+    scores = [f"{RESULTS}/scorecard.md", f"{RESULTS}/scorecard.csv"] if CONFIG.published else []
+    return cases + scores
+
+
 localrules:
-    all,
     data,
     dense,
     pruned,
@@ -21,12 +37,6 @@ localrules:
     tables,
     figures,
     report,
-
-
-rule all:
-    default_target: True
-    input:
-        f"{RESULTS}/report.html",
 
 
 rule data:
@@ -56,12 +66,14 @@ rule landscape:
 
 rule tables:
     input:
-        of_studies(*(f"{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES))),
+        of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
+        of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
+        over_all_studies(),
 
 
 rule figures:
     input:
-        of_studies(*(f"figures/{name}.{kind}" for name in FIGURES for kind in ("pdf", "png", "csv"))),
+        figure_files("pdf", "png", "csv"),
 
 
 rule report:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from three_regime import analysis
-from three_regime.config import resolve
+from three_regime import analysis, regimes
 from three_regime.logs import reporting
 from three_regime.regimes import Thresholds
-from three_regime.study import study
+from three_regime.stages import PUBLISHED
 
 with reporting(f"regimes {snakemake.params.study}", Path(snakemake.log[0])):
-    config = resolve(snakemake.config)
-    thresholds = Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka)
-    analysis.write(study(config, snakemake.params.study).folder, thresholds)
+    drawn = regimes.drawn_labels() if snakemake.params.study == PUBLISHED else None
+    analysis.write(Path(snakemake.input.cells).parent, Thresholds(**snakemake.params.thresholds), drawn)

@@ -9,6 +9,7 @@ from three_regime import selection
 from three_regime.errors import UserError
 from three_regime.regimes import Thresholds
 from three_regime.selection import OUTCOME, Choice
+from three_regime.stages import CASE_TABLES
 
 SAM_COMPARED = (0.0, 0.05)
 """Radii that Algorithm 1 is compared with: no SAM, and the usual default."""
@@ -121,3 +122,31 @@ def tune_sam(
             status = "obtained" if np.isfinite(row["test_error"]) else "not run"
             rows.append({"method": method, **row, "status": status})
     return pd.DataFrame(rows, columns=["method", *OUTCOME, "status"])
+
+
+def build(grids: list[pd.DataFrame], thresholds: Thresholds) -> dict[str, pd.DataFrame]:
+    """The tables of ``CASE_TABLES`` over the grids of several studies.
+
+    ``family`` and ``family_summary`` hold one family for each dataset, of its studies together; ``sam`` holds every
+    study with the SAM knob, beside the epochs study of the same dataset and model where there is one.
+    """
+    everything = pd.concat(grids, ignore_index=True)
+    families = [evaluate_family(part, thresholds) for _, part in everything.groupby("dataset", sort=False)]
+    tuned = []
+    for grid in grids:
+        first = grid.iloc[0]
+        if first["knob"] != "sam_rho":
+            continue
+        plain = [
+            other
+            for other in grids
+            if (other["dataset"].iloc[0], other["model"].iloc[0], other["knob"].iloc[0])
+            == (first["dataset"], first["model"], "epochs")
+        ]
+        table = tune_sam(grid, thresholds, plain=plain[0] if plain else None)
+        table.insert(0, "study", first["study"])
+        tuned.append(table)
+    family = pd.concat(families, ignore_index=True)
+    sam = pd.concat(tuned, ignore_index=True) if tuned else pd.DataFrame(columns=["study", *OUTCOME, "method", "status"])
+    tables = {"family": family, "family_summary": selection.summary(family), "sam": sam}
+    return {name: tables[name] for name in CASE_TABLES}

@@ -31,7 +31,10 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity")
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
 
-FIGURES = (
+CASE_TABLES = ("family", "family_summary", "sam")
+"""Tables over all studies: case studies 2 and 3 (`three_regime.case_studies`)."""
+
+GRID_FIGURES = (
     "phase_diagram",
     "test_error",
     "normalised_test_error",
@@ -39,12 +42,15 @@ FIGURES = (
     "cka",
     "error_against_density",
     "model_selection",
-    "lmc_lines",
-    "training_curves",
-    "sparsity_per_layer",
     "threshold_sensitivity",
 )
-"""Figures of a study (`three_regime.figures`), each as PDF, PNG and the CSV behind it."""
+"""Figures that need the tables of ``REGIME_TABLES`` alone, each as PDF, PNG and the CSV behind it."""
+
+RUN_FIGURES = ("lmc_lines", "training_curves", "sparsity_per_layer")
+"""Figures of what was run: they need ``CELL_TABLES`` too."""
+
+PUBLISHED = "published"
+"""Folder, among the studies, of the tables and figures that are made from the published numbers."""
 
 OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
 

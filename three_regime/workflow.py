@@ -107,9 +107,9 @@ def products(owner: Study, stage: str) -> list[str]:
     ]
 
 
-def rule_name(stage: str, owner: Study) -> str:
+def rule_name(stage: str, name: str) -> str:
     """Name of a study's rule: rule names are identifiers."""
-    return f"{stage}_{owner.name.replace('-', '_')}"
+    return f"{stage}_{name.replace('-', '_')}"
 
 
 def run_script(snakemake: Snakemake, stage: str) -> None:

@@ -1,0 +1,16 @@
+"""Case studies 2 and 3 over all planned studies (`three_regime.case_studies`)."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from three_regime import case_studies
+from three_regime.logs import reporting
+from three_regime.regimes import Thresholds
+from three_regime.storage import write_csv
+
+with reporting("case studies", Path(snakemake.log[0])):
+    grids = [pd.read_csv(path) for path in snakemake.input]
+    tables = case_studies.build(grids, Thresholds(**snakemake.params.thresholds))
+    for path, table in zip(snakemake.output, tables.values(), strict=True):
+        write_csv(Path(path), table)

@@ -1,0 +1,20 @@
+"""Published against obtained (`three_regime.scorecard`)."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from three_regime import reference, scorecard, statistics
+from three_regime.logs import reporting
+from three_regime.regimes import Thresholds
+from three_regime.storage import write_csv, write_text
+
+with reporting("scorecard", Path(snakemake.log[0])):
+    published = reference.load()
+    grids = [pd.read_csv(path) for path in snakemake.input.grids]
+    nothing = statistics.grid(reference.as_cells(published)).iloc[:0]
+    obtained = pd.concat(grids, ignore_index=True) if grids else nothing
+    card = scorecard.score(published, obtained, thresholds=Thresholds(**snakemake.params.thresholds))
+    write_csv(Path(snakemake.output.headline), card.headline)
+    write_csv(Path(snakemake.output.cells), card.cells)
+    write_text(Path(snakemake.output.markdown), scorecard.to_markdown(card))
