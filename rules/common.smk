@@ -1,6 +1,8 @@
 # What all rules share: the validated configuration, the planned studies, wildcard constraints.
 
 import os
+import shlex
+import sys
 
 from snakemake.exceptions import WorkflowError
 
@@ -12,7 +14,11 @@ from three_regime.stages import CASE_TABLES, CELL_TABLES, GRID_FIGURES, PUBLISHE
 from three_regime.study import planned
 
 # Scripts import the library from this checkout, also in an environment that Snakemake made.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]))
+
+# Snakemake writes the path of its Python into shell commands as it is: quoted, the checkout's name may hold spaces.
+if os.path.exists(sys.executable):
+    sys.executable = shlex.quote(sys.executable)
 
 try:
     CONFIG = resolve(config)
@@ -50,3 +56,30 @@ def settings(study, stage):
 def resources_of(study, stage):
     """The study's resources for a stage."""
     return getattr(study.config.resources, stage)
+
+
+def of_stages(*stages):
+    """Every file of these stages."""
+    return [path for study in STUDIES for stage in stages for path in three_regime_workflow.products(study, stage)]
+
+
+def of_studies(*names):
+    """These files of every study."""
+    return [f"{study.folder}/{name}" for study in STUDIES for name in names]
+
+
+def of_tabled(*names):
+    """These files of every study and of the published figure."""
+    return [f"{folder}/{name}" for folder, _ in TABLED.values() for name in names]
+
+
+def figure_files(*kinds):
+    """Every figure in these formats."""
+    return [f"{folder}/figures/{name}.{kind}" for folder, names in TABLED.values() for name in names for kind in kinds]
+
+
+def over_all_studies():
+    """Tables that compare studies with each other and with the published figure."""
+    cases = [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES] if STUDIES else []
+    scores = [f"{RESULTS}/scorecard.md", f"{RESULTS}/scorecard.csv"] if CONFIG.published else []
+    return cases + scores

@@ -25,7 +25,7 @@ for name, (folder, figures_of) in TABLED.items():
         conda:
             "../envs/analysis.yaml"
         params:
-            folder=folder,
+            folder=lambda wildcards, input: os.path.dirname(input[0]),
             figures=figures_of,
         message:
             f"Figures of {name}"

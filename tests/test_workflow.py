@@ -52,9 +52,8 @@ def overlay(checkout: Checkout, **study: object) -> tuple[str, ...]:
 
 def weights(checkout: Checkout) -> dict[str, str]:
     """Path → digest of the tensors of every checkpoint."""
-    root = checkout.path / "results/tiny"
-    return {str(path.relative_to(root)): tensor_digest(read_arrays(path)) for path in root.rglob("seed*/**/*.safetensors")
-            if ".state" not in path.parts}  # fmt: skip
+    root = checkout.path / "results/tiny/tiny"
+    return {str(path.relative_to(root)): tensor_digest(read_arrays(path)) for path in root.rglob("*.safetensors")}
 
 
 def measures(checkout: Checkout) -> pd.DataFrame:

@@ -147,6 +147,7 @@ def build(grids: list[pd.DataFrame], thresholds: Thresholds) -> dict[str, pd.Dat
         table.insert(0, "study", first["study"])
         tuned.append(table)
     family = pd.concat(families, ignore_index=True)
-    sam = pd.concat(tuned, ignore_index=True) if tuned else pd.DataFrame(columns=["study", *OUTCOME, "method", "status"])
+    nothing = pd.DataFrame(columns=["study", *OUTCOME, "method", "status"])
+    sam = pd.concat(tuned, ignore_index=True) if tuned else nothing
     tables = {"family": family, "family_summary": selection.summary(family), "sam": sam}
     return {name: tables[name] for name in CASE_TABLES}

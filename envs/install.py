@@ -1,0 +1,126 @@
+"""Make the project's environment: a virtual environment in ``.venv`` from the pinned lock, and this package in it.
+
+Run by `make env` with any Python ≥ 3.11, standard library only. What is complete and up to date is left alone.
+A stamp, written last, says so; an environment without it was interrupted, and is made anew from nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ("requirements-hashed.txt", "requirements.txt", "requirements-lock.txt")
+
+
+def key(root: Path) -> str:
+    """Hash of what the environment is made from and where: programs in it carry their absolute path."""
+    content = [(root / "envs" / name).read_bytes() for name in REQUIREMENTS]
+    return hashlib.sha256(b"\0".join([*content, os.fsencode(root)])).hexdigest()
+
+
+def complete(root: Path) -> bool:
+    """Whether ``.venv`` was finished from the present requirements, and its Python still exists."""
+    venv = root / ".venv"
+    with contextlib.suppress(OSError):
+        return (venv / "bin" / "python").exists() and (venv / "complete").read_text() == key(root)
+    return False
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[int | None]:
+    """Hold the lock on ``.venv``; its descriptor goes to child processes, so that it is held as long as any works."""
+    with (root / ".venv.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another make works on .venv: waiting for it to end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            print("this file system has no locks: run one make at a time until .venv is complete", flush=True)
+        yield file.fileno()
+
+
+def remove(venv: Path) -> None:
+    """Remove the environment, its stamp first."""
+    if venv.is_symlink():
+        venv.unlink()
+    elif venv.exists():
+        (venv / "complete").unlink(missing_ok=True)
+        shutil.rmtree(venv)
+
+
+def base_python() -> str:
+    """The running Python, or the one it was made from when it lies inside the ``.venv`` about to be removed."""
+    if Path(sys.prefix).resolve() != ROOT / ".venv":
+        return sys.executable
+    return str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def make(root: Path, python: str, lock: int | None) -> None:
+    """Make the environment from nothing.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        When a step fails.
+    """
+    venv, envs = root / ".venv", root / "envs"
+    constraints = (envs / "requirements-lock.txt").as_uri()  # a plain path would be split at its spaces
+    environment = {
+        **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
+        # Not only `pip -c`: packages that are built from source would fetch another torch to build against.
+        "PIP_CONSTRAINT": constraints,
+        "PIP_BUILD_CONSTRAINT": constraints,  # what pip 25.3 and newer read for such builds
+        "PIP_USER": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    environment.setdefault("PIP_DEFAULT_TIMEOUT", "60")
+
+    def run(*command: str | Path) -> None:
+        words = [str(word) for word in command]
+        subprocess.run(words, cwd=root, env=environment, check=True, pass_fds=[lock] if lock is not None else [])
+
+    def pip(*arguments: str | Path) -> None:
+        run(venv / "bin" / "python", "-m", "pip", "install", *arguments)
+
+    remove(venv)
+    run(python, "-m", "venv", venv)
+    # Holds for whatever somebody installs here by hand later, too: nothing changes torch unasked.
+    (venv / "pip.conf").write_text(f"[global]\nconstraint = {constraints}\n")
+    pip("--no-deps", "--require-hashes", "-r", envs / "requirements-hashed.txt")
+    pip("-r", envs / "requirements.txt")
+    pip("--no-deps", "--no-build-isolation", "-e", root)
+    stamp = venv / "complete.new"
+    stamp.write_text(key(root))
+    stamp.replace(venv / "complete")
+
+
+def main() -> int:
+    """Make the environment where it is missing, half-made or out of date."""
+    if complete(ROOT):
+        return 0
+    with locked(ROOT) as lock:
+        if complete(ROOT):
+            return 0
+        print("making the environment in .venv (about 2 minutes and 2 GB; more with CUDA)", flush=True)
+        try:
+            make(ROOT, base_python(), lock)
+        except subprocess.CalledProcessError as error:
+            print(f"the environment is not complete: `{' '.join(error.cmd)}` failed; run make again", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("stopped: the next make starts the environment anew", file=sys.stderr)
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,391 @@
+"""The environment: pins and lock agree with each other, with the code's imports and with the conda environments."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from three_regime import __version__
+
+ROOT = Path(__file__).parents[1]
+ENVS = ROOT / "envs"
+OWN = {"three_regime", *(path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py"))}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "fairseq": "ve-fairseq",
+    "sklearn": "scikit-learn",
+    "subword_nmt": "subword-nmt",
+    "yaml": "pyyaml",
+}
+"""Import name → distribution, where they differ."""
+
+STAGES = ("dense", "prune", "retrain", "lmc", "cka")
+LATE = {
+    "three_regime/models/__init__.py": "three_regime/models/*.py",
+    "three_regime/tasks/__init__.py": "three_regime/tasks/*.py",
+    **{f"scripts/{stage}.py": f"three_regime/jobs/{stage}.py" for stage in STAGES},
+}
+"""File → the modules that it imports by a name known only when it runs."""
+
+
+def pins(name: str) -> dict[str, str]:
+    """Distribution → version of a file of ``==`` pins."""
+    lines = (ENVS / name).read_text().replace("\\\n", " ").splitlines()
+    return exact(line.split(" --hash")[0] for line in lines if line.strip() and not line.startswith("#"))
+
+
+def exact(requirements: Iterator[str] | list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for requirement in map(Requirement, requirements):
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==", requirement
+        assert canonicalize_name(requirement.name) not in found, f"{requirement.name} twice"
+        found[canonicalize_name(requirement.name)] = specifier.version
+    return found
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def statements(tree: ast.AST, *, at_import: bool) -> Iterator[ast.stmt]:
+    """Import statements that run; with `at_import` only those outside functions."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        yield from statements(node, at_import=at_import)
+
+
+def imports(file: Path, *, at_import: bool = False) -> set[str]:
+    """Dotted names that a file imports, ``from a import b`` as ``a`` and ``a.b``; names in strings too."""
+    tree = ast.parse(file.read_text())
+    found: set[str] = set()
+    for node in statements(tree, at_import=at_import):
+        names = [alias.name for alias in node.names]
+        module = getattr(node, "module", None)
+        found |= {module, *(f"{module}.{name}" for name in names)} if module else set(names)
+    if not at_import:
+        text = ast.unparse(tree)
+        found |= set(re.findall(r"import_module\('([\w.]+)'\)", text))
+        found |= set(re.findall(r"'(three_regime[\w.]+):\w+'", text))
+    return found
+
+
+def source_of(module: str) -> Path | None:
+    path = ROOT / module.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def third_party(names: set[str]) -> set[str]:
+    """Distributions behind dotted import names."""
+    top = {name.split(".")[0] for name in names} - OWN - set(sys.stdlib_module_names)
+    return {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in top}
+
+
+def needed(script: Path, *, at_import: bool = False) -> set[str]:
+    """Distributions that a script reaches through the library."""
+    names: set[str] = set()
+    seen: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        found = imports(file, at_import=at_import)
+        names |= found
+        waiting += filter(None, map(source_of, found))
+        if not at_import or file == script:
+            waiting += ROOT.glob(LATE.get(file.relative_to(ROOT).as_posix(), ".git/none"))
+    return third_party(names)
+
+
+def rules_with_scripts() -> dict[str, str]:
+    """Script name → conda environment, from the rules."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    rules = re.split(r"^\s*rule\b", text, flags=re.MULTILINE)[1:]
+    pairs = {}
+    for rule in rules:
+        script = re.search(r'"\.\./scripts/(\w+)\.py"', rule)
+        conda = re.search(r'"\.\./envs/(\w+\.yaml)"', rule)
+        if script:
+            assert conda, f"the rule of scripts/{script[1]}.py names no environment"
+            pairs[script[1]] = conda[1]
+    return pairs
+
+
+def conda_pins(name: str) -> dict[str, str]:
+    (pip,) = (entry for entry in yaml.safe_load((ENVS / name).read_text())["dependencies"] if isinstance(entry, dict))
+    return exact(pip["pip"])
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# Pins and lock
+
+
+def test_every_direct_pin_is_in_the_lock_with_the_same_version() -> None:
+    assert pins("requirements.txt").items() <= pins("requirements-lock.txt").items()
+    assert pins("requirements-hashed.txt").items() <= pins("requirements-lock.txt").items()
+
+
+def test_lock_covers_whatever_the_direct_pins_need() -> None:
+    lock = pins("requirements-lock.txt")
+    waiting, seen = set(pins("requirements.txt")), set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            for text in importlib.metadata.requires(name) or ():
+                requirement = Requirement(text)
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                    other = canonicalize_name(requirement.name)
+                    of_cuda = name == "torch" and re.match(r"nvidia-|cuda-|triton|pytorch-triton", other)
+                    waiting |= set() if of_cuda or other in seen else {other}
+    assert seen <= set(lock)
+
+
+def test_torch_is_pinned_and_fairseq_checked_by_content() -> None:
+    assert pins("requirements-lock.txt")["torch"] == "2.13.0"
+    hashed = (ENVS / "requirements-hashed.txt").read_text()
+    assert list(pins("requirements-hashed.txt")) == ["ve-fairseq"]
+    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", hashed)) == 2
+
+
+def test_pyproject_allows_the_lock() -> None:
+    lock, about = pins("requirements-lock.txt"), project()
+    optional = about.get("optional-dependencies", {}).values()
+    ranges = [Requirement(text) for text in (*about["dependencies"], *(text for group in optional for text in group))]
+    for requirement in ranges:
+        assert requirement.specifier.contains(lock[canonicalize_name(requirement.name)]), requirement
+    allowed = {canonicalize_name(requirement.name): requirement.specifier for requirement in ranges}
+    assert allowed["torch"] == SpecifierSet(">=2.11")
+    assert SpecifierSet(about["requires-python"]) == SpecifierSet(">=3.11")
+    assert about["name"] == "three_regime"
+
+
+# Imports
+
+
+@pytest.mark.parametrize("folder", ["three_regime", "scripts", "tests", "benchmarks"])
+def test_every_import_is_a_direct_pin(folder: str) -> None:
+    found = set().union(*(third_party(imports(file)) for file in (ROOT / folder).rglob("*.py")))
+    assert found <= set(pins("requirements.txt"))
+
+
+def test_the_library_imports_only_what_pyproject_names() -> None:
+    files = (ROOT / "three_regime").rglob("*.py")
+    found = set().union(*(third_party(imports(file)) for file in files))
+    named = {canonicalize_name(Requirement(text).name) for text in project()["dependencies"]}
+    assert found - {"ve-fairseq", "sacrebleu"} <= named  # translation needs the third-party fairseq, the lock has it
+
+
+@pytest.mark.parametrize("name", ["torch.yaml", "analysis.yaml"])
+def test_conda_environments_pin_the_locked_versions(name: str) -> None:
+    assert conda_pins(name).items() <= pins("requirements.txt").items()
+
+
+@pytest.mark.parametrize(("script", "environment"), rules_with_scripts().items())
+def test_conda_environment_holds_what_its_scripts_import(script: str, environment: str) -> None:
+    file = ROOT / "scripts" / f"{script}.py"
+    found = needed(file)
+    assert "numpy" in found  # imports were followed
+    if environment == "analysis.yaml":
+        found -= {"torch", "torchvision", "scikit-learn"}  # named in functions that these scripts do not call
+        assert not {"torch", "torchvision", "scikit-learn"} & needed(file, at_import=True)
+    assert found <= set(conda_pins(environment))
+
+
+def test_analysis_needs_no_torch() -> None:
+    assert not {"torch", "torchvision"} & set(conda_pins("analysis.yaml"))
+
+
+# Files
+
+
+def test_tracked_files_name_no_absolute_path() -> None:
+    homes = "|".join(("work", "root", "home", "Users", "farm", r"tmp/\w+"))
+    pattern = re.compile(r"(?<![\w.~})\]])/(" + homes + ")/")
+    found = []
+    for path in tracked():
+        with contextlib.suppress(UnicodeDecodeError):
+            lines = path.read_text().splitlines()
+            found += [f"{path.name}: {line.strip()[:80]}" for line in lines if pattern.search(line)]
+    assert not found
+
+
+def test_citation_has_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == __version__
+    assert citation["license"] == project()["license"]
+
+
+# make
+
+
+def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", *arguments], cwd=cwd, env=clean, capture_output=True, text=True, timeout=60)
+
+
+def phony() -> set[str]:
+    (line,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    return set(line.split())
+
+
+@pytest.mark.parametrize("arguments", [["help"], []])
+def test_help_lists_every_target(arguments: list[str]) -> None:
+    lines = make(*arguments).stdout.splitlines()
+    listed = {line.split()[0] for line in lines if line.startswith("  ") and len(line.split()) > 2}
+    assert phony() <= listed
+    assert {"demo", "test"} <= phony()
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_two_commands_make_the_environment_first(target: str) -> None:
+    planned = make("-n", target).stdout
+    assert planned.index("envs/install.py") < planned.index(".venv/bin/python -m")
+
+
+def test_clean_touches_neither_results_nor_data_nor_environment(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    kept = [
+        "results/demo/cells.csv",
+        "results/.state/run.safetensors",
+        "results/__pycache__/kept",
+        "data/raw/cifar10/archive.tar.gz",
+        "offline/archive.tar.gz",
+        ".venv/lib/__pycache__/module.pyc",
+        ".snakemake/metadata/file",
+        "three_regime/storage.py",
+    ]
+    removed = [
+        "three_regime/jobs/__pycache__/a.pyc",
+        ".pytest_cache/v",
+        ".ruff_cache/v",
+        "three_regime.egg-info/PKG-INFO",
+    ]
+    for name in kept + removed:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert make("clean", cwd=tmp_path).returncode == 0
+    assert [name for name in kept + removed if (tmp_path / name).exists()] == kept
+
+
+def test_without_python_make_says_what_is_missing(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    ended = make("env", "PYTHON=/nowhere/python3", cwd=tmp_path)
+    assert ended.returncode
+    assert "No Python 3.11" in ended.stderr
+    assert "/nowhere/python3" in ended.stderr
+
+
+# envs/install.py
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The installer in a folder of its own, whose commands are written down and not run."""
+    spec = importlib.util.spec_from_file_location("install", ENVS / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shutil.copytree(ENVS, tmp_path / "a clone" / "envs")
+    monkeypatch.setattr(module, "ROOT", tmp_path / "a clone")
+    module.commands = []
+    module.fails_at = None
+
+    def run(command: list[str], *, env: dict[str, str], **options: object) -> None:
+        module.commands.append(" ".join(command))
+        module.environment = env
+        if "venv" in command:
+            (module.ROOT / ".venv" / "bin").mkdir(parents=True)
+            (module.ROOT / ".venv" / "bin" / "python").touch()
+        if module.fails_at and module.fails_at in command:
+            raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    return module
+
+
+def test_a_complete_environment_is_left_alone(install: ModuleType) -> None:
+    assert install.main() == 0
+    assert len(install.commands) == 4
+    assert install.main() == 0
+    assert len(install.commands) == 4
+
+
+def test_a_half_made_environment_is_thrown_away(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    install.fails_at = "-e"
+    assert install.main() == 1
+    assert "run make again" in capsys.readouterr().err
+    leftover = install.ROOT / ".venv" / "leftover"
+    leftover.touch()
+    install.fails_at = None
+    assert install.main() == 0
+    assert not leftover.exists()
+    assert len(install.commands) == 8
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-lock.txt", "requirements-hashed.txt"])
+def test_another_pin_makes_another_environment(install: ModuleType, name: str) -> None:
+    install.main()
+    with (install.ROOT / "envs" / name).open("a") as file:
+        file.write("# another line\n")
+    install.main()
+    assert len(install.commands) == 8
+
+
+def test_a_moved_checkout_or_a_lost_python_makes_another_environment(install: ModuleType) -> None:
+    install.main()
+    moved = install.ROOT.parent / "moved"
+    install.ROOT.rename(moved)
+    assert not install.complete(moved)
+    moved.rename(install.ROOT)
+    assert install.complete(install.ROOT)
+    (install.ROOT / ".venv" / "bin" / "python").unlink()
+    assert not install.complete(install.ROOT)
+
+
+def test_a_linked_environment_is_unlinked_and_not_emptied(install: ModuleType, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "bin").mkdir(parents=True)
+    (install.ROOT / ".venv").symlink_to(other)
+    install.main()
+    assert (other / "bin").is_dir()
+    assert not (install.ROOT / ".venv").is_symlink()
+
+
+def test_the_lock_binds_source_builds_and_later_installs_too(install: ModuleType) -> None:
+    install.main()
+    uri = (install.ROOT / "envs" / "requirements-lock.txt").as_uri()
+    assert " " not in uri  # pip splits the variable at spaces
+    assert install.environment["PIP_CONSTRAINT"] == install.environment["PIP_BUILD_CONSTRAINT"] == uri
+    assert uri in (install.ROOT / ".venv" / "pip.conf").read_text()
+    hashed = next(command for command in install.commands if "requirements-hashed.txt" in command)
+    assert "--require-hashes --no-deps" in hashed or "--no-deps --require-hashes" in hashed
