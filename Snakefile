@@ -30,5 +30,7 @@ include: "rules/figures.smk"
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.html",
+        rules.report.input,
+        rules.tables.input,
+        rules.figures.input,
     localrule: True

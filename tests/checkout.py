@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("Snakefile", "config.yaml", "config", "rules", "scripts", "profiles", "envs", "schemas", "reference", "three_regime")
+FOLDERS = ("config", "rules", "scripts", "profiles", "envs", "schemas", "reference", "three_regime")
+PARTS = ("Snakefile", "config.yaml", *FOLDERS)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-
 from checkout import Checkout, copy_to
+
 from three_regime.storage import read_arrays, read_metadata, tensor_digest
 
 TINY = ("--configfile", "config/tiny.yaml")
@@ -29,9 +29,11 @@ pytestmark = pytest.mark.slow
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The tiny workflow run to its end, once."""
     checkout = copy_to(tmp_path_factory.mktemp("a folder with spaces"))
-    began = time.monotonic()
+    before = os.times()
     checkout.run(*TINY)
-    (checkout.path / "seconds").write_text(str(time.monotonic() - began))
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    (checkout.path / "seconds").write_text(str(spent))
     return checkout
 
 
@@ -56,6 +58,11 @@ def weights(checkout: Checkout) -> dict[str, str]:
     return {str(path.relative_to(root)): tensor_digest(read_arrays(path)) for path in root.rglob("*.safetensors")}
 
 
+def provenance(checkout: Checkout, replica: str) -> dict:
+    """Provenance of a retrained network of the test's cell."""
+    return json.loads((checkout.path / CELL / replica / "retrained.json").read_text())["provenance"]
+
+
 def measures(checkout: Checkout) -> pd.DataFrame:
     """cells.csv without provenance columns."""
     return pd.read_csv(checkout.path / "results/tiny/tiny/cells.csv").drop(columns="origin")
@@ -76,7 +83,8 @@ def test_it_ends_within_a_minute_with_everything(finished: Checkout) -> None:
     cells = pd.read_csv(results / "tiny/cells.csv")
     assert len(cells) == 4
     assert cells[["test_error", "lmc", "cka_softmax", "dense_test_error"]].notna().all(axis=None)
-    assert float((finished.path / "seconds").read_text()) < 60
+    # Processor time: on two cores the wall time is about half of it, whatever else this machine is doing.
+    assert float((finished.path / "seconds").read_text()) < 90
 
 
 def test_afterwards_nothing_is_to_be_done(finished: Checkout) -> None:
@@ -84,17 +92,16 @@ def test_afterwards_nothing_is_to_be_done(finished: Checkout) -> None:
 
 
 def test_results_carry_their_provenance(finished: Checkout) -> None:
-    result = json.loads((finished.path / CELL / "replica1/retrained.json").read_text())
-    provenance = result["provenance"]
-    assert provenance["recipe"]["training"]["learning_rate"] == 0.1
-    assert provenance["recipe"]["streams"] == ["retrain", 1, 1]
-    assert provenance["threads"] == 1
-    assert provenance["device"] == "cpu"
-    assert {"python", "torch", "numpy"} <= set(provenance["versions"])
-    assert provenance["commit"]
-    assert provenance["wall_s"] > 0
+    record = provenance(finished, "replica1")
+    assert record["recipe"]["training"]["learning_rate"] == 0.1
+    assert record["recipe"]["streams"] == ["retrain", 1, 1]
+    assert record["threads"] == 1
+    assert record["device"] == "cpu"
+    assert {"python", "torch", "numpy"} <= set(record["versions"])
+    assert record["commit"]
+    assert record["wall_s"] > 0
     stored = read_metadata(finished.path / CELL / "replica1/retrained.safetensors")
-    assert stored["fingerprint"] == provenance["fingerprint"]
+    assert stored["fingerprint"] == record["fingerprint"]
 
 
 def test_touching_a_script_plans_nothing(own: Checkout) -> None:
@@ -117,13 +124,12 @@ def test_a_deleted_table_is_remade_and_what_follows(own: Checkout) -> None:
 def test_a_deleted_checkpoint_comes_back_identical_and_alone(own: Checkout) -> None:
     before = weights(own)
     lost = CELL / "replica2/retrained.safetensors"
-    mate = own.path / CELL / "replica1/retrained.safetensors"
-    changed = mate.stat().st_mtime_ns
+    finished_at = provenance(own, "replica1")["finished"]
     (own.path / lost).unlink()
     output = own.run(str(lost), *TINY)
     assert computed(output) == [("retrain", 1, 3)]
     assert weights(own) == before
-    assert mate.stat().st_mtime_ns == changed
+    assert provenance(own, "replica1")["finished"] == finished_at
     output = own.run(*TINY)
     assert all(new == 0 for _, new, _ in computed(output))
     assert own.planned(*TINY) == {}
