@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from three_regime import datasets, models
 from three_regime.errors import UserError
@@ -25,12 +25,13 @@ from three_regime.optimisers import OPTIMISERS
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Density = Annotated[float, Field(gt=0, le=1)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
 
 
 class Section(BaseModel):
-    """A mapping of the configuration: immutable, and unknown keys are errors."""
+    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DatasetChoice(Section):
@@ -110,6 +111,11 @@ class Training(Section):
         """Whether length and milestones count epochs (else iterations)."""
         return self.epochs is not None
 
+    def epochs_on(self, images: int) -> int:
+        """Epochs of the run on so many training images, the last perhaps begun only."""
+        steps = images // self.batch_size if self.drop_last else math.ceil(images / self.batch_size)
+        return self.epochs or math.ceil(self.iterations / steps)
+
 
 class Pruning(Section):
     """One-shot magnitude pruning of the dense checkpoint."""
@@ -127,7 +133,7 @@ class Measurement(Section):
     train_images: Positive | None = Field(
         None, description="Images of the re-estimation and the training error; null is the whole training set (A)."
     )
-    cka_images: Positive = Field(6464, description="Training images of CKA, from the first (A: 101 x 64).")
+    cka_images: int = Field(6464, ge=2, description="Training images of CKA, from the first (A: 101 x 64).")
     last_epochs: Positive = Field(5, description="The test error is the mean over the last epochs (A).")
 
 
@@ -214,6 +220,8 @@ class StudyConfig(Section):
             folder_of(knob.folder, value, "temperatures")
         for density in self.densities:
             folder_of(density_folder, density, "densities")
+        if len({density_folder(density) for density in self.densities}) < len(self.densities):
+            raise ValueError(f"densities: two of {list(self.densities)} are too close to tell apart in a path")
         if knob.setting is None:
             if self.dense.epochs is None:
                 raise ValueError("dense: the epochs knob needs a length in `epochs`")
@@ -238,9 +246,10 @@ class StudyConfig(Section):
             raise ValueError(str(error)) from error
         if self.measure.cka_images > largest:
             raise ValueError(f"measure.cka_images {self.measure.cka_images} exceeds the {largest} training images")
-        if (self.retrain.epochs or self.measure.last_epochs) < self.measure.last_epochs:
+        if self.retrain.epochs_on(largest) < self.measure.last_epochs:
             raise ValueError(
-                f"measure.last_epochs {self.measure.last_epochs} exceeds retrain.epochs {self.retrain.epochs}"
+                f"measure.last_epochs {self.measure.last_epochs} exceeds the {self.retrain.epochs_on(largest)} epochs"
+                " of retrain"
             )
         return self
 
@@ -256,7 +265,7 @@ class StudyConfig(Section):
 class Data(Section):
     """Where data sets are kept and looked for."""
 
-    folder: str = Field("data", description="Downloads (`raw/`) and prepared arrays.")
+    folder: Folder = Field("data", description="Downloads (`raw/`) and prepared arrays.")
     offline: tuple[str, ...] = Field(("offline",), description="Folders looked at before the network is used.")
     mirrors: dict[str, tuple[str, ...]] = Field({}, description="Extra addresses tried first: {source: [url, ...]}.")
 
@@ -274,7 +283,7 @@ class Regimes(Section):
 class Config(Section):
     """The whole configuration."""
 
-    results: str = Field("results", description="Folder of everything generated; presets use results/<preset>.")
+    results: Folder = Field("results", description="Folder of all that is made; presets: results/<preset>.")
     run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
@@ -289,7 +298,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _defined(self) -> Config:
         for name in self.run:
-            registered(name, self.studies, "study")
+            try:
+                registered(name, self.studies, "study")
+            except ValueError as error:
+                raise ValueError(f"run: {error}") from error
         if not self.run and not self.published:
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
@@ -341,7 +353,7 @@ def load(paths: Iterable[Path]) -> Config:
     merged: dict[str, Any] = {}
     for path in paths:
         try:
-            overlay = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            overlay = yaml.safe_load(Path(path).read_bytes()) or {}
         except FileNotFoundError as error:
             raise UserError(f"config file {path} does not exist") from error
         except yaml.YAMLError as error:
@@ -359,11 +371,17 @@ def schema_text() -> str:
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """`overlay` over `base`: mappings merged recursively, other values replaced (Snakemake's rule)."""
+    """`overlay` over `base`: mappings merged recursively, other values replaced, as Snakemake's `update_config` does.
+
+    Like there, an empty mapping replaces nothing.
+    """
     merged = dict(base)
     for key, value in overlay.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
+        below = merged.get(key, {})
+        if not isinstance(value, Mapping):
+            merged[key] = value
+        elif value or key not in merged:
+            merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
     return merged
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from three_regime.errors import Interrupted
+
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 1.0
@@ -22,6 +24,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.reason = ""
+        self._raises = False
 
     @property
     def requested(self) -> bool:
@@ -31,6 +34,26 @@ class Stop:
         if not self.reason:
             self.reason = reason
             log.warning("%s: saving the training state and stopping", reason)
+
+    def signalled(self, number: int, _frame: object) -> None:
+        """Handler of a signal."""
+        self.request(f"received {signal.Signals(number).name}")
+        if self._raises:
+            raise Interrupted(self.reason)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, a signal raises `Interrupted` where it arrives.
+
+        For work that takes long between two steps (an evaluation on a CPU) and leaves nothing half-done.
+        """
+        if self.requested:
+            raise Interrupted(self.reason)
+        try:
+            self._raises = True
+            yield
+        finally:
+            self._raises = False
 
 
 @contextlib.contextmanager
@@ -43,10 +66,7 @@ def stop_on_signals() -> Iterator[Stop]:
     stop = Stop()
     ended = threading.Event()
 
-    def received(number: int, _frame: object) -> None:
-        stop.request(f"received {signal.Signals(number).name}")
-
-    previous = {number: signal.signal(number, received) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, stop.signalled) for number in (signal.SIGTERM, signal.SIGINT)}
     workflow = _workflow()
     if workflow is not None:
         threading.Thread(target=_watch, args=(workflow, stop, ended), daemon=True).start()

@@ -66,19 +66,20 @@ def load(path: Path, *, key: str, threads: int, device: str) -> SavedState | Non
         return None
     try:
         about = json.loads(read_metadata(path)["state"])
-        arrays = read_arrays(path)
-    except (UserError, KeyError, ValueError) as error:
+        found_key, found_device, found_threads = about["key"], about["device"], about["threads"]
+        state = SavedState(read_arrays(path), about["epoch"], about["step"], about["history"], about["wall_s"])
+    except (UserError, KeyError, ValueError, TypeError) as error:
         log.warning("ignoring the training state %s: %s", path, error)
         return None
-    if about["key"] != key:
+    if found_key != key:
         log.warning("ignoring the training state %s: it belongs to a run with other settings or inputs", path)
         return None
-    if about["device"] != device:
-        log.warning("ignoring the training state %s: it is from device %s, this is %s", path, about["device"], device)
+    if found_device != device:
+        log.warning("ignoring the training state %s: it is from device %s, this is %s", path, found_device, device)
         return None
-    if device == "cpu" and about["threads"] != threads:
+    if device == "cpu" and found_threads != threads:
         raise UserError(
-            f"{path} was written with {about['threads']} CPU threads and this run has {threads}: the result would not"
-            f" be bit-identical; set `threads: {about['threads']}` to continue it, or delete the file to start again"
+            f"{path} was written with {found_threads} CPU threads and this run has {threads}: the result would not"
+            f" be bit-identical; set `threads: {found_threads}` to continue it, or delete the file to start again"
         )
-    return SavedState(arrays, about["epoch"], about["step"], about["history"], about["wall_s"])
+    return state

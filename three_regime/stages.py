@@ -24,6 +24,8 @@ from three_regime.study import Study
 
 FINGERPRINT_KEY = "fingerprint"
 PROVENANCE_KEY = "provenance"
+IMPORTED = "imported"
+"""Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.importing`)."""
 
 CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "provenance")
 """Tables of a study that are gathered from its result files (`three_regime.tables`)."""
@@ -128,8 +130,19 @@ class Product:
         return found.pop() if len(found) == 1 else None
 
     @property
+    def imported_fingerprint(self) -> str:
+        """What a checkpoint carries that was brought in from elsewhere: recipe and place, whatever the inputs.
+
+        Nothing upstream is computed for it, and a change of the stage's settings makes it stale like any other.
+        """
+        place = self.outputs[0].parts[-3 - len(STAGES[self.stage].place) : -1]
+        return fingerprint_of(self.recipe, {"origin": IMPORTED, "place": "/".join(place)})
+
+    @property
     def done(self) -> bool:
-        return self.stored() == self.fingerprint
+        """Whether all files carry the product's fingerprint (see `fingerprint` for errors)."""
+        stored = self.stored()
+        return stored == self.imported_fingerprint or stored == self.fingerprint
 
 
 def fingerprint_of(recipe: dict[str, Any], digests: dict[str, str]) -> str:

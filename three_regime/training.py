@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -194,8 +195,9 @@ class _Run:
         losses = []
         while self.step < steps:
             if self.session.stop.requested:
+                self._check_finite(losses)
                 self._save()
-                raise Interrupted(f"{self.session.stop.reason}: {self.member.label} saved in {self.member.state}")
+                raise self._interrupted()
             batch = batches.batch(self.step)
             loss, count = self._advance(batch)
             losses.append(loss)
@@ -213,7 +215,7 @@ class _Run:
 
     def _advance(self, batch: Any) -> tuple[Tensor, int]:
         """One step; returns its loss, on the device, and the number of its targets."""
-        self.rate = learning_rate(self.training, self.epoch, self.epoch * self.steps_per_epoch + self.step)
+        self.rate = self._rate(self.step)
         loss, errors, count = self.task.loss(self.flat.views(self.vector), self.buffers, batch)
         (gradient,) = torch.autograd.grad(loss, self.vector)
         if self.training.sam_rho > 0:
@@ -225,6 +227,10 @@ class _Run:
             self.optimiser.update(self.vector, gradient, self.slots, self.training, self.rate, step)
             self.sums += torch.stack([loss.detach().double() * count, errors.double()])
         return loss.detach(), count
+
+    def _rate(self, step: int) -> float:
+        """Learning rate of a step of the epoch under way."""
+        return learning_rate(self.training, self.epoch, self.epoch * self.steps_per_epoch + step)
 
     def _sharpness_aware(self, gradient: Tensor, batch: Any) -> Tensor:
         """Gradient at w + rho g/‖g‖, one norm over all parameters (Foret et al. 2021, non-adaptive; A).
@@ -251,7 +257,22 @@ class _Run:
             )
         losses.clear()
 
+    @contextlib.contextmanager
+    def _stopping_at_once(self) -> Iterator[None]:
+        """Let a signal end the block, which must not change this run, and save the state from before it."""
+        try:
+            with self.session.stop.at_once():
+                yield
+        except Interrupted as stopped:
+            self._save()
+            raise self._interrupted() from stopped
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(f"{self.session.stop.reason}: {self.member.label} saved in {self.member.state}")
+
     def _close_epoch(self, progress: Progress) -> None:
+        self.rate = self._rate(self.step - 1)  # not known yet when the state was saved after the epoch's last step
+        evaluated = self._test_metrics() if self._evaluated(self.epoch + 1) else {}
         loss, errors = (self.sums / max(self.seen, 1)).tolist()
         row = {
             "epoch": self.epoch + 1,
@@ -259,12 +280,10 @@ class _Run:
             "learning_rate": self.rate,
             "train_loss": loss,
             "train_error": errors,
+            **evaluated,
         }
         self.epoch, self.step, self.seen = self.epoch + 1, 0, 0
         self.sums.zero_()
-        if self._evaluated(self.epoch):
-            metrics = self.task.evaluate(self._weights(), "test")
-            row |= {"test_error": metrics.error, "test_nll": metrics.nll}
         self.history.append(row)
         shown = f"test error {row['test_error']:.2%}" if "test_error" in row else f"train error {errors:.2%}"
         progress.report(
@@ -275,7 +294,18 @@ class _Run:
 
     def _deliver(self) -> None:
         arrays = {name: value.cpu().numpy().copy() for name, value in self._weights().items()}
-        self.member.deliver(Checkpoint(self.epoch, arrays, list(self.history), self._wall_s()))
+        with self._stopping_at_once():
+            self.member.deliver(Checkpoint(self.epoch, arrays, list(self.history), self._wall_s()))
+
+    def _test_metrics(self) -> dict[str, float]:
+        with self._stopping_at_once():
+            metrics = self.task.evaluate(self._weights(), "test")
+        if not math.isfinite(metrics.nll):
+            raise UserError(
+                f"{self.member.label}: the test loss is not finite after epoch {self.epoch + 1} (learning rate"
+                f" {self.rate:g}); lower the learning rate or check the data"
+            )
+        return {"test_error": metrics.error, "test_nll": metrics.nll}
 
     def _evaluated(self, epoch: int) -> bool:
         late = any(end - self.session.evaluate_last < epoch <= end for end in self.checkpoints)

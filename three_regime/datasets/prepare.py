@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from three_regime import provenance
 from three_regime.datasets import DATASETS
@@ -29,9 +30,9 @@ def prepare(name: str, folder: Path) -> bool:
         Naming the raw file that is missing or altered, or when the numbers of images are not the data set's.
     """
     path = folder / f"{name}.safetensors"
-    recipe = {"stage": "prepare", "version": VERSION, "dataset": name}
+    recipe = _recipe(name)
     fingerprint = fingerprint_of(recipe, {})
-    if stored_fingerprint(path) == fingerprint:
+    if is_prepared(name, folder):
         log.info("%s is there already", path)
         return False
     began = time.monotonic()
@@ -51,3 +52,12 @@ def prepare(name: str, folder: Path) -> bool:
     write_arrays(path, arrays, {FINGERPRINT_KEY: fingerprint, PROVENANCE_KEY: json.dumps(record)})
     log.info("%s: %s training and %s test images", path, f"{entry.train_images:,}", f"{entry.test_images:,}")
     return True
+
+
+def is_prepared(name: str, folder: Path) -> bool:
+    """Whether ``<folder>/<name>.safetensors`` is there and was prepared as it would be now."""
+    return stored_fingerprint(folder / f"{name}.safetensors") == fingerprint_of(_recipe(name), {})
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    return {"stage": "prepare", "version": VERSION, "dataset": name}

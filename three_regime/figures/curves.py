@@ -1,131 +1,235 @@
-"""Curves of what was run: training epoch by epoch, and the error along the line between two replicas."""
+"""Curves of what was run: the error along the line between two replicas, and training epoch by epoch."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from three_regime.errors import UserError
 from three_regime.figures import style
 from three_regime.figures.cells import require
 from three_regime.knobs import Knob
 
-CHOSEN = 3
-"""Rows and columns of the small multiples: temperatures and densities, evenly spread over the grid."""
+CHOSEN = 4
+"""Most temperatures and densities shown unless asked for, evenly spread over what was run."""
+
+MEASURES = {
+    "train_error": ("training error (%)", 100),
+    "test_error": ("test error (%)", 100),
+    "train_nll": ("training NLL (nats)", 1),
+    "test_nll": ("test NLL (nats)", 1),
+}
+"""What can be drawn along a line: column of lines.csv → label and factor."""
+
+_LINE_LOOKS: dict[str, dict[str, Any]] = {
+    "pairs of replicas": {"color": style.SERIES[0].colour, "linewidth": 0.6, "alpha": 0.6},
+    "mean": {"color": "black", "linewidth": 1.5},
+    "mean of the ends": {"color": "0.3", "linewidth": 0.9, "linestyle": (0, (1, 1.5))},
+}
+_CURVES = {
+    "train_loss": ("training loss (nats)", 1, (1, 2, 5)),
+    "test_error": ("test error (%)", 100, (1, 1.5, 2, 3, 5, 7)),
+}
+"""Column of curves.csv → label, factor, and the ticks of a decade."""
 
 
-def training_curves(curves: pd.DataFrame, knob: Knob) -> Figure:
-    """Test error (and running training error of the dense run) against epoch: dense above, retraining below.
-
-    Parameters
-    ----------
-    curves
-        curves.csv of one study. Of the early-stop checkpoints of one run the longest is drawn.
-    knob
-        Names the temperature.
-
-    Raises
-    ------
-    UserError
-        When the table lacks a column.
-    """
-    require(curves, ["stage", "dense_seed", "temperature", "density", "replica", "epoch", "train_error"], "curves")
-    dense = curves[curves["stage"] == "dense"]
-    retrained = curves[curves["stage"] == "retrain"]
-    order = knob.hot_first(sorted(set(curves["temperature"])))
-    shown = style.spread(order, CHOSEN)
-    densities = style.spread(sorted(set(retrained["density"].dropna())), 4)
-    with style.context():
-        figure = style.new_figure(style.TEXT_WIDTH, 3.9)
-        grid = figure.add_gridspec(2, len(shown))
-        above = figure.add_subplot(grid[0, :])
-        _dense(above, dense, knob, shown)
-        first: Axes | None = None
-        for place, temperature in enumerate(shown):
-            axes = figure.add_subplot(grid[1, place], sharey=first)
-            first = first or axes
-            for index, (density, colour) in enumerate(zip(densities, style.shades(len(densities)), strict=True)):
-                here = (retrained["temperature"] == temperature) & (retrained["density"] == density)
-                mean = retrained[here].groupby("epoch")["test_error"].mean().dropna()
-                dash = style.DASHES[index % len(style.DASHES)]
-                axes.plot(mean.index, 100 * mean, color=colour, linestyle=dash, label=f"{style.percent(density)} %")
-            axes.set_title(f"retraining, {knob.name.replace('_', ' ')} {style.number(temperature)}")
-            axes.set_xlabel("retraining epoch")
-            axes.grid(axis="y")
-            if place == 0:
-                axes.set_ylabel("test error (%)")
-                axes.legend(title="density", title_fontsize=7)
-    return figure
+def chosen_lines(
+    lines: pd.DataFrame,
+    knob: Knob,
+    temperatures: Sequence[float] | None = None,
+    densities: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    """The rows of lines.csv that `lmc_lines` draws."""
+    rows, columns = _cells(lines, knob, temperatures, densities)
+    return lines[_among(lines["temperature"], rows) & _among(lines["density"], columns)].reset_index(drop=True)
 
 
-def _dense(axes: Axes, dense: pd.DataFrame, knob: Knob, shown: list[float]) -> None:
-    """Dense runs, mean over dense seeds: one for the epochs knob, one a temperature otherwise."""
-    temperatures = [max(dense["temperature"])] if knob.setting is None and len(dense) else shown
-    for index, temperature in enumerate(temperatures):
-        mean = dense[dense["temperature"] == temperature].groupby("epoch")[["train_error", "test_error"]].mean()
-        look = style.series(index)
-        name = "" if knob.setting is None else f", {knob.name.replace('_', ' ')} {style.number(temperature)}"
-        test = mean["test_error"].dropna()
-        axes.plot(test.index, 100 * test, color=look.colour, linestyle="-", label=f"test{name}")
-        axes.plot(mean.index, 100 * mean["train_error"], color=look.colour, linestyle=(0, (1, 1)), label=f"train{name}")
-    axes.set_title("dense training")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("error (%)")
-    axes.grid(axis="y")
-    axes.legend(ncols=max(1, len(temperatures)))
+def lmc_lines(
+    lines: pd.DataFrame,
+    knob: Knob,
+    temperatures: Sequence[float] | None = None,
+    densities: Sequence[float] | None = None,
+    measure: str = "train_error",
+    title: str = "",
+) -> Figure:
+    """Error along the straight line between two replicas, one panel a cell: hot to cold down, densities across.
 
-
-def chosen_lines(lines: pd.DataFrame, knob: Knob) -> pd.DataFrame:
-    """The rows of lines.csv that `lmc_lines` draws: the first dense seed, temperatures and densities spread evenly."""
-    temperatures = style.spread(knob.hot_first(sorted(set(lines["temperature"]))), CHOSEN)
-    densities = style.spread(sorted(set(lines["density"])), CHOSEN)
-    here = lines["temperature"].isin(temperatures) & lines["density"].isin(densities)
-    return lines[here & (lines["dense_seed"] == lines["dense_seed"].min())]
-
-
-def lmc_lines(lines: pd.DataFrame, knob: Knob) -> Figure:
-    """Training error along the line between two replicas: temperatures in rows (hot above), densities in columns.
+    Thin lines are single pairs, the thick one their mean within each dense seed, then over dense seeds; the dotted
+    line is the mean of the two ends, from which LMC counts. Panels of one density share their vertical axis.
 
     Parameters
     ----------
     lines
-        lines.csv of one study, or part of it.
+        lines.csv of one study: errors are fractions, `t` runs from 0 to 1.
     knob
-        Names the temperature.
+        What sets the temperature.
+    temperatures, densities
+        The cells to show; by default at most ``CHOSEN`` of each, spread over what `lines` holds.
+    measure
+        A key of ``MEASURES``.
+    title
+        Heading; empty for none.
 
     Raises
     ------
     UserError
-        When the table lacks a column.
+        When a column is missing or `measure` is unknown.
     """
-    require(lines, ["dense_seed", "temperature", "density", "pair", "t", "train_error", "test_error"], "lines")
-    lines = chosen_lines(lines, knob)
-    temperatures = knob.hot_first(sorted(set(lines["temperature"])))
-    densities = sorted(set(lines["density"]))
-    train, test = style.series(0), style.series(1)
+    if measure not in MEASURES:
+        raise UserError(f"unknown measure {measure!r} for LMC lines; choose one of {', '.join(MEASURES)}")
+    require(lines, ("dense_seed", "temperature", "density", "pair", "t", measure), "lines.csv")
+    rows, columns = _cells(lines, knob, temperatures, densities)
+    if not rows or not columns:
+        return style.blank_figure("no pair of replicas has been measured", title)
+    label, factor = MEASURES[measure]
     with style.context():
-        figure = style.new_figure(style.TEXT_WIDTH, 0.8 + 1.35 * max(1, len(temperatures)))
-        panels = figure.subplots(len(temperatures), len(densities), sharex=True, squeeze=False)
-        for row, temperature in zip(panels, temperatures, strict=True):
-            for axes, density in zip(row, densities, strict=True):
-                cell = lines[(lines["temperature"] == temperature) & (lines["density"] == density)]
-                for _, pair in cell.groupby("pair"):
-                    axes.plot(pair["t"], 100 * pair["train_error"], color=train.colour, linewidth=0.5)
-                mean = cell.groupby("t")[["train_error", "test_error"]].mean()
-                axes.plot(mean.index, 100 * mean["train_error"], color=train.colour, linestyle="-")
-                axes.plot(mean.index, 100 * mean["test_error"], color=test.colour, linestyle=test.dash)
-                axes.grid(axis="y")
-                axes.margins(y=0.15)
-                if axes in panels[0]:
-                    axes.set_title(f"density {style.percent(density)} %")
-                if axes in panels[-1]:
-                    axes.set_xlabel("position on the line, t")
-            row[0].set_ylabel(f"{knob.name.replace('_', ' ')} {style.number(temperature)}\nerror (%)")
-        handles = [
-            Line2D([], [], color=train.colour, linestyle="-", label="training error, mean over pairs"),
-            Line2D([], [], color=train.colour, linewidth=0.5, label="each pair"),
-            Line2D([], [], color=test.colour, linestyle=test.dash, label="test error, mean"),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        width = max(style.COLUMN_WIDTH, 0.9 + 1.5 * len(columns))
+        figure = style.new_figure(width, 0.95 * len(rows) + (1.25 if title else 1.05))
+        panels = figure.subplots(len(rows), len(columns), sharex=True, sharey="col", squeeze=False)
+        for row, temperature in zip(panels, rows, strict=True):
+            for axes, density in zip(row, columns, strict=True):
+                cell = lines[_among(lines["temperature"], [temperature]) & _among(lines["density"], [density])]
+                _draw_line_cell(axes, cell, measure, factor)
+            where = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
+            row[-1].annotate(style.number(temperature), (1, 0.5), (6, 0), fontsize=8, **where)
+        for axes, density in zip(panels[0], columns, strict=True):
+            axes.set_title(f"density {style.percent(density)} %")
+        order = f"rows: {knob.label} (number at the right), the hottest on top"
+        figure.supxlabel(f"position t on the line between two replicas\n{order}", fontsize=7.5)
+        figure.supylabel(label, fontsize=7.5)
+        handles = [Line2D([], [], label=name, **look) for name, look in _LINE_LOOKS.items()]
+        # A heading of the figure would be laid over the legend.
+        figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title or None, title_fontsize=9)
     return figure
+
+
+def _cells(
+    lines: pd.DataFrame, knob: Knob, temperatures: Sequence[float] | None, densities: Sequence[float] | None
+) -> tuple[list[float], list[float]]:
+    rows = list(temperatures) if temperatures else style.spread(_hot_first(lines["temperature"], knob), CHOSEN)
+    columns = sorted(densities) if densities else style.spread(_increasing(lines["density"]), CHOSEN)
+    return knob.hot_first(rows), columns
+
+
+def _draw_line_cell(axes: Axes, cell: pd.DataFrame, measure: str, factor: float) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], min_n_ticks=3))
+    axes.grid(axis="y")
+    if not cell[measure].notna().any():
+        axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes, color="0.4")
+        return
+    thin, thick, dotted = _LINE_LOOKS.values()
+    for _, pair in cell.sort_values("t").groupby(["dense_seed", "pair"]):
+        axes.plot(pair["t"], factor * pair[measure], **thin)
+    mean = factor * cell.groupby(["dense_seed", "t"])[measure].mean().groupby("t").mean()
+    axes.plot(mean.index, mean, **thick)
+    axes.axhline((mean.iloc[0] + mean.iloc[-1]) / 2, **dotted)
+
+
+def training_curves(
+    curves: pd.DataFrame, knob: Knob, temperatures: Sequence[float] | None = None, title: str = ""
+) -> Figure:
+    """Training loss and test error by epoch: dense training (left), then retraining from some temperatures.
+
+    Lines are means over dense seeds and replicas, bands their range. Lines of dense training are temperatures (of
+    the early-stop points of one run the longest is drawn), those of retraining are densities. Grey verticals mark
+    changes of the learning rate.
+
+    Parameters
+    ----------
+    curves
+        curves.csv of one study: losses in nats, errors as fractions.
+    knob
+        What sets the temperature.
+    temperatures
+        Those whose retraining is shown; by default the hottest, the middle and the coldest that were run.
+    title
+        Heading; empty for none.
+
+    Raises
+    ------
+    UserError
+        When a column is missing.
+    """
+    needed = ("stage", "dense_seed", "temperature", "density", "replica", "epoch", *_CURVES)
+    require(curves, needed, "curves.csv")
+    if curves.empty:
+        return style.blank_figure("nothing has been trained", title)
+    dense, retrained = curves[curves["stage"] == "dense"], curves[curves["stage"] == "retrain"]
+    order = _hot_first(dense["temperature"], knob)
+    trained = order[-1:] if knob.setting is None else style.spread(order, CHOSEN)
+    shown = list(temperatures or style.spread(_hot_first(retrained["temperature"], knob), 3))
+    densities = style.spread(_increasing(retrained["density"]), CHOSEN)
+    with style.context():
+        figure = style.new_figure(max(style.COLUMN_WIDTH, 1.75 * (1 + len(shown))), 4.0 if title else 3.8)
+        panels = figure.subplots(2, 1 + len(shown), sharex="col", sharey="row", squeeze=False)
+        parts = [dense[_among(dense["temperature"], [temperature])] for temperature in trained]
+        _draw_family(panels[:, 0], parts, [style.number(temperature) for temperature in trained])
+        panels[0, 0].set_title("dense training", fontsize=7.5)
+        if len(trained) > 1:
+            panels[0, 0].legend(title=knob.label, title_fontsize=7, labelspacing=0.2)
+        for column, temperature in zip(panels.T[1:], shown, strict=True):
+            cell = retrained[_among(retrained["temperature"], [temperature])]
+            parts = [cell[_among(cell["density"], [density])] for density in densities]
+            _draw_family(column, parts, [f"{style.percent(density)} %" for density in densities])
+            column[0].set_title(f"retraining from\n{knob.label}: {style.number(temperature)}", fontsize=7.5)
+        for row, (label, _, _) in zip(panels, _CURVES.values(), strict=True):
+            row[0].set_ylabel(label)
+        for axes in panels[1]:
+            axes.set_xlabel("epoch")
+        if shown:
+            handles, labels = panels[1, 1].get_legend_handles_labels()
+            labels = [f"density {label}" for label in labels]
+            figure.legend(handles, labels, loc="outside lower center", ncols=CHOSEN)
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
+def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list[str]) -> None:
+    """One column of panels: a line for each table of `parts`, from dark to light."""
+    for axes, (measure, (_, factor, ticks)) in zip(panels, _CURVES.items(), strict=True):
+        axes.set_yscale("log")
+        looks = zip(style.shades(len(parts)), itertools.cycle(style.DASHES), strict=False)
+        for part, label, (colour, dash) in zip(parts, labels, looks, strict=True):
+            known = part.dropna(subset=[measure]).groupby("epoch")[measure]
+            mean, low, high = factor * known.mean(), factor * known.min(), factor * known.max()
+            axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
+            marker = "." if len(mean) < 3 else ""
+            axes.plot(mean.index, mean, color=colour, linestyle=dash, marker=marker, label=label, linewidth=1.0)
+        for epoch in sorted({epoch for part in parts for epoch in _rate_changes(part)}):
+            axes.axvline(epoch, color="0.8", linewidth=0.6, zorder=0)
+        axes.yaxis.set_major_locator(LogLocator(subs=ticks, numticks=20))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+
+
+def _rate_changes(curve: pd.DataFrame) -> list[float]:
+    """Places between two epochs with different learning rates."""
+    if "learning_rate" not in curve:
+        return []
+    rate = curve.groupby("epoch")["learning_rate"].first().dropna()
+    changed = ~np.isclose(rate.to_numpy()[1:], rate.to_numpy()[:-1])
+    return [float(epoch) - 0.5 for epoch in rate.index[1:][changed]]
+
+
+def _among(values: pd.Series, wanted: Sequence[float]) -> pd.Series:
+    return values.astype(float).round(9).isin([round(float(value), 9) for value in wanted])
+
+
+def _hot_first(values: pd.Series, knob: Knob) -> list[float]:
+    return knob.hot_first([float(value) for value in values.dropna().unique()])
+
+
+def _increasing(values: pd.Series) -> list[float]:
+    return sorted(float(value) for value in values.dropna().unique())

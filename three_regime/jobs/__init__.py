@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from three_regime import provenance
 from three_regime.config import Config
+from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
@@ -65,11 +66,8 @@ class Job:
         return choose(self.config.device)
 
     def state_file(self, product: Product) -> Path:
-        """Where the training state of a product's run is kept."""
-        folder = product.outputs[0].parent
-        if product.stage == "dense" and self.study.knob.setting is None:
-            folder = folder.parent  # one run for all temperatures
-        return sidecar(self.study, folder / f"{product.stage}.state.safetensors")
+        """See `state_file`."""
+        return state_file(self.study, product)
 
     def commit(
         self,
@@ -79,6 +77,7 @@ class Job:
         *,
         wall_s: float,
         metadata: Mapping[str, str] | None = None,
+        record: dict[str, Any] | None = None,
     ) -> None:
         """Write the files of a product, its JSON first, and keep a link beside the state until the pack has ended.
 
@@ -88,8 +87,10 @@ class Job:
             Content of the product's safetensors file.
         wall_s
             Seconds that the product took.
+        record
+            Provenance to write, where the product was not computed by this job.
         """
-        record = provenance.record(
+        record = record or provenance.record(
             fingerprint=product.fingerprint,
             recipe=product.recipe,
             inputs={role: input_digest(path) for role, path in product.inputs.items()},
@@ -99,18 +100,41 @@ class Job:
         )
         for path in product.outputs:
             if path.suffix == ".json":
-                write_json(path, {**product.coordinates, **results, PROVENANCE_KEY: record})
+                self._write_results(product, path, {**product.coordinates, **results, PROVENANCE_KEY: record})
             else:
-                write_arrays(path, arrays or {}, {**(metadata or {}), FINGERPRINT_KEY: product.fingerprint})
+                write_arrays(path, arrays or {}, {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]})
             link = sidecar(self.study, path)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             _link(path, link)
 
+    def _write_results(self, product: Product, path: Path, results: dict[str, Any]) -> None:
+        try:
+            write_json(path, results)
+        except ValueError as error:
+            at = _title(self.study, product.stage, self.seed, self.temperature)
+            raise UserError(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
+
 
 def sidecar(owner: Study, path: Path) -> Path:
     """The place under ``.state`` that belongs to a path of a study's results."""
     return owner.root / ".state" / path.relative_to(owner.root)
+
+
+def state_file(owner: Study, product: Product) -> Path:
+    """Where the training state of a product's run is kept."""
+    folder = product.outputs[0].parent
+    if product.stage == "dense" and owner.knob.setting is None:
+        folder = folder.parent  # one run for all temperatures
+    return sidecar(owner, folder / f"{product.stage}.state.safetensors")
+
+
+def lock_file(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Path:
+    """The file that a job locks for as long as it runs."""
+    folder = owner.folder / f"seed{seed}"
+    folder = folder / owner.knob.folder(temperature) if temperature is not None else folder
+    folder = folder / density_folder(density) if density is not None else folder
+    return sidecar(owner, folder / f"{stage}.lock")
 
 
 def run(
@@ -130,7 +154,7 @@ def run(
     """
     owner = study(config, name)
     products = pack(owner, stage, seed, temperature, density)
-    with _locked(owner, stage, seed, temperature, density), stop_on_signals() as stop:
+    with locked(owner, stage, seed, temperature, density), stop_on_signals() as stop:
         for product in products:
             _restore(owner, product)
         stale = [product for product in products if not product.done]
@@ -140,12 +164,17 @@ def run(
                 log.info("to compute: %s", product.label)
             importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
         _mend_times(products)
-        for product in products:
-            for path in product.outputs:
-                sidecar(owner, path).unlink(missing_ok=True)
+        discard_links(owner, products)
     outcome = Outcome(len(stale), len(products) - len(stale))
     log.info("%s: %d computed, %d kept", _title(owner, stage, seed, temperature), outcome.computed, outcome.kept)
     return outcome
+
+
+def discard_links(owner: Study, products: list[Product]) -> None:
+    """Remove the links that `Job.commit` left beside the state."""
+    for product in products:
+        for path in product.outputs:
+            sidecar(owner, path).unlink(missing_ok=True)
 
 
 def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> str:
@@ -154,12 +183,9 @@ def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> st
 
 
 @contextlib.contextmanager
-def _locked(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
+def locked(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
     """Hold the lock of this job's files; the system releases it when the process dies in any way."""
-    folder = owner.folder / f"seed{seed}"
-    folder = folder / owner.knob.folder(temperature) if temperature is not None else folder
-    folder = folder / density_folder(density) if density is not None else folder
-    lock = FileLock(sidecar(owner, folder / f"{stage}.lock"))
+    lock = FileLock(lock_file(owner, stage, seed, temperature, density))
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
@@ -192,7 +218,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _mend_times(products: list[Product]) -> None:
     """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever."""
-    newest = max(path.stat().st_mtime_ns for product in products for path in product.inputs.values())
+    newest = max((path.stat().st_mtime_ns for product in products for path in product.inputs.values()), default=0)
     for product in products:
         for path in product.outputs:
             if path.stat().st_mtime_ns < newest:

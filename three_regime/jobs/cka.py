@@ -19,7 +19,7 @@ def compute(job: Job) -> None:
     task = task_of(job)
     images = job.products[0].recipe["images"]
     began = time.monotonic()
-    with convolution_precision(tf32=False):
+    with convolution_precision(tf32=False), job.stop.at_once():
         for product, first, second in replicas_of_pairs(job, task, lambda weights: task.outputs(weights, images)):
             results = similarity(first[1], second[1])
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])

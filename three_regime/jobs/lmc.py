@@ -20,7 +20,7 @@ def compute(job: Job) -> None:
     settings = job.products[0].recipe
     batch_size, images = settings["batch_size"], settings["measured_images"]
     began = time.monotonic()
-    with convolution_precision(tf32=False):
+    with convolution_precision(tf32=False), job.stop.at_once():
         for product, first, second in replicas_of_pairs(
             job, task, lambda weights: connectivity.measure(task, weights, batch_size, images)
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from three_regime.errors import UserError
 from three_regime.jobs import Job
 from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity
 from three_regime.stages import input_digest
@@ -16,6 +17,8 @@ def compute(job: Job) -> None:
     source = job.products[0].inputs["dense"]
     dense = read_arrays(source)
     about = read_metadata(source)
+    if not {"prunable", "parameters"} <= about.keys():
+        raise UserError(f"{source} does not say which weights are prunable: it is not a checkpoint of stage dense")
     prunable, parameters = json.loads(about["prunable"]), int(about["parameters"])
     for product in job.products:
         began = time.monotonic()

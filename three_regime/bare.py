@@ -1,0 +1,124 @@
+"""A stage of a study without Snakemake: the same jobs, one after another, on a bare machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from three_regime.config import Config, load
+from three_regime.errors import UserError
+from three_regime.stages import GRID_FIGURES, RUN_FIGURES, STAGES, pack
+from three_regime.study import Study, planned, study
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value", int, float)
+
+BEFORE = {"data": "prepare", "dense": "dense", "pruned": "prune", "first": "retrain", "second": "retrain"}
+"""Role of an input file → the stage that writes it."""
+
+
+def run_stage(
+    stage: str,
+    configfiles: Sequence[Path],
+    name: str | None = None,
+    seeds: Sequence[int] = (),
+    temperatures: Sequence[float] = (),
+) -> None:
+    """Bring a stage of a study up to date, as Snakemake would.
+
+    Parameters
+    ----------
+    stage
+        A key of ``STAGES``; or ``prepare``: obtain the raw data and write the array file; or ``tables``: every table
+        and figure of what is there so far.
+    configfiles
+        YAML files, later ones laid over earlier ones.
+    name
+        Study; None takes the only one that the configuration runs.
+    seeds, temperatures
+        Dense seeds and values of the knob; empty takes all of the study's. ``prepare`` and ``tables`` use neither.
+
+    Raises
+    ------
+    UserError
+        When the study has no such seed or temperature, when an input is missing (naming the stage that makes it), or
+        for any reason of the stage itself.
+    Interrupted
+        When asked to stop; run the same command again to continue.
+    """
+    config = load(configfiles)
+    owner = _study(config, name)
+    chosen_seeds = _chosen(owner, "dense seed", seeds, owner.config.dense_seeds)
+    chosen_temperatures = _chosen(owner, "temperature", temperatures, owner.temperatures)
+    if stage == "prepare":
+        _prepare(config, owner)
+    elif stage == "tables":
+        _tables(config, owner)
+    elif stage in STAGES:
+        one_run = stage == "dense" and owner.knob.setting is None and not temperatures
+        for seed in chosen_seeds:
+            for temperature in [None] if one_run else chosen_temperatures:
+                _heavy(config, owner, stage, seed, temperature)
+    else:
+        raise UserError(f"unknown stage '{stage}'; allowed: prepare, {', '.join(STAGES)}, tables")
+
+
+def _study(config: Config, name: str | None) -> Study:
+    if name is not None:
+        return study(config, name)
+    if len(config.run) != 1:
+        names = ", ".join(config.run or sorted(config.studies))
+        raise UserError(f"the configuration runs {len(config.run)} studies; choose one with --study: {names}")
+    return planned(config)[0]
+
+
+def _chosen(owner: Study, kind: str, wanted: Sequence[Value], available: Sequence[Value]) -> list[Value]:
+    """`available`, or those of it that are `wanted`, in its order."""
+    for value in wanted:
+        if value not in available:
+            known = ", ".join(f"{each:g}" for each in available)
+            raise UserError(f"{owner.name} has no {kind} {value:g}; it has {known}")
+    return [value for value in available if value in wanted or not wanted]
+
+
+def _prepare(config: Config, owner: Study) -> None:
+    from three_regime.datasets import DATASETS
+    from three_regime.datasets.download import obtain
+    from three_regime.datasets.prepare import prepare
+    from three_regime.datasets.sources import load_sources
+
+    name, data = owner.config.dataset.name, config.data
+    table = load_sources()
+    for source in (table[key] for key in DATASETS[name].sources):
+        obtain(
+            source,
+            Path(data.folder) / "raw" / source.dataset,
+            offline=[Path(folder) for folder in data.offline],
+            mirrors=data.mirrors.get(source.name, ()),
+        )
+    prepare(name, Path(data.folder))
+
+
+def _heavy(config: Config, owner: Study, stage: str, seed: int, temperature: float | None) -> None:
+    from three_regime import jobs
+
+    for product in pack(owner, stage, seed, temperature):
+        for role, path in product.inputs.items():
+            if not path.exists():
+                raise UserError(f"{path} is missing: run stage {BEFORE[role]} of {owner.name} first")
+    jobs.run(config, owner.name, stage, seed, temperature)
+
+
+def _tables(config: Config, owner: Study) -> None:
+    from three_regime import analysis, figures, tables
+    from three_regime.regimes import Thresholds
+
+    if not any((owner.folder / f"seed{seed}").is_dir() for seed in owner.config.dense_seeds):
+        raise UserError(f"{owner.folder} holds no results yet: run stage dense of {owner.name} first")
+    written = tables.write(owner)
+    written += analysis.write(owner.folder, Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka))
+    written += figures.draw(owner.folder, GRID_FIGURES + RUN_FIGURES)
+    log.info("%s: %d tables and files of figures", owner.folder, len(written))
