@@ -6,12 +6,7 @@ for study in STUDIES:
         name:
             three_regime_workflow.rule_name("cells", study.name)
         input:
-            [
-                path
-                for stage in STAGES
-                for path in three_regime_workflow.products(study, stage)
-                if path.endswith(".json")
-            ],
+            results_of(study),
         output:
             [f"{study.folder}/{table}.csv" for table in CELL_TABLES],
         log:
@@ -103,6 +98,7 @@ rule scorecard:
         "../envs/analysis.yaml"
     params:
         thresholds=CONFIG.regimes.model_dump(),
+        settings={study.name: study.config.model_dump(mode="json") for study in STUDIES}.get(FIGURE2_STUDY),
     message:
         "Score what was obtained against the published Figure 2"
     script:

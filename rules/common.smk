@@ -10,7 +10,16 @@ from three_regime import workflow as three_regime_workflow
 from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
-from three_regime.stages import CASE_TABLES, CELL_TABLES, GRID_FIGURES, PUBLISHED, REGIME_TABLES, RUN_FIGURES, STAGES
+from three_regime.stages import (
+    CASE_TABLES,
+    CELL_TABLES,
+    FIGURE2_STUDY,
+    GRID_FIGURES,
+    PUBLISHED,
+    REGIME_TABLES,
+    RUN_FIGURES,
+    STAGES,
+)
 from three_regime.study import planned
 
 # Scripts import the library from this checkout, also in an environment that Snakemake made.
@@ -61,6 +70,16 @@ def resources_of(study, stage):
 def of_stages(*stages):
     """Every file of these stages."""
     return [path for study in STUDIES for stage in stages for path in three_regime_workflow.products(study, stage)]
+
+
+def results_of(study):
+    """Input function: the result files of a study that its tables are made from."""
+
+    def of(wildcards):
+        paths = [path for stage in STAGES for path in three_regime_workflow.products(study, stage)]
+        return [path for path in paths if path.endswith(".json")]
+
+    return of
 
 
 def of_studies(*names):

@@ -1,4 +1,5 @@
-# Collection targets: names without wildcards, each a part of the DAG for every planned study.
+# Collection targets: names without wildcards, each a part of the DAG for every planned study. Long lists of files are
+# functions, so that a job on a cluster, which reads this again, does not build them.
 
 
 localrules:
@@ -19,22 +20,22 @@ rule data:
 
 rule dense:
     input:
-        of_stages("dense"),
+        lambda wildcards: of_stages("dense"),
 
 
 rule pruned:
     input:
-        of_stages("prune"),
+        lambda wildcards: of_stages("prune"),
 
 
 rule retrained:
     input:
-        of_stages("retrain"),
+        lambda wildcards: of_stages("retrain"),
 
 
 rule landscape:
     input:
-        of_stages("lmc", "cka"),
+        lambda wildcards: of_stages("lmc", "cka"),
 
 
 rule tables:

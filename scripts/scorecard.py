@@ -14,7 +14,13 @@ with reporting("scorecard", Path(snakemake.log[0])):
     grids = [pd.read_csv(path) for path in snakemake.input.grids]
     nothing = statistics.grid(reference.as_cells(published)).iloc[:0]
     obtained = pd.concat(grids, ignore_index=True) if grids else nothing
-    card = scorecard.score(published, obtained, thresholds=Thresholds(**snakemake.params.thresholds))
+    settings = snakemake.params.settings
+    card = scorecard.score(
+        published,
+        obtained,
+        thresholds=Thresholds(**snakemake.params.thresholds),
+        deviating=scorecard.deviations(settings, reference.protocol()) if settings else (),
+    )
     write_csv(Path(snakemake.output.headline), card.headline)
     write_csv(Path(snakemake.output.cells), card.cells)
     write_text(Path(snakemake.output.markdown), scorecard.to_markdown(card))

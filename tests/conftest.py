@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import Checkout
 from filelock import FileLock
+from finished import finish
 
 from three_regime.datasets.sources import load_sources
 
@@ -36,3 +38,9 @@ def _complete(folder: Path, members: dict[str, str]) -> bool:
         (folder / name).is_file() and f"md5:{hashlib.md5((folder / name).read_bytes()).hexdigest()}" == digest
         for name, digest in members.items()
     )
+
+
+@pytest.fixture(scope="session")
+def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout with the finished results of ``config/tiny.yaml``, made once without Snakemake; not to be changed."""
+    return finish(tmp_path_factory.mktemp("finished") / "checkout")

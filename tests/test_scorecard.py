@@ -1,12 +1,16 @@
 """The published figure against obtained grids: whole, partial, imported, and with nothing to compare."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from three_regime import reference, scorecard, statistics
+from three_regime.config import load
 from three_regime.errors import UserError
 
+ROOT = Path(__file__).resolve().parent.parent
 STUDY = reference.FIGURE2_STUDY
 
 
@@ -172,3 +176,17 @@ def test_another_labs_export_can_be_scored(published, tmp_path):
     assert set(card.cells["status"]) == {"obtained"} and set(card.headline["study"]) == {"theirs"}
     with pytest.raises(UserError, match="nowhere"):
         statistics.read_cells(tmp_path / "nowhere")
+
+
+def test_deviations_from_the_published_protocol_are_named():
+    config = load([ROOT / "config.yaml"])
+    paper = config.studies[reference.FIGURE2_STUDY].model_dump(mode="json")
+    assert scorecard.deviations(paper, reference.protocol()) == []
+    other = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"])
+    found = scorecard.deviations(other.studies[reference.FIGURE2_STUDY].model_dump(mode="json"), reference.protocol())
+    assert "dataset.train_images is 2000 instead of all" in found
+    assert "retrain.epochs is 3 instead of 160" in found
+    published = reference.load()
+    grid = statistics.grid(reference.as_cells(published))
+    card = scorecard.score(published, grid, deviating=found)
+    assert "retrain.epochs is 3 instead of 160" in scorecard.to_markdown(card)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -11,6 +14,19 @@ from three_regime.logs import reporting
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+PATH = click.Path(path_type=Path)
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--configfile`` and ``--base``; the command gets `configfiles`, the files in the order of laying over."""
+
+    @click.option("--configfile", "overlays", multiple=True, type=FILE, help="Laid over the base, in order.")
+    @click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
+    @functools.wraps(command)
+    def with_files(overlays: tuple[Path, ...], base: Path, **options: object) -> None:
+        command(configfiles=[base, *overlays], **options)
+
+    return with_files
 
 
 class Commands(click.Group):
@@ -66,22 +82,109 @@ def workflow(arguments: tuple[str, ...]) -> None:
 @main.command("run-stage")
 @click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "tables"]))
 @click.option("--study", "name", help="Study; default: the only one that the configuration runs.")
-@click.option("--configfile", multiple=True, type=FILE, help="Laid over config.yaml, in order.")
-@click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
+@configured
 @click.option("--seed", "seeds", multiple=True, type=int, help="Dense seed; default: all.")
 @click.option("--temperature", "temperatures", multiple=True, type=float, help="Value of the knob; default: all.")
 def run_stage(
     stage: str,
     name: str | None,
-    configfile: tuple[Path, ...],
-    base: Path,
+    configfiles: list[Path],
     seeds: tuple[int, ...],
     temperatures: tuple[float, ...],
 ) -> None:
     """Run STAGE of a study without Snakemake; what is done is kept, what was interrupted continues."""
     from three_regime.bare import run_stage as run
 
-    run(stage, [base, *configfile], name, seeds, temperatures)
+    run(stage, configfiles, name, seeds, temperatures)
+
+
+@main.command()
+@click.argument("targets", nargs=-1)
+@configured
+@click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
+@click.option("--rates", "folder", type=FOLDER, default=Path("benchmarks/rates"), help="Folder of measured rates.")
+def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path) -> None:
+    """Print what TARGETS need: jobs, members, hours, disk and the longest chain. Nothing is run.
+
+    A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
+    <target>:<study>. Default: everything that the configuration runs.
+    """
+    from three_regime import plan as planning
+    from three_regime.config import load
+    from three_regime.pricing import read_rates
+
+    click.echo(planning.render(planning.make(load(configfiles), targets, read_rates(folder, device))), nl=False)
+
+
+@main.command()
+@configured
+@click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Show it again, until Ctrl-C.")
+def status(configfiles: list[Path], watch: float | None) -> None:
+    """Show what is running now, epoch by epoch, and how much of each stage is there."""
+    from three_regime import status as looking
+    from three_regime.config import load
+
+    config = load(configfiles)
+    while True:
+        text = looking.render(looking.look(config))
+        if watch is not None:
+            click.clear()
+        click.echo(text, nl=False)
+        if watch is None:
+            return
+        time.sleep(watch)
+
+
+@main.command("import")
+@click.argument("checkpoint", type=FILE)
+@configured
+@click.option("--study", "name", required=True, help="Study that it belongs to.")
+@click.option("--seed", required=True, type=int, help="Dense seed.")
+@click.option("--temperature", required=True, type=float, help="Value of the knob.")
+@click.option("--density", type=float, help="Fraction of the prunable weights kept: a pruned checkpoint.")
+@click.option("--replica", type=int, help="Replica: a retrained checkpoint.")
+def import_(
+    checkpoint: Path,
+    configfiles: list[Path],
+    name: str,
+    seed: int,
+    temperature: float,
+    density: float | None,
+    replica: int | None,
+) -> None:
+    """Bring CHECKPOINT, made elsewhere, in as a result; nothing upstream is computed for it.
+
+    Without --density it is a dense checkpoint, with --density a pruned one, with --replica too a retrained one.
+    """
+    from three_regime.config import load
+    from three_regime.importing import import_checkpoint
+
+    place = {"seed": seed, "temperature": temperature, "density": density, "replica": replica}
+    for path in import_checkpoint(load(configfiles), checkpoint, name, **place):
+        click.echo(path)
+
+
+@main.command()
+@configured
+@click.option("--dry-run", "-n", is_flag=True, help="Say what is good and what is not; touch nothing.")
+def adopt(configfiles: list[Path], dry_run: bool) -> None:
+    """Take results copied from another machine: keep what carries the right fingerprint, plan the rest again."""
+    from three_regime import adopting
+    from three_regime.config import load
+
+    found = adopting.adopt(load(configfiles), configfiles, dry_run=dry_run)
+    click.echo(adopting.render(found, dry_run=dry_run), nl=False)
+
+
+@main.command()
+@configured
+@click.option("--out", required=True, type=PATH, help="New folder, or a file that ends in .zip.")
+def export(configfiles: list[Path], out: Path) -> None:
+    """Pack tables, figures, settings and provenance for sharing; no weights."""
+    from three_regime.config import load
+    from three_regime.export import export as pack
+
+    click.echo(pack(load(configfiles), out))
 
 
 @main.command()

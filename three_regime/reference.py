@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from three_regime.errors import UserError
+from three_regime.stages import FIGURE2_STUDY
 
 FIGURE2_FOLDER = Path(__file__).resolve().parents[1] / "reference" / "figure2"
-FIGURE2_STUDY = "cifar10-preresnet20-epochs"
 
 PANELS = {
     "test_error": "test_error",
@@ -100,6 +102,15 @@ def as_cells(published: pd.DataFrame) -> pd.DataFrame:
             "dense_proxy": table["temperature"].map(at_proxy),
         }
     )
+
+
+def protocol(folder: Path | None = None) -> dict[str, Any]:
+    """The published figure's settings, in the keys of a study's configuration."""
+    path = Path(folder or FIGURE2_FOLDER) / "protocol.yaml"
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
 
 
 def drawn_boundaries(folder: Path | None = None) -> pd.DataFrame:

@@ -6,7 +6,9 @@ within each density. Partial grids are scored on what exists; the rest is listed
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +31,7 @@ DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (0.91, 0.925)}
 """(dataset, model, knob) → expected test accuracy of the dense network at the default temperature."""
 
 NO_PUBLISHED_NUMBERS = "no published numbers"
+DEVIATION = "deviates from the published protocol"
 
 _PREAMBLE = "Published: Figure 2 of the paper, digitised; bounds cover the digitising, not the spread over seeds."
 _DIFFERENCE = "mean absolute difference"
@@ -66,6 +69,7 @@ def score(
     thresholds: Thresholds | None = None,
     drawn: pd.DataFrame | None = None,
     counterpart: str = reference.FIGURE2_STUDY,
+    deviating: Sequence[str] = (),
 ) -> Scorecard:
     """Compare an obtained grid with the published figure.
 
@@ -82,6 +86,8 @@ def score(
     counterpart
         The study of `obtained` that repeats the published one. Others have no published numbers, and the scorecard
         says so.
+    deviating
+        Settings in which that study differs from the published protocol (`deviations`); each gets a row.
     """
     thresholds = thresholds or Thresholds()
     drawn = regimes.drawn_labels() if drawn is None else drawn
@@ -93,12 +99,37 @@ def score(
         rows += _which_cka(cells) + _regimes(published, same, drawn, thresholds) + _argmin_regret(cells)
     else:
         rows.append(_row("cells obtained", value=0, beside=f"{cells.drop_duplicates(_KEYS).shape[0]}"))
+    rows = [_row(DEVIATION, note=text) for text in deviating] + rows
     rows = [{"study": counterpart, **row} for row in rows]
     for study, part in obtained.groupby("study", sort=False):
         if study != counterpart:
             rows.append({"study": study, **_row(NO_PUBLISHED_NUMBERS, note="nothing to score its cells against")})
         rows += [{"study": study, **row} for row in _dense_accuracy(part)]
     return Scorecard(cells, pd.DataFrame(rows, columns=_HEADLINE))
+
+
+def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any], place: str = "") -> list[str]:
+    """Settings that differ from the published protocol, each as a sentence.
+
+    Parameters
+    ----------
+    settings
+        The resolved configuration of a study.
+    protocol
+        Content of ``reference/figure2/protocol.yaml``; keys that it lacks are not compared.
+    """
+    found = []
+    for key, published in protocol.items():
+        ours = settings.get(key)
+        if isinstance(published, Mapping):
+            found += deviations(ours or {}, published, f"{place}{key}.")
+        elif ours != published:
+            found.append(f"{place}{key} is {_shown(ours)} instead of {_shown(published)}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "all" if value is None else str(value)
 
 
 def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:

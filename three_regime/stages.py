@@ -51,6 +51,9 @@ GRID_FIGURES = (
 RUN_FIGURES = ("lmc_lines", "training_curves", "sparsity_per_layer")
 """Figures of what was run: they need ``CELL_TABLES`` too."""
 
+FIGURE2_STUDY = "cifar10-preresnet20-epochs"
+"""The study that repeats the published Figure 2."""
+
 PUBLISHED = "published"
 """Folder, among the studies, of the tables and figures that are made from the published numbers."""
 

@@ -149,9 +149,10 @@ def _curves(dense: list, retrained: list) -> pd.DataFrame:
         for stage, records in (("dense", dense), ("retrain", retrained))
         for product, result in records
     ]
-    if not parts:
+    rows = [row for part in parts for row in part.to_dict("records")]
+    if not rows:  # nothing has been trained here: imported checkpoints have no history
         return pd.DataFrame(columns=[*keys, "epoch", "train_loss", "train_error", "test_error"])
-    table = pd.DataFrame([row for part in parts for row in part.to_dict("records")])
+    table = pd.DataFrame(rows)
     return table[[*keys, *(column for column in table if column not in keys)]]
 
 

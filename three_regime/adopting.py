@@ -1,0 +1,213 @@
+"""Results copied from another machine: what is as good as made here, what is not, and why.
+
+A copy has new times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied), and then Snakemake plans
+everything again, or, worse, does not notice that settings have changed. Fingerprints know better: what carries the
+right one is given times in order and a record; what does not gets a time before everything else, so that its job is
+planned and computes what is stale in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from three_regime.config import Config
+from three_regime.datasets.prepare import is_prepared
+from three_regime.errors import UserError
+from three_regime.plan import Job, jobs_of
+from three_regime.stages import CELL_TABLES, REGIME_TABLES
+from three_regime.storage import read_arrays
+from three_regime.study import Study, planned
+from three_regime.survey import Finding, Verdict, survey
+
+log = logging.getLogger(__name__)
+
+LONG_AGO_NS = 10**9
+"""Time given to what must be made again: one second into 1970, before every input."""
+
+_RECORDS = Path(".snakemake") / "metadata"
+
+_TARGETS_A_CALL = 2000
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What was found, and what was done about it.
+
+    Attributes
+    ----------
+    findings
+        Study → the verdict on each product.
+    unprepared
+        Prepared data files that are missing, out of date or damaged.
+    mended
+        Files whose times were put in order.
+    remade_tables
+        Studies whose tables and figures will be made again from the results.
+    recorded
+        Jobs that Snakemake now has a record of.
+    """
+
+    findings: dict[str, list[Finding]]
+    unprepared: list[Path]
+    mended: int
+    remade_tables: list[str]
+    recorded: int
+
+
+def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False) -> Adoption:
+    """Judge every result of the planned studies, and make Snakemake see what the fingerprints say.
+
+    Parameters
+    ----------
+    configfiles
+        The files that `config` was read from, for Snakemake: the first is ``config.yaml`` of the working directory.
+    dry_run
+        Judge only; touch nothing.
+
+    Raises
+    ------
+    UserError
+        When Snakemake is not installed or cannot record what was adopted.
+    """
+    owners = planned(config)
+    findings = {owner.name: survey(owner, verify=True) for owner in owners}
+    data = {owner.prepared: _data_is_good(owner) for owner in owners}
+    unprepared = [path for path, good in data.items() if not good]
+    if dry_run:
+        return Adoption(findings, unprepared, 0, [], 0)
+    fresh = not _RECORDS.is_dir()
+    mended = 0
+    records: list[Path] = []
+    remade = []
+    recorded = 0
+    for owner in owners:
+        if data[owner.prepared]:
+            raw = (owner.data / "raw" / owner.config.dataset.name).rglob("*")
+            mended += _mend((path for path in raw if path.is_file()), [owner.prepared])
+        jobs = jobs_of(owner, findings[owner.name])
+        for finding in findings[owner.name]:
+            mended += _mend(finding.product.inputs.values(), finding.product.outputs) if finding.done else 0
+            _ = None if finding.done else _set_back(finding.product.outputs)
+        whole = _recordable(jobs)
+        recorded += len(whole)
+        records += [job.findings[0].product.outputs[0] for job in whole]
+        tables = [owner.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
+        if (fresh or not _tables_agree(owner, findings[owner.name])) and any(path.exists() for path in tables):
+            _set_back(tables)
+            remade.append(owner.name)
+    if records:
+        kept = [path for found in findings.values() for each in found if each.done for path in each.product.outputs]
+        _record(records, kept, configfiles)
+    return Adoption(findings, unprepared, mended, remade, recorded)
+
+
+def _data_is_good(owner: Study) -> bool:
+    try:
+        return is_prepared(owner.config.dataset.name, owner.data) and bool(read_arrays(owner.prepared))
+    except UserError:
+        return False
+
+
+def _mend(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:
+    """Make outputs as young as their youngest input, which to Snakemake is in order; returns how many were older."""
+    newest = max((path.stat().st_mtime_ns for path in inputs if path.exists()), default=0)
+    older = [path for path in outputs if path.stat().st_mtime_ns < newest]
+    for path in older:
+        os.utime(path, ns=(newest, newest))
+    return len(older)
+
+
+def _set_back(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
+
+
+def _recordable(jobs: list[Job]) -> list[Job]:
+    """Jobs that are done as a whole and whose inputs are there and come from such jobs.
+
+    Snakemake's ``--touch`` fails on others: it would have to touch files that are not there.
+    """
+    whole: list[Job] = []
+    made: set[Path] = set()
+    known = {path for job in jobs for finding in job.findings for path in finding.product.outputs}
+    for job in jobs:
+        inputs = {path for finding in job.findings for path in finding.product.inputs.values()}
+        if not job.to_compute and all(path.exists() and (path in made or path not in known) for path in inputs):
+            whole.append(job)
+            made |= {path for finding in job.findings for path in finding.product.outputs}
+    return whole
+
+
+def _tables_agree(owner: Study, findings: list[Finding]) -> bool:
+    """Whether the tables were gathered from just these results: ``provenance.csv`` names their fingerprints."""
+    path = owner.folder / "provenance.csv"
+    try:
+        listed = pd.read_csv(path)["fingerprint"]
+    except (OSError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        return False
+    stored = [finding.product.stored() for finding in findings if finding.verdict is not Verdict.MISSING]
+    return all(finding.done for finding in findings) and sorted(listed) == sorted(filter(None, stored))
+
+
+def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) -> None:
+    """Let Snakemake record the jobs that make `targets`, and leave the times of the files `kept` as they are."""
+    program = shutil.which("snakemake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if program is None:
+        raise UserError("snakemake is not installed in this environment; run `make env`")
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    overlays = [str(path) for path in configfiles if path != Path("config.yaml")]
+    options = ["--touch", "--force", "--quiet", "--cores", "1", *(["--configfile", *overlays] if overlays else [])]
+    try:
+        for first in range(0, len(targets), _TARGETS_A_CALL):
+            some = [str(path) for path in targets[first : first + _TARGETS_A_CALL]]
+            ended = subprocess.run([program, *some, *options], capture_output=True, text=True)
+            if ended.returncode:
+                reason = " ".join((ended.stderr or ended.stdout).split()[-40:])
+                raise UserError(f"the times are in order, but Snakemake could not record what was adopted: {reason}")
+    finally:
+        for path, time in times.items():
+            os.utime(path, ns=(time, time))
+
+
+def render(adoption: Adoption, *, dry_run: bool) -> str:
+    """What was found, in words: a line a study and verdict, and each reason with how often it holds."""
+    lines = []
+    for path in adoption.unprepared:
+        lines.append(f"{path}: missing, out of date or damaged; run `snakemake data` and adopt again")
+    for name, findings in adoption.findings.items():
+        verdicts = [finding.verdict for finding in findings]
+        counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
+        lines.append(f"{name}: {counts}")
+        reasons: dict[tuple[str, str, str], list[Finding]] = {}
+        for finding in findings:
+            if finding.verdict not in (Verdict.DONE, Verdict.MISSING):
+                stage = finding.product.stage
+                reasons.setdefault((stage, finding.verdict, _kind(finding)), []).append(finding)
+        for (stage, verdict, reason), group in reasons.items():
+            more = f" (and {len(group) - 1} more)" if len(group) > 1 else ""
+            lines.append(f"  {stage}, {verdict}: {group[0].product.outputs[0].parent}{more}: {reason}")
+    if not dry_run:
+        lines.append(f"{adoption.mended} files had their times put in order, {adoption.recorded} jobs were recorded.")
+        if adoption.remade_tables:
+            lines.append(f"Tables and figures will be made again: {', '.join(adoption.remade_tables)}.")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(finding: Finding) -> str:
+    """The reason without the paths that differ between members, so that one line stands for all."""
+    if "not up to date" in finding.reason:
+        return "made from something that is not up to date"
+    if finding.reason.startswith("made from another"):
+        names = sorted({path.name for path in finding.product.inputs.values() if str(path) in finding.reason})
+        return f"made from another {' and '.join(names)}"
+    return finding.reason

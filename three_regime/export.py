@@ -1,0 +1,154 @@
+"""An export for sharing: tables, figures, settings and provenance of the planned studies, without weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from three_regime import __version__, provenance
+from three_regime.config import Config
+from three_regime.errors import UserError
+from three_regime.stages import CELL_TABLES, IMPORTED, PROVENANCE_KEY, REGIME_TABLES, STAGES, pack
+from three_regime.storage import read_json, replacing, write_json, write_text
+from three_regime.study import Study, planned
+from three_regime.workflow import resolved_config
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+TOO_LONG = ("curves", "provenance")
+"""Tables that are left out: a row an epoch of every run (what is drawn of it is in the figure's CSV), and a row a
+result (``provenance.json`` holds it without the repetitions)."""
+
+FIGURE_SUFFIXES = (".csv", ".pdf", ".png")
+
+_ENVIRONMENT = ("versions", "commit", "device", "threads", "machine")
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def export(config: Config, out: Path) -> Path:
+    """Write the export of the planned studies to a folder, or to one file when `out` ends in ``.zip``.
+
+    The folder holds ``<study>/<table>.csv`` and ``<study>/figures/``, ``config.yaml`` (every setting, defaults filled
+    in), ``provenance.json`` (a list of environments and of recipes with how many results each made, origin of imported
+    results, total times) and ``manifest.json`` (SHA-256 and size of every file). `statistics.read_cells` reads it.
+
+    Raises
+    ------
+    UserError
+        When `out` exists already, or a study has no tables yet.
+    """
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another --out or remove it")
+    owners = planned(config)
+    if not owners:
+        raise UserError("the configuration runs no study: there is nothing to export")
+    for owner in owners:
+        if not (owner.folder / "cells.csv").is_file():
+            raise UserError(f"{owner.folder / 'cells.csv'} is missing: run `snakemake tables` first")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+        folder = Path(staging) / "export"
+        _fill(folder, config, owners)
+        if out.suffix == ".zip":
+            _zip(folder, out)
+        else:
+            folder.rename(out)
+    return out
+
+
+def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
+    for owner in owners:
+        for source in _files(owner):
+            target = folder / owner.name / source.relative_to(owner.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    settings = resolved_config(config)
+    settings["studies"] = {owner.name: settings["studies"][owner.name] for owner in owners}
+    write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_json(folder / "provenance.json", {owner.name: provenance_of(owner) for owner in owners})
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    about = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
+    write_json(folder / MANIFEST, {**about, "studies": [owner.name for owner in owners], "files": files})
+
+
+def _files(owner: Study) -> Iterator[Path]:
+    for name in (*CELL_TABLES, *REGIME_TABLES):
+        path = owner.folder / f"{name}.csv"
+        if name not in TOO_LONG and path.is_file():
+            yield path
+    for path in sorted((owner.folder / "figures").glob("*")):
+        if path.suffix in FIGURE_SUFFIXES:
+            yield path
+
+
+def provenance_of(owner: Study) -> dict[str, Any]:
+    """Where a study's results come from, each environment and recipe once.
+
+    Returns
+    -------
+    ``environments`` (versions, commit, device, threads, machine, and the number of ``results`` made there),
+    ``stages`` (stage → ``recipes`` with their number of results, ``wall_s`` in all, ``first`` and ``last`` time) and
+    ``imported`` (folder below the study → digest of the checkpoint that was brought in). Host names are left out.
+    """
+    environments: dict[str, dict[str, Any]] = {}
+    stages: dict[str, dict[str, Any]] = {}
+    imported: dict[str, str] = {}
+    for stage in STAGES:
+        recipes: dict[str, dict[str, Any]] = {}
+        times: list[str] = []
+        wall_s = 0.0
+        for path in _results(owner, stage):
+            record = read_json(path)[PROVENANCE_KEY]
+            _count(environments, {key: record[key] for key in _ENVIRONMENT if key in record})
+            # Streams differ with every seed and replica; the grid says which there are.
+            _count(recipes, {key: value for key, value in record["recipe"].items() if key != "streams"})
+            times.append(record["finished"])
+            wall_s += record["wall_s"]
+            if record["origin"] == IMPORTED:
+                imported[path.parent.relative_to(owner.folder).as_posix()] = record["source_sha256"]
+        if times:
+            span = {"wall_s": round(wall_s, 3), "first": min(times), "last": max(times)}
+            stages[stage] = {**span, "recipes": list(recipes.values())}
+    return {"environments": list(environments.values()), "stages": stages, "imported": imported}
+
+
+def _results(owner: Study, stage: str) -> Iterator[Path]:
+    for seed in owner.config.dense_seeds:
+        for temperature in owner.temperatures:
+            for product in pack(owner, stage, seed, temperature):
+                if product.outputs[0].is_file():
+                    yield product.outputs[0]
+
+
+def _count(found: dict[str, dict[str, Any]], value: dict[str, Any]) -> None:
+    key = json.dumps(value, sort_keys=True)
+    found.setdefault(key, {**value, "results": 0})["results"] += 1
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _zip(folder: Path, out: Path) -> None:
+    """Pack a folder; the same content always gives the same bytes."""
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                entry = zipfile.ZipInfo(f"{out.stem}/{path.relative_to(folder).as_posix()}", _ZIP_TIME)
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)

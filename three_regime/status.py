@@ -1,0 +1,261 @@
+"""What is running now, epoch by epoch, and how much of each stage is there; from locks, saved states and logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from humanfriendly import format_timespan
+from tabulate import tabulate
+
+from three_regime.config import Config, Training
+from three_regime.datasets import DATASETS
+from three_regime.errors import UserError
+from three_regime.jobs import lock_file, state_file
+from three_regime.knobs import density_folder
+from three_regime.plan import Job, jobs_of
+from three_regime.stages import PROVENANCE_KEY, STAGES, Product
+from three_regime.storage import read_json, read_metadata
+from three_regime.study import Study, planned
+from three_regime.survey import survey
+from three_regime.workflow import job_path
+
+_LOG_TAIL = 4096
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A training run as its state file shows it.
+
+    Attributes
+    ----------
+    epoch, step
+        Completed epochs, and completed steps of the epoch under way.
+    spent_s
+        Seconds of training until then, over all interruptions.
+    saved_at
+        When the file was written, seconds since 1970.
+    """
+
+    epoch: int
+    step: int
+    spent_s: float
+    saved_at: float
+
+
+@dataclass(frozen=True)
+class Running:
+    """One job that holds its lock.
+
+    Attributes
+    ----------
+    member
+        The member under way, as far as its state shows; empty when no state has been saved yet, and for stages
+        without training.
+    epoch, epochs
+        Completed epochs (with the fraction of the one under way) and length of that member's run; NaN without one.
+    done, members
+        Products of the pack.
+    since_saved_s, left_s
+        Seconds since the state was saved, and until the job ends at its present speed; None when not known.
+    last_line
+        The end of its log.
+    """
+
+    study: str
+    stage: str
+    seed: int
+    temperature: float | None
+    density: float | None
+    member: str
+    epoch: float
+    epochs: int
+    done: int
+    members: int
+    since_saved_s: float | None
+    left_s: float | None
+    last_line: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Running jobs, and ``(study, stage, done, total)`` for each stage of the planned studies."""
+
+    running: list[Running]
+    counts: list[tuple[str, str, int, int]]
+
+
+def look(config: Config, now: float | None = None) -> Status:
+    """Look at the planned studies' locks, states and results; nothing is changed.
+
+    Parameters
+    ----------
+    now
+        Seconds since 1970; None is the present.
+    """
+    now = time.time() if now is None else now
+    running: list[Running] = []
+    counts: list[tuple[str, str, int, int]] = []
+    for owner in planned(config):
+        findings = survey(owner)
+        total, done = Counter(), Counter()
+        for finding in findings:
+            total[finding.product.stage] += 1
+            done[finding.product.stage] += finding.done
+        counts += [(owner.name, stage, done[stage], total[stage]) for stage in STAGES]
+        running += [_running(job, now) for job in jobs_of(owner, findings) if _held(_lock(job))]
+    return Status(running, counts)
+
+
+def read_saved(path: Path) -> Saved | None:
+    """Progress in a training state's metadata; None when there is no such file or it cannot be read."""
+    try:
+        about = json.loads(read_metadata(path)["state"])
+        return Saved(about["epoch"], about["step"], about["wall_s"], path.stat().st_mtime)
+    except (UserError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _lock(job: Job) -> Path:
+    return lock_file(job.study, job.stage, job.seed, job.temperature, job.density)
+
+
+def _held(path: Path) -> bool:
+    """Whether a living process holds the lock (it is tried, and given back at once)."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # results of somebody else, or read-only
+        return False
+
+
+def _running(job: Job, now: float) -> Running:
+    owner = job.study
+    done = sum(finding.done for finding in job.findings)
+    found = _member_under_way(job)
+    left = _left_by_members(job, now)
+    member, epoch, epochs, since = "", math.nan, 0, None
+    if found:
+        product, saved = found
+        training = _training(owner, product)
+        epochs = _epochs(owner, job, training)
+        epoch = saved.epoch + saved.step / _steps(owner, training)
+        since = now - saved.saved_at
+        member = "" if job.stage == "dense" and owner.knob.setting is None else product.label
+        if epoch > 0:
+            one_run = job.stage == "dense" and owner.knob.setting is None
+            waiting = 0 if one_run else len(job.to_compute) - 1
+            left = max(0.0, saved.spent_s / epoch * (epochs - epoch + waiting * epochs) - since)
+    return Running(
+        owner.name, job.stage, job.seed, job.temperature, job.density, member, epoch, epochs,
+        done, len(job.findings), since, left, _last_line(job),
+    )  # fmt: skip
+
+
+def _left_by_members(job: Job, now: float) -> float | None:
+    """Time left from the mean time of the members that are done; None before the first one is."""
+    spent = []
+    for finding in job.findings:
+        if finding.done and not finding.imported:
+            path = finding.product.outputs[0]
+            spent.append((path.stat().st_mtime, read_json(path)[PROVENANCE_KEY]["wall_s"]))
+    if not spent:
+        return None
+    mean = statistics.fmean(wall_s for _, wall_s in spent)
+    under_way = min(mean, now - max(written for written, _ in spent))
+    return len(job.to_compute) * mean - under_way
+
+
+def _member_under_way(job: Job) -> tuple[Product, Saved] | None:
+    """The product whose state was saved last, with it."""
+    states = [
+        (finding.product, saved)
+        for finding in job.to_compute
+        if (saved := read_saved(state_file(job.study, finding.product))) is not None
+    ]
+    return max(states, key=lambda item: item[1].saved_at, default=None)
+
+
+def _training(owner: Study, product: Product) -> Training:
+    if product.stage == "dense":
+        return owner.config.dense_at(product.coordinates["temperature"])
+    return owner.config.retrain
+
+
+def _images(owner: Study) -> int:
+    choice = owner.config.dataset
+    return choice.train_images or DATASETS[choice.name].train_images
+
+
+def _steps(owner: Study, training: Training) -> int:
+    images = _images(owner)
+    return images // training.batch_size if training.drop_last else math.ceil(images / training.batch_size)
+
+
+def _epochs(owner: Study, job: Job, training: Training) -> int:
+    if job.stage == "dense" and owner.knob.setting is None:
+        return int(max(finding.product.coordinates["temperature"] for finding in job.to_compute))
+    return training.epochs_on(_images(owner))
+
+
+def _last_line(job: Job) -> str:
+    path = Path(job_path(job.study, "logs", job.stage, ".log").format(**_wildcards(job)))
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_TAIL))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+        return (lines[-1].partition(" | ")[2] or lines[-1]) if lines else ""
+    return ""
+
+
+def _wildcards(job: Job) -> dict[str, Any]:
+    return {
+        "seed": job.seed,
+        "temperature": "" if job.temperature is None else job.study.knob.folder(job.temperature),
+        "density": "" if job.density is None else density_folder(job.density),
+    }
+
+
+def render(status: Status) -> str:
+    """The status as text."""
+    parts = ["Nothing is running."]
+    if status.running:
+        headers = ["stage", "study", "seed", "temperature", "member", "epoch", "done", "saved", "left", "last line"]
+        rows = [
+            [
+                job.stage,
+                job.study,
+                job.seed,
+                "all" if job.temperature is None else f"{job.temperature:g}",
+                job.member,
+                "" if math.isnan(job.epoch) else f"{job.epoch:.1f} of {job.epochs}",
+                f"{job.done} of {job.members}",
+                "" if job.since_saved_s is None else f"{_span(job.since_saved_s)} ago",
+                "" if job.left_s is None else _span(job.left_s),
+                job.last_line[:70],
+            ]
+            for job in status.running
+        ]
+        parts = [tabulate(rows, headers, disable_numparse=True)]
+    stages = list(STAGES)
+    by_study: dict[str, dict[str, str]] = {}
+    for name, stage, done, total in status.counts:
+        by_study.setdefault(name, {})[stage] = f"{done} of {total}"
+    table = [[name, *(found[stage] for stage in stages)] for name, found in by_study.items()]
+    parts.append(tabulate(table, ["done", *stages], disable_numparse=True, colalign=["left", *["right"] * len(stages)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _span(seconds: float) -> str:
+    return format_timespan(round(seconds), max_units=2)

@@ -1,0 +1,163 @@
+"""What the result files of a study are worth: done, stale, missing, damaged or unknown, by fingerprint. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from three_regime.errors import UserError
+from three_regime.stages import (
+    IMPORTED,
+    PROVENANCE_KEY,
+    STAGES,
+    Product,
+    fingerprint_of,
+    input_digest,
+    pack,
+    stored_fingerprint,
+)
+from three_regime.storage import read_arrays, read_json
+from three_regime.study import Study
+
+
+class Verdict(StrEnum):
+    """What a product's files are worth.
+
+    ``done``: they carry its fingerprint, and so does all that it was made from. ``stale``: settings or inputs have
+    changed. ``missing``: a file is not there. ``damaged``: a file cannot be read, or its content does not match its
+    digest. ``unknown``: an input is not there to check them against.
+    """
+
+    DONE = "done"
+    STALE = "stale"
+    MISSING = "missing"
+    DAMAGED = "damaged"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one product, with the reason in words (empty when it is done).
+
+    `imported` says that the files were brought in from elsewhere.
+    """
+
+    product: Product
+    verdict: Verdict
+    reason: str = ""
+    imported: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.verdict is Verdict.DONE
+
+
+def survey(owner: Study, stages: Iterable[str] = STAGES, *, verify: bool = False) -> list[Finding]:
+    """Judge every product of a study, in the order in which they are made.
+
+    Parameters
+    ----------
+    stages
+        Which stages; those that they are made from should be among them, or staleness is not passed on.
+    verify
+        Read the tensors and compare them with their digest (otherwise only the metadata).
+    """
+    stages = list(stages)
+    known = _Known(verify)
+    found = []
+    for seed in owner.config.dense_seeds:
+        for temperature in owner.temperatures:
+            empty = not owner.at(seed, temperature).is_dir()
+            for stage in stages:
+                for product in pack(owner, stage, seed, temperature):
+                    finding = Finding(product, Verdict.MISSING, "not made yet") if empty else known.judge(product)
+                    known.not_done |= {} if finding.done else {product.outputs[-1]: product}
+                    found.append(finding)
+    return found
+
+
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """Settings that differ between two recipes, e.g. ``training.learning_rate from 0.1 to 0.05``."""
+    for key in dict.fromkeys([*current, *stored]):
+        name = f"{place}{key}"
+        before, after = stored.get(key), current.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(before, after, f"{name}.")
+        elif before != after:
+            yield f"{name} from {_shown(key, stored)} to {_shown(key, current)}"
+
+
+def _shown(key: str, recipe: Mapping[str, Any]) -> str:
+    return str(recipe[key]) if key in recipe else "nothing"
+
+
+class _Known:
+    """Digests that have been read and products that are not done, while one study is judged."""
+
+    def __init__(self, verify: bool) -> None:
+        self.verify = verify
+        self.digests: dict[Path, str] = {}
+        self.not_done: dict[Path, Product] = {}
+
+    def judge(self, product: Product) -> Finding:
+        absent = [path for path in product.outputs if not path.exists()]
+        if absent:
+            reason = "not made yet" if len(absent) == len(product.outputs) else f"{absent[0]} is missing"
+            return Finding(product, Verdict.MISSING, reason)
+        try:
+            record = read_json(product.outputs[0])[PROVENANCE_KEY]
+            recipe, origin = record["recipe"], record["origin"]
+        except (UserError, KeyError, TypeError) as error:
+            reason = str(error) if isinstance(error, UserError) else f"{product.outputs[0]} carries no provenance"
+            return Finding(product, Verdict.DAMAGED, reason)
+        stored = product.stored()
+        if stored is None:
+            return Finding(product, Verdict.DAMAGED, _disagreement(product))
+        if self.verify:
+            for path in product.outputs:
+                try:
+                    _ = read_arrays(path) if path.suffix == ".safetensors" else None
+                except UserError as error:
+                    return Finding(product, Verdict.DAMAGED, str(error))
+        if origin == IMPORTED:
+            return self._imported(product, stored, recipe)
+        return self._computed(product, stored, recipe, record.get("inputs", {}))
+
+    def _imported(self, product: Product, stored: str, recipe: Mapping[str, Any]) -> Finding:
+        if stored == product.imported_fingerprint:
+            return Finding(product, Verdict.DONE, imported=True)
+        changes = ", ".join(differences(recipe, product.recipe)) or "its fingerprint is not that of its settings"
+        return Finding(product, Verdict.STALE, f"imported for other settings: {changes}", imported=True)
+
+    def _computed(self, product: Product, stored: str, recipe: Mapping[str, Any], inputs: Mapping[str, str]) -> Finding:
+        changes = list(differences(recipe, product.recipe))
+        if changes:
+            return Finding(product, Verdict.STALE, ", ".join(changes))
+        try:
+            digests = {role: self._digest(path) for role, path in product.inputs.items()}
+        except UserError as error:
+            return Finding(product, Verdict.UNKNOWN, f"cannot be checked: {error}")
+        if stored != fingerprint_of(product.recipe, digests):
+            roles = [role for role, digest in digests.items() if inputs.get(role) != digest]
+            made_from = " and ".join(str(product.inputs[role]) for role in roles)
+            reason = f"made from another {made_from}" if roles else "its fingerprint is not that of its settings"
+            return Finding(product, Verdict.STALE, reason)
+        for path in product.inputs.values():
+            if path in self.not_done:
+                return Finding(product, Verdict.STALE, f"made from {path}, which is not up to date")
+        return Finding(product, Verdict.DONE)
+
+    def _digest(self, path: Path) -> str:
+        if path not in self.digests:
+            self.digests[path] = input_digest(path)
+        return self.digests[path]
+
+
+def _disagreement(product: Product) -> str:
+    for path in product.outputs:
+        if stored_fingerprint(path) is None:
+            return f"{path} is damaged or carries no fingerprint"
+    return " and ".join(str(path) for path in product.outputs) + " are not of the same run"
