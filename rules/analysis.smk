@@ -84,13 +84,13 @@ rule scorecard:
         grids=of_studies("grid.csv"),
         published=f"{RESULTS}/{PUBLISHED}/cells.csv",
     output:
-        markdown=report(
-            f"{RESULTS}/scorecard.md",
+        markdown=f"{RESULTS}/scorecard.md",
+        headline=report(
+            f"{RESULTS}/scorecard.csv",
             category="scorecard",
             caption="captions/scorecard.rst",
-            labels={"table": "scorecard"},
+            labels={"table": "headline numbers"},
         ),
-        headline=f"{RESULTS}/scorecard.csv",
         cells=f"{RESULTS}/scorecard_cells.csv",
     log:
         f"{RESULTS}/logs/scorecard.log",

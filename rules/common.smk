@@ -72,6 +72,13 @@ def of_stages(*stages):
     return [path for study in STUDIES for stage in stages for path in three_regime_workflow.products(study, stage)]
 
 
+def inputs_of(study, stage):
+    """Input files of a stage, role -> paths. Data are `ancient`: their digest is in every fingerprint, and a data file
+    that was prepared again must not plan what was imported or adopted without its upstream."""
+    roles = three_regime_workflow.inputs(study, stage)
+    return {role: ancient(paths) if role == "data" else paths for role, paths in roles.items()}
+
+
 def results_of(study):
     """Input function: the result files of a study that its tables are made from."""
 

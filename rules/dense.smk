@@ -6,7 +6,7 @@ for study in STUDIES:
         name:
             three_regime_workflow.rule_name("dense", study.name)
         input:
-            **three_regime_workflow.inputs(study, "dense"),
+            **inputs_of(study, "dense"),
         output:
             **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "dense").items()},
         log:

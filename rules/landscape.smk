@@ -6,7 +6,7 @@ for study in STUDIES:
         name:
             three_regime_workflow.rule_name("lmc", study.name)
         input:
-            **three_regime_workflow.inputs(study, "lmc"),
+            **inputs_of(study, "lmc"),
         output:
             **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "lmc").items()},
         log:
@@ -37,7 +37,7 @@ for study in STUDIES:
         name:
             three_regime_workflow.rule_name("cka", study.name)
         input:
-            **three_regime_workflow.inputs(study, "cka"),
+            **inputs_of(study, "cka"),
         output:
             **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "cka").items()},
         log:

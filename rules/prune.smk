@@ -6,7 +6,7 @@ for study in STUDIES:
         name:
             three_regime_workflow.rule_name("prune", study.name)
         input:
-            **three_regime_workflow.inputs(study, "prune"),
+            **inputs_of(study, "prune"),
         output:
             **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "prune").items()},
         log:

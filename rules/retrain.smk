@@ -6,7 +6,7 @@ for study in STUDIES:
         name:
             three_regime_workflow.rule_name("retrain", study.name)
         input:
-            **three_regime_workflow.inputs(study, "retrain"),
+            **inputs_of(study, "retrain"),
         output:
             **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "retrain").items()},
         log:

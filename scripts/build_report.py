@@ -10,7 +10,7 @@ from three_regime.storage import replacing
 
 with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.output[0])) as temporary:
     html = temporary.with_suffix(".html")  # Snakemake chooses the format by the ending
-    command = [sys.executable, "-m", "snakemake", "figures", "--configfile", snakemake.input.config]
+    command = [sys.executable, "-m", "snakemake", "figures", "tables", "--configfile", snakemake.input.config]
     command += ["--report", str(html), "--nolock", "--quiet"]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode or not html.exists():

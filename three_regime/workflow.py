@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from three_regime.config import Config, resolve
+from three_regime.datasets import PREPARED_VERSION
 from three_regime.errors import UserError
 from three_regime.logs import reporting
 from three_regime.stages import STAGES, fingerprint_of, pack
@@ -37,7 +38,7 @@ def settings_fingerprint(owner: Study, stage: str, temperature: float | None) ->
     """
     grid = {"density", "streams"}
     recipe = {key: value for key, value in _any_product(owner, stage, temperature).items() if key not in grid}
-    return fingerprint_of(recipe, {})[:16]
+    return fingerprint_of(recipe, {"data": str(PREPARED_VERSION)})[:16]
 
 
 def _any_product(owner: Study, stage: str, temperature: float | None) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+PREPARED_VERSION = 1
+"""Raised by hand when preparation changes the arrays: data sets are then prepared again."""
+
 
 @dataclass(frozen=True)
 class ImageDataset:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from three_regime import provenance
-from three_regime.datasets import DATASETS
+from three_regime.datasets import DATASETS, PREPARED_VERSION
 from three_regime.errors import UserError
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, fingerprint_of, stored_fingerprint
 from three_regime.storage import write_arrays
 
 log = logging.getLogger(__name__)
-
-VERSION = 1
 
 
 def prepare(name: str, folder: Path) -> bool:
@@ -60,4 +58,4 @@ def is_prepared(name: str, folder: Path) -> bool:
 
 
 def _recipe(name: str) -> dict[str, Any]:
-    return {"stage": "prepare", "version": VERSION, "dataset": name}
+    return {"stage": "prepare", "version": PREPARED_VERSION, "dataset": name}

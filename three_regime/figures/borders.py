@@ -81,13 +81,17 @@ def crossings_in_gaps(missing: np.ndarray, crossings: Mapping[int, Sequence[floa
     return dashes
 
 
-def roomiest_point(region: np.ndarray, cell_width: float, cell_height: float) -> tuple[float, float] | None:
-    """The point of a region farthest from everything outside it, for its label.
+def roomiest_point(
+    region: np.ndarray, obstacles: Sequence[np.ndarray], cell_width: float, cell_height: float
+) -> tuple[float, float] | None:
+    """The point of a region farthest from everything outside it and from the obstacles, for its label.
 
     Parameters
     ----------
     region
         Shape (rows, columns), true inside.
+    obstacles
+        Polylines of shape (n, 2) in cell coordinates; a single point is one with n = 1.
     cell_width, cell_height
         Size of a cell in any common unit; a smaller width keeps a wide label farther from the sides.
 
@@ -99,7 +103,20 @@ def roomiest_point(region: np.ndarray, cell_width: float, cell_height: float) ->
     if not region.any():
         return None
     fine = np.pad(np.kron(region.astype(bool), np.ones((_SAMPLES, _SAMPLES), dtype=bool)), 1)
+    for line in obstacles:
+        steps = np.arange(len(line))
+        dense = np.linspace(0, len(line) - 1, 1 + 2 * _SAMPLES * max(region.shape) * (len(line) - 1))
+        x, y = (np.interp(dense, steps, line[:, axis]) for axis in (0, 1))
+        fine[(y * _SAMPLES + 0.5).astype(int), (x * _SAMPLES + 0.5).astype(int)] = False
     distance = ndimage.distance_transform_edt(fine, sampling=(cell_height, cell_width))
     best = np.argwhere(distance >= distance.max() - 1e-9)
     row, column = best[np.argmin(((best - best.mean(axis=0)) ** 2).sum(axis=1))]
     return (column - 0.5) / _SAMPLES, (row - 0.5) / _SAMPLES
+
+
+def width_at(region: np.ndarray, point: tuple[float, float]) -> int:
+    """Number of neighbouring columns of the region around a point of it, along its row."""
+    row = min(int(point[1]), region.shape[0] - 1)
+    column = min(int(point[0]), region.shape[1] - 1)
+    labels, _ = ndimage.label(region[row])
+    return int((labels == labels[column]).sum()) if labels[column] else 1

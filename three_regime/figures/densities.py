@@ -4,118 +4,237 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from three_regime.errors import UserError
 from three_regime.figures import style
-from three_regime.figures.cells import require
+from three_regime.figures.cells import Plane, require
 from three_regime.knobs import Knob
 
 TUNED = ("default temperature", "algorithm 1", "oracle")
-"""What `error_against_density` compares; Algorithm 1 starts from the default temperature."""
+"""What `error_against_density` compares."""
 
-SELECTED = ("default temperature", "lowest dense error", "algorithm 1", "algorithm 2", "algorithm 2.1")
-"""What `selection_comparison` compares with the oracle."""
+LOOKS: dict[str, style.Series] = {
+    "default temperature": style.SERIES[3],
+    "lowest dense error": style.SERIES[5],
+    "algorithm 1": style.SERIES[0],
+    "algorithm 2": style.SERIES[4],
+    "algorithm 2.1": style.SERIES[1],
+    "oracle": style.SERIES[2],
+}
+"""Algorithms of selection.csv in the order of the legend; one has the same look in every figure."""
+
+_COLUMNS = ("algorithm", "start", "density", "temperature", "test_error", "regret", "probes")
 
 
-def tuning_table(grid: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
+def tuning_table(grid: pd.DataFrame, selection: pd.DataFrame, knob: Knob, start: float | None = None) -> pd.DataFrame:
     """Chosen temperature and test error of ``TUNED`` at each density, with the 95 % half-width over dense seeds.
-
-    Algorithm 1 is taken from the default temperature, or from the coldest where the default was not run.
-    """
-    chosen = _from_default(selection)
-    table = chosen[chosen["algorithm"].isin(TUNED)]
-    spread = grid[["temperature", "density", "test_error_ci95"]]
-    return table.merge(spread, on=["temperature", "density"], how="left")[
-        ["algorithm", "density", "temperature", "test_error", "test_error_ci95", "regret", "probes"]
-    ]
-
-
-def error_against_density(grid: pd.DataFrame, selection: pd.DataFrame, knob: Knob) -> Figure:
-    """Test error against density for the default, the tuned and the best temperature, and the temperature chosen.
 
     Parameters
     ----------
-    grid, selection
-        grid.csv and selection.csv of one study.
-    knob
-        Names the temperature.
+    grid, selection, knob, start
+        As for `error_against_density`.
+
+    Returns
+    -------
+    DataFrame
+        ``algorithm``, ``start``, ``density``, ``temperature``, ``test_error``, ``test_error_ci95``, ``regret``
+        (fractions), ``probes``.
 
     Raises
     ------
     UserError
-        When a table lacks a column.
+        When a table lacks a column or Algorithm 1 was not run from `start`.
     """
-    require(grid, ["temperature", "density", "test_error_ci95"], "grid")
-    require(selection, ["algorithm", "start", "density", "temperature", "test_error"], "selection")
-    table = tuning_table(grid, selection)
-    densities = sorted(set(grid["density"]))
+    require(selection, _COLUMNS, "selection.csv")
+    require(grid, ("temperature", "density", "test_error_ci95"), "grid.csv")
+    walks = selection[selection["algorithm"] == "algorithm 1"]
+    if start is None and len(walks):
+        start = _usual_start(selection, walks, knob)
+    if start is not None and start not in set(walks["start"]):
+        raise UserError(f"selection.csv has no run of algorithm 1 from the start {start:g}")
+    others = selection[selection["algorithm"].isin(TUNED) & (selection["algorithm"] != "algorithm 1")]
+    table = pd.concat([others, walks[walks["start"] == start]])[list(_COLUMNS)]
+    table = table.merge(grid[["temperature", "density", "test_error_ci95"]], on=["temperature", "density"], how="left")
+    table.insert(5, "test_error_ci95", table.pop("test_error_ci95"))
+    return table.sort_values(["algorithm", "density"], ignore_index=True)
+
+
+def _usual_start(selection: pd.DataFrame, walks: pd.DataFrame, knob: Knob) -> float:
+    """The default temperature where Algorithm 1 started there too, else the coldest start."""
+    starts = [float(value) for value in walks["start"].unique()]
+    default = selection.loc[selection["algorithm"] == "default temperature", "temperature"].unique()
+    return float(default[0]) if len(default) == 1 and default[0] in starts else knob.hot_first(starts)[-1]
+
+
+def error_against_density(
+    grid: pd.DataFrame, selection: pd.DataFrame, knob: Knob, start: float | None = None, title: str = ""
+) -> Figure:
+    """Test error of the default, the tuned (Algorithm 1) and the oracle temperature at each density.
+
+    Left: test error, with 95 % intervals where there are several dense seeds. Middle: how far above the oracle.
+    Right: the temperature chosen, the hottest on top.
+
+    Parameters
+    ----------
+    grid, selection
+        grid.csv and selection.csv of one study; errors are fractions.
+    knob
+        What sets the temperature.
+    start
+        Where Algorithm 1 starts: the default temperature, or the coldest start where the default was not run.
+    title
+        Heading; empty for none.
+
+    Raises
+    ------
+    UserError
+        When a table lacks a column or Algorithm 1 was not run from `start`.
+    """
+    table = tuning_table(grid, selection, knob, start)
+    plane = Plane.of(grid, knob)
+    if table["test_error"].isna().all():
+        return style.blank_figure("no cell has been retrained", title)
+    names = [name for name in TUNED if name in set(table["algorithm"])]
     with style.context():
-        figure = style.new_figure(style.COLUMN_WIDTH, 4.2)
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-        for index, name in enumerate(TUNED):
-            part = table[table["algorithm"] == name].set_index("density").reindex(densities)
-            # Side by side, so that equal choices do not hide each other.
-            places = np.arange(len(densities)) + (index - 1) * 0.12
-            look = style.series(index).keywords
-            above.errorbar(
-                places,
-                100 * part["test_error"],
-                yerr=100 * part["test_error_ci95"].fillna(0),
-                label=name,
-                capsize=1.5,
-                **look,
-            )
-            below.plot(places, part["temperature"], **look)
-        above.set_ylabel("test error (%)")
-        above.legend(loc="upper right")
-        below.set_ylabel(f"chosen {knob.label}".replace("chosen dense training", "chosen"))
-        for axes in (above, below):
+        figure = style.new_figure(style.TEXT_WIDTH, 2.8 if title else 2.6)
+        panels = figure.subplots(1, 3)
+        # Side by side, so that equal choices do not hide each other.
+        for offset, name in zip(np.linspace(-0.16, 0.16, len(names)), names, strict=True):
+            rows = table[table["algorithm"] == name]
+            _draw_choice(panels, plane, rows, offset, LOOKS[name])
+        panels[0].set_ylabel("test error (%)")
+        # Two dense seeds give intervals far wider than any error can be.
+        panels[0].set_ylim(max(0, panels[0].get_ylim()[0]), min(100, panels[0].get_ylim()[1]))
+        panels[1].set_ylabel("percentage points")
+        panels[2].set_ylabel(knob.label)
+        panels[2].set_yticks(range(len(plane.temperatures)), plane.temperature_labels)
+        panels[2].set_ylim(len(plane.temperatures) - 0.5, -0.5)
+        headings = ("(a) test error", "(b) above the oracle", "(c) chosen, hot on top")
+        for heading, axes in zip(headings, panels, strict=True):
+            style.density_axis(axes, plane.densities)
+            axes.set_title(heading, loc="left")
             axes.grid(axis="y")
-        style.density_axis(below, densities)
+        figure.legend(*panels[2].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        if title:
+            figure.suptitle(title)
     return figure
 
 
+def _draw_choice(
+    panels: tuple[Axes, Axes, Axes], plane: Plane, rows: pd.DataFrame, offset: float, look: style.Series
+) -> None:
+    x = np.array([plane.column(density) for density in rows["density"]]) + offset
+    bars = {"capsize": 1.5, "elinewidth": 0.8}
+    panels[0].errorbar(x, 100 * rows["test_error"], yerr=100 * rows["test_error_ci95"], **bars, **look.keywords)
+    panels[1].plot(x, 100 * rows["regret"], **look.keywords)
+    start = rows["start"].iloc[0]
+    label = _label(rows["algorithm"].iloc[0]) + ("" if pd.isna(start) else f" (started at {style.number(start)})")
+    panels[2].plot(x, [_row(plane, value) for value in rows["temperature"]], label=label, **look.keywords)
+
+
+def _row(plane: Plane, temperature: float) -> float:
+    """Row of a temperature, NaN where none was chosen."""
+    rows = np.flatnonzero(np.isclose(plane.temperatures, temperature))
+    return float(rows[0]) if len(rows) else np.nan
+
+
 def selection_table(selection: pd.DataFrame) -> pd.DataFrame:
-    """Regret and probes of ``SELECTED`` at each density."""
-    chosen = _from_default(selection)
-    return chosen[chosen["algorithm"].isin(SELECTED)][
-        ["algorithm", "density", "temperature", "test_error", "regret", "probes"]
-    ]
+    """Regret of each algorithm at each density over its starts.
+
+    Returns
+    -------
+    DataFrame
+        ``algorithm``, ``density``, ``mean``, ``lowest`` and ``highest`` regret (fractions), mean ``probes``, number
+        of ``starts`` (1 for an algorithm that needs none).
+
+    Raises
+    ------
+    UserError
+        When the table lacks a column.
+    """
+    require(selection, _COLUMNS, "selection.csv")
+    groups = selection.dropna(subset=["regret"]).groupby(["algorithm", "density"], as_index=False)
+    return groups.agg(
+        mean=("regret", "mean"),
+        lowest=("regret", "min"),
+        highest=("regret", "max"),
+        probes=("probes", "mean"),
+        starts=("regret", "size"),
+    )
 
 
-def selection_comparison(selection: pd.DataFrame) -> Figure:
-    """Regret to the oracle against density, in percentage points, for each algorithm and baseline.
+def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
+    """Regret of every algorithm and baseline: at each density, and over all of them with the probes that it cost.
+
+    Algorithm 1 is shown as the mean over its starts, with their range as a band. The right panel gives the mean over
+    densities and starts (filled), the worst of them (open), and the mean number of probes.
 
     Parameters
     ----------
     selection
-        selection.csv of one study.
+        selection.csv of one study; regret is a fraction.
+    title
+        Heading; empty for none.
+
+    Raises
+    ------
+    UserError
+        When the table lacks a column.
     """
-    require(selection, ["algorithm", "start", "density", "temperature", "regret", "probes"], "selection")
     table = selection_table(selection)
-    densities = sorted(set(table["density"]))
+    table = table[table["algorithm"] != "oracle"]
+    if table.empty:
+        return style.blank_figure("no algorithm has a retrained cell to choose", title)
+    densities = sorted(table["density"].unique())
+    held = set(table["algorithm"])
+    names = [name for name in LOOKS if name in held] + sorted(held - set(LOOKS))
     with style.context():
-        figure = style.new_figure(style.COLUMN_WIDTH, 3.0)
-        axes = figure.subplots()
-        present = [name for name in SELECTED if (table["algorithm"] == name).any()]
-        for index, name in enumerate(present):
-            part = table[table["algorithm"] == name].set_index("density").reindex(densities)
-            places = np.arange(len(densities)) + (index - (len(present) - 1) / 2) * 0.1
-            label = f"{name} (mean {100 * part['regret'].mean():.2f})"
-            axes.plot(places, 100 * part["regret"], label=label, **style.series(index).keywords)
-        axes.set_ylabel("regret (percentage points)")
-        axes.grid(axis="y")
-        style.density_axis(axes, densities)
-        figure.legend(loc="outside lower center", ncols=1)
+        figure = style.new_figure(style.TEXT_WIDTH, 2.7 if title else 2.5)
+        left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+        for index, name in enumerate(names):
+            rows = table[table["algorithm"] == name].set_index("density").reindex(densities)
+            look = LOOKS.get(name, style.series(index))
+            _draw_regret(left, rows, index - (len(names) - 1) / 2, look, name)
+            _draw_overall(right, rows, index, look)
+        left.set_ylabel("percentage points")
+        left.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        style.density_axis(left, densities)
+        left.grid(axis="y")
+        left.set_title("(a) regret at each density", loc="left")
+        right.set_yticks(range(len(names)), [_label(name) for name in names])
+        right.set_ylim(len(names) - 0.5, -0.5)
+        right.set_xlim(left=min(0.0, right.get_xlim()[0]))
+        right.set_xlabel("percentage points: mean (filled), worst (open)")
+        right.grid(axis="x")
+        right.set_title("(b) regret over all densities", loc="left")
+        right.annotate("probes", (1, 1), (16, 5), "axes fraction", "offset points", ha="center")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, columnspacing=1.4)
+        if title:
+            figure.suptitle(title)
     return figure
 
 
-def _from_default(selection: pd.DataFrame) -> pd.DataFrame:
-    """`selection` with Algorithm 1 from one start: the default temperature, or else the coldest (the last) start."""
-    walks = selection["algorithm"] == "algorithm 1"
-    default = selection.loc[selection["algorithm"] == "default temperature", "temperature"]
-    starts = selection.loc[walks, "start"]
-    if starts.empty:
-        return selection
-    start = default.iloc[0] if len(default) and default.iloc[0] in set(starts) else starts.iloc[-1]
-    return selection[~walks | (selection["start"] == start)]
+def _draw_regret(axes: Axes, rows: pd.DataFrame, place: float, look: style.Series, name: str) -> None:
+    x = np.arange(len(rows)) + 0.06 * place
+    several = bool((rows["starts"] > 1).any())
+    label = _label(name) + (" (mean of starts)" if several else "")
+    axes.plot(x, 100 * rows["mean"], label=label, **look.keywords)
+    if several:
+        axes.fill_between(x, 100 * rows["lowest"], 100 * rows["highest"], color=look.colour, alpha=0.15, linewidth=0)
+
+
+def _draw_overall(axes: Axes, rows: pd.DataFrame, index: int, look: style.Series) -> None:
+    mean, worst = 100 * rows["mean"].mean(), 100 * rows["highest"].max()
+    point = {"color": look.colour, "marker": look.marker, "linestyle": "", "markersize": 5}
+    axes.plot([mean, worst], [index, index], color=look.colour, linewidth=0.8)
+    axes.plot(worst, index, markerfacecolor="white", **point)
+    axes.plot(mean, index, **point)
+    place = axes.get_yaxis_transform()
+    axes.annotate(f"{rows['probes'].mean():.1f}", (1, index), (16, 0), place, "offset points", ha="center", va="center")
+
+
+def _label(name: str) -> str:
+    return name.replace("algorithm", "Algorithm")

@@ -1,58 +1,89 @@
-"""Sparsity layer by layer."""
+"""Where pruning takes its weights: sparsity layer by layer."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from three_regime.figures import style
 from three_regime.figures.cells import require
 
-CURVES = 5
-
 
 def kept_table(sparsity: pd.DataFrame) -> pd.DataFrame:
-    """Fraction kept in each layer at each density, mean over dense seeds and temperatures; layers in file order."""
-    order = {layer: place for place, layer in enumerate(dict.fromkeys(sparsity["layer"]))}
-    table = sparsity.assign(kept_fraction=sparsity["kept"] / sparsity["total"])
-    table = table.groupby(["density", "layer"], as_index=False).agg(
-        kept_fraction=("kept_fraction", "mean"), total=("total", "first")
-    )
-    return table.sort_values(
-        ["density", "layer"], key=lambda column: column.map(order) if column.name == "layer" else column
-    )
+    """Share of weights kept by density and layer, over dense seeds and temperatures; layers in file order.
 
-
-def sparsity_per_layer(sparsity: pd.DataFrame) -> Figure:
-    """Fraction of weights kept in each prunable layer, for densities spread over the grid (logarithmic axis).
-
-    Parameters
-    ----------
-    sparsity
-        sparsity.csv of one study.
+    Returns
+    -------
+    DataFrame
+        ``density``, ``layer``, ``kept`` (mean), ``lowest``, ``highest`` (fractions), ``total`` (weights in the layer).
 
     Raises
     ------
     UserError
         When the table lacks a column.
     """
-    require(sparsity, ["density", "layer", "kept", "total"], "sparsity")
+    require(sparsity, ("density", "layer", "kept", "total"), "sparsity.csv")
+    shares = sparsity.assign(share=sparsity["kept"] / sparsity["total"])
+    groups = shares.groupby(["density", "layer"], sort=False, as_index=False)
+    return groups.agg(
+        kept=("share", "mean"), lowest=("share", "min"), highest=("share", "max"), total=("total", "first")
+    )
+
+
+def sparsity_per_layer(sparsity: pd.DataFrame, title: str = "") -> Figure:
+    """Share of weights kept in every prunable layer, one line a density, above the sizes of the layers.
+
+    Lines are means over dense seeds and temperatures, bands their range.
+
+    Parameters
+    ----------
+    sparsity
+        sparsity.csv of one study, its layers in the order of the network.
+    title
+        Heading; empty for none.
+
+    Raises
+    ------
+    UserError
+        When the table lacks a column.
+    """
     table = kept_table(sparsity)
+    if table.empty:
+        return style.blank_figure("nothing has been pruned", title)
     layers = list(dict.fromkeys(table["layer"]))
-    densities = style.spread(sorted(set(table["density"])), CURVES)
+    densities = sorted(table["density"].unique())
+    places = range(len(layers))
     with style.context():
-        figure = style.new_figure(style.TEXT_WIDTH, 2.9)
-        axes = figure.subplots()
-        for index, density in enumerate(densities):
-            part = table[table["density"] == density].set_index("layer").reindex(layers)
-            axes.plot(range(len(layers)), part["kept_fraction"], label=f"{style.percent(density)} %",
-                      **style.series(index).keywords)  # fmt: skip
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        axes.set_ylabel("weights kept")
-        names = [layer.removesuffix(".weight") for layer in layers]
-        axes.set_xticks(range(len(layers)), names, rotation=90)
-        axes.grid(axis="y")
-        figure.legend(loc="outside right upper", title="density", title_fontsize=7)
+        figure = style.new_figure(style.TEXT_WIDTH, 3.8 if title else 3.6)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        for index, (density, colour) in enumerate(zip(densities, style.shades(len(densities)), strict=True)):
+            rows = table[table["density"] == density].set_index("layer").reindex(layers)
+            dash = style.DASHES[index % len(style.DASHES)]
+            upper.fill_between(places, 100 * rows["lowest"], 100 * rows["highest"], color=colour, alpha=0.2)
+            label = style.percent(density)
+            upper.plot(places, 100 * rows["kept"], color=colour, linestyle=dash, marker=".", label=label)
+        handles, labels = upper.get_legend_handles_labels()
+        upper.legend(
+            handles[::-1],
+            labels[::-1],
+            title="density (%)",
+            title_fontsize=7,
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+        )
+        upper.set_ylabel("weights kept (%)")
+        lower.bar(places, table.drop_duplicates("layer")["total"], color="0.55", width=0.7)
+        lower.set_ylabel("weights")
+        for axes, subs in ((upper, (1, 2, 5)), (lower, (1,))):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.grid(axis="y")
+        upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
+        lower.set_xticks(places, [layer.removesuffix(".weight") for layer in layers], rotation=90)
+        lower.set_xlim(-0.7, len(layers) - 0.3)
+        lower.set_xlabel("layer, from input to output")
+        if title:
+            figure.suptitle(title)
     return figure

@@ -12,11 +12,11 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from three_regime.errors import UserError
 from three_regime.figures import style
-from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point
+from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
 from three_regime.figures.cells import Plane, require
 from three_regime.knobs import Knob
 
@@ -97,10 +97,10 @@ def phase_diagram(
         When a table lacks a column, holds several studies, or a boundary lies at a density that the grid lacks.
     """
     with style.context():
-        scene = _Scene.of(grid, regimes, boundaries, knob)
+        scene = _Scene.of(grid, regimes, boundaries, knob, 1.15)
         height = _plot_height(scene.plane)
         figure = style.new_figure(style.TEXT_WIDTH, height + (1.38 if title else 1.16))
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.0)
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.035)
         axes = figure.subplots(1, len(FIGURE_2), sharey=True)
         for letter, name, one in zip("abcd", FIGURE_2, axes, strict=True):
             _draw_panel(one, scene, name, f"({letter}) ")
@@ -129,7 +129,7 @@ def panel_figure(
     if metric not in PANELS:
         raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join(PANELS)}")
     with style.context():
-        scene = _Scene.of(grid, regimes, boundaries, knob)
+        scene = _Scene.of(grid, regimes, boundaries, knob, 2.85)
         figure = style.new_figure(style.COLUMN_WIDTH, _plot_height(scene.plane) + (1.4 if title else 1.18))
         _draw_panel(figure.subplots(), scene, metric, "")
         _finish(figure, scene, (metric,), title, legend_columns=2)
@@ -145,10 +145,23 @@ def phase_table(grid: pd.DataFrame, regimes: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What all panels of a figure share; `code` is an index into `REGIMES` or NaN, `lines` the polylines by border."""
+    """What all panels of a figure share.
+
+    Attributes
+    ----------
+    panel_width
+        Inches, about.
+    code
+        Shape (rows, columns): index into `REGIMES`, or NaN.
+    undecided
+        Same shape, true where a cell has a label that is not decided.
+    lines, thresholds
+        Polylines in cell coordinates, and the threshold behind them, by border.
+    """
 
     knob: Knob
     plane: Plane
+    panel_width: float
     grid: pd.DataFrame
     code: np.ndarray
     undecided: np.ndarray
@@ -156,7 +169,9 @@ class _Scene:
     thresholds: dict[str, float | None]
 
     @classmethod
-    def of(cls, grid: pd.DataFrame, regimes: pd.DataFrame, boundaries: pd.DataFrame, knob: Knob) -> _Scene:
+    def of(
+        cls, grid: pd.DataFrame, regimes: pd.DataFrame, boundaries: pd.DataFrame, knob: Knob, panel_width: float
+    ) -> _Scene:
         plane = Plane.of(grid, knob)
         require(regimes, ("regime", "decided"), "regimes.csv")
         require(boundaries, ("boundary", "density", "temperature_index", "threshold"), "boundaries.csv")
@@ -179,7 +194,7 @@ class _Scene:
             lines[border.name] += crossings_in_gaps(np.isnan(code), crossings)
             known = rows["threshold"].dropna().unique()
             thresholds[border.name] = float(known[0]) if len(known) == 1 else None
-        return cls(knob, plane, grid, code, undecided, lines, thresholds)
+        return cls(knob, plane, panel_width, grid, code, undecided, lines, thresholds)
 
 
 def _plot_height(plane: Plane) -> float:
@@ -209,14 +224,14 @@ def _draw_panel(axes: Axes, scene: _Scene, name: str, prefix: str) -> None:
     axes.tick_params(axis="x", rotation=0, pad=1.5, length=2)
     axes.tick_params(axis="y", rotation=0, pad=1.5, length=2)
     axes.set_xlabel("model density (%)", labelpad=2)
-    axes.set_ylabel(f"cold  ←  {scene.knob.label}  →  hot", labelpad=3)
+    axes.set_ylabel(f"cold ← {scene.knob.label} → hot", labelpad=3)
     for row, column in np.argwhere(missing):
         axes.add_patch(_missing_patch((column, row)))
     for side in axes.spines.values():
         side.set_visible(True)
     _draw_borders(axes, scene)
     _name_regions(axes, scene)
-    _colour_bar(axes, prefix + panel.label if prefix else panel.label.replace("\n", " "))
+    _colour_bar(axes, prefix + panel.label if prefix else panel.label.replace("\n", " "), scene.panel_width)
 
 
 def _missing_patch(corner: tuple[float, float]) -> Rectangle:
@@ -248,25 +263,36 @@ _UNDECIDED = {
 
 def _name_regions(axes: Axes, scene: _Scene) -> None:
     rows, columns = scene.plane.shape
+    obstacles = [line for lines in scene.lines.values() for line in lines]
+    obstacles += [np.array([[column + 0.5, row + 0.5]]) for row, column in np.argwhere(scene.undecided)]
     for code, name in enumerate(REGIMES):
-        point = roomiest_point(scene.code == code, cell_width=0.45 / columns, cell_height=1 / rows)
-        if point is not None:
-            axes.text(
-                *point,
-                name,
-                ha="center",
-                va="center",
-                fontsize=8,
-                fontweight="bold",
-                zorder=4,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-            )
+        region = scene.code == code
+        point = roomiest_point(region, obstacles, cell_width=0.45 / columns, cell_height=1 / rows)
+        if point is None:
+            continue
+        room = width_at(region, point) * scene.panel_width / columns
+        axes.text(
+            *point,
+            name,
+            rotation=90 if room < _LABEL_WIDTH else 0,
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
+            zorder=4,
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+        )
 
 
-def _colour_bar(axes: Axes, label: str) -> None:
+_LABEL_WIDTH = 0.25
+"""Inches that the longest region name takes; where a region is narrower the name stands upright."""
+
+
+def _colour_bar(axes: Axes, label: str, width: float) -> None:
     mesh = next(item for item in axes.collections if isinstance(item, QuadMesh))
-    bar = axes.figure.colorbar(mesh, ax=axes, location="top", aspect=18, pad=0.015, fraction=0.06, shrink=1.0)
-    bar.locator = MaxNLocator(nbins=4, steps=[1, 2, 4, 5, 10])
+    bar = axes.figure.colorbar(mesh, ax=axes, location="top", aspect=width / 0.065, pad=0.015, fraction=0.06)
+    empty = np.ma.getmaskarray(mesh.get_array()).all()
+    bar.locator = NullLocator() if empty else MaxNLocator(nbins=4, steps=[1, 2, 4, 5, 10])
     bar.formatter = ScalarFormatter(useOffset=False)
     bar.update_ticks()
     bar.ax.tick_params(length=2, pad=1)

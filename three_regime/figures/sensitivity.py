@@ -8,53 +8,61 @@ from matplotlib.figure import Figure
 from three_regime.figures import style
 from three_regime.figures.cells import require
 
-REGRETS = {
-    "algorithm_1_cold": "Algorithm 1 from the coldest",
-    "algorithm_1_all": "Algorithm 1, mean over starts",
-    "algorithm_2": "Algorithm 2",
-    "algorithm_2_1": "Algorithm 2.1",
+AGREEMENT = {
+    "agreement": ("agreement", style.SERIES[3]),
+    "balanced_accuracy": ("balanced accuracy", style.SERIES[5]),
 }
+REGRETS = {
+    "algorithm_1_cold": ("Algorithm 1, coldest start", style.SERIES[0]),
+    "algorithm_1_hot": ("Algorithm 1, hottest start", style.SERIES[6]),
+    "algorithm_1_all": ("Algorithm 1, mean of starts", style.SERIES[2]),
+    "algorithm_2": ("Algorithm 2", style.SERIES[4]),
+    "algorithm_2_1": ("Algorithm 2.1", style.SERIES[1]),
+}
+"""Columns of sensitivity.csv with their names and looks."""
+
+_PANELS = (("cells labelled as\ndrawn by hand (%)", AGREEMENT), ("mean regret\n(percentage points)", REGRETS))
 
 
-def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float | None = None) -> Figure:
+def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float | None = None, title: str = "") -> Figure:
     """Mean regret at each LMC threshold and, where regimes were drawn by hand, agreement with them.
 
     Parameters
     ----------
     sensitivity
-        sensitivity.csv of one study.
+        sensitivity.csv of one study; every share and regret is a fraction. Columns that are empty are not drawn.
     threshold
         The threshold in use, marked by a vertical line.
+    title
+        Heading; empty for none.
 
     Raises
     ------
     UserError
         When the table lacks a column.
     """
-    require(sensitivity, ["threshold", "agreement", "balanced_accuracy", *REGRETS], "sensitivity")
-    drawn = sensitivity["agreement"].notna().any()
+    require(sensitivity, ("threshold", *AGREEMENT), "sensitivity.csv")
+    table = sensitivity.sort_values("threshold")
+    filled = {str(column) for column in table if table[column].notna().any()}
+    shown = [(label, {key: look for key, look in lines.items() if key in filled}) for label, lines in _PANELS]
+    shown = [(label, lines) for label, lines in shown if lines]
+    if not shown:
+        return style.blank_figure("no cell to which a threshold applies", title)
     with style.context():
-        figure = style.new_figure(style.COLUMN_WIDTH, 4.3 if drawn else 2.9)
-        panels = figure.subplots(2 if drawn else 1, 1, sharex=True, squeeze=False)[:, 0]
-        for index, (column, label) in enumerate(REGRETS.items()):
-            look = style.series(index)
-            panels[0].plot(sensitivity["threshold"], 100 * sensitivity[column], color=look.colour, linestyle=look.dash,
-                           label=label)  # fmt: skip
-        panels[0].set_ylabel("mean regret (percentage points)")
-        panels[0].legend()
-        if drawn:
-            for index, (column, label) in enumerate(
-                {"agreement": "agreement with the drawn Regime I", "balanced_accuracy": "balanced accuracy"}.items()
-            ):
-                look = style.series(index)
-                panels[1].plot(sensitivity["threshold"], 100 * sensitivity[column], color=look.colour,
-                               linestyle=look.dash, label=label)  # fmt: skip
-            panels[1].set_ylabel("share of cells (%)")
-            panels[1].legend()
-        for axes in panels:
-            axes.grid(axis="y")
-            axes.set_ylim(bottom=axes.get_ylim()[0] if axes is not panels[0] else 0)
+        figure = style.new_figure(style.COLUMN_WIDTH + 1.4, 1.5 * len(shown) + (0.75 if title else 0.55))
+        panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (label, lines) in zip(panels, shown, strict=True):
+            for column, (name, look) in lines.items():
+                keywords = look.keywords | {"markersize": 3, "markevery": max(1, len(table) // 12)}
+                axes.plot(table["threshold"], 100 * table[column], label=name, **keywords)
             if threshold is not None:
-                axes.axvline(threshold, color="0.4", linewidth=0.8)
+                axes.axvline(threshold, color="0.45", linewidth=0.8, zorder=0)
+            axes.set_ylabel(label)
+            axes.grid(axis="y")
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        if threshold is not None:
+            panels[0].set_title(f"vertical line: threshold in use, {style.number(threshold)}", fontsize=7.5)
         panels[-1].set_xlabel("LMC threshold of Regime I (fraction)")
+        if title:
+            figure.suptitle(title)
     return figure

@@ -15,10 +15,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
 TEXT_WIDTH = 7.0
@@ -50,7 +49,7 @@ _RC: dict[str, Any] = {
     "xtick.minor.size": 1.5,
     "ytick.minor.size": 1.5,
     "lines.linewidth": 1.2,
-    "lines.markersize": 4,
+    "lines.markersize": 3.5,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "hatch.linewidth": 0.5,
@@ -105,14 +104,25 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def blank_figure(message: str, title: str = "") -> Figure:
+    """A figure that says why it is empty, so that a study with nothing to show still has its file."""
+    with context():
+        figure = new_figure(COLUMN_WIDTH, 1.5)
+        figure.text(0.5, 0.45, message, ha="center", va="center", color="0.35")
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
 def series(index: int) -> Series:
     """The look of line number `index`; after the last one they start again."""
     return SERIES[index % len(SERIES)]
 
 
 def sequential(*, light_is_low: bool) -> Colormap:
-    """The map of all panels, with lightness falling or rising with the value."""
-    return sns.color_palette("mako_r" if light_is_low else "mako", as_cmap=True)
+    """The map of all panels, with lightness falling or rising with the value; black is left to the lines."""
+    colours = sns.color_palette("mako", as_cmap=True)(np.linspace(0.1, 1, 256))
+    return ListedColormap(colours[::-1] if light_is_low else colours)
 
 
 def shades(count: int) -> list[Any]:
@@ -122,11 +132,6 @@ def shades(count: int) -> list[Any]:
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 """Dashes of an ordered family of lines, whose shades alone may be hard to tell apart."""
-
-
-def casing(width: float) -> list[patheffects.AbstractPathEffect]:
-    """A white outline `width` points wide around a line or a letter, so that it shows on any colour."""
-    return [patheffects.withStroke(linewidth=width, foreground="white")]
 
 
 def number(value: float) -> str:

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from three_regime.models.initialisation import Initialisation
+from three_regime.models.sizes import VGG_CONVOLUTIONS, VGG_WIDTHS
 
-WIDTHS = (64, 128, 256, 512, 512)
-CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 """Depth → convolutions in each of the five groups."""
 
 
@@ -38,7 +37,7 @@ class VGG(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         inputs = channels
-        for group, (count, width) in enumerate(zip(groups, WIDTHS, strict=True)):
+        for group, (count, width) in enumerate(zip(groups, VGG_WIDTHS, strict=True)):
             if group:
                 layers.append(nn.MaxPool2d(2))
             for _ in range(count):
@@ -63,4 +62,4 @@ def build(depth: int, width: float, classes: int, channels: int) -> VGG:
     """
     if width != 1:
         raise ValueError(f"VGG has no width factor, got {width}")
-    return VGG(CONVOLUTIONS[depth], classes, channels)
+    return VGG(VGG_CONVOLUTIONS[depth], classes, channels)

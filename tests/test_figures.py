@@ -1,0 +1,194 @@
+"""Figures other than phase diagrams, and the files of all: the same twice, none empty, no torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, run_tables, tables, ticks
+
+from three_regime import analysis, figures
+from three_regime.errors import UserError
+from three_regime.figures import densities as by_density
+from three_regime.figures import study, style
+from three_regime.stages import GRID_FIGURES, RUN_FIGURES
+from three_regime.storage import write_csv
+
+
+@pytest.fixture(scope="module")
+def smooth() -> dict[str, pd.DataFrame]:
+    return tables(cells())
+
+
+def test_tuning_starts_from_the_default_temperature_and_keeps_the_choice(smooth):
+    table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS)
+    tuned = table[table["algorithm"] == "algorithm 1"]
+    assert set(tuned["start"]) == {160.0} and len(tuned) == len(DENSITIES)
+    assert (table["regret"] >= 0).all() and (table[table["algorithm"] == "oracle"]["regret"] == 0).all()
+    assert table["test_error_ci95"].notna().all()
+    other = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, start=20)
+    assert set(other.query("algorithm == 'algorithm 1'")["start"]) == {20.0}
+    with pytest.raises(UserError, match="15"):
+        figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, start=15)
+
+
+def test_error_against_density_shows_percent_with_intervals_and_the_temperature_hot_on_top(smooth):
+    figure = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS)
+    error, _, chosen = figure.axes
+    table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS)
+    assert len(error.containers) == 3
+    for name, container in zip(by_density.TUNED, error.containers, strict=True):
+        rows = table[table["algorithm"] == name]
+        line, _, (bars,) = container.lines
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), 100 * rows["test_error"])
+        half = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()]
+        np.testing.assert_allclose(half, 100 * rows["test_error_ci95"])
+    assert ticks(chosen.yaxis)[0] == "20" and chosen.yaxis_inverted()
+
+
+def test_selection_comparison_gives_mean_and_range_over_starts(smooth):
+    table = figures.selection_table(smooth["selection"]).set_index(["algorithm", "density"])
+    walks = smooth["selection"].query("algorithm == 'algorithm 1' and density == 0.05")["regret"]
+    row = table.loc[("algorithm 1", 0.05)]
+    assert (row["mean"], row["lowest"], row["highest"]) == pytest.approx((walks.mean(), walks.min(), walks.max()))
+    assert row["starts"] == len(walks) > 1
+    figure = figures.selection_comparison(smooth["selection"])
+    names = ticks(figure.axes[1].yaxis)
+    assert names == ["default temperature", "lowest dense error", "Algorithm 1", "Algorithm 2", "Algorithm 2.1"]
+
+
+def test_threshold_sensitivity_shows_agreement_only_where_regimes_were_drawn(smooth):
+    table = pd.DataFrame({"threshold": [-0.3, -0.2, -0.1], "agreement": np.nan, "balanced_accuracy": np.nan})
+    table["algorithm_2"] = [0.001, 0.002, 0.003]
+    assert len(figures.threshold_sensitivity(table, -0.12).axes) == 1
+    drawn = table.assign(agreement=0.9, balanced_accuracy=0.8)
+    figure = figures.threshold_sensitivity(drawn, -0.12)
+    assert len(figure.axes) == 2
+    assert sorted(100 * value for value in (0.8, 0.9)) == sorted(
+        line.get_ydata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) == len(table)
+    )
+
+
+def test_lmc_lines_stand_hot_to_cold_down_and_densities_across_with_pairs_mean_and_ends():
+    lines = run_tables()["lines"]
+    figure = figures.lmc_lines(lines, EPOCHS)
+    panels = np.array(figure.axes).reshape(3, 2)
+    assert [axes.get_title() for axes in panels[0]] == ["density 5 %", "density 80 %"]
+    assert [row[-1].texts[0].get_text() for row in panels] == ["10", "80", "160"]
+    coldest = panels[2, 0]
+    *pairs, mean, ends = coldest.lines
+    assert len(pairs) == 4
+    assert mean.get_ydata()[5] == pytest.approx(100 * (0.02 + 0.2 * 0.25))
+    np.testing.assert_allclose(ends.get_ydata(), 2.0)
+    few = figures.lmc_lines(lines, EPOCHS, temperatures=[160, 20], densities=[0.8], measure="test_nll")
+    assert len(few.axes) == 2
+    assert [text.get_text() for text in few.axes[0].texts if "run" in text.get_text()] == ["not run"]
+    with pytest.raises(UserError, match="bleu"):
+        figures.lmc_lines(lines, EPOCHS, measure="bleu")
+
+
+def test_training_curves_show_means_by_density_and_where_the_rate_falls():
+    curves = run_tables()["curves"]
+    figure = figures.training_curves(curves, EPOCHS)
+    panels = np.array(figure.axes).reshape(2, 4)
+    assert panels[0, 0].get_title() == "dense training"
+    assert [axes.get_title().split()[-1] for axes in panels[0, 1:]] == ["10", "80", "160"]
+    dense = panels[1, 0].lines[0]
+    np.testing.assert_allclose(dense.get_ydata(), 100 * (0.4 / np.array([1, 2, 3, 4]) + 0.015))
+    two_densities_and_a_rate = panels[1, 1].lines
+    assert len(two_densities_and_a_rate) == 3
+    assert set(two_densities_and_a_rate[-1].get_xdata()) == {2.5}
+
+
+def test_sparsity_keeps_the_order_of_layers_and_shows_percent():
+    sparsity = run_tables()["sparsity"]
+    upper, lower = figures.sparsity_per_layer(sparsity).axes
+    assert ticks(lower.xaxis) == ["conv1", "layer1.0.conv1"]
+    np.testing.assert_allclose(upper.lines[0].get_ydata(), [100 * 22 / 432, 100 * 115 / 2304])
+    assert [bar.get_height() for bar in lower.patches] == [432, 2304]
+
+
+# Files
+
+
+def test_a_study_with_nothing_run_still_has_its_figures(tmp_path):
+    table = cells(temperatures=(10, 80), densities=(0.05, 0.8))
+    table[MEASURED] = np.nan
+    write_csv(tmp_path / "cells.csv", table)
+    analysis.write(tmp_path, THRESHOLDS)
+    for name, run in run_tables().items():
+        write_csv(tmp_path / f"{name}.csv", run.iloc[:0])
+    names = ["lmc", "error_against_density", "model_selection", "threshold_sensitivity", *RUN_FIGURES]
+    assert len(figures.draw(tmp_path, names)) == 3 * len(names)
+
+
+def test_drawn_twice_the_files_are_the_same_and_none_is_empty(tmp_path, smooth):
+    written = []
+    for name in ("first", "second"):
+        figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, "lmc", "t")
+        written.append(figures.save(figure, tmp_path / name / "phase.2", smooth["grid"]))
+    assert [path.name for path in written[0]] == ["phase.2.pdf", "phase.2.png", "phase.2.csv"]
+    for one, two in zip(*written, strict=True):
+        assert one.stat().st_size > 0
+        assert one.read_bytes() == two.read_bytes()
+    pd.testing.assert_frame_equal(pd.read_csv(written[0][2]), smooth["grid"])
+    with Image.open(written[0][1]) as picture:
+        assert picture.size[0] == round(300 * style.COLUMN_WIDTH)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone(smooth):
+    with mpl.rc_context({"font.size": 23, "lines.linewidth": 9}):
+        before = dict(mpl.rcParams)
+        figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, "lmc")
+        assert dict(mpl.rcParams) == before
+    assert panels_of(figure)[0].xaxis.get_ticklabels()[0].get_fontsize() == 7
+
+
+def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
+    write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 80, 160), densities=(0.05, 0.8)))
+    analysis.write(tmp_path, THRESHOLDS)
+    for name, table in run_tables().items():
+        write_csv(tmp_path / f"{name}.csv", table)
+    code = (
+        "import sys\n"
+        "from pathlib import Path; from three_regime import figures\n"
+        "print(len(figures.draw(Path(sys.argv[1]), sys.argv[2:])))\n"
+        "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)\n"
+    )
+    root = Path(__file__).resolve().parents[1]
+    panels = {"test_error", "normalised_test_error", "cka"}  # drawn like "lmc", which stands for them
+    names = [name for name in GRID_FIGURES + RUN_FIGURES if name not in panels]
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code, str(tmp_path), *names]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 3 * len(names)
+    for name in names:
+        for kind in ("pdf", "png", "csv"):
+            assert (tmp_path / "figures" / f"{name}.{kind}").stat().st_size > 0
+
+
+def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypatch):
+    assert set(study.DRAWERS) == set(GRID_FIGURES + RUN_FIGURES)
+    asked = []
+    monkeypatch.setattr(study, "draw", lambda folder, names: asked.extend(names) or [])
+    figures.draw_all(tmp_path)
+    assert asked == list(GRID_FIGURES)
+    asked.clear()
+    (tmp_path / "lines.csv").touch()
+    figures.draw_all(tmp_path)
+    assert asked == list(GRID_FIGURES + RUN_FIGURES)
+
+
+def test_a_missing_or_damaged_table_and_an_unknown_figure_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"grid\.csv is missing"):
+        figures.draw(tmp_path, ["phase_diagram"])
+    (tmp_path / "grid.csv").write_text("")
+    with pytest.raises(UserError, match=r"grid\.csv is not a complete table"):
+        figures.draw(tmp_path, ["phase_diagram"])
+    with pytest.raises(UserError, match="unknown figure 'pie'"):
+        figures.draw(tmp_path, ["pie"])

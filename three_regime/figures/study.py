@@ -1,0 +1,145 @@
+"""Every figure of a study from the tables in its folder, each saved with the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from three_regime.errors import UserError
+from three_regime.figures import curves, densities, layers, phase, sensitivity
+from three_regime.figures.output import save
+from three_regime.knobs import KNOBS, Knob
+from three_regime.stages import GRID_FIGURES, RUN_FIGURES
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one study, read when they are asked for."""
+
+    folder: Path
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        path = self.folder / f"{name}.csv"
+        try:
+            return pd.read_csv(path)
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing: make the tables first") from error
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not a complete table ({error}); delete it and make it again") from error
+
+    @property
+    def knob(self) -> Knob:
+        """The study's knob."""
+        grid = self["grid"]
+        name = str(grid["knob"].iloc[0]) if "knob" in grid and len(grid) else ""
+        if name not in KNOBS:
+            raise UserError(f"{self.folder / 'grid.csv'} names no known knob ({', '.join(KNOBS)}) but {name!r}")
+        return KNOBS[name]
+
+    @property
+    def title(self) -> str:
+        """The study's name, and where its numbers come from unless all of them were computed here."""
+        grid = self["grid"]
+        origins = set(grid["origin"].dropna()) if "origin" in grid else set()
+        origin = "" if origins <= {"computed"} else f" ({', '.join(sorted(origins))})"
+        return f"{grid['study'].iloc[0]}{origin}"
+
+    @property
+    def threshold(self) -> float | None:
+        """The LMC threshold in use, where a boundary was found with it."""
+        lines = self["boundaries"]
+        values = lines.loc[lines["boundary"] == "lmc", "threshold"]
+        return float(values.iloc[0]) if len(values) else None
+
+
+Drawn = tuple[Figure, pd.DataFrame]
+
+
+def _phase(tables: Tables) -> Drawn:
+    grid, regimes = tables["grid"], tables["regimes"]
+    figure = phase.phase_diagram(grid, regimes, tables["boundaries"], tables.knob, tables.title)
+    return figure, phase.phase_table(grid, regimes)
+
+
+def _panel(metric: str) -> Callable[[Tables], Drawn]:
+    def draw_panel(tables: Tables) -> Drawn:
+        grid, regimes = tables["grid"], tables["regimes"]
+        figure = phase.panel_figure(grid, regimes, tables["boundaries"], tables.knob, metric, tables.title)
+        return figure, phase.phase_table(grid, regimes)
+
+    return draw_panel
+
+
+def _error_against_density(tables: Tables) -> Drawn:
+    grid, selection, knob = tables["grid"], tables["selection"], tables.knob
+    figure = densities.error_against_density(grid, selection, knob, title=tables.title)
+    return figure, densities.tuning_table(grid, selection, knob)
+
+
+def _model_selection(tables: Tables) -> Drawn:
+    selection = tables["selection"]
+    return densities.selection_comparison(selection, tables.title), densities.selection_table(selection)
+
+
+def _threshold_sensitivity(tables: Tables) -> Drawn:
+    table = tables["sensitivity"]
+    return sensitivity.threshold_sensitivity(table, tables.threshold, tables.title), table
+
+
+def _lmc_lines(tables: Tables) -> Drawn:
+    lines, knob = tables["lines"], tables.knob
+    return curves.lmc_lines(lines, knob, title=tables.title), curves.chosen_lines(lines, knob)
+
+
+def _training_curves(tables: Tables) -> Drawn:
+    table = tables["curves"]
+    return curves.training_curves(table, tables.knob, title=tables.title), table
+
+
+def _sparsity_per_layer(tables: Tables) -> Drawn:
+    table = tables["sparsity"]
+    return layers.sparsity_per_layer(table, tables.title), layers.kept_table(table)
+
+
+DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
+    "phase_diagram": _phase,
+    "test_error": _panel("test_error"),
+    "normalised_test_error": _panel("normalised_test_error"),
+    "lmc": _panel("lmc"),
+    "cka": _panel("cka_softmax"),
+    "error_against_density": _error_against_density,
+    "model_selection": _model_selection,
+    "threshold_sensitivity": _threshold_sensitivity,
+    "lmc_lines": _lmc_lines,
+    "training_curves": _training_curves,
+    "sparsity_per_layer": _sparsity_per_layer,
+}
+"""Figure name (``stages.GRID_FIGURES``, ``stages.RUN_FIGURES``) → a function of a study's tables."""
+
+
+def draw(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Draw figures of the study whose tables are in `folder`; writes ``<folder>/figures/<name>.{pdf,png,csv}``.
+
+    Raises
+    ------
+    UserError
+        When a name is unknown, or a table is missing, damaged or lacks a column.
+    """
+    tables = Tables(Path(folder))
+    paths: list[Path] = []
+    for name in names:
+        if name not in DRAWERS:
+            raise UserError(f"unknown figure {name!r}; choose one of {', '.join(DRAWERS)}")
+        figure, data = DRAWERS[name](tables)
+        paths += save(figure, Path(folder) / "figures" / name, data)
+    return paths
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """Every figure of a study: those of the grid, and those of what was run where its tables are there."""
+    run = (Path(folder) / "lines.csv").exists()
+    return draw(folder, GRID_FIGURES + (RUN_FIGURES if run else ()))
