@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from three_regime import reference, scorecard, statistics
 from three_regime.config import load
@@ -190,3 +191,17 @@ def test_deviations_from_the_published_protocol_are_named():
     grid = statistics.grid(reference.as_cells(published))
     card = scorecard.score(published, grid, deviating=found)
     assert "retrain.epochs is 3 instead of 160" in scorecard.to_markdown(card)
+
+
+def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, published):
+    folder = tmp_path / "export"
+    (folder / STUDY).mkdir(parents=True)
+    cells = obtained_cells(published)
+    cells.to_csv(folder / STUDY / "cells.csv", index=False)
+    whole = scorecard.of_export(folder)
+    expected = scorecard.score(published, statistics.grid(statistics.read_cells(folder)))
+    pd.testing.assert_frame_equal(whole.headline, expected.headline)
+    config = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"]).model_dump(mode="json")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "retrain.epochs is 3 instead of 160" in scorecard.to_markdown(scorecard.of_export(folder))
+    assert scorecard.DEVIATION in set(scorecard.of_export(folder / STUDY).headline["measure"])

@@ -147,6 +147,21 @@ def test_a_new_density_computes_only_its_own_members(own: Checkout) -> None:
     assert own.planned("landscape", *arguments) == {}
 
 
+def test_one_cell_counts_when_the_grid_is_run_later(finished: Checkout, tmp_path: Path) -> None:
+    checkout = copy_to(tmp_path / "one cell")
+    checkout.run("retrained", *overlay(checkout, temperatures=[4], densities=[0.1]))
+    one = weights(checkout)
+    assert len(one) == 4
+    output = checkout.run("retrained", *TINY)
+    assert sorted(entry for entry in computed(output) if entry[0] != "prune") == [
+        ("dense", 1, 1),
+        ("retrain", 2, 2),
+        ("retrain", 4, 0),
+    ]
+    assert weights(checkout) == weights(finished)
+    assert one.items() <= weights(checkout).items()
+
+
 def test_another_learning_rate_recomputes_what_it_changes(own: Checkout) -> None:
     arguments = overlay(own, retrain={"epochs": 3, "milestones": [2], "learning_rate": 0.05})
     planned = own.planned(*arguments)

@@ -21,7 +21,8 @@ def build(cells: pd.DataFrame, thresholds: Thresholds, drawn: pd.DataFrame | Non
         See `statistics.check_cells`.
     drawn
         Regimes drawn by hand, where there are some (the published Figure 2): the sensitivity table then shows
-        agreement beside regret.
+        agreement beside regret, and ``leave_one_out`` the algorithms with thresholds refitted without the density
+        that they are applied to (without drawn regimes nothing can be refitted, and it is empty).
     """
     grid = statistics.grid(cells)
     choices = selection.evaluate(grid, thresholds)
@@ -32,6 +33,9 @@ def build(cells: pd.DataFrame, thresholds: Thresholds, drawn: pd.DataFrame | Non
         "selection": choices,
         "selection_summary": selection.summary(choices),
         "sensitivity": selection.sensitivity(grid, drawn),
+        "leave_one_out": choices.iloc[:0]
+        if drawn is None
+        else selection.leave_one_density_out(grid, drawn, thresholds),
     }
     return {name: tables[name] for name in REGIME_TABLES}
 

@@ -117,6 +117,18 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
 
 
 @main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
+def scorecard(folder: Path, out: Path | None) -> None:
+    """Score the cells in FOLDER (results, or another lab's unpacked export) against the published Figure 2."""
+    from three_regime import scorecard as scoring
+    from three_regime.storage import write_text
+
+    text = scoring.to_markdown(scoring.of_export(folder))
+    click.echo(text, nl=False) if out is None else write_text(out, text)
+
+
+@main.command()
 @configured
 @click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Show it again, until Ctrl-C.")
 def status(configfiles: list[Path], watch: float | None) -> None:

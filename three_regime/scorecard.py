@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy import stats
 
-from three_regime import reference, regimes
+from three_regime import reference, regimes, statistics
 from three_regime.regimes import Thresholds
 from three_regime.selection import usual_temperature
 
@@ -130,6 +132,29 @@ def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any], place: 
 
 def _shown(value: Any) -> str:
     return "all" if value is None else str(value)
+
+
+def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
+    """Score the cells in a study's folder, a results folder, or another lab's unpacked export.
+
+    Settings that deviate from the published protocol are named where the folder, or the one above it, holds the
+    ``config.yaml`` of the run.
+
+    Raises
+    ------
+    UserError
+        When there is no ``cells.csv``.
+    """
+    obtained = statistics.grid(statistics.read_cells(path))
+    settings: Mapping[str, Any] = {}
+    for place in (Path(path), Path(path).parent):
+        if (place / "config.yaml").is_file():
+            config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+            settings = config.get("studies", {}).get(reference.FIGURE2_STUDY, {})
+            break
+    ran = reference.FIGURE2_STUDY in set(obtained["study"])
+    deviating = deviations(settings, reference.protocol()) if ran and settings else ()
+    return score(reference.load(), obtained, thresholds=thresholds, deviating=deviating)
 
 
 def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:

@@ -30,7 +30,7 @@ IMPORTED = "imported"
 CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "provenance")
 """Tables of a study that are gathered from its result files (`three_regime.tables`)."""
 
-REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity")
+REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity", "leave_one_out")
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
 
 CASE_TABLES = ("family", "family_summary", "sam")
