@@ -34,7 +34,11 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         with reporting():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except (click.ClickException, click.exceptions.Exit, click.Abort) as ended:
+                clicks_own = ended
+        raise clicks_own  # help was shown, or an option is wrong: click says so itself
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

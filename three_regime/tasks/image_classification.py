@@ -15,6 +15,7 @@ from three_regime import models
 from three_regime.datasets import ImageDataset
 from three_regime.errors import UserError
 from three_regime.foreign import match
+from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
@@ -111,6 +112,8 @@ class ImageClassification:
         train_images: int | None = None,
         test_images: int | None = None,
     ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.device = device
         self.model_name = model
         self.augmenter = Augmenter(entry, device)

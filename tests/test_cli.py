@@ -1,0 +1,114 @@
+"""The command line: help, refusals in one sentence, and single checkpoints by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkout import ROOT
+from click.testing import CliRunner
+
+from three_regime import cli, models
+from three_regime.models.initialisation import initial_weights
+from three_regime.pruning import removed_count, split_masks
+from three_regime.storage import read_arrays, write_arrays
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run ``python -m three_regime`` as a user would."""
+    command = [sys.executable, "-m", "three_regime", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def checkpoint(path: Path, model: str, seed: int, channels: int = 3) -> Path:
+    """A random network of `model` on disk."""
+    network = models.build(model, classes=10, channels=channels, image_size=32)
+    write_arrays(path, initial_weights(network, np.random.default_rng(seed)), {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("pair")
+    return tuple(str(checkpoint(folder / f"{name}.safetensors", "preresnet-8x0.25", seed))
+                 for name, seed in (("A", 1), ("B", 2)))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(cli.main.commands))
+def test_every_command_has_help(name: str) -> None:
+    shown = CliRunner().invoke(cli.main, [name, "--help"])
+    assert shown.exit_code == 0
+    assert shown.output.startswith("Usage:")
+    assert cli.main.commands[name].help
+
+
+def test_help_and_wrong_options_are_no_surprise() -> None:
+    for arguments, code in ((("plan", "--help"), 0), (("plan", "--no-such-option"), 2), (("no-such-command",), 2)):
+        ended = run(*arguments)
+        assert ended.returncode == code
+        assert "Traceback" not in ended.stderr
+        assert "unexpected error" not in ended.stderr
+
+
+def test_list_shows_what_is_registered() -> None:
+    shown = run("list").stdout
+    for name in ("digits", "cifar10", "svhn", "preresnet", "vgg", "densenet", "epochs", "sam_rho", "sgd", "adam"):
+        assert name in shown
+
+
+def test_prune_by_hand(pair: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "P.safetensors"
+    ended = run("prune", pair[0], "--model", "preresnet-8x0.25", "--density", "0.1", "--out", str(out))
+    assert ended.returncode == 0, ended.stderr
+    weights, masks = split_masks(read_arrays(out))
+    before = read_arrays(Path(pair[0]))
+    assert len(masks) == 9
+    for name, mask in masks.items():
+        assert (~mask).sum() == removed_count(mask.size, 0.1)
+        np.testing.assert_array_equal(weights[name], np.where(mask, before[name], 0))
+
+
+def test_lmc_and_cka_by_hand(pair: tuple[str, str], tmp_path: Path, cifar10_batches: Path) -> None:
+    common = ("--model", "preresnet-8x0.25", "--dataset", "cifar10", "--data", str(cifar10_batches))
+    out = tmp_path / "lmc.json"
+    limits = ("--train-images", "200", "--test-images", "100", "--out", str(out))
+    assert run("lmc", *pair, *common, *limits).returncode == 0
+    result = json.loads(out.read_text())
+    assert [len(result[key]) for key in ("t", "train_error", "train_nll", "test_error", "test_nll")] == [11] * 5
+    assert all(0 <= error <= 1 for error in result["train_error"] + result["test_error"])
+    ends = (result["train_error"][0] + result["train_error"][-1]) / 2
+    assert abs(result["lmc"]) == pytest.approx(max(abs(ends - error) for error in result["train_error"]))
+    out = tmp_path / "cka.json"
+    assert run("cka", *pair, *common, "--images", "300", "--out", str(out)).returncode == 0
+    result = json.loads(out.read_text())
+    assert result["images"] == 300
+    assert 0 < result["logits"] < 1
+    assert 0 < result["softmax"] < 1
+
+
+def test_refusals_are_one_sentence_and_write_nothing(pair: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    model = ("--model", "preresnet-8x0.25")
+    data = ("--data", str(tmp_path), "--out", str(out))
+    (tmp_path / "half.safetensors").write_bytes(Path(pair[0]).read_bytes()[:5000])
+    half = str(tmp_path / "half.safetensors")
+    for arguments, message in (
+        (("prune", pair[0], *model, "--density", "1.2", "--out", str(out)), "density must lie in (0, 1], not 1.2"),
+        (("prune", pair[0], "--model", "preresnet-14", "--density", ".1", "--out", str(out)), "another architecture"),
+        (("prune", half, *model, "--density", ".1", "--out", str(out)), "half.safetensors"),
+        (("prune", "absent.pt", *model, "--density", ".1", "--out", str(out)), "absent.pt"),
+        (("lmc", *pair, *model, "--dataset", "cifar11", *data), "did you mean 'cifar10'?"),
+        (("lmc", *pair, *model, "--dataset", "cifar10", *data), "data_batch_1 is missing"),
+        (("cka", *pair, *model, "--dataset", "digits", *data), "another architecture"),
+        (("run-stage", "dense", "--configfile", "absent.yaml"), "absent.yaml does not exist"),
+        (("run-stage", "lmc", "--configfile", "config/tiny.yaml", "--seed", "9"), "9"),
+    ):
+        ended = run(*arguments)
+        assert ended.returncode == 2, arguments
+        assert message in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert not out.exists()
