@@ -121,6 +121,20 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
 
 
 @main.command()
+@click.argument("target", required=False)
+@configured
+def explain(target: str | None, configfiles: list[Path]) -> None:
+    """Say why TARGET would be computed: which setting changed from what to what, what is missing or damaged.
+
+    TARGET is a result file, dense, pruned, retrained, landscape, a stage, or a study; default: everything.
+    """
+    from three_regime import explain as explaining
+    from three_regime.config import load
+
+    click.echo(explaining.render(explaining.explain(load(configfiles), target)), nl=False)
+
+
+@main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
 def scorecard(folder: Path, out: Path | None) -> None:
