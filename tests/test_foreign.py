@@ -202,7 +202,8 @@ def test_another_architecture_is_described_by_at_most_three_names_each(model):
     message = str(error.value)
     assert message.startswith("checkpoint other.pt is of another architecture: missing layer1.0.bn1.weight, ")
     assert message.count("layer1.") == message.count("block1.") == 3
-    assert "and 9 more; unexpected block1.0." in message
+    # Ten are missing, not twelve: batch counters may be absent.
+    assert "and 7 more; unexpected block1.0." in message
     assert message.endswith(
         "shape of fc.weight is (10, 16) instead of (7, 16), shape of fc.bias is (10,) instead of (7,)"
     )

@@ -1,0 +1,38 @@
+"""The command: measure, print a table, write JSON."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+ITEMS = ("training", "demo-training", "lmc", "cka", "planning", "rates")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--quick", is_flag=True, help="Tiny sizes: shows that everything runs; the numbers mean nothing.")
+@click.option("--item", "items", multiple=True, type=click.Choice(ITEMS), help="Measure only this; default: all.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads, of both sides.")
+@click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Interleaved pairs of an item.")
+@click.option("--patience", type=click.IntRange(0), default=30, show_default=True, help="Seconds to wait before a pair for other processes to be quiet.")  # fmt: skip  # noqa: E501
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: benchmarks/results/<machine>.json; none for --quick.")  # fmt: skip  # noqa: E501
+def main(
+    quick: bool, items: tuple[str, ...], device: str, threads: int, pairs: int, patience: int, out: Path | None
+) -> None:
+    """Compare the pipeline with the usual way of doing each thing, pair by pair, and measure rates for `plan`.
+
+    A complete run also writes benchmarks/rates/<machine>.json.
+    """
+    from benchmarks.suite import Plan, run
+    from three_regime.logs import reporting
+
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    with reporting():
+        run(Plan(items or ITEMS, quick, device, threads, 1 if quick else pairs, 0 if quick else patience), out, command)
+
+
+if __name__ == "__main__":
+    main()

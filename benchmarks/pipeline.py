@@ -1,0 +1,153 @@
+"""Our side of each comparison: the pipeline's own trainer, evaluation, LMC and CKA, timed from outside."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.conventional import synchronise
+from benchmarks.setting import BATCH, Setting, outputs, streams
+from three_regime import connectivity
+from three_regime.config import Training
+from three_regime.errors import Interrupted
+from three_regime.interruption import Stop
+from three_regime.similarity import linear_cka
+from three_regime.tasks.image_classification import ImageClassification
+from three_regime.training import Member, Session, convolution_precision, train_pack
+
+WARM_UP = 3
+PROTOCOL = Training(epochs=160, milestones=(80, 120), batch_size=BATCH)
+
+
+@functools.lru_cache(maxsize=1)
+def task_of(setting: Setting) -> ImageClassification:
+    """The pipeline's task, with its data on the device."""
+    torch.set_num_threads(setting.threads)
+    return ImageClassification(setting.entry, setting.arrays(), setting.model, torch.device(setting.device))
+
+
+def weights_of(setting: Setting, seed: int) -> dict[str, Tensor]:
+    """A network's starting weights on the device."""
+    task = task_of(setting)
+    return task.load(task.initial_weights(streams(seed)), f"seed {seed}")
+
+
+class _Clocked:
+    """A task whose batches tell the time: from one to a later one lie that many complete steps of the trainer."""
+
+    def __init__(self, task: ImageClassification, steps: int, stop: Stop) -> None:
+        self._task, self._steps, self._stop = task, steps, stop
+        self._served = -1
+        self.step_s = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def epoch(self, *arguments: Any) -> _ClockedEpoch:
+        return _ClockedEpoch(self, self._task.epoch(*arguments))
+
+    def tick(self) -> None:
+        self._served += 1
+        if self._served in (WARM_UP, WARM_UP + self._steps):
+            synchronise(self._task.device.type)
+            now = time.perf_counter()
+            if self._served == WARM_UP:
+                self._began = now
+            else:
+                self.step_s = (now - self._began) / self._steps
+                self._stop.reason = "measured"
+
+
+class _ClockedEpoch:
+    def __init__(self, clock: _Clocked, epoch: Any) -> None:
+        self._clock, self._epoch = clock, epoch
+        self.steps = epoch.steps
+
+    def batch(self, step: int) -> Any:
+        self._clock.tick()
+        return self._epoch.batch(step)
+
+
+def training_step_s(setting: Setting, steps: int) -> float:
+    """Seconds of one step of the trainer, batches included.
+
+    Raises
+    ------
+    ValueError
+        When an epoch is too short: its end must not be measured.
+    """
+    if setting.train_images < (WARM_UP + steps + 2) * BATCH:
+        raise ValueError(f"{steps} steps do not fit into an epoch of {setting.train_images} images")
+    task = task_of(setting)
+    stop = Stop()
+    clocked = _Clocked(task, steps, stop)
+    with tempfile.TemporaryDirectory() as folder:
+        member = Member(
+            label="benchmark",
+            key="benchmark",
+            streams=streams(1),
+            start=task.initial_weights(streams(1)),
+            masks={},
+            checkpoints=(),
+            state=Path(folder) / "state",
+            deliver=lambda _: None,
+        )
+        try:
+            train_pack(clocked, PROTOCOL, [member], Session(setting.threads, 1e9, stop))
+        except Interrupted:
+            return clocked.step_s
+    raise AssertionError("the trainer did not heed the request to stop")
+
+
+def lmc_s(setting: Setting, points: int) -> tuple[float, list[float]]:
+    """Seconds of one LMC line, its ends included, and the training errors along it."""
+    task = task_of(setting)
+    first, second = (weights_of(setting, seed) for seed in (1, 2))
+    began = time.perf_counter()
+    with convolution_precision(tf32=False):
+        ends = [connectivity.measure(task, weights, BATCH, None) for weights in (first, second)]
+        line = connectivity.line(
+            task, first, second, (ends[0], ends[1]), points=points, batch_size=BATCH, images=None
+        )  # fmt: skip
+    synchronise(setting.device)
+    return time.perf_counter() - began, line["train_error"]
+
+
+def cka_s(images: int, features: int, repeats: int) -> float:
+    """Seconds of one CKA in feature space."""
+    pair = outputs(images, features)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        linear_cka(*pair)
+    return (time.perf_counter() - began) / repeats
+
+
+def image_rates(setting: Setting, steps: int) -> dict[str, float | int]:
+    """Images a second of training, evaluation and re-estimation, in the format of ``benchmarks/rates/``."""
+    task = task_of(setting)
+    weights = weights_of(setting, 1)
+    count = min(setting.test_images, setting.train_images)
+
+    def rate(work: Callable[[], Any]) -> float:
+        work()
+        synchronise(setting.device)
+        began = time.perf_counter()
+        work()
+        synchronise(setting.device)
+        return count / (time.perf_counter() - began)
+
+    with convolution_precision(tf32=False):
+        return {
+            "train_images_per_s": round(BATCH / training_step_s(setting, steps), 1),
+            "evaluate_images_per_s": round(rate(lambda: task.evaluate(weights, "test", count)), 1),
+            "reestimate_images_per_s": round(rate(lambda: task.reestimate(weights, BATCH, count)), 1),
+            "parameters": sum(value.numel() for value in task.model.parameters()),
+            "image_size": setting.entry.image_size,
+        }

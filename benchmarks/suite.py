@@ -1,0 +1,312 @@
+"""The items that are measured, and the report of them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks import machine, setting
+from benchmarks.setting import CHECKOUT, Setting
+from benchmarks.timing import compare, wait_for_quiet
+from three_regime.config import load
+from three_regime.datasets import DATASETS
+from three_regime.device import choose
+from three_regime.storage import write_arrays, write_json
+
+log = logging.getLogger("three_regime.benchmarks")
+
+WORKERS = (1, 2, 4)
+TARGETS = {"training": 2.0, "lmc": 3.0, "cka": 50.0}
+PLANNING_TARGET_S = 15.0
+
+Call = Callable[..., Any]
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how patiently (see ``python -m benchmarks --help``)."""
+
+    items: Sequence[str]
+    quick: bool
+    device: str
+    threads: int
+    pairs: int
+    patience_s: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A plan on this machine: data files, and a process for each side.
+
+    Each side has its own process, because the pipeline changes how its process keeps memory (`three_regime.memory`).
+    """
+
+    plan: Plan
+    device: str
+    cifar10: Path
+    digits: Path
+    ours: Call
+    usual: Call
+
+    def setting(self, dataset: str, model: str, train_images: int, test_images: int) -> Setting:
+        file = self.digits if dataset == "digits" else self.cifar10
+        return Setting(file, dataset, model, self.device, self.plan.threads, train_images, test_images)
+
+    def compare(self, ours: Callable[[], float], usual: Callable[[], float]) -> Item:
+        return compare(ours, usual, pairs=self.plan.pairs, patience_s=self.plan.patience_s)
+
+    def best_workers(self, seconds: Callable[[int], float]) -> tuple[int, dict[str, float]]:
+        """The number of loader workers that is fastest here, and the seconds of each."""
+        tried = {}
+        for workers in WORKERS[:1] if self.plan.quick else WORKERS:
+            wait_for_quiet(self.plan.patience_s)
+            tried[workers] = seconds(workers)
+        return min(tried, key=tried.__getitem__), {str(workers): value for workers, value in tried.items()}
+
+
+def run(plan: Plan, out: Path | None, command: str) -> None:
+    """Measure, print the table and write the JSON files."""
+    device = choose(plan.device)
+    about = machine.describe(device)
+    items: dict[str, Item] = {}
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder, _sides() as (ours, usual):
+        cifar10, data = (
+            _random_file(Path(folder)) if plan.quick else setting.cifar10_file(Path(folder))
+        )  # fmt: skip
+        bench = Bench(plan, device, cifar10, _digits_file(Path(folder)), ours, usual)
+        for name in plan.items:
+            log.info("measuring: %s", name)
+            items[name] = MEASURE[name](bench)
+    result = {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": plan.quick,
+        "machine": about,
+        "device": device,
+        "threads": plan.threads,
+        "data": data,
+        **machine.software(),
+        "items": items,
+    }
+    print(table(items))
+    out = out or (None if plan.quick else CHECKOUT / "benchmarks" / "results" / f"{machine.slug(about)}.json")
+    if out is not None:
+        write_json(out, result)
+        log.info("written to %s", out)
+    if "rates" in items and not plan.quick:
+        path = CHECKOUT / "benchmarks" / "rates" / f"{machine.slug(about)}.json"
+        write_json(path, rates_file(result))
+        log.info("rates written to %s", path)
+
+
+def rates_file(result: dict[str, Any]) -> dict[str, Any]:
+    """The rates in the format that ``python -m three_regime plan`` reads."""
+    return {
+        "device": result["device"],
+        "measured": result["date"][:10],
+        "machine": result["machine"],
+        "threads": result["threads"],
+        "commit": result["commit"],
+        "models": result["items"]["rates"]["models"],
+    }
+
+
+def training(bench: Bench) -> Item:
+    """One training step of PreResNet-20, batch 64, CIFAR-10 images."""
+    quick = bench.plan.quick
+    where = bench.setting("cifar10", "preresnet-8x0.25" if quick else "preresnet-20", 640 if quick else 8192, 64)
+    return _training(bench, where, 2 if quick else 30)
+
+
+def demo_training(bench: Bench) -> Item:
+    """One training step of the demo's network, batch 64, digits."""
+    return _training(bench, bench.setting("digits", "preresnet-8x0.25", 1437, 64), 2 if bench.plan.quick else 16)
+
+
+def _training(bench: Bench, where: Setting, steps: int) -> Item:
+    from benchmarks import conventional, pipeline
+
+    workers, tried = bench.best_workers(lambda count: bench.usual(conventional.training_step_s, where, count, steps))
+    found = bench.compare(
+        lambda: bench.ours(pipeline.training_step_s, where, steps),
+        lambda: bench.usual(conventional.training_step_s, where, workers, steps),
+    )
+    bench.usual(conventional.release)
+    return {
+        "what": f"training step, {where.model}, {where.dataset}, batch {setting.BATCH}",
+        "against": f"PIL transforms in {workers} loader worker(s), contiguous, eager",
+        **found,
+        "workers": workers,
+        "workers_tried_s": tried,
+    }
+
+
+def lmc(bench: Bench) -> Item:
+    """One line of 11 points: re-estimation, training error and test error at each."""
+    from benchmarks import conventional, pipeline
+
+    quick = bench.plan.quick
+    points = 3 if quick else 11
+    images = (128, 64) if quick else (1024, 512)
+    where = bench.setting("cifar10", "preresnet-8x0.25" if quick else "preresnet-20", *images)
+    workers, tried = bench.best_workers(lambda count: bench.usual(conventional.lmc_s, where, count, 3)[0])
+    found = bench.compare(
+        lambda: bench.ours(pipeline.lmc_s, where, points)[0],
+        lambda: bench.usual(conventional.lmc_s, where, workers, points)[0],
+    )
+    errors = bench.ours(pipeline.lmc_s, where, 3)[1], bench.usual(conventional.lmc_s, where, workers, 3)[1]
+    bench.usual(conventional.release)
+    return {
+        "what": f"LMC line, {points} points, {where.model}, {images[0]} training and {images[1]} test images",
+        "against": f"evaluation through {workers} loader worker(s)",
+        **found,
+        "workers": workers,
+        "workers_tried_s": tried,
+        "train_errors_of_3_points": {"ours": errors[0], "usual": errors[1]},
+    }
+
+
+def cka(bench: Bench) -> Item:
+    """CKA of 10-dimensional outputs, without the networks that make them."""
+    from benchmarks import conventional, pipeline
+
+    images, features = (512 if bench.plan.quick else 6464), 10
+    found = bench.compare(
+        lambda: bench.ours(pipeline.cka_s, images, features, 20),
+        lambda: bench.usual(conventional.cka_s, images, features),
+    )
+    return {
+        "what": f"CKA of {images} x {features} outputs, feature space",
+        "against": f"{images} x {images} Gram matrices, float64",
+        **found,
+    }
+
+
+def planning(bench: Bench) -> Item:
+    """``snakemake -n`` of the whole configuration in a copy of the checkout."""
+    overlay = ["--configfile", "config/tiny.yaml"] if bench.plan.quick else []
+    seconds = []
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        copy = Path(folder) / "checkout"
+        away = shutil.ignore_patterns(
+            ".git", ".snakemake", ".venv", "__pycache__", "results", "data", "offline", ".pytest_cache", "*.egg-info"
+        )
+        shutil.copytree(CHECKOUT, copy, ignore=lambda at, names: away(at, names) if Path(at) == CHECKOUT else ())
+        for _ in range(1 if bench.plan.quick else 3):
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", *overlay],
+                cwd=copy, check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            seconds.append(time.perf_counter() - began)
+    jobs = re.search(r"^total\s+(\d+)", done.stdout + done.stderr, re.MULTILINE)
+    return {
+        "what": f"DAG planning, {'tiny' if bench.plan.quick else 'full'} configuration",
+        "seconds": seconds,
+        "ours": statistics.median(seconds),
+        "jobs": int(jobs[1]) if jobs else None,
+        "target_s": PLANNING_TARGET_S,
+    }
+
+
+def rates(bench: Bench) -> Item:
+    """Images a second of every network of the configuration, for ``python -m three_regime plan``."""
+    from benchmarks import pipeline
+
+    found = {}
+    for model in ["preresnet-8x0.25"] if bench.plan.quick else _models():
+        where = bench.setting("cifar10", model, 640 if bench.plan.quick else 1024, 64 if bench.plan.quick else 500)
+        log.info("rates of %s", model)
+        found[model] = bench.ours(pipeline.image_rates, where, 2 if bench.plan.quick else 5)
+    return {"what": "images a second", "models": found}
+
+
+MEASURE: dict[str, Callable[[Bench], Item]] = {
+    "training": training,
+    "demo-training": demo_training,
+    "lmc": lmc,
+    "cka": cka,
+    "planning": planning,
+    "rates": rates,
+}
+
+
+def table(items: dict[str, Item]) -> str:
+    """The items as two Markdown tables: comparisons, then rates."""
+    rows = [
+        [
+            item["what"],
+            _seconds(item["ours"]),
+            _seconds(item["usual"]) if "usual" in item else "",
+            f"{item['ratio']:.2f} ({item['ratios'][0]:.2f} to {item['ratios'][1]:.2f})" if "ratio" in item else "",
+            f"at least {TARGETS[name]:g}" if name in TARGETS else _limit(item),
+            "yes" if item.get("disturbed") else "",
+        ]
+        for name, item in items.items()
+        if "ours" in item
+    ]
+    parts = []
+    if rows:
+        parts.append(tabulate(rows, ["what", "ours", "usual way", "ratio", "target", "disturbed"], tablefmt="github"))
+    if "rates" in items:
+        models = items["rates"]["models"]
+        columns = ("train_images_per_s", "evaluate_images_per_s", "reestimate_images_per_s")
+        parts.append(
+            tabulate(
+                [[name, *(found[column] for column in columns)] for name, found in models.items()],
+                ["images a second", "train", "evaluate", "re-estimate"],
+                tablefmt="github",
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _limit(item: Item) -> str:
+    return f"at most {item['target_s']:g} s" if "target_s" in item else ""
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def _models() -> list[str]:
+    """Networks on 32-pixel images in the configuration, in its order."""
+    studies = load([CHECKOUT / "config.yaml"]).studies.values()
+    return list(dict.fromkeys(s.model for s in studies if DATASETS[s.dataset.name].image_size == 32))
+
+
+def _random_file(folder: Path) -> tuple[Path, str]:
+    path = folder / "random.safetensors"
+    write_arrays(path, setting.random_images(DATASETS["cifar10"], 640, 64), {})
+    return path, "random pixels and labels in the shape of CIFAR-10"
+
+
+def _digits_file(folder: Path) -> Path:
+    path = folder / "digits.safetensors"
+    write_arrays(path, DATASETS["digits"].read(folder), {})
+    return path
+
+
+@contextlib.contextmanager
+def _sides() -> Iterator[tuple[Call, Call]]:
+    """Two fresh processes, as functions that call a function there and wait for its value."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, fresh) as ours, ProcessPoolExecutor(1, fresh) as usual:
+        yield (lambda *call: ours.submit(*call).result(), lambda *call: usual.submit(*call).result())
