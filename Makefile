@@ -46,7 +46,7 @@ demo: env  ## Run the whole pipeline on scikit-learn's digits (minutes), offline
 test: env  ## Run the tests
 	@.venv/bin/python -m pytest $(ARGS)
 
-paper: env  ## Reproduce the whole paper (config.yaml): days of GPU time
+paper: env  ## Reproduce the whole paper (config.yaml); `python -m three_regime plan` prices it
 	@$(WORKFLOW) $(ARGS) $(TARGETS)
 
 run: env  ## Run one preset: make run PRESET=figure2 TARGETS=figures

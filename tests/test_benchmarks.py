@@ -41,7 +41,7 @@ def test_quick_run_writes_every_key_and_rates_that_the_plan_reads(tmp_path: Path
     assert set(result) == expected
     assert {"name", "cpu", "cores", "memory_gb", "system"} <= set(result["machine"])
     items = result["items"]
-    assert list(items) == ["training", "demo-training", "lmc", "cka", "planning", "rates"]
+    assert list(items) == ["training", "demo-training", "lmc", "cka", "planning", "planning-paper", "rates"]
     for name in ("training", "demo-training", "lmc", "cka"):
         found = items[name]
         (pair,) = found["pairs"]

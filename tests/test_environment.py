@@ -26,7 +26,8 @@ from three_regime import __version__
 
 ROOT = Path(__file__).parents[1]
 ENVS = ROOT / "envs"
-OWN = {"three_regime", "benchmarks", *(path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py"))}
+FILES = (path for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py"))
+OWN = {"three_regime", "benchmarks", *(path.stem for path in FILES)}
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "fairseq": "ve-fairseq",
