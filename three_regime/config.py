@@ -160,8 +160,10 @@ class StageResources(Section):
     """What one job of a stage asks for."""
 
     gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
-    mem_mb: Positive = Field(8000, description="Memory in MB (this project's choice).")
-    runtime: Positive = Field(240, description="Time limit in minutes (this project's choice).")
+    mem_mb: Positive = Field(8000, description="Memory in MB of a first attempt (this project's choice).")
+    runtime: Positive = Field(
+        240, description="Minutes of a first attempt where no rates were measured (this project's choice)."
+    )
 
 
 class Resources(Section):
@@ -314,6 +316,14 @@ class Config(Section):
     run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    require_gpu: bool = Field(
+        False,
+        description="What asks for a GPU (`resources`) and finds none refuses, instead of using the CPU.",
+    )
+    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; a batch system's choice stands.")
+    max_runtime: Positive = Field(
+        2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
+    )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
@@ -333,6 +343,8 @@ class Config(Section):
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
+        if self.require_gpu and self.device == "cpu":
+            raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         return self
 
 
