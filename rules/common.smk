@@ -13,6 +13,7 @@ from three_regime.errors import UserError
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
+    CLAIM_FILES,
     FIGURE2_STUDY,
     GRID_FIGURES,
     PUBLISHED,
@@ -92,6 +93,11 @@ def results_of(study):
 def of_studies(*names):
     """These files of every study."""
     return [f"{study.folder}/{name}" for study in STUDIES for name in names]
+
+
+def claim_files():
+    """Verdicts on the claims of every study that states some."""
+    return [f"{study.folder}/{name}" for study in STUDIES if study.config.claims for name in CLAIM_FILES]
 
 
 def of_tabled(*names):

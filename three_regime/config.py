@@ -12,26 +12,21 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from three_regime import datasets, models
+from three_regime import datasets, models, stated
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, density_folder
 from three_regime.optimisers import OPTIMISERS
+from three_regime.section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Density = Annotated[float, Field(gt=0, le=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
-
-
-class Section(BaseModel):
-    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DatasetChoice(Section):
@@ -175,6 +170,9 @@ class StudyConfig(Section):
         " temperature, or, with [replica], one cell."
     )  # fmt: skip
     resources: Resources = Resources()
+    claims: tuple[stated.Claim, ...] = Field(
+        (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
+    )
 
     @field_validator("dataset", mode="before")
     @classmethod
@@ -251,6 +249,7 @@ class StudyConfig(Section):
                 f"measure.last_epochs {self.measure.last_epochs} exceeds the {self.retrain.epochs_on(largest)} epochs"
                 " of retrain"
             )
+        stated.check(self.claims, self.temperatures, self.densities)
         return self
 
     def dense_at(self, temperature: float) -> Training:
@@ -410,5 +409,5 @@ def _keys_at(place: tuple[int | str, ...]) -> list[str]:
 def _keys_below_study(place: tuple[int | str, ...]) -> list[str]:
     section: Any = StudyConfig
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return list(section.model_fields)
