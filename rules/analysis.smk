@@ -65,6 +65,35 @@ for name, (folder, _) in TABLED.items():
             "../scripts/regimes.py"
 
 
+for study in [study for study in STUDIES if study.config.claims]:
+
+    rule:
+        name:
+            three_regime_workflow.rule_name("claims", study.name)
+        input:
+            [f"{study.folder}/{table}.csv" for table in ("cells", "replicas", "pairs")],
+        output:
+            report(
+                f"{study.folder}/claims.csv",
+                category=study.name,
+                caption="captions/claims.rst",
+                labels={"figure": "claims stated beforehand"},
+            ),
+            f"{study.folder}/claims.md",
+        log:
+            f"{RESULTS}/logs/claims/{study.name}.log",
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            study=study.name,
+            claims=[claim.model_dump(mode="json") for claim in study.config.claims],
+            thresholds=CONFIG.regimes.model_dump(),
+        message:
+            f"Claims of {study.name}"
+        script:
+            "../scripts/claims.py"
+
+
 rule case_studies:
     input:
         of_studies("grid.csv"),

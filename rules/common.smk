@@ -14,6 +14,7 @@ from three_regime.job_resources import job_resources
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
+    CLAIM_FILES,
     FIGURE2_STUDY,
     GRID_FIGURES,
     PUBLISHED,
@@ -93,6 +94,11 @@ def results_of(study):
 def of_studies(*names):
     """These files of every study."""
     return [f"{study.folder}/{name}" for study in STUDIES for name in names]
+
+
+def claim_files():
+    """Verdicts on the claims of every study that states some."""
+    return [f"{study.folder}/{name}" for study in STUDIES if study.config.claims for name in CLAIM_FILES]
 
 
 def of_tabled(*names):

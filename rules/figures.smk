@@ -55,6 +55,7 @@ rule build_report:
         figure_files("png", "pdf", "csv"),
         of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
         of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
+        claim_files(),
         over_all_studies(),
         config=f"{RESULTS}/config.yaml",
     output:

@@ -12,15 +12,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from three_regime import datasets, models
+from three_regime import datasets, models, stated
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, density_folder
 from three_regime.optimisers import OPTIMISERS
+from three_regime.section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -28,10 +29,8 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
 
 
-class Section(BaseModel):
-    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
+"""Settings of a training that images do not have, with the value that changes nothing."""
 
 
 class DatasetChoice(Section):
@@ -82,9 +81,22 @@ class Training(Section):
     drop_last: bool = Field(False, description="Drop the last partial batch of an epoch (A: kept, but not for the"
                             " batch-size knob).")  # fmt: skip
     sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A).")
-    precision: Literal["fp32", "tf32"] = Field(
-        "tf32", description="Convolutions on a GPU that has TF32 (A: cuDNN's default was TF32). No effect on a CPU."
-    )
+    schedule: Literal["step", "inverse_sqrt"] = Field(
+        "step", description="Learning rate: `step` falls at the milestones (R, A); `inverse_sqrt` rises over `warmup`"
+        " iterations and then falls with their inverse square root (translation)."
+    )  # fmt: skip
+    warmup: int = Field(0, ge=0, description="Iterations of rising rate, `inverse_sqrt` only (translation: 4,000).")
+    warmup_start: float = Field(1e-7, ge=0, description="Rate of the first step of the warm-up (fairseq's custom).")
+    accumulate: Positive = Field(1, description="Batches whose gradients make one step (translation only: BatchNorm"
+                                 " sees one batch at a time).")  # fmt: skip
+    clip_norm: float | None = Field(None, gt=0, description="Largest norm of a step's gradient; null does not clip.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate (translation only; 0.1 there).")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability mass spread over the vocabulary"
+                                   " (translation only; 0.1 there).")  # fmt: skip
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
+        " `fp32`. No effect on a CPU; measuring is always fp32."
+    )  # fmt: skip
     evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
                                      " `measure.last_epochs` are always evaluated.")  # fmt: skip
 
@@ -102,6 +114,8 @@ class Training(Section):
             raise ValueError(f"milestones {list(self.milestones)} must increase")
         if self.milestones and self.milestones[-1] > length:
             raise ValueError(f"milestone {self.milestones[-1]} lies beyond the end of the run ({length})")
+        if self.schedule == "inverse_sqrt" and (self.warmup < 1 or self.milestones):
+            raise ValueError("schedule inverse_sqrt needs `warmup` of at least 1 and no milestones")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
         return self
@@ -163,7 +177,8 @@ class StudyConfig(Section):
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
     model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, ...")
-    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho or learning_rate.")
+    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate, or dropout"
+                      " (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
@@ -177,6 +192,9 @@ class StudyConfig(Section):
         " temperature, or, with [replica], one cell."
     )  # fmt: skip
     resources: Resources = Resources()
+    claims: tuple[stated.Claim, ...] = Field(
+        (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
+    )
 
     @field_validator("dataset", mode="before")
     @classmethod
@@ -231,6 +249,14 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
                 )
+        for section, training in (("dense", self.dense), ("retrain", self.retrain)):
+            for setting, neutral in TEXT_ONLY.items():
+                if getattr(training, setting) != neutral:
+                    raise ValueError(f"{section}.{setting} {getattr(training, setting)} is for translation only")
+            if training.precision == "bf16":
+                raise ValueError(f"{section}.precision: bf16 is for translation only; use tf32 or fp32")
+        if knob.setting in TEXT_ONLY:
+            raise ValueError(f"knob {knob.name} is for translation only")
         entry = datasets.DATASETS[self.dataset.name]
         if (self.measure.train_images or 0) > (self.dataset.train_images or entry.train_images):
             raise ValueError("measure.train_images is more than the study's training images")
@@ -253,6 +279,7 @@ class StudyConfig(Section):
                 f"measure.last_epochs {self.measure.last_epochs} exceeds the {self.retrain.epochs_on(largest)} epochs"
                 " of retrain"
             )
+        stated.check(self.claims, self.temperatures, self.densities)
         return self
 
     def dense_at(self, temperature: float) -> Training:
@@ -422,5 +449,5 @@ def _keys_at(place: tuple[int | str, ...]) -> list[str]:
 def _keys_below_study(place: tuple[int | str, ...]) -> list[str]:
     section: Any = StudyConfig
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return list(section.model_fields)

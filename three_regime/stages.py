@@ -33,6 +33,9 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity", "leave_one_out")
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
 
+CLAIM_FILES = ("claims.csv", "claims.md")
+"""What is written for a study that states claims (`three_regime.claims`)."""
+
 CASE_TABLES = ("family", "family_summary", "sam")
 """Tables over all studies: case studies 2 and 3 (`three_regime.case_studies`)."""
 
@@ -58,6 +61,7 @@ PUBLISHED = "published"
 """Folder, among the studies, of the tables and figures that are made from the published numbers."""
 
 OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
+LATER_SETTINGS = ("schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,9 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     """
     names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISER_SETTINGS[training.optimiser])}
+    # Left out where they change nothing: a setting that is added later makes no earlier result stale.
+    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS}
+    recipe |= {name: getattr(training, name) for name in LATER_SETTINGS if getattr(training, name) != neutral[name]}
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
     recipe["length"] = stop_epoch or training.epochs or training.iterations
     recipe["milestones"] = [step for step in training.milestones if step < recipe["length"]]
