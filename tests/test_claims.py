@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from finished import owner, tiny
 from tiny_study import mapping
 
-from three_regime import analysis, claims
-from three_regime.bare import run_stage
+from three_regime import claims
 from three_regime.config import Config, load, resolve
 from three_regime.errors import UserError
 from three_regime.regimes import Thresholds
