@@ -43,6 +43,7 @@ rule tables:
     input:
         of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
         of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
+        claim_files(),
         over_all_studies(),
 
 

@@ -118,12 +118,15 @@ def _heavy(config: Config, owner: Study, stage: str, seed: int, temperature: flo
 
 
 def _tables(config: Config, owner: Study) -> None:
-    from three_regime import analysis, figures, tables
+    from three_regime import analysis, claims, figures, tables
     from three_regime.regimes import Thresholds
 
     if not any((owner.folder / f"seed{seed}").is_dir() for seed in owner.config.dense_seeds):
         raise UserError(f"{owner.folder} holds no results yet: run stage dense of {owner.name} first")
     written = tables.write(owner)
-    written += analysis.write(owner.folder, Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka))
+    thresholds = Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka)
+    written += analysis.write(owner.folder, thresholds)
+    if owner.config.claims:
+        written += claims.write(owner.folder, owner.config.claims, thresholds)
     written += figures.draw(owner.folder, GRID_FIGURES + RUN_FIGURES)
     log.info("%s: %d tables and files of figures", owner.folder, len(written))

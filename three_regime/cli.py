@@ -218,6 +218,16 @@ def export(configfiles: list[Path], out: Path) -> None:
 
 
 @main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="New folder.")
+def redraw(folder: Path, out: Path) -> None:
+    """Make regimes, claims, scorecard and figures again from the tables of an unpacked export in FOLDER; no torch."""
+    from three_regime.redraw import redraw as make_again
+
+    click.echo(make_again(folder, out))
+
+
+@main.command()
 @click.argument("checkpoint", type=FILE)
 @click.option("--model", required=True, help="Model name, e.g. preresnet-20.")
 @click.option("--density", required=True, type=float, help="Fraction of the prunable weights kept, (0, 1].")

@@ -33,6 +33,9 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity", "leave_one_out")
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
 
+CLAIM_FILES = ("claims.csv", "claims.md")
+"""What is written for a study that states claims (`three_regime.claims`)."""
+
 CASE_TABLES = ("family", "family_summary", "sam")
 """Tables over all studies: case studies 2 and 3 (`three_regime.case_studies`)."""
 
