@@ -191,6 +191,10 @@ class StudyConfig(Section):
         ("density", "replica"), description="What one job advances together: all densities and replicas of a"
         " temperature, or, with [replica], one cell."
     )  # fmt: skip
+    keep: Literal["all", "endpoints", "none"] = Field(
+        "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
+        " pruned ones are made again in seconds); none (results alone) (this project's choice)."
+    )  # fmt: skip
     resources: Resources = Resources()
     claims: tuple[stated.Claim, ...] = Field(
         (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
