@@ -1,4 +1,5 @@
-# From result files to tables: cells, grid, regimes, algorithms. Nothing here needs torch.
+# From result files to tables: cells, grid, regimes, algorithms. Nothing here needs torch, and each takes seconds: on a
+# cluster these jobs run where Snakemake does.
 
 for study in STUDIES:
 
@@ -11,6 +12,7 @@ for study in STUDIES:
             [f"{study.folder}/{table}.csv" for table in CELL_TABLES],
         log:
             f"{RESULTS}/logs/cells/{study.name}.log",
+        localrule: True
         conda:
             "../envs/analysis.yaml"
         params:
@@ -51,6 +53,7 @@ for name, (folder, _) in TABLED.items():
             [f"{folder}/{table}.csv" for table in REGIME_TABLES],
         log:
             f"{RESULTS}/logs/regimes/{name}.log",
+        localrule: True
         conda:
             "../envs/analysis.yaml"
         params:
@@ -98,6 +101,7 @@ rule case_studies:
         [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES],
     log:
         f"{RESULTS}/logs/case_studies.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -123,6 +127,7 @@ rule scorecard:
         cells=f"{RESULTS}/scorecard_cells.csv",
     log:
         f"{RESULTS}/logs/scorecard.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

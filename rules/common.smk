@@ -10,6 +10,7 @@ from three_regime import workflow as three_regime_workflow
 from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
+from three_regime.job_resources import job_resources
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
@@ -64,8 +65,8 @@ def settings(study, stage):
 
 
 def resources_of(study, stage):
-    """The study's resources for a stage."""
-    return getattr(study.config.resources, stage)
+    """What jobs of a stage ask for; memory and run time grow with the attempt."""
+    return job_resources(CONFIG, study, stage)
 
 
 def of_stages(*stages):

@@ -29,6 +29,10 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
 
 
+TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
+"""Settings of a training that images do not have, with the value that changes nothing."""
+
+
 class DatasetChoice(Section):
     """Which images, and how many of them."""
 
@@ -77,9 +81,22 @@ class Training(Section):
     drop_last: bool = Field(False, description="Drop the last partial batch of an epoch (A: kept, but not for the"
                             " batch-size knob).")  # fmt: skip
     sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A).")
-    precision: Literal["fp32", "tf32"] = Field(
-        "tf32", description="Convolutions on a GPU that has TF32 (A: cuDNN's default was TF32). No effect on a CPU."
-    )
+    schedule: Literal["step", "inverse_sqrt"] = Field(
+        "step", description="Learning rate: `step` falls at the milestones (R, A); `inverse_sqrt` rises over `warmup`"
+        " iterations and then falls with their inverse square root (translation)."
+    )  # fmt: skip
+    warmup: int = Field(0, ge=0, description="Iterations of rising rate, `inverse_sqrt` only (translation: 4,000).")
+    warmup_start: float = Field(1e-7, ge=0, description="Rate of the first step of the warm-up (fairseq's custom).")
+    accumulate: Positive = Field(1, description="Batches whose gradients make one step (translation only: BatchNorm"
+                                 " sees one batch at a time).")  # fmt: skip
+    clip_norm: float | None = Field(None, gt=0, description="Largest norm of a step's gradient; null does not clip.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate (translation only; 0.1 there).")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability mass spread over the vocabulary"
+                                   " (translation only; 0.1 there).")  # fmt: skip
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
+        " `fp32`. No effect on a CPU; measuring is always fp32."
+    )  # fmt: skip
     evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
                                      " `measure.last_epochs` are always evaluated.")  # fmt: skip
 
@@ -97,6 +114,8 @@ class Training(Section):
             raise ValueError(f"milestones {list(self.milestones)} must increase")
         if self.milestones and self.milestones[-1] > length:
             raise ValueError(f"milestone {self.milestones[-1]} lies beyond the end of the run ({length})")
+        if self.schedule == "inverse_sqrt" and (self.warmup < 1 or self.milestones):
+            raise ValueError("schedule inverse_sqrt needs `warmup` of at least 1 and no milestones")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
         return self
@@ -136,8 +155,10 @@ class StageResources(Section):
     """What one job of a stage asks for."""
 
     gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
-    mem_mb: Positive = Field(8000, description="Memory in MB (this project's choice).")
-    runtime: Positive = Field(240, description="Time limit in minutes (this project's choice).")
+    mem_mb: Positive = Field(8000, description="Memory in MB of a first attempt (this project's choice).")
+    runtime: Positive = Field(
+        240, description="Minutes of a first attempt where no rates were measured (this project's choice)."
+    )
 
 
 class Resources(Section):
@@ -156,7 +177,8 @@ class StudyConfig(Section):
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
     model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, ...")
-    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho or learning_rate.")
+    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate, or dropout"
+                      " (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
@@ -227,6 +249,14 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
                 )
+        for section, training in (("dense", self.dense), ("retrain", self.retrain)):
+            for setting, neutral in TEXT_ONLY.items():
+                if getattr(training, setting) != neutral:
+                    raise ValueError(f"{section}.{setting} {getattr(training, setting)} is for translation only")
+            if training.precision == "bf16":
+                raise ValueError(f"{section}.precision: bf16 is for translation only; use tf32 or fp32")
+        if knob.setting in TEXT_ONLY:
+            raise ValueError(f"knob {knob.name} is for translation only")
         entry = datasets.DATASETS[self.dataset.name]
         if (self.measure.train_images or 0) > (self.dataset.train_images or entry.train_images):
             raise ValueError("measure.train_images is more than the study's training images")
@@ -286,6 +316,14 @@ class Config(Section):
     run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    require_gpu: bool = Field(
+        False,
+        description="What asks for a GPU (`resources`) and finds none refuses, instead of using the CPU.",
+    )
+    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; a batch system's choice stands.")
+    max_runtime: Positive = Field(
+        2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
+    )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
@@ -305,6 +343,8 @@ class Config(Section):
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
+        if self.require_gpu and self.device == "cpu":
+            raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         return self
 
 

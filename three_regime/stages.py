@@ -61,6 +61,7 @@ PUBLISHED = "published"
 """Folder, among the studies, of the tables and figures that are made from the published numbers."""
 
 OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
+LATER_SETTINGS = ("schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,9 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     """
     names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISER_SETTINGS[training.optimiser])}
+    # Left out where they change nothing: a setting that is added later makes no earlier result stale.
+    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS}
+    recipe |= {name: getattr(training, name) for name in LATER_SETTINGS if getattr(training, name) != neutral[name]}
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
     recipe["length"] = stop_epoch or training.epochs or training.iterations
     recipe["milestones"] = [step for step in training.milestones if step < recipe["length"]]

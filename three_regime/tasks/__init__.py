@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, device
 
+    from three_regime.config import Training
     from three_regime.storage import Arrays
     from three_regime.streams import Streams
 
@@ -33,8 +34,12 @@ class Epoch(Protocol):
 
     steps: int
 
-    def batch(self, step: int) -> Any:
-        """Inputs and targets of step 0 … steps − 1, ready for `Task.loss`."""
+    def micro_batches(self, step: int) -> tuple[Any, ...]:
+        """The batches, each ready for `Task.loss`, whose gradients make up step 0 … steps − 1.
+
+        More than one where a step accumulates gradients (`Training.accumulate`). A batch carries all its random
+        choices (augmentation, the seed of its dropout), so that a second pass over it repeats them.
+        """
 
 
 class Task(Protocol):
@@ -61,8 +66,8 @@ class Task(Protocol):
     def load(self, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Tensor]:
         """Weights on the device; ``UserError`` naming `source` when they are of another architecture."""
 
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, drop_last: bool) -> Epoch:
-        """Batches of an epoch (0-based), from the streams ``order`` and ``augmentation`` of that epoch."""
+    def epoch(self, streams: Streams, epoch: int, training: Training) -> Epoch:
+        """Batches of an epoch (0-based), from that epoch's named streams; every epoch has equally many steps."""
 
     def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
         """Mean loss (with gradient), errors and targets of one batch, in training mode; updates `buffers`."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from three_regime import models
+from three_regime.config import Training
 from three_regime.datasets import ImageDataset
 from three_regime.errors import UserError
 from three_regime.foreign import match
@@ -65,12 +66,10 @@ class Augmenter:
 class ImageEpoch:
     """One epoch of one member: an order, and a shift and flip for every position in it."""
 
-    def __init__(
-        self, task: ImageClassification, streams: Streams, epoch: int, batch_size: int, drop_last: bool
-    ) -> None:
-        total = len(task.labels["train"])
-        self.steps = total // batch_size if drop_last else -(-total // batch_size)
-        self._task, self._size = task, batch_size
+    def __init__(self, task: ImageClassification, streams: Streams, epoch: int, training: Training) -> None:
+        total, size = len(task.labels["train"]), training.batch_size
+        self.steps = total // size if training.drop_last else -(-total // size)
+        self._task, self._size = task, size
         order = streams.generator("order", epoch).permutation(total)
         augmentation = streams.generator("augmentation", epoch)
         margin = task.augmenter.padding
@@ -80,13 +79,13 @@ class ImageEpoch:
             torch.from_numpy(array).to(task.device) for array in (order, shifts, flips)
         )
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Augmented images (n, C, H, W) and labels (n,) of one step."""
+    def micro_batches(self, step: int) -> tuple[tuple[Tensor, Tensor]]:
+        """Augmented images (n, C, H, W) and labels (n,) of one step: never divided, for BatchNorm's statistics."""
         here = slice(step * self._size, (step + 1) * self._size)
         chosen = self._order[here]
         augmenter = self._task.augmenter
         images = augmenter.crop(self._task.images["train"][chosen], self._shifts[here], self._flips[here])
-        return augmenter.normalise(images), self._task.labels["train"][chosen]
+        return ((augmenter.normalise(images), self._task.labels["train"][chosen]),)
 
 
 class ImageClassification:
@@ -135,8 +134,8 @@ class ImageClassification:
         arrays = match(arrays, self.model, source)
         return {name: torch.from_numpy(np.array(array)).to(self.device) for name, array in arrays.items()}
 
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, drop_last: bool) -> ImageEpoch:
-        return ImageEpoch(self, streams, epoch, batch_size, drop_last)
+    def epoch(self, streams: Streams, epoch: int, training: Training) -> ImageEpoch:
+        return ImageEpoch(self, streams, epoch, training)
 
     def loss(self, parameters: Weights, buffers: Weights, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int]:
         images, labels = batch
