@@ -28,6 +28,12 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
 
 
+MEASURED = {
+    "images": ("batch_size", "train_images", "cka_images", "last_epochs"),
+    "text": ("train_pairs", "cka_tokens", "beam", "length_penalty", "bleu_along_line"),
+}
+"""Keys of `measure` that one kind of data has and the other has not."""
+
 TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
 """Settings of a training that images do not have, with the value that changes nothing."""
 
@@ -145,7 +151,7 @@ class Pruning(Section):
 
 
 class Measurement(Section):
-    """LMC, CKA and errors."""
+    """LMC, CKA, errors and BLEU. Keys for images have no meaning for text, and the other way round."""
 
     points: int = Field(11, ge=3, description="Points on the line between two replicas, ends included (A).")
     batch_size: Positive = Field(64, description="Batch of the BatchNorm re-estimation along the line (A).")
@@ -154,6 +160,17 @@ class Measurement(Section):
     )
     cka_images: int = Field(6464, ge=2, description="Training images of CKA, from the first (A: 101 x 64).")
     last_epochs: Positive = Field(5, description="The test error is the mean over the last epochs (A).")
+    train_pairs: Positive = Field(
+        2000, description="Text: training error, LMC and CKA are measured on the first N training pairs (this project's"
+        " choice)."
+    )  # fmt: skip
+    cka_tokens: int = Field(
+        2048, ge=2, description="Text: target tokens of CKA, from the first training pair (this project's choice)."
+    )
+    beam: Positive = Field(4, description="Text: beam of the translations whose BLEU counts (Vaswani et al. 2017).")
+    length_penalty: float = Field(0.6, ge=0, description="Text: exponent of the length by which beam search divides a"
+                                  " hypothesis's log-probability (Vaswani et al. 2017: 0.6).")  # fmt: skip
+    bleu_along_line: bool = Field(False, description="Text: validation BLEU at every point between two replicas too.")
 
 
 class StageResources(Section):
