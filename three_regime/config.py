@@ -34,8 +34,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+IMAGE_KEYS = ("train_images", "test_images")
+TEXT_KEYS = ("train_pairs", "validation_pairs", "test_pairs", "subwords", "max_tokens", "ratio")
+TEXT_DEFAULTS = {"subwords": 32_000, "max_tokens": 250, "ratio": 2.0}
+
+
 class DatasetChoice(Section):
-    """Which images, and how many of them."""
+    """Which images or which pairs of sentences, and how many of them."""
 
     name: str = Field(description="A registered data set (`python -m three_regime list`).")
     train_images: Positive | None = Field(
@@ -44,6 +49,36 @@ class DatasetChoice(Section):
     test_images: Positive | None = Field(
         None, description="Use the first N test images in file order; null uses all (the paper)."
     )
+    train_pairs: Positive | None = Field(
+        None, description="Text: use the first N training pairs that pass cleaning; null uses all (R: N from 160,000 to"
+        " 2,560,000 in the group's earlier code)."
+    )  # fmt: skip
+    validation_pairs: Positive | None = Field(
+        None, description="Text: measure on the first N validation pairs; null measures on all (the paper)."
+    )
+    test_pairs: Positive | None = Field(
+        None, description="Text: measure on the first N test pairs; null measures on all (the paper)."
+    )
+    subwords: Annotated[int, Field(ge=8, le=65_000)] | None = Field(
+        None, description="Text: size of the joint subword vocabulary, special symbols included; by default 32,000"
+        " (this project's choice)."
+    )  # fmt: skip
+    max_tokens: Positive | None = Field(
+        None, description="Text: training pairs with a longer side, in subwords, are left out; by default 250 (this"
+        " project's choice)."
+    )  # fmt: skip
+    ratio: Annotated[float, Field(gt=1)] | None = Field(
+        None, description="Text: training pairs are left out when one side has more than so many times the subwords of"
+        " the other; by default 2 (this project's choice)."
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_defaults(cls, value: Any) -> Any:
+        entry = datasets.DATASETS.get(str(value.get("name"))) if isinstance(value, Mapping) else None
+        if entry is None or entry.kind != "text":
+            return value
+        return {**TEXT_DEFAULTS, **{key: given for key, given in value.items() if given is not None}}
 
     @field_validator("name")
     @classmethod
@@ -52,14 +87,25 @@ class DatasetChoice(Section):
 
     @model_validator(mode="after")
     def _enough(self) -> DatasetChoice:
-        entry = datasets.DATASETS[self.name]
-        for split, wanted, available in (
-            ("train_images", self.train_images, entry.train_images),
-            ("test_images", self.test_images, entry.test_images),
-        ):
-            if wanted is not None and wanted > available:
-                raise ValueError(f"{split} is {wanted}, but {self.name} has {available}")
+        for key in TEXT_KEYS if self.entry.kind == "images" else IMAGE_KEYS:
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} has no meaning for {self.name}, which holds {self.entry.kind}")
+        sizes = IMAGE_KEYS if self.entry.kind == "images" else ("train_pairs", "validation_pairs", "test_pairs")
+        for key in sizes:
+            wanted, available = getattr(self, key), getattr(self.entry, key)
+            if wanted is not None and available is not None and wanted > available:
+                raise ValueError(f"{key} is {wanted}, but {self.name} has {available}")
         return self
+
+    @property
+    def entry(self) -> datasets.ImageDataset | datasets.ParallelCorpus:
+        """The registered data set."""
+        return datasets.DATASETS[self.name]
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of a prepared corpus: its name, training pairs and subwords."""
+        return f"{self.name}-{self.train_pairs or 'all'}-{self.subwords}"
 
 
 class Training(Section):
@@ -229,7 +275,13 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
                 )
-        entry = datasets.DATASETS[self.dataset.name]
+        if self.dataset.entry.kind == "images":
+            self._check_images()
+        return self
+
+    def _check_images(self) -> None:
+        """What a study of images must agree on."""
+        entry = self.dataset.entry
         if (self.measure.train_images or 0) > (self.dataset.train_images or entry.train_images):
             raise ValueError("measure.train_images is more than the study's training images")
         largest = self.dataset.train_images or entry.train_images
@@ -251,7 +303,6 @@ class StudyConfig(Section):
                 f"measure.last_epochs {self.measure.last_epochs} exceeds the {self.retrain.epochs_on(largest)} epochs"
                 " of retrain"
             )
-        return self
 
     def dense_at(self, temperature: float) -> Training:
         """Settings of the dense run at a temperature (for the epochs knob: of the one long run)."""
@@ -306,7 +357,23 @@ class Config(Section):
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
+        self._check_shared_text()
         return self
+
+    def _check_shared_text(self) -> None:
+        """Studies that share the folder of a prepared corpus must clean it alike."""
+        first: dict[str, tuple[str, DatasetChoice]] = {}
+        for name in self.run:
+            choice = self.studies[name].dataset
+            if choice.entry.kind != "text":
+                continue
+            other, theirs = first.setdefault(choice.folder, (name, choice))
+            for key in ("max_tokens", "ratio"):
+                if getattr(choice, key) != getattr(theirs, key):
+                    raise ValueError(
+                        f"studies.{name}.dataset.{key} is {getattr(choice, key):g} and studies.{other}.dataset.{key} is"
+                        f" {getattr(theirs, key):g}: both use {choice.folder}, which is cleaned in one way"
+                    )
 
 
 def registered(name: str, registry: Iterable[str], kind: str) -> str:

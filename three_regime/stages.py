@@ -218,19 +218,18 @@ def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in STAGES[stage].files)
 
 
-def _images(study: Study) -> dict[str, Any]:
-    return {
-        "train_images": study.config.dataset.train_images,
-        "test_images": study.config.dataset.test_images,
-        "dataset": study.config.dataset.name,
-    }
+def _examples(study: Study) -> dict[str, Any]:
+    """Which images or sentences a stage uses. How text was cleaned and split into subwords is in the data's digest."""
+    choice = study.config.dataset
+    keys = ("train_images", "test_images") if choice.entry.kind == "images" else ("validation_pairs", "test_pairs")
+    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name}
 
 
 def _dense(study: Study, seed: int, temperature: float) -> Product:
     stop = int(temperature) if study.knob.setting is None else None
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
-        "dense", model=study.config.model, **_images(study), training=training, streams=["dense", seed]
+        "dense", model=study.config.model, **_examples(study), training=training, streams=["dense", seed]
     )  # fmt: skip
     folder = study.at(seed, temperature)
     coordinates = {"seed": seed, "temperature": temperature}
@@ -257,7 +256,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
         recipe = _recipe(
             "retrain",
             model=study.config.model,
-            **_images(study),
+            **_examples(study),
             training=training_recipe(study.config.retrain),
             last_epochs=study.config.measure.last_epochs,
             streams=["retrain", seed, replica],
@@ -278,7 +277,7 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
         yield Product(
             stage,
             f"density {density * 100:g} %, pair {first}-{second}",
-            _recipe(stage, model=study.config.model, **_images(study), **settings),
+            _recipe(stage, model=study.config.model, **_examples(study), **settings),
             {
                 "first": cell / f"replica{first}" / "retrained.safetensors",
                 "second": cell / f"replica{second}" / "retrained.safetensors",
