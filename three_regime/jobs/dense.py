@@ -56,6 +56,7 @@ def about_model(task: Task) -> dict[str, str]:
 
 
 def _run_key(product: Product, training: dict) -> str:
-    """Identity of a run whatever its length, so that a later, longer one continues it."""
+    """Identity of a run whatever its length and how it is measured, so that a later, longer one continues it."""
     recipe = {**product.recipe, "training": {**training, "length": None}}
+    recipe.pop("measured", None)
     return fingerprint_of(recipe, {"data": input_digest(product.inputs["data"])})
