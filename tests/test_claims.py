@@ -67,7 +67,7 @@ def test_a_claim_is_the_mean_over_dense_seeds_of_differences_between_cell_means(
 
 
 @pytest.mark.parametrize(
-    "expect, margin, difference, outcome",
+    ("expect", "margin", "difference", "outcome"),
     [
         ("lower", 0.0, -0.02, "holds"),
         ("lower", 0.0, 0.02, "fails"),
@@ -174,7 +174,7 @@ def stating(**changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    "stated, message",
+    ("stated", "message"),
     [
         ([stating(measuer="lmc")], r"claims\.0\.measuer: unknown key; did you mean 'measure'"),
         ([stating(of={"temperature": [1]})], r"claims\.0\.of\.temperature: unknown key; did you mean 'temperatures'"),
