@@ -16,7 +16,7 @@ USABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test paper run dryrun lint format clean
+.PHONY: help env demo test faults paper run dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
@@ -54,6 +54,9 @@ run: env  ## Run one preset: make run PRESET=figure2 TARGETS=figures
 
 dryrun: env  ## Show what run would do, and do nothing
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" --dry-run --quiet rules $(ARGS) -- $(TARGETS)
+
+faults: env  ## Inject faults into a small study and count survivors (an hour); ARGS="--trials 10 --seed 7"
+	@.venv/bin/python -m benchmarks.faults --trials 72 --out benchmarks/results $(ARGS)
 
 lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
 	@.venv/bin/ruff check .

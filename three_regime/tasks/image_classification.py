@@ -206,5 +206,5 @@ def from_prepared(
     path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
 ) -> ImageClassification:
     """The task on a prepared array file."""
-    arrays = read_arrays(path, verify=False)
+    arrays = read_arrays(path)
     return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
