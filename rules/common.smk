@@ -54,7 +54,7 @@ if CONFIG.published:
 
 
 wildcard_constraints:
-    dataset="|".join(DATASETS),
+    dataset="|".join(name for name, entry in DATASETS.items() if entry.kind == "images"),
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from finished import owner, tiny
 from tiny_study import mapping
 
-from three_regime import analysis, claims
-from three_regime.bare import run_stage
+from three_regime import claims
 from three_regime.config import Config, load, resolve
 from three_regime.errors import UserError
 from three_regime.regimes import Thresholds
@@ -69,7 +67,7 @@ def test_a_claim_is_the_mean_over_dense_seeds_of_differences_between_cell_means(
 
 
 @pytest.mark.parametrize(
-    "expect, margin, difference, outcome",
+    ("expect", "margin", "difference", "outcome"),
     [
         ("lower", 0.0, -0.02, "holds"),
         ("lower", 0.0, 0.02, "fails"),
@@ -176,7 +174,7 @@ def stating(**changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    "stated, message",
+    ("stated", "message"),
     [
         ([stating(measuer="lmc")], r"claims\.0\.measuer: unknown key; did you mean 'measure'"),
         ([stating(of={"temperature": [1]})], r"claims\.0\.of\.temperature: unknown key; did you mean 'temperatures'"),

@@ -21,13 +21,12 @@ from pathlib import Path
 import pandas as pd
 
 from three_regime.config import Config
-from three_regime.datasets.prepare import is_prepared
+from three_regime.datasets.prepare import is_intact
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.plan import Job, jobs_of
 from three_regime.records import LONG_AGO_NS
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack, stored_fingerprint
-from three_regime.storage import read_arrays
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
 
@@ -80,7 +79,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
     """
     owners = planned(config)
     findings = {owner.name: survey(owner, verify=True) for owner in owners}
-    data = {owner.prepared: _data_is_good(owner) for owner in owners}
+    data = {owner.prepared: is_intact(owner.config.dataset, owner.data) for owner in owners}
     unprepared = [path for path, good in data.items() if not good]
     if dry_run:
         return Adoption(findings, unprepared, 0, [], 0)
@@ -114,13 +113,6 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         with _standing_in(absent):
             _record(records, [*kept, *records], configfiles)
     return Adoption(findings, unprepared, mended, remade, recorded)
-
-
-def _data_is_good(owner: Study) -> bool:
-    try:
-        return is_prepared(owner.config.dataset.name, owner.data) and bool(read_arrays(owner.prepared))
-    except UserError:
-        return False
 
 
 def _mend(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:

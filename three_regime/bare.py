@@ -90,21 +90,20 @@ def _chosen(owner: Study, kind: str, wanted: Sequence[Value], available: Sequenc
 
 
 def _prepare(config: Config, owner: Study) -> None:
-    from three_regime.datasets import DATASETS
     from three_regime.datasets.download import obtain
     from three_regime.datasets.prepare import prepare
     from three_regime.datasets.sources import load_sources
 
-    name, data = owner.config.dataset.name, config.data
+    choice, data = owner.config.dataset, config.data
     table = load_sources()
-    for source in (table[key] for key in DATASETS[name].sources):
+    for source in (table[key] for key in choice.entry.sources):
         obtain(
             source,
             Path(data.folder) / "raw" / source.dataset,
             offline=[Path(folder) for folder in data.offline],
             mirrors=data.mirrors.get(source.name, ()),
         )
-    prepare(name, Path(data.folder))
+    prepare(choice, Path(data.folder))
 
 
 def _heavy(config: Config, owner: Study, stage: str, seed: int, temperature: float | None) -> None:

@@ -244,7 +244,7 @@ def _row(
 
 
 def _data_row(owner: Study, pricer: Pricer) -> Row:
-    ready = is_prepared(owner.config.dataset.name, owner.data)
+    ready = is_prepared(owner.config.dataset, owner.data)
     downloads = len(DATASETS[owner.config.dataset.name].sources)
     to_run = 0 if ready else 1 + downloads
     return Row(

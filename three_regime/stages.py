@@ -273,20 +273,33 @@ def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in STAGES[stage].files)
 
 
-def _images(study: Study) -> dict[str, Any]:
-    return {
-        "train_images": study.config.dataset.train_images,
-        "test_images": study.config.dataset.test_images,
-        "dataset": study.config.dataset.name,
-    }
+def _examples(study: Study) -> dict[str, Any]:
+    """Which images or sentences a stage uses. How text was cleaned and split into subwords is in the data's digest."""
+    choice = study.config.dataset
+    keys = ("train_images", "test_images") if choice.entry.kind == "images" else ("validation_pairs", "test_pairs")
+    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name}
+
+
+def _measured(study: Study) -> dict[str, Any]:
+    """How a checkpoint is measured, where that is a setting: translations on a fixed subset, and by BLEU."""
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "images":
+        return {}
+    names = ("train_pairs", "beam", "length_penalty")
+    return {"measured": {name: getattr(measure, name) for name in names}}
 
 
 def _dense(study: Study, seed: int, temperature: float) -> Product:
     stop = int(temperature) if study.knob.setting is None else None
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
-        "dense", model=study.config.model, **_images(study), training=training, streams=["dense", seed]
-    )  # fmt: skip
+        "dense",
+        model=study.config.model,
+        **_examples(study),
+        **_measured(study),
+        training=training,
+        streams=["dense", seed],
+    )
     folder = study.at(seed, temperature)
     coordinates = {"seed": seed, "temperature": temperature}
     label = f"dense, seed {seed}, {study.knob.name} {temperature:g}"
@@ -308,13 +321,14 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
 
 def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
+    last_epochs = {"last_epochs": study.config.measure.last_epochs}
     for replica in study.config.replicas:
         recipe = _recipe(
             "retrain",
             model=study.config.model,
-            **_images(study),
+            **_examples(study),
             training=training_recipe(study.config.retrain),
-            last_epochs=study.config.measure.last_epochs,
+            **(_measured(study) or last_epochs),
             streams=["retrain", seed, replica],
         )
         yield Product(
@@ -333,7 +347,7 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
         yield Product(
             stage,
             f"density {density * 100:g} %, pair {first}-{second}",
-            _recipe(stage, model=study.config.model, **_images(study), **settings),
+            _recipe(stage, model=study.config.model, **_examples(study), **settings),
             {
                 "first": cell / f"replica{first}" / "retrained.safetensors",
                 "second": cell / f"replica{second}" / "retrained.safetensors",
@@ -346,13 +360,22 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
 
 def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     measure = study.config.measure
-    settings = {
-        "points": measure.points,
-        "batch_size": measure.batch_size,
-        "measured_images": measure.train_images,
-    }
+    if study.config.dataset.entry.kind == "text":
+        settings = {"points": measure.points, "measured_pairs": measure.train_pairs}
+        settings |= {"bleu": _measured(study)["measured"]} if measure.bleu_along_line else {}
+    else:
+        settings = {
+            "points": measure.points,
+            "batch_size": measure.batch_size,
+            "measured_images": measure.train_images,
+        }
     return _pairs(study, "lmc", seed, temperature, density, **settings)
 
 
 def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    return _pairs(study, "cka", seed, temperature, density, images=study.config.measure.cka_images)
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "text":
+        settings = {"tokens": measure.cka_tokens, "measured_pairs": measure.train_pairs}
+    else:
+        settings = {"images": measure.cka_images}
+    return _pairs(study, "cka", seed, temperature, density, **settings)

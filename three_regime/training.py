@@ -138,7 +138,7 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
         When `session.stop` was requested; the state has been saved.
     """
     torch.set_num_threads(session.threads)
-    progress = Progress(len(members))
+    progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
         for member in members:
             _Run(task, training, member, session).finish(progress)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from three_regime.config import Config, load, resolve
-from three_regime.datasets import PREPARED_VERSION
+from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.logs import reporting
@@ -36,11 +36,15 @@ OWNER = SNAKEMAKE_FOLDER / "three-regime-owner.json"
 def settings_fingerprint(owner: Study, stage: str, temperature: float | None) -> str:
     """Hash of the settings and version of a stage: a rule's `params`, so that a change plans the job again.
 
-    Grid lists and streams are left out: what they add is a missing output, what they remove needs no job.
+    Grid lists and streams are left out: what they add is a missing output, what they remove needs no job. How the
+    data are prepared is in it: rules do not follow the times of data files.
     """
     grid = {"density", "streams"}
     recipe = {key: value for key, value in _any_product(owner, stage, temperature).items() if key not in grid}
-    return fingerprint_of(recipe, {"data": str(PREPARED_VERSION)})[:16]
+    choice = owner.config.dataset
+    text = choice.entry.kind == "text"
+    data = fingerprint_of(prepare_recipe(choice), {}) if text else str(choice.entry.version)
+    return fingerprint_of(recipe, {"data": data})[:16]
 
 
 def _any_product(owner: Study, stage: str, temperature: float | None) -> dict[str, Any]:
