@@ -214,7 +214,7 @@ def of_study(study: Study, device: str) -> ImageClassification:
     choice = study.config.dataset
     return ImageClassification(
         choice.entry,
-        read_arrays(study.prepared, verify=False),
+        read_arrays(study.prepared),
         study.config.model,
         torch.device(device),
         train_images=choice.train_images,

@@ -110,9 +110,7 @@ class Translation:
     def epoch(self, streams: Streams, epoch: int, training: Training) -> TextEpoch:
         return TextEpoch(self._training_batches(training.batch_size), streams, epoch, training)
 
-    def loss(
-        self, parameters: Weights, buffers: Weights, batch: TrainingBatch
-    ) -> tuple[Tensor, Tensor, int]:
+    def loss(self, parameters: Weights, buffers: Weights, batch: TrainingBatch) -> tuple[Tensor, Tensor, int]:
         """Label-smoothed cross-entropy, the mean over the target tokens of the batch, and token errors (fairseq)."""
         pairs = batch.batch
         self.model.train()
@@ -129,6 +127,10 @@ class Translation:
                 ignore_index=self.text.dictionary.pad(),
             )
         return total / pairs.tokens, self._errors(logits.detach(), pairs.target), pairs.tokens
+
+    def halves(self, batch: TrainingBatch) -> tuple[TrainingBatch, TrainingBatch] | None:
+        """Two halves of the sentence pairs, with dropout masks of their own; None for a single pair."""
+        return batch.halves(self.text.dictionary.pad())
 
     @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
