@@ -92,14 +92,6 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def complete(finished_tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The tiny study run to its end by Snakemake; not to be changed."""
-    checkout = copied(finished_tiny, tmp_path_factory.mktemp("complete") / "checkout")
-    checkout.run(*OPTIONS)
-    return checkout
-
-
 def under(profile: str, checkout: Checkout, *arguments: str, path: str = "", **more: str) -> str:
     """Run the workflow under a profile; returns everything it printed."""
     command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", f"profiles/{profile}"]
@@ -115,14 +107,14 @@ def under(profile: str, checkout: Checkout, *arguments: str, path: str = "", **m
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["default", *ON_SLURM])
-def test_after_a_run_no_profile_finds_anything_to_do(complete: Checkout, profile: str) -> None:
-    assert "Nothing to be done" in under(profile, complete, "--dry-run", *OPTIONS)
+def test_after_a_run_no_profile_finds_anything_to_do(complete_tiny: Checkout, profile: str) -> None:
+    assert "Nothing to be done" in under(profile, complete_tiny, "--dry-run", *OPTIONS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", GENERIC)
-def test_after_a_run_no_generic_profile_finds_anything_to_do(complete: Checkout, plugin: Path, profile: str) -> None:
-    assert "Nothing to be done" in under(profile, complete, "--dry-run", *OPTIONS, path=str(plugin))
+def test_after_a_run_neither_does_a_generic_profile(complete_tiny: Checkout, plugin: Path, profile: str) -> None:
+    assert "Nothing to be done" in under(profile, complete_tiny, "--dry-run", *OPTIONS, path=str(plugin))
 
 
 def make(*arguments: str) -> str:
@@ -290,9 +282,9 @@ def standin(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", GENERIC)
 def test_a_job_runs_through_a_generic_batch_system_and_again_when_it_is_lost(
-    complete: Checkout, plugin: Path, standin: Path, tmp_path: Path, profile: str
+    complete_tiny: Checkout, plugin: Path, standin: Path, tmp_path: Path, profile: str
 ) -> None:
-    checkout = copied(complete, tmp_path / "checkout")
+    checkout = copied(complete_tiny, tmp_path / "checkout")
     lost = Path("results/tiny/tiny/seed1/epochs004/density010/pair1-2/cka.json")
     before = json.loads((checkout.path / lost).read_text())
     (checkout.path / lost).unlink()
