@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from three_regime import connectivity, models
+from three_regime import connectivity, kernels, models
 from three_regime.config import registered
 from three_regime.datasets import DATASETS
 from three_regime.device import choose
@@ -90,6 +90,7 @@ def _task(
         entry = DATASETS[registered(dataset, DATASETS, "data set")]
     except ValueError as error:
         raise UserError(str(error)) from error
+    kernels.allow("auto")
     return ImageClassification(
         entry,
         entry.read(data),

@@ -427,6 +427,10 @@ class Config(Section):
         2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
     )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
+    kernels: Literal["auto", "plain"] = Field(
+        "auto", description="`auto` computes networks on a CPU with compiled kernels where there is a C compiler;"
+        " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
+    )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
     regimes: Regimes = Regimes()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from three_regime import kernels as compiled
 from three_regime import models
 from three_regime.config import Training
 from three_regime.datasets import ImageDataset
@@ -18,6 +19,7 @@ from three_regime.errors import UserError
 from three_regime.foreign import match
 from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
+from three_regime.models.layers import use_kernels
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
 from three_regime.study import Study
@@ -125,6 +127,7 @@ class ImageClassification:
         self.model = models.build(
             model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
         ).to(device)  # fmt: skip
+        use_kernels(self.model, compiled.available(device))
         self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.buffers = {name: tuple(value.shape) for name, value in self.model.named_buffers()}
         self.prunable = models.prunable(self.model)
