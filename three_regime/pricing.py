@@ -41,11 +41,11 @@ JOB_START_S = {"prune": 1.0}
 
 OTHER_START_S = 6.0
 
-_TENSOR_BYTES, _FILE_BYTES = 120, 400
+TENSOR_BYTES, FILE_BYTES = 120, 400
 """Bytes of a tensor's entry in a safetensors header, and of the rest of the header (measured on this project's files,
 as are the next)."""
 
-_RECORD_BYTES, _EPOCH_BYTES, _PAIR_BYTES, _POINT_BYTES = 1400, 235, 1100, 95
+RECORD_BYTES, EPOCH_BYTES, PAIR_BYTES, POINT_BYTES = 1400, 235, 1100, 95
 """Bytes of a training's JSON result without its history; of an epoch in the history; of a pair's JSON result without
 its line; of a point on the line."""
 
@@ -62,6 +62,17 @@ class ModelRates(BaseModel):
     image_size: int = Field(32, gt=0)
 
 
+class TextRates(BaseModel):
+    """Measured rates of one Transformer (`three_regime.pricing_text`)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    train_tokens_per_s: float = Field(gt=0)
+    evaluate_tokens_per_s: float = Field(gt=0)
+    decode_sentences_per_s: float = Field(gt=0)
+    subwords: int = Field(gt=0)
+
+
 class Rates(BaseModel):
     """One file of measured rates."""
 
@@ -72,6 +83,7 @@ class Rates(BaseModel):
     threads: int = 1
     measured: date | None = None
     models: dict[str, ModelRates] = Field(min_length=1)
+    text_models: dict[str, TextRates] = {}
 
     @property
     def on_gpu(self) -> bool:
@@ -119,12 +131,14 @@ def read_rates(folder: Path, device: str = "auto") -> Rates | None:
 
 @dataclass(frozen=True)
 class Work:
-    """Images that pass through a network, forward and back (`train`) or forward only; parameters that are ranked."""
+    """Images or tokens that pass through a network, forward and back (`train`) or forward only; parameters that are
+    ranked; sentences that are translated."""
 
     train: float = 0.0
     evaluate: float = 0.0
     reestimate: float = 0.0
     ranked: float = 0.0
+    decoded: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -132,6 +146,7 @@ class Work:
             self.evaluate + other.evaluate,
             self.reestimate + other.reestimate,
             self.ranked + other.ranked,
+            self.decoded + other.decoded,
         )
 
 
@@ -147,6 +162,7 @@ class Speed:
     evaluate: float
     reestimate: float
     scaled: str = ""
+    decode: float = math.inf
 
     def seconds(self, work: Work) -> float:
         """Time of `work` on one device."""
@@ -155,6 +171,7 @@ class Speed:
             + work.evaluate / self.evaluate
             + work.reestimate / self.reestimate
             + work.ranked / PRUNED_PARAMETERS_PER_S
+            + work.decoded / self.decode
         )
 
 
@@ -255,20 +272,20 @@ class Pricer:
     def bytes(self, product: Product) -> float:
         """Bytes of a product's files when they are finished."""
         network, config = self.network, self.study.config
-        weights = _FILE_BYTES + 4 * network.parameters + network.buffer_bytes + _TENSOR_BYTES * network.tensors
-        masks = network.prunable + _TENSOR_BYTES * network.prunable_tensors
+        weights = FILE_BYTES + 4 * network.parameters + network.buffer_bytes + TENSOR_BYTES * network.tensors
+        masks = network.prunable + TENSOR_BYTES * network.prunable_tensors
         layers = 90 * network.prunable_tensors
         if product.stage == "dense":
             temperature = product.coordinates["temperature"]
             one_run = self.study.knob.setting is None
             epochs = int(temperature) if one_run else config.dense_at(temperature).epochs_on(self.train_images)
-            return _RECORD_BYTES + _EPOCH_BYTES * epochs + weights + 30 * network.prunable_tensors
+            return RECORD_BYTES + EPOCH_BYTES * epochs + weights + 30 * network.prunable_tensors
         if product.stage == "prune":
-            return _RECORD_BYTES + layers + weights + masks
+            return RECORD_BYTES + layers + weights + masks
         if product.stage == "retrain":
-            history = _EPOCH_BYTES * config.retrain.epochs_on(self.train_images)
-            return _RECORD_BYTES + history + weights + masks
-        return _PAIR_BYTES + (_POINT_BYTES * config.measure.points if product.stage == "lmc" else 0)
+            history = EPOCH_BYTES * config.retrain.epochs_on(self.train_images)
+            return RECORD_BYTES + history + weights + masks
+        return PAIR_BYTES + (POINT_BYTES * config.measure.points if product.stage == "lmc" else 0)
 
     @property
     def kept_state_bytes(self) -> float:
@@ -276,7 +293,7 @@ class Pricer:
         if self.study.knob.setting is not None:
             return 0.0
         slots = len(OPTIMISERS[self.study.config.dense.optimiser].slots)
-        history = _EPOCH_BYTES * max(self.study.temperatures)
+        history = EPOCH_BYTES * max(self.study.temperatures)
         return 4 * self.network.parameters * (1 + slots) + self.network.buffer_bytes + history
 
     def data_bytes(self) -> float:
