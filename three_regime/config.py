@@ -243,8 +243,12 @@ class StudyConfig(Section):
     """One temperature x density grid on one data set and model."""
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
-    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, transformer-base, ...")
-    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate or (translation) dropout.")
+    model: str = Field(
+        description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, transformer-base, ..."
+    )
+    knob: str = Field(
+        description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate or (translation) dropout."
+    )
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")

@@ -320,8 +320,8 @@ def _notes(plan: Plan) -> list[str]:
         notes.append("CPU hours are hours of one core.")
     if plan.unpriced:
         notes.append(
-            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured on this"
-            " device."
+            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured"
+            " on this device."
         )
     for network in sorted(set(plan.scaled.values())):
         notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
