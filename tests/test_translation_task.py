@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small_text import MODEL, small_task, small_text, text_training
-from toy_task import assert_same, session, train
 from torch.func import functional_call
+from toy_task import assert_same, session, train
 
 from three_regime.errors import Interrupted, UserError
 from three_regime.interruption import Stop
@@ -91,7 +91,9 @@ def test_evaluation_has_neither_dropout_nor_smoothing_and_ignores_padding(task, 
     for source, target in zip(pairs.source, pairs.target, strict=True):
         previous = torch.cat([target[-1:], target[:-1]])
         with torch.no_grad():
-            logits = functional_call(task.model, weights, (source[None], torch.tensor([len(source)]), previous[None]))[0]
+            logits = functional_call(task.model, weights, (source[None], torch.tensor([len(source)]), previous[None]))[
+                0
+            ]
         errors += int((logits[0].argmax(-1) != target).sum())
         nll += F.cross_entropy(logits[0], target, reduction="sum", ignore_index=pad).item()
         tokens += len(target)
@@ -120,7 +122,9 @@ def test_outputs_are_those_of_the_first_target_tokens_in_file_order(task, weight
     for source, target in zip(pairs.source[:12], pairs.target[:12], strict=True):
         previous = torch.cat([target[-1:], target[:-1]])
         with torch.no_grad():
-            rows.append(functional_call(task.model, weights, (source[None], torch.tensor([len(source)]), previous[None]))[0][0])
+            rows.append(
+                functional_call(task.model, weights, (source[None], torch.tensor([len(source)]), previous[None]))[0][0]
+            )
     wanted = torch.cat(rows)[:50].double()
     found = task.outputs(weights, 50)
     np.testing.assert_allclose(found["logits"], wanted, atol=1e-5)

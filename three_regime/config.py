@@ -12,15 +12,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from three_regime import datasets, models
+from three_regime import datasets, models, stated
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, density_folder
 from three_regime.optimisers import OPTIMISERS
+from three_regime.section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -36,12 +37,6 @@ MEASURED = {
 
 TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
 """Settings of a training that images do not have, with the value that changes nothing."""
-
-
-class Section(BaseModel):
-    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 IMAGE_KEYS = ("train_images", "test_images")
@@ -224,8 +219,10 @@ class StageResources(Section):
     """What one job of a stage asks for."""
 
     gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
-    mem_mb: Positive = Field(8000, description="Memory in MB (this project's choice).")
-    runtime: Positive = Field(240, description="Time limit in minutes (this project's choice).")
+    mem_mb: Positive = Field(8000, description="Memory in MB of a first attempt (this project's choice).")
+    runtime: Positive = Field(
+        240, description="Minutes of a first attempt where no rates were measured (this project's choice)."
+    )
 
 
 class Resources(Section):
@@ -243,12 +240,10 @@ class StudyConfig(Section):
     """One temperature x density grid on one data set and model."""
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
-    model: str = Field(
-        description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, transformer-base, ..."
-    )
-    knob: str = Field(
-        description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate or (translation) dropout."
-    )
+    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40,"
+                       " transformer-base, ...")  # fmt: skip
+    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate, or dropout"
+                      " (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
@@ -261,7 +256,14 @@ class StudyConfig(Section):
         ("density", "replica"), description="What one job advances together: all densities and replicas of a"
         " temperature, or, with [replica], one cell."
     )  # fmt: skip
+    keep: Literal["all", "endpoints", "none"] = Field(
+        "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
+        " pruned ones are made again in seconds); none (results alone) (this project's choice)."
+    )  # fmt: skip
     resources: Resources = Resources()
+    claims: tuple[stated.Claim, ...] = Field(
+        (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
+    )
 
     @field_validator("dataset", mode="before")
     @classmethod
@@ -322,6 +324,7 @@ class StudyConfig(Section):
             self._check_images()
         else:
             self._check_text()
+        stated.check(self.claims, self.temperatures, self.densities)
         return self
 
     def _check_kind(self) -> None:
@@ -417,6 +420,14 @@ class Config(Section):
     run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    require_gpu: bool = Field(
+        False,
+        description="What asks for a GPU (`resources`) and finds none refuses, instead of using the CPU.",
+    )
+    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; a batch system's choice stands.")
+    max_runtime: Positive = Field(
+        2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
+    )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
@@ -436,6 +447,8 @@ class Config(Section):
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
+        if self.require_gpu and self.device == "cpu":
+            raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         self._check_shared_text()
         return self
 
@@ -556,5 +569,5 @@ def _keys_at(place: tuple[int | str, ...]) -> list[str]:
 def _keys_below_study(place: tuple[int | str, ...]) -> list[str]:
     section: Any = StudyConfig
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return list(section.model_fields)

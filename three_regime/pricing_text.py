@@ -22,17 +22,7 @@ from three_regime.config import Training
 from three_regime.datasets.corpora import ParallelCorpus
 from three_regime.errors import UserError
 from three_regime.models.sizes import Size, text_size
-from three_regime.optimisers import OPTIMISERS
-from three_regime.pricing import (
-    EPOCH_BYTES,
-    FILE_BYTES,
-    PAIR_BYTES,
-    POINT_BYTES,
-    RECORD_BYTES,
-    TENSOR_BYTES,
-    Speed,
-    Work,
-)
+from three_regime.pricing import Pricer, Speed, Work
 from three_regime.stages import Product
 from three_regime.storage import read_metadata
 from three_regime.study import Study
@@ -45,9 +35,6 @@ TOKENS_A_PAIR = 28
 
 _BYTES_A_TOKEN, _BYTES_A_PAIR = 2, 2 * 12
 """Of fairseq's binary files and of their index, each side."""
-
-_SCORE_BYTES = 700
-"""BLEU of a checkpoint in its JSON result."""
 
 
 def text_speed(rates: Rates, study: Study) -> Speed | None:
@@ -71,10 +58,8 @@ def text_speed(rates: Rates, study: Study) -> Speed | None:
 
 
 @dataclass(frozen=True)
-class TextPricer:
-    """Work and bytes of a translation study's products (see `three_regime.pricing.Pricer`)."""
-
-    study: Study
+class TextPricer(Pricer):
+    """Work and bytes of a translation study's products; bytes are counted as for images."""
 
     @cached_property
     def _entry(self) -> ParallelCorpus:
@@ -152,30 +137,16 @@ class TextPricer:
         steps = self.pairs * self.tokens_a_pair / (training.batch_size * training.accumulate)
         return training.epochs or math.ceil(training.iterations / max(steps, 1))
 
-    def bytes(self, product: Product) -> float:
-        """Bytes of a product's files when they are finished."""
-        network, config = self.network, self.study.config
-        weights = FILE_BYTES + 4 * network.parameters + TENSOR_BYTES * network.tensors
-        masks = network.prunable + TENSOR_BYTES * network.prunable_tensors
-        layers = 90 * network.prunable_tensors
-        if product.stage == "dense":
-            temperature = product.coordinates["temperature"]
-            one_run = self.study.knob.setting is None
-            epochs = int(temperature) if one_run else self._epochs(config.dense_at(temperature))
-            return RECORD_BYTES + _SCORE_BYTES + EPOCH_BYTES * epochs + weights + 30 * network.prunable_tensors
-        if product.stage == "prune":
-            return RECORD_BYTES + layers + weights + masks
-        if product.stage == "retrain":
-            return RECORD_BYTES + _SCORE_BYTES + EPOCH_BYTES * self._epochs(config.retrain) + weights + masks
-        return PAIR_BYTES + (POINT_BYTES * config.measure.points if product.stage == "lmc" else 0)
+    def dense_epochs(self, temperature: float) -> int:
+        """Epochs in the history of a dense checkpoint."""
+        if self.study.knob.setting is None:
+            return int(temperature)
+        return self._epochs(self.study.config.dense_at(temperature))
 
-    @property
-    def kept_state_bytes(self) -> float:
-        """Bytes of the training state that the epochs knob keeps for each dense seed; 0 for the other knobs."""
-        if self.study.knob.setting is not None:
-            return 0.0
-        slots = len(OPTIMISERS[self.study.config.dense.optimiser].slots)
-        return 4 * self.network.parameters * (1 + slots) + EPOCH_BYTES * max(self.study.temperatures)
+    @cached_property
+    def retrain_epochs(self) -> int:
+        """Epochs of a retraining."""
+        return self._epochs(self.study.config.retrain)
 
     def data_bytes(self) -> float:
         """Bytes of the prepared files."""

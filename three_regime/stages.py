@@ -33,6 +33,9 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity", "leave_one_out")
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
 
+CLAIM_FILES = ("claims.csv", "claims.md")
+"""What is written for a study that states claims (`three_regime.claims`)."""
+
 CASE_TABLES = ("family", "family_summary", "sam")
 """Tables over all studies: case studies 2 and 3 (`three_regime.case_studies`)."""
 
@@ -93,6 +96,21 @@ STAGES: dict[str, Stage] = {
 }
 
 
+DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
+"""Value of a study's `keep` → stages whose weights go once everything has been measured (`three_regime.keeping`)."""
+
+
+COLLECTIONS: dict[str, tuple[str, ...]] = {
+    "dense": ("dense",),
+    "pruned": ("prune",),
+    "retrained": ("retrain",),
+    "lmc": ("lmc",),
+    "cka": ("cka",),
+    "landscape": ("lmc", "cka"),
+}
+"""Collection target → its stages. ``snakemake retrained`` is for every planned study, ``<study>_retrained`` for one."""
+
+
 @dataclass(frozen=True)
 class Product:
     """One result: its recipe, the files it is made from and the files that hold it.
@@ -145,7 +163,15 @@ class Product:
     @property
     def done(self) -> bool:
         """Whether all files carry the product's fingerprint (see `fingerprint` for errors)."""
-        stored = self.stored()
+        return self._is_mine(self.stored())
+
+    @property
+    def done_without_weights(self) -> bool:
+        """Whether the JSON file carries the product's fingerprint, and the weights are as good or absent."""
+        there = tuple(path for path in self.outputs if path.suffix == ".json" or path.exists())
+        return self._is_mine(self.stored(there))
+
+    def _is_mine(self, stored: str | None) -> bool:
         return stored == self.imported_fingerprint or stored == self.fingerprint
 
 
@@ -156,11 +182,24 @@ def fingerprint_of(recipe: dict[str, Any], digests: dict[str, str]) -> str:
 
 
 def input_digest(path: Path) -> str:
-    """The tensor digest that `path` carries (see `Product.fingerprint` for errors)."""
+    """The tensor digest that `path` carries, or, when it has been discarded, its product's JSON file carries for it.
+
+    See `Product.fingerprint` for errors.
+    """
+    if not path.exists() and (digest := recorded_digest(path)):
+        return digest
     metadata = read_metadata(path)
     if DIGEST_KEY not in metadata:
         raise UserError(f"{path} carries no digest; bring foreign checkpoints in with `python -m three_regime import`")
     return metadata[DIGEST_KEY]
+
+
+def recorded_digest(path: Path) -> str | None:
+    """The digest of a weights file that the JSON file of the same product records; None without one."""
+    try:
+        return read_json(path.with_suffix(".json"))[PROVENANCE_KEY].get(DIGEST_KEY)
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def stored_fingerprint(path: Path) -> str | None:
@@ -212,6 +251,19 @@ def pack(
     densities = study.config.densities if density is None else [density]
     build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka}[stage]
     return [product for value in densities for product in build(study, seed, temperature, value)]
+
+
+def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
+    """Files of a product that stay when its study has been measured (see ``DISCARDED``)."""
+    discarded = product.stage in DISCARDED[study.config.keep]
+    return tuple(path for path in product.outputs if path.suffix == ".json" or not discarded)
+
+
+def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
+    """Seed, temperature and density of the job that makes a product; None for what the job spans."""
+    at = product.coordinates
+    temperature = None if product.stage == "dense" and study.knob.setting is None else at["temperature"]
+    return at["seed"], temperature, None if "density" in study.config.pack else at.get("density")
 
 
 def _recipe(stage: str, **settings: Any) -> dict[str, Any]:

@@ -81,6 +81,13 @@ class Task(Protocol):
     def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
         """Mean loss (with gradient), errors and targets of one batch, in training mode; updates `buffers`."""
 
+    def halves(self, batch: Any) -> tuple[Any, Any] | None:
+        """Two batches that together are `batch`, for a device that cannot hold it; None when it must stay whole.
+
+        It must where an example's output depends on its neighbours (BatchNorm), and where it is a single example.
+        Tasks that divide have no buffers that `loss` updates.
+        """
+
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         """Error and NLL in evaluation mode, un-augmented, on the first `images` of a split (None: all)."""
 

@@ -149,6 +149,9 @@ class ImageClassification:
         return F.cross_entropy(logits, labels), errors, len(labels)
 
     @torch.no_grad()
+    def halves(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Never: BatchNorm computes its statistics over the whole batch."""
+
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         errors = torch.zeros((), dtype=torch.int64, device=self.device)
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
