@@ -70,9 +70,9 @@ class _ClockedEpoch:
         self._clock, self._epoch = clock, epoch
         self.steps = epoch.steps
 
-    def batch(self, step: int) -> Any:
+    def micro_batches(self, step: int) -> Any:
         self._clock.tick()
-        return self._epoch.batch(step)
+        return self._epoch.micro_batches(step)
 
 
 def training_step_s(setting: Setting, steps: int) -> float:

@@ -48,8 +48,8 @@ rule prepare:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     message:
         "Prepare {wildcards.dataset}"
     script:

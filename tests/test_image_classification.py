@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from tiny_study import STUDY
+from toy_task import settings
 
 from three_regime import models
 from three_regime.compatibility import import_torchvision
@@ -41,8 +42,8 @@ def weights(task) -> dict[str, torch.Tensor]:
 
 
 def batches(task, streams: Streams, epoch: int, size: int, drop_last: bool = False) -> list:
-    made = task.epoch(streams, epoch, size, drop_last)
-    return [made.batch(step) for step in range(made.steps)]
+    made = task.epoch(streams, epoch, settings(batch_size=size, drop_last=drop_last))
+    return [made.micro_batches(step)[0] for step in range(made.steps)]
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
@@ -124,7 +125,7 @@ def test_the_last_partial_batch(task, drop_last, sizes):
 
 def test_a_full_last_batch_is_never_dropped(task):
     for drop_last in (False, True):
-        assert task.epoch(Streams(("dense", 1)), 0, 35, drop_last).steps == 2
+        assert task.epoch(Streams(("dense", 1)), 0, settings(batch_size=35, drop_last=drop_last)).steps == 2
 
 
 def test_batches_differ_between_epochs_and_seeds_and_repeat(task):

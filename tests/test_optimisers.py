@@ -46,7 +46,7 @@ def test_equals_torch_over_twenty_steps(tmp_path, chosen):
         optimiser.param_groups[0]["lr"] = learning_rate(training, epoch, 5 * epoch)
         for step in range(5):
             optimiser.zero_grad()
-            task.value(expected, task.epoch(streams, epoch, 2, False).batch(step)).backward()
+            task.value(expected, *task.epoch(streams, epoch, training).micro_batches(step)).backward()
             optimiser.step()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value.detach().numpy(), rtol=2e-5, atol=1e-6)

@@ -51,3 +51,19 @@ def test_a_run_by_iterations_ends_within_an_epoch(tmp_path):
     assert checkpoint.weights["seen"] == 13
     assert rows(checkpoint, "iterations") == [5, 10, 13]
     assert rows(checkpoint, "learning_rate") == pytest.approx([0.1, 0.01, 0.01])
+
+
+WARM = {"schedule": "inverse_sqrt", "warmup": 4000, "warmup_start": 1e-7, "learning_rate": 5e-4, "milestones": ()}
+
+
+@pytest.mark.parametrize(
+    ("completed", "rate"), [(0, 1e-7), (2000, (5e-4 + 1e-7) / 2), (4000, 5e-4), (16_000, 2.5e-4), (400_000, 5e-5)]
+)
+def test_warm_up_and_inverse_square_root(completed, rate):
+    assert learning_rate(settings(**WARM), 0, completed) == pytest.approx(rate, rel=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [{"warmup": 0}, {"milestones": (2,)}])
+def test_an_inverse_square_root_needs_a_warm_up_and_no_milestones(wrong):
+    with pytest.raises(ValueError, match="inverse_sqrt"):
+        settings(**{**WARM, **wrong})

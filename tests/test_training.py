@@ -104,10 +104,10 @@ def test_equals_a_plain_torch_loop(tmp_path, images):
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [2])
     losses = []
     for epoch in range(3):
-        batches = images.epoch(streams, epoch, 32, False)
+        batches = images.epoch(streams, epoch, training)
         total = 0.0
         for step in range(batches.steps):
-            pixels, labels = batches.batch(step)
+            ((pixels, labels),) = batches.micro_batches(step)
             loss = torch.nn.functional.cross_entropy(network(pixels), labels)
             optimiser.zero_grad()
             loss.backward()
@@ -331,3 +331,46 @@ def test_progress_names_epoch_error_rate_and_time_left(tmp_path, caplog):
         train(Quadratic(), tmp_path / "state", settings())
     assert "toy: epoch 4/4, test error 50.00%" in caplog.text
     assert "images/s" in caplog.text and " left" in caplog.text
+
+
+# -- steps of several micro-batches
+
+
+def test_accumulated_micro_batches_equal_the_joined_batch(tmp_path):
+    """Two halves of a batch, weighted by their targets, make the step that the whole batch makes."""
+
+    halves = train(Quadratic(), tmp_path / "halves", settings(accumulate=2))[4]
+    expected = mean_of_halves(settings())
+    np.testing.assert_allclose(halves.weights["w"], expected, rtol=1e-5, atol=1e-6)
+
+
+def mean_of_halves(training) -> np.ndarray:
+    """Plain SGD on the mean of the two losses of each step."""
+    task, streams = Quadratic(), Streams(("retrain", 1, 1))
+    w, c = (torch.tensor(task.initial_weights(streams)[name], requires_grad=True) for name in ("w", "c"))
+    optimiser = torch.optim.SGD([w, c], 0.1, momentum=0.9, weight_decay=training.weight_decay)
+    for epoch in range(4):
+        optimiser.param_groups[0]["lr"] = 0.1 if epoch < 2 else 0.01
+        parts = task.epoch(streams, epoch, training.model_copy(update={"accumulate": 2}))
+        for step in range(parts.steps):
+            optimiser.zero_grad()
+            first, second = parts.micro_batches(step)
+            ((task.value({"w": w, "c": c}, first) + task.value({"w": w, "c": c}, second)) / 2).backward()
+            optimiser.step()
+    return w.detach().numpy()
+
+
+def test_clipping_bounds_the_step(tmp_path):
+    """With momentum 0 and a rate of 1 the first step is as long as the norm allows, in the gradient's direction."""
+    training = settings(
+        epochs=1, milestones=(), learning_rate=1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.01
+    )  # fmt: skip
+    task = Quadratic(noise=0, steps=1)
+    start = task.initial_weights(Streams(("retrain", 1, 1)))
+    clipped = train(task, tmp_path / "a", training)[1].weights
+    free = train(task, tmp_path / "b", training.model_copy(update={"clip_norm": None}))[1].weights
+    taken, wanted = (
+        np.concatenate([found[name] - start[name] for name in ("w", "c")]) for found in (clipped, free)
+    )  # fmt: skip
+    assert np.linalg.norm(taken) == pytest.approx(0.01, rel=1e-4)
+    np.testing.assert_allclose(taken / 0.01, wanted / np.linalg.norm(wanted), atol=1e-4)

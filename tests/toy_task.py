@@ -26,8 +26,8 @@ class ToyEpoch:
     steps: int
     noise: np.ndarray
 
-    def batch(self, step: int) -> Tensor:
-        return torch.from_numpy(self.noise[step])
+    def micro_batches(self, step: int) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(part) for part in self.noise[step])
 
 
 class Quadratic:
@@ -43,6 +43,7 @@ class Quadratic:
         Called with the number of the pass before each one: to signal, to fail.
     """
 
+    unit = "images"
     device = torch.device("cpu")
     parameters: ClassVar = {"w": (SIZE,), "c": (1,)}
     buffers: ClassVar = {"seen": ()}
@@ -68,8 +69,9 @@ class Quadratic:
     def load(self, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Tensor]:
         return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, drop_last: bool) -> ToyEpoch:
-        noise = streams.generator("order", epoch).standard_normal((self.steps, SIZE), dtype=np.float32) * self.noise
+    def epoch(self, streams: Streams, epoch: int, training: Training) -> ToyEpoch:
+        shape = (self.steps, training.accumulate, SIZE)
+        noise = streams.generator("order", epoch).standard_normal(shape, dtype=np.float32) * self.noise
         return ToyEpoch(self.steps, noise.astype(np.float32))
 
     def value(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -12,15 +12,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from three_regime import datasets, models
+from three_regime import datasets, models, stated
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, density_folder
 from three_regime.optimisers import OPTIMISERS
+from three_regime.section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -28,10 +29,14 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
 
 
-class Section(BaseModel):
-    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors."""
+MEASURED = {
+    "images": ("batch_size", "train_images", "cka_images", "last_epochs"),
+    "text": ("train_pairs", "cka_tokens", "beam", "length_penalty", "bleu_along_line"),
+}
+"""Keys of `measure` that one kind of data has and the other has not."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
+"""Settings of a training that images do not have, with the value that changes nothing."""
 
 
 IMAGE_KEYS = ("train_images", "test_images")
@@ -117,7 +122,8 @@ class Training(Section):
     weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient on every parameter (R, A).")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay rates (Adam's defaults).")
     epsilon: float = Field(1e-8, gt=0, description="Adam's denominator offset (Adam's default).")
-    batch_size: Positive = Field(64, description="Images a step (R, A).")
+    batch_size: Positive = Field(64, description="Images a step (R, A); text: largest number of tokens, padding"
+                                 " included, on the longer side of a batch (fairseq's max_tokens).")  # fmt: skip
     epochs: Positive | None = Field(None, description="Length of the run in epochs (R, A: 160). Or give `iterations`.")
     iterations: Positive | None = Field(None, description="Length of the run in steps (A: 62,400 for the batch knob).")
     milestones: tuple[Positive, ...] = Field(
@@ -128,9 +134,22 @@ class Training(Section):
     drop_last: bool = Field(False, description="Drop the last partial batch of an epoch (A: kept, but not for the"
                             " batch-size knob).")  # fmt: skip
     sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A).")
-    precision: Literal["fp32", "tf32"] = Field(
-        "tf32", description="Convolutions on a GPU that has TF32 (A: cuDNN's default was TF32). No effect on a CPU."
-    )
+    schedule: Literal["step", "inverse_sqrt"] = Field(
+        "step", description="Learning rate: `step` falls at the milestones (R, A); `inverse_sqrt` rises over `warmup`"
+        " iterations and then falls with their inverse square root (translation)."
+    )  # fmt: skip
+    warmup: int = Field(0, ge=0, description="Iterations of rising rate, `inverse_sqrt` only (translation: 4,000).")
+    warmup_start: float = Field(1e-7, ge=0, description="Rate of the first step of the warm-up (fairseq's custom).")
+    accumulate: Positive = Field(1, description="Batches whose gradients make one step (translation only: BatchNorm"
+                                 " sees one batch at a time).")  # fmt: skip
+    clip_norm: float | None = Field(None, gt=0, description="Largest norm of a step's gradient; null does not clip.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate (translation only; 0.1 there).")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability mass spread over the vocabulary"
+                                   " (translation only; 0.1 there).")  # fmt: skip
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
+        " `fp32`. No effect on a CPU; measuring is always fp32."
+    )  # fmt: skip
     evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
                                      " `measure.last_epochs` are always evaluated.")  # fmt: skip
 
@@ -148,6 +167,8 @@ class Training(Section):
             raise ValueError(f"milestones {list(self.milestones)} must increase")
         if self.milestones and self.milestones[-1] > length:
             raise ValueError(f"milestone {self.milestones[-1]} lies beyond the end of the run ({length})")
+        if self.schedule == "inverse_sqrt" and (self.warmup < 1 or self.milestones):
+            raise ValueError("schedule inverse_sqrt needs `warmup` of at least 1 and no milestones")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
         return self
@@ -172,7 +193,7 @@ class Pruning(Section):
 
 
 class Measurement(Section):
-    """LMC, CKA and errors."""
+    """LMC, CKA, errors and BLEU. Keys for images have no meaning for text, and the other way round."""
 
     points: int = Field(11, ge=3, description="Points on the line between two replicas, ends included (A).")
     batch_size: Positive = Field(64, description="Batch of the BatchNorm re-estimation along the line (A).")
@@ -181,14 +202,27 @@ class Measurement(Section):
     )
     cka_images: int = Field(6464, ge=2, description="Training images of CKA, from the first (A: 101 x 64).")
     last_epochs: Positive = Field(5, description="The test error is the mean over the last epochs (A).")
+    train_pairs: Positive = Field(
+        2000, description="Text: training error, LMC and CKA are measured on the first N training pairs (this project's"
+        " choice)."
+    )  # fmt: skip
+    cka_tokens: int = Field(
+        2048, ge=2, description="Text: target tokens of CKA, from the first training pair (this project's choice)."
+    )
+    beam: Positive = Field(4, description="Text: beam of the translations whose BLEU counts (Vaswani et al. 2017).")
+    length_penalty: float = Field(0.6, ge=0, description="Text: exponent of the length by which beam search divides a"
+                                  " hypothesis's log-probability (Vaswani et al. 2017: 0.6).")  # fmt: skip
+    bleu_along_line: bool = Field(False, description="Text: validation BLEU at every point between two replicas too.")
 
 
 class StageResources(Section):
     """What one job of a stage asks for."""
 
     gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
-    mem_mb: Positive = Field(8000, description="Memory in MB (this project's choice).")
-    runtime: Positive = Field(240, description="Time limit in minutes (this project's choice).")
+    mem_mb: Positive = Field(8000, description="Memory in MB of a first attempt (this project's choice).")
+    runtime: Positive = Field(
+        240, description="Minutes of a first attempt where no rates were measured (this project's choice)."
+    )
 
 
 class Resources(Section):
@@ -206,8 +240,10 @@ class StudyConfig(Section):
     """One temperature x density grid on one data set and model."""
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
-    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, ...")
-    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho or learning_rate.")
+    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40,"
+                       " transformer-base, ...")  # fmt: skip
+    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate, or dropout"
+                      " (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
@@ -220,7 +256,14 @@ class StudyConfig(Section):
         ("density", "replica"), description="What one job advances together: all densities and replicas of a"
         " temperature, or, with [replica], one cell."
     )  # fmt: skip
+    keep: Literal["all", "endpoints", "none"] = Field(
+        "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
+        " pruned ones are made again in seconds); none (results alone) (this project's choice)."
+    )  # fmt: skip
     resources: Resources = Resources()
+    claims: tuple[stated.Claim, ...] = Field(
+        (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
+    )
 
     @field_validator("dataset", mode="before")
     @classmethod
@@ -231,10 +274,9 @@ class StudyConfig(Section):
     @classmethod
     def _parsable(cls, name: str) -> str:
         try:
-            models.parse(name)
+            return models.parse(name).name
         except UserError as error:
             raise ValueError(str(error)) from error
-        return name
 
     @field_validator("knob")
     @classmethod
@@ -275,12 +317,50 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
                 )
+        self._check_kind()
         if self.dataset.entry.kind == "images":
             self._check_images()
+        else:
+            self._check_text()
+        stated.check(self.claims, self.temperatures, self.densities)
         return self
+
+    def _check_kind(self) -> None:
+        """Model and measures must fit the data: images or text."""
+        kind = self.dataset.entry.kind
+        if (spec := models.parse(self.model)).kind != kind:
+            raise ValueError(f"model {spec.name} works on {spec.kind}, but {self.dataset.name} holds {kind}")
+        for other, keys in MEASURED.items():
+            for key in keys if other != kind else ():
+                if getattr(self.measure, key) != Measurement.model_fields[key].default:
+                    raise ValueError(f"measure.{key} has no meaning for {self.dataset.name}, which holds {kind}")
+
+    def _check_text(self) -> None:
+        """What a study of translation must agree on."""
+        longest = self.dataset.max_tokens + 1
+        batches = [("retrain.batch_size", self.retrain)]
+        batches += [("dense.batch_size", self.dense_at(temperature)) for temperature in self.temperatures]
+        for key, training in batches:
+            if training.batch_size < longest:
+                raise ValueError(
+                    f"{key} {training.batch_size} (tokens) is less than the {longest} of a sentence of"
+                    " dataset.max_tokens with its end mark"
+                )
+        if self.measure.train_pairs > (self.dataset.train_pairs or math.inf):
+            raise ValueError(
+                f"measure.train_pairs {self.measure.train_pairs} exceeds the {self.dataset.train_pairs} training pairs"
+            )
 
     def _check_images(self) -> None:
         """What a study of images must agree on."""
+        for section, training in (("dense", self.dense), ("retrain", self.retrain)):
+            for setting, neutral in TEXT_ONLY.items():
+                if getattr(training, setting) != neutral:
+                    raise ValueError(f"{section}.{setting} {getattr(training, setting)} is for translation only")
+            if training.precision == "bf16":
+                raise ValueError(f"{section}.precision: bf16 is for translation only; use tf32 or fp32")
+        if KNOBS[self.knob].setting in TEXT_ONLY:
+            raise ValueError(f"knob {self.knob} is for translation only")
         entry = self.dataset.entry
         if (self.measure.train_images or 0) > (self.dataset.train_images or entry.train_images):
             raise ValueError("measure.train_images is more than the study's training images")
@@ -338,6 +418,14 @@ class Config(Section):
     run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    require_gpu: bool = Field(
+        False,
+        description="What asks for a GPU (`resources`) and finds none refuses, instead of using the CPU.",
+    )
+    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; a batch system's choice stands.")
+    max_runtime: Positive = Field(
+        2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
+    )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
@@ -357,6 +445,8 @@ class Config(Section):
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
+        if self.require_gpu and self.device == "cpu":
+            raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         self._check_shared_text()
         return self
 
@@ -477,5 +567,5 @@ def _keys_at(place: tuple[int | str, ...]) -> list[str]:
 def _keys_below_study(place: tuple[int | str, ...]) -> list[str]:
     section: Any = StudyConfig
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return list(section.model_fields)

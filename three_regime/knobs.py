@@ -59,6 +59,7 @@ KNOBS: dict[str, Knob] = {
         Knob("batch_size", "batch_size", "dense batch size (images)", "batch", 3, "lower", True),
         Knob("sam_rho", "sam_rho", "SAM radius ρ", "rho", 1, "higher", False),
         Knob("learning_rate", "learning_rate", "dense learning rate", "lr", 1, "higher", False),
+        Knob("dropout", "dropout", "dense dropout rate", "dropout", 1, "higher", False),
     )
 }
 

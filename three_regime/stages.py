@@ -33,6 +33,9 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity", "leave_one_out")
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
 
+CLAIM_FILES = ("claims.csv", "claims.md")
+"""What is written for a study that states claims (`three_regime.claims`)."""
+
 CASE_TABLES = ("family", "family_summary", "sam")
 """Tables over all studies: case studies 2 and 3 (`three_regime.case_studies`)."""
 
@@ -58,6 +61,7 @@ PUBLISHED = "published"
 """Folder, among the studies, of the tables and figures that are made from the published numbers."""
 
 OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
+LATER_SETTINGS = ("schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,21 @@ STAGES: dict[str, Stage] = {
         Stage("cka", 1, ("cka.json",), ("density", "pair")),
     )
 }
+
+
+DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
+"""Value of a study's `keep` → stages whose weights go once everything has been measured (`three_regime.keeping`)."""
+
+
+COLLECTIONS: dict[str, tuple[str, ...]] = {
+    "dense": ("dense",),
+    "pruned": ("prune",),
+    "retrained": ("retrain",),
+    "lmc": ("lmc",),
+    "cka": ("cka",),
+    "landscape": ("lmc", "cka"),
+}
+"""Collection target → its stages. ``snakemake retrained`` is for every planned study, ``<study>_retrained`` for one."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,15 @@ class Product:
     @property
     def done(self) -> bool:
         """Whether all files carry the product's fingerprint (see `fingerprint` for errors)."""
-        stored = self.stored()
+        return self._is_mine(self.stored())
+
+    @property
+    def done_without_weights(self) -> bool:
+        """Whether the JSON file carries the product's fingerprint, and the weights are as good or absent."""
+        there = tuple(path for path in self.outputs if path.suffix == ".json" or path.exists())
+        return self._is_mine(self.stored(there))
+
+    def _is_mine(self, stored: str | None) -> bool:
         return stored == self.imported_fingerprint or stored == self.fingerprint
 
 
@@ -155,11 +182,24 @@ def fingerprint_of(recipe: dict[str, Any], digests: dict[str, str]) -> str:
 
 
 def input_digest(path: Path) -> str:
-    """The tensor digest that `path` carries (see `Product.fingerprint` for errors)."""
+    """The tensor digest that `path` carries, or, when it has been discarded, its product's JSON file carries for it.
+
+    See `Product.fingerprint` for errors.
+    """
+    if not path.exists() and (digest := recorded_digest(path)):
+        return digest
     metadata = read_metadata(path)
     if DIGEST_KEY not in metadata:
         raise UserError(f"{path} carries no digest; bring foreign checkpoints in with `python -m three_regime import`")
     return metadata[DIGEST_KEY]
+
+
+def recorded_digest(path: Path) -> str | None:
+    """The digest of a weights file that the JSON file of the same product records; None without one."""
+    try:
+        return read_json(path.with_suffix(".json"))[PROVENANCE_KEY].get(DIGEST_KEY)
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def stored_fingerprint(path: Path) -> str | None:
@@ -182,6 +222,9 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     """
     names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISER_SETTINGS[training.optimiser])}
+    # Left out where they change nothing: a setting that is added later makes no earlier result stale.
+    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS}
+    recipe |= {name: getattr(training, name) for name in LATER_SETTINGS if getattr(training, name) != neutral[name]}
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
     recipe["length"] = stop_epoch or training.epochs or training.iterations
     recipe["milestones"] = [step for step in training.milestones if step < recipe["length"]]
@@ -210,6 +253,19 @@ def pack(
     return [product for value in densities for product in build(study, seed, temperature, value)]
 
 
+def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
+    """Files of a product that stay when its study has been measured (see ``DISCARDED``)."""
+    discarded = product.stage in DISCARDED[study.config.keep]
+    return tuple(path for path in product.outputs if path.suffix == ".json" or not discarded)
+
+
+def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
+    """Seed, temperature and density of the job that makes a product; None for what the job spans."""
+    at = product.coordinates
+    temperature = None if product.stage == "dense" and study.knob.setting is None else at["temperature"]
+    return at["seed"], temperature, None if "density" in study.config.pack else at.get("density")
+
+
 def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
     return {"stage": stage, "version": STAGES[stage].version, **settings}
 
@@ -225,12 +281,26 @@ def _examples(study: Study) -> dict[str, Any]:
     return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name}
 
 
+def _measured(study: Study) -> dict[str, Any]:
+    """How a checkpoint is measured, where that is a setting: translations on a fixed subset, and by BLEU."""
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "images":
+        return {}
+    names = ("train_pairs", "beam", "length_penalty")
+    return {"measured": {name: getattr(measure, name) for name in names}}
+
+
 def _dense(study: Study, seed: int, temperature: float) -> Product:
     stop = int(temperature) if study.knob.setting is None else None
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
-        "dense", model=study.config.model, **_examples(study), training=training, streams=["dense", seed]
-    )  # fmt: skip
+        "dense",
+        model=study.config.model,
+        **_examples(study),
+        **_measured(study),
+        training=training,
+        streams=["dense", seed],
+    )
     folder = study.at(seed, temperature)
     coordinates = {"seed": seed, "temperature": temperature}
     label = f"dense, seed {seed}, {study.knob.name} {temperature:g}"
@@ -252,13 +322,14 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
 
 def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
+    last_epochs = {"last_epochs": study.config.measure.last_epochs}
     for replica in study.config.replicas:
         recipe = _recipe(
             "retrain",
             model=study.config.model,
             **_examples(study),
             training=training_recipe(study.config.retrain),
-            last_epochs=study.config.measure.last_epochs,
+            **(_measured(study) or last_epochs),
             streams=["retrain", seed, replica],
         )
         yield Product(
@@ -290,13 +361,22 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
 
 def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     measure = study.config.measure
-    settings = {
-        "points": measure.points,
-        "batch_size": measure.batch_size,
-        "measured_images": measure.train_images,
-    }
+    if study.config.dataset.entry.kind == "text":
+        settings = {"points": measure.points, "measured_pairs": measure.train_pairs}
+        settings |= {"bleu": _measured(study)["measured"]} if measure.bleu_along_line else {}
+    else:
+        settings = {
+            "points": measure.points,
+            "batch_size": measure.batch_size,
+            "measured_images": measure.train_images,
+        }
     return _pairs(study, "lmc", seed, temperature, density, **settings)
 
 
 def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    return _pairs(study, "cka", seed, temperature, density, images=study.config.measure.cka_images)
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "text":
+        settings = {"tokens": measure.cka_tokens, "measured_pairs": measure.train_pairs}
+    else:
+        settings = {"images": measure.cka_images}
+    return _pairs(study, "cka", seed, temperature, density, **settings)

@@ -28,6 +28,11 @@ class Study:
         return self.root / self.name
 
     @property
+    def identifier(self) -> str:
+        """The name as a part of Snakemake's rule names, which are identifiers."""
+        return self.name.replace("-", "_")
+
+    @property
     def knob(self) -> Knob:
         return KNOBS[self.config.knob]
 

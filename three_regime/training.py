@@ -17,6 +17,7 @@ from torch import Tensor
 from three_regime import resume
 from three_regime.config import Training
 from three_regime.errors import Interrupted, UserError
+from three_regime.fitting import Fitting
 from three_regime.interruption import Stop
 from three_regime.optimisers import OPTIMISERS
 from three_regime.progress import Progress
@@ -137,7 +138,7 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
         When `session.stop` was requested; the state has been saved.
     """
     torch.set_num_threads(session.threads)
-    progress = Progress(len(members))
+    progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
         for member in members:
             _Run(task, training, member, session).finish(progress)
@@ -160,8 +161,10 @@ class _Run:
     def __init__(self, task: Task, training: Training, member: Member, session: Session) -> None:
         self.task, self.training, self.member, self.session = task, training, member, session
         self.optimiser = OPTIMISERS[training.optimiser]
+        self.reduced = training.precision == "bf16" and task.device.type == "cuda"
         self.flat = Flat(task.parameters)
-        first = task.epoch(member.streams, 0, training.batch_size, training.drop_last)
+        self.fitting = Fitting(task, member.label)
+        first = task.epoch(member.streams, 0, training)
         self.steps_per_epoch = first.steps
         iterations = length_in_iterations(training, self.steps_per_epoch)
         epochs = -(-iterations // self.steps_per_epoch)
@@ -180,10 +183,7 @@ class _Run:
         if self.epoch in self.checkpoints and self.step == 0:
             self._deliver()
         while self.epoch < self.epochs:
-            batches = self.task.epoch(
-                self.member.streams, self.epoch, self.training.batch_size, self.training.drop_last
-            )
-            self._rest_of_epoch(batches, progress)
+            self._rest_of_epoch(self.task.epoch(self.member.streams, self.epoch, self.training), progress)
             self._close_epoch(progress)
         if self.member.keep_state:
             self._save()
@@ -198,8 +198,7 @@ class _Run:
                 self._check_finite(losses)
                 self._save()
                 raise self._interrupted()
-            batch = batches.batch(self.step)
-            loss, count = self._advance(batch)
+            loss, count = self._advance(batches.micro_batches(self.step))
             losses.append(loss)
             self.step += 1
             self.seen += count
@@ -213,26 +212,51 @@ class _Run:
                 progress.report(f"{self.member.label}: epoch {self.epoch + 1}/{self.epochs}, step {self.step}/{steps}")
         self._check_finite(losses)
 
-    def _advance(self, batch: Any) -> tuple[Tensor, int]:
+    def _advance(self, parts: tuple[Any, ...]) -> tuple[Tensor, int]:
         """One step; returns its loss, on the device, and the number of its targets."""
         self.rate = self._rate(self.step)
-        loss, errors, count = self.task.loss(self.flat.views(self.vector), self.buffers, batch)
-        (gradient,) = torch.autograd.grad(loss, self.vector)
+        gradient, loss, errors, count = self._gradient(self.vector, self.buffers, parts)
         if self.training.sam_rho > 0:
-            gradient = self._sharpness_aware(gradient, batch)
+            gradient = self._sharpness_aware(gradient, parts)
         with torch.no_grad():
             if self.mask is not None:
                 gradient.mul_(self.mask)
+            if self.training.clip_norm is not None:
+                gradient.mul_((self.training.clip_norm / (gradient.norm() + 1e-6)).clamp(max=1.0))
             step = self.epoch * self.steps_per_epoch + self.step
             self.optimiser.update(self.vector, gradient, self.slots, self.training, self.rate, step)
-            self.sums += torch.stack([loss.detach().double() * count, errors.double()])
-        return loss.detach(), count
+            self.sums += torch.stack([loss.double() * count, errors.double()])
+        return loss, count
+
+    def _gradient(
+        self, vector: Tensor, buffers: dict[str, Tensor], parts: tuple[Any, ...]
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Gradient and value of the mean loss over all targets of a step, its errors, and the number of targets.
+
+        Micro-batches are weighted by their targets, so that a step equals one on the joined batch.
+        """
+
+        def of_part(part: Any) -> tuple[Tensor, Tensor, Tensor, int]:
+            with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.reduced):
+                loss, errors, count = self.task.loss(self.flat.views(vector), buffers, part)
+            (gradient,) = torch.autograd.grad(loss, vector)
+            return gradient, loss.detach(), errors, count
+
+        found = self.fitting.each(parts, of_part)
+        if len(found) == 1:
+            return found[0]
+        total = sum(count for *_, count in found)
+        gradient, loss = (
+            sum((entry[which] * (entry[3] / total) for entry in found[1:]), found[0][which] * (found[0][3] / total))
+            for which in (0, 1)
+        )
+        return gradient, loss, torch.stack([errors for _, _, errors, _ in found]).sum(), total
 
     def _rate(self, step: int) -> float:
         """Learning rate of a step of the epoch under way."""
         return learning_rate(self.training, self.epoch, self.epoch * self.steps_per_epoch + step)
 
-    def _sharpness_aware(self, gradient: Tensor, batch: Any) -> Tensor:
+    def _sharpness_aware(self, gradient: Tensor, parts: tuple[Any, ...]) -> Tensor:
         """Gradient at w + rho g/‖g‖, one norm over all parameters (Foret et al. 2021, non-adaptive; A).
 
         The second pass uses batch statistics and leaves the running statistics alone.
@@ -243,8 +267,7 @@ class _Run:
             raised = self.vector + gradient * (self.training.sam_rho / (gradient.norm() + 1e-12))
         raised.requires_grad_()
         aside = {name: value.clone() for name, value in self.buffers.items()}
-        loss, _, _ = self.task.loss(self.flat.views(raised), aside, batch)
-        return torch.autograd.grad(loss, raised)[0]
+        return self._gradient(raised, aside, parts)[0]
 
     def _check_finite(self, losses: list[Tensor]) -> None:
         """Stop at the first loss of these latest steps that is not finite; then forget them."""

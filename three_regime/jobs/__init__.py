@@ -17,13 +17,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from three_regime import provenance
+from three_regime import provenance, slots
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.storage import DIGEST_KEY, Arrays, tensor_digest, write_arrays, write_json
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -58,12 +58,15 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` or ``cpu``."""
-        if self.products[0].stage == "prune":
+        """``cuda`` or ``cpu``; a stage that asks for no GPU uses none, unless the configuration demands it."""
+        stage = self.products[0].stage
+        if stage == "prune":
             return "cpu"  # NumPy alone: importing torch to ask would take longer than pruning
         from three_regime.device import choose
 
-        return choose(self.config.device)
+        if wants_gpu(self.config, self.study, stage):
+            return choose(self.config.device, require_gpu=self.config.require_gpu)
+        return choose("cpu")
 
     def state_file(self, product: Product) -> Path:
         """See `state_file`."""
@@ -98,11 +101,14 @@ class Job:
             threads=self.config.threads,
             wall_s=wall_s,
         )
+        if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
+            record = {**record, DIGEST_KEY: tensor_digest(arrays)}
         for path in product.outputs:
             if path.suffix == ".json":
                 self._write_results(product, path, {**product.coordinates, **results, PROVENANCE_KEY: record})
             else:
-                write_arrays(path, arrays or {}, {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]})
+                about = {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]}
+                write_arrays(path, arrays or {}, about, compact=True)
             link = sidecar(self.study, path)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
@@ -114,6 +120,13 @@ class Job:
         except ValueError as error:
             at = _title(self.study, product.stage, self.seed, self.temperature)
             raise UserError(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
+
+
+def wants_gpu(config: Config, owner: Study, stage: str) -> bool:
+    """Whether a job of the stage uses a GPU where there is one."""
+    if stage == "prune" or config.device == "cpu":
+        return False
+    return config.device == "cuda" or getattr(owner.config.resources, stage).gpu > 0
 
 
 def sidecar(owner: Study, path: Path) -> Path:
@@ -162,7 +175,8 @@ def run(
             job = Job(config, owner, seed, temperature, stale, stop)
             for product in stale:
                 log.info("to compute: %s", product.label)
-            importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
+            with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():
+                importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
         _mend_times(products)
         discard_links(owner, products)
     outcome = Outcome(len(stale), len(products) - len(stale))

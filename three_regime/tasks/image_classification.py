@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from three_regime import models
+from three_regime.config import Training
 from three_regime.datasets import ImageDataset
 from three_regime.errors import UserError
 from three_regime.foreign import match
@@ -19,6 +20,7 @@ from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
+from three_regime.study import Study
 from three_regime.tasks import Metrics, Split, Weights
 
 EVALUATION_BATCH = 500
@@ -65,12 +67,10 @@ class Augmenter:
 class ImageEpoch:
     """One epoch of one member: an order, and a shift and flip for every position in it."""
 
-    def __init__(
-        self, task: ImageClassification, streams: Streams, epoch: int, batch_size: int, drop_last: bool
-    ) -> None:
-        total = len(task.labels["train"])
-        self.steps = total // batch_size if drop_last else -(-total // batch_size)
-        self._task, self._size = task, batch_size
+    def __init__(self, task: ImageClassification, streams: Streams, epoch: int, training: Training) -> None:
+        total, size = len(task.labels["train"]), training.batch_size
+        self.steps = total // size if training.drop_last else -(-total // size)
+        self._task, self._size = task, size
         order = streams.generator("order", epoch).permutation(total)
         augmentation = streams.generator("augmentation", epoch)
         margin = task.augmenter.padding
@@ -80,13 +80,13 @@ class ImageEpoch:
             torch.from_numpy(array).to(task.device) for array in (order, shifts, flips)
         )
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Augmented images (n, C, H, W) and labels (n,) of one step."""
+    def micro_batches(self, step: int) -> tuple[tuple[Tensor, Tensor]]:
+        """Augmented images (n, C, H, W) and labels (n,) of one step: never divided, for BatchNorm's statistics."""
         here = slice(step * self._size, (step + 1) * self._size)
         chosen = self._order[here]
         augmenter = self._task.augmenter
         images = augmenter.crop(self._task.images["train"][chosen], self._shifts[here], self._flips[here])
-        return augmenter.normalise(images), self._task.labels["train"][chosen]
+        return ((augmenter.normalise(images), self._task.labels["train"][chosen]),)
 
 
 class ImageClassification:
@@ -101,6 +101,8 @@ class ImageClassification:
     train_images, test_images
         Use the first so many images of a split; None uses all.
     """
+
+    unit = "images"
 
     def __init__(
         self,
@@ -135,8 +137,8 @@ class ImageClassification:
         arrays = match(arrays, self.model, source)
         return {name: torch.from_numpy(np.array(array)).to(self.device) for name, array in arrays.items()}
 
-    def epoch(self, streams: Streams, epoch: int, batch_size: int, drop_last: bool) -> ImageEpoch:
-        return ImageEpoch(self, streams, epoch, batch_size, drop_last)
+    def epoch(self, streams: Streams, epoch: int, training: Training) -> ImageEpoch:
+        return ImageEpoch(self, streams, epoch, training)
 
     def loss(self, parameters: Weights, buffers: Weights, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int]:
         images, labels = batch
@@ -146,6 +148,9 @@ class ImageClassification:
         return F.cross_entropy(logits, labels), errors, len(labels)
 
     @torch.no_grad()
+    def halves(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Never: BatchNorm computes its statistics over the whole batch."""
+
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         errors = torch.zeros((), dtype=torch.int64, device=self.device)
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -189,6 +194,10 @@ class ImageClassification:
         logits = torch.cat([self._logits(weights, batch) for batch, _ in batches]).double()
         return {"logits": logits.cpu().numpy(), "softmax": logits.softmax(1).cpu().numpy()}
 
+    def scores(self, weights: Weights, splits: Sequence[str] = ()) -> dict[str, Any]:
+        """Nothing beside errors and NLL."""
+        return {}
+
     def _logits(self, weights: Weights, batch: Tensor) -> Tensor:
         self.model.eval()
         return functional_call(self.model, dict(weights), (batch,))
@@ -200,9 +209,14 @@ class ImageClassification:
             yield self.augmenter.normalise(pixels), labels
 
 
-def from_prepared(
-    path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
-) -> ImageClassification:
-    """The task on a prepared array file."""
-    arrays = read_arrays(path, verify=False)
-    return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
+def of_study(study: Study, device: str) -> ImageClassification:
+    """The task of a study, on its prepared array file."""
+    choice = study.config.dataset
+    return ImageClassification(
+        choice.entry,
+        read_arrays(study.prepared, verify=False),
+        study.config.model,
+        torch.device(device),
+        train_images=choice.train_images,
+        test_images=choice.test_images,
+    )
