@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from written_corpus import STUDY
 
 from three_regime.config import DatasetChoice, resolve
 from three_regime.datasets.prepare import chosen, recipe
@@ -17,25 +18,9 @@ from three_regime.workflow import resolved_config, settings_fingerprint
 FIRST = {"name": "toy", "train_pairs": 1000, "subwords": 500}
 
 
-def studies(*datasets: dict[str, Any], model: str) -> dict[str, Any]:
-    study = {
-        "model": model,
-        "knob": "epochs",
-        "temperatures": [1],
-        "densities": [0.5],
-        "dense": {"epochs": 2},
-        "retrain": {"epochs": 5},
-        "measure": {"train_images": 100, "cka_images": 100} if model.startswith("preresnet") else {},
-    }
-    named = {f"study{number}": {**study, "dataset": dataset} for number, dataset in enumerate(datasets)}
+def studies(*datasets: dict[str, Any]) -> dict[str, Any]:
+    named = {f"study{number}": {**STUDY, "dataset": dataset} for number, dataset in enumerate(datasets)}
     return {"run": list(named), "studies": named}
-
-
-@pytest.fixture
-def model() -> str:
-    from three_regime import models
-
-    return "transformer-1x16x2" if "transformer" in models.families() else "preresnet-8x0.25"
 
 
 def test_defaults_are_filled_in_for_text_alone() -> None:
@@ -72,26 +57,26 @@ def test_paths_can_be_read(tmp_path: Path) -> None:
         ({"name": "wmt14"}, "unknown data set 'wmt14'; did you mean 'wmt14-de-en'"),
     ],
 )
-def test_faults_name_the_key(dataset: dict[str, Any], message: str, model: str) -> None:
+def test_faults_name_the_key(dataset: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=rf"config\.studies\.study0\.dataset.*{message}"):
-        resolve(studies(dataset, model=model))
+        resolve(studies(dataset))
 
 
-def test_studies_that_share_a_folder_clean_alike(model: str) -> None:
+def test_studies_that_share_a_folder_clean_alike() -> None:
     other = {**FIRST, "ratio": 3}
     with pytest.raises(
         UserError, match=r"studies\.study1\.dataset\.ratio is 3 and studies\.study0\.dataset\.ratio is 2"
     ):
-        resolve(studies(FIRST, other, model=model))
-    whole = studies(FIRST, {**other, "subwords": 501}, {**FIRST, "validation_pairs": 9}, model=model)
+        resolve(studies(FIRST, other))
+    whole = studies(FIRST, {**other, "subwords": 501}, {**FIRST, "validation_pairs": 9})
     folders = [study.prepared.parent.name for study in planned(resolve(whole))]
     assert folders == ["toy-1000-500", "toy-1000-501", "toy-1000-500"]
-    whole = studies(FIRST, other, model=model)
+    whole = studies(FIRST, other)
     assert resolve({**whole, "run": ["study1"]}).studies["study1"].dataset.ratio == 3
 
 
-def test_a_resolved_configuration_resolves_to_itself(model: str) -> None:
-    config = resolve(studies(FIRST, model=model))
+def test_a_resolved_configuration_resolves_to_itself() -> None:
+    config = resolve(studies(FIRST))
     assert resolve(resolved_config(config)) == config
 
 
@@ -111,7 +96,7 @@ def test_the_recipe_holds_what_changes_the_files_and_nothing_else() -> None:
     assert recipe(DatasetChoice(name="digits", train_images=9)) == recipe(DatasetChoice(name="digits"))
 
 
-def test_a_rule_notices_other_cleaning_and_other_held_out_pairs(model: str) -> None:
+def test_a_rule_notices_other_cleaning_and_other_held_out_pairs() -> None:
     variants = [FIRST, {**FIRST, "ratio": 3}, {**FIRST, "validation_pairs": 9}]
-    owners = [planned(resolve(studies(dataset, model=model)))[0] for dataset in variants]
+    owners = [planned(resolve(studies(dataset)))[0] for dataset in variants]
     assert len({settings_fingerprint(owner, "retrain", 1) for owner in owners}) == 3

@@ -12,11 +12,9 @@ import sacrebleu.dataset
 import yaml
 from checkout import Checkout, copy_to
 from serving import Server, serving
-from tiny_study import mapping
 from toy_source import QUICK, packed
-from written_corpus import REAL, Pair, real, sgml
+from written_corpus import REAL, STUDY, Pair, real, sgml
 
-from three_regime import models
 from three_regime.bare import run_stage
 from three_regime.datasets import DATASETS, wmt14
 from three_regime.datasets import sources as table
@@ -26,7 +24,6 @@ from three_regime.datasets.sources import Source, load_sources
 from three_regime.errors import UserError
 
 WMT14, MULTI30K = DATASETS["wmt14-de-en"], DATASETS["multi30k-de-en"]
-MODEL = "transformer-1x16x2" if "transformer" in models.families() else "preresnet-8x0.25"
 PARTS = {"training/europarl-v7.de-en": 6000, "commoncrawl.de-en": 2500, "training/news-commentary-v9.de-en": 1500}
 
 
@@ -85,10 +82,9 @@ def changed(source: Source, **attributes: Any) -> Source:
 
 def configuration(folder: Path, dataset: dict[str, Any], **data: Any) -> list[Path]:
     path = folder / "config.yaml"
-    top = {"data": {"folder": str(folder / "data"), "offline": [], **data}}
-    whole = mapping(folder, top=top, model=MODEL)
-    whole["studies"]["tiny"]["dataset"] = dataset
-    path.write_text(yaml.safe_dump(whole))
+    places = {"folder": str(folder / "data"), "offline": [], **data}
+    study = {**STUDY, "dataset": dataset}
+    path.write_text(yaml.safe_dump({"run": ["text"], "data": places, "studies": {"text": study}}))
     return [path]
 
 
@@ -153,17 +149,15 @@ def test_without_the_offline_folder_it_is_said_what_to_put_there(tmp_path: Path)
 
 def test_the_workflow_downloads_once_and_prepares_each_text_once(tmp_path: Path) -> None:
     checkout = copy_to(tmp_path / "checkout")
-    whole = mapping(Path(), model=MODEL)
-    tiny = whole["studies"].pop("tiny")
-    for name, dataset in (
-        ("first", {"name": "wmt14-de-en", "train_pairs": 1000}),
-        ("second", {"name": "wmt14-de-en", "train_pairs": 1000, "validation_pairs": 50}),
-        ("third", {"name": "wmt14-de-en"}),
-        ("fourth", {"name": "toy", "subwords": 200, "train_pairs": 150}),
-    ):
-        whole["studies"][name] = {**tiny, "dataset": dataset}
+    datasets = {
+        "first": {"name": "wmt14-de-en", "train_pairs": 1000},
+        "second": {"name": "wmt14-de-en", "train_pairs": 1000, "validation_pairs": 50},
+        "third": {"name": "wmt14-de-en"},
+        "fourth": {"name": "toy", "subwords": 200, "train_pairs": 150},
+    }
+    studies = {name: {**STUDY, "dataset": dataset} for name, dataset in datasets.items()}
     overlay = checkout.path / "overlay.yaml"
-    overlay.write_text(yaml.safe_dump({**whole, "run": list(whole["studies"]), "published": False}))
+    overlay.write_text(yaml.safe_dump({"run": list(studies), "published": False, "studies": studies}))
     options = ("--configfile", "overlay.yaml")
     blocked = checkout.path / "blocked"
     blocked.mkdir()
