@@ -301,8 +301,10 @@ class StudyConfig(Section):
     def _consistent(self) -> StudyConfig:
         knob = KNOBS[self.knob]
         for value in self.temperatures:
-            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting != "sam_rho"):
+            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting not in ("sam_rho", "dropout")):
                 raise ValueError(f"temperatures: {value} is out of range for {knob.name}")
+            if knob.setting == "dropout" and value >= 1:
+                raise ValueError(f"temperatures: {value} is out of range for {knob.name}: it must be below 1")
             if knob.integer and value != int(value):
                 raise ValueError(f"temperatures: {value} must be a whole number for {knob.name}")
             folder_of(knob.folder, value, "temperatures")

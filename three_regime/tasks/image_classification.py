@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -212,14 +213,17 @@ class ImageClassification:
             yield self.augmenter.normalise(pixels), labels
 
 
+def from_prepared(
+    path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
+) -> ImageClassification:
+    """The task on a prepared array file."""
+    arrays = read_arrays(path)
+    return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
+
+
 def of_study(study: Study, device: str) -> ImageClassification:
     """The task of a study, on its prepared array file."""
     choice = study.config.dataset
-    return ImageClassification(
-        choice.entry,
-        read_arrays(study.prepared),
-        study.config.model,
-        torch.device(device),
-        train_images=choice.train_images,
-        test_images=choice.test_images,
+    return from_prepared(
+        study.prepared, choice.entry, study.config.model, torch.device(device), choice.train_images, choice.test_images
     )
