@@ -15,6 +15,7 @@ from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
+    COLLECTIONS,
     FIGURE2_STUDY,
     GRID_FIGURES,
     PUBLISHED,
@@ -47,7 +48,7 @@ if CONFIG.published:
 
 
 wildcard_constraints:
-    dataset="|".join(DATASETS),
+    dataset="|".join(name for name, entry in DATASETS.items() if entry.kind == "images"),
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
@@ -87,6 +88,22 @@ def results_of(study):
     def of(wildcards):
         paths = [path for stage in STAGES for path in three_regime_workflow.products(study, stage)]
         return [path for path in paths if path.endswith(".json")]
+
+    return of
+
+
+def part_of(study, target):
+    """Input function: what one study's target asks for; all of it when the target is empty."""
+
+    def of(wildcards):
+        if target in COLLECTIONS:
+            return [path for stage in COLLECTIONS[target] for path in three_regime_workflow.products(study, stage)]
+        folder, figures = TABLED[study.name]
+        tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
+        tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
+        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png", "csv")]
+        discarded = three_regime_workflow.discard_records(study)
+        return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
 
     return of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checkout import Checkout
 from filelock import FileLock
-from finished import finish
+from finished import OPTIONS, copied, finish
 
 from three_regime.datasets.sources import load_sources
 
@@ -44,3 +44,11 @@ def _complete(folder: Path, members: dict[str, str]) -> bool:
 def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with the finished results of ``config/tiny.yaml``, made once without Snakemake; not to be changed."""
     return finish(tmp_path_factory.mktemp("finished") / "checkout")
+
+
+@pytest.fixture(scope="session")
+def complete_tiny(finished_tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The same run to its end by Snakemake, so that nothing is to be done; not to be changed."""
+    checkout = copied(finished_tiny, tmp_path_factory.mktemp("complete") / "checkout")
+    checkout.run(*OPTIONS)
+    return checkout

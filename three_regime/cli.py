@@ -84,7 +84,7 @@ def workflow(arguments: tuple[str, ...]) -> None:
 
 
 @main.command("run-stage")
-@click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "tables"]))
+@click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "discard", "tables"]))
 @click.option("--study", "name", help="Study; default: the only one that the configuration runs.")
 @configured
 @click.option("--seed", "seeds", multiple=True, type=int, help="Dense seed; default: all.")
@@ -239,6 +239,17 @@ def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Pa
 
     counts = prune_file(checkpoint, model, density, allocation, out)
     click.echo(f"{out}: kept {counts['kept']:,} of {counts['total']:,} prunable weights")
+
+
+@main.command()
+@click.argument("checkpoint", type=FILE)
+@click.option("--out", required=True, type=FILE, help="Weights, and masks under mask:<name>, in full (safetensors).")
+def unpack(checkpoint: Path, out: Path) -> None:
+    """Write CHECKPOINT, a result that is stored sparse, so that any program can read it."""
+    from three_regime.storage import read_arrays, write_arrays
+
+    write_arrays(out, read_arrays(checkpoint), {"source": str(checkpoint)})
+    click.echo(out)
 
 
 def _two_checkpoints(command: click.Command) -> click.Command:

@@ -62,7 +62,7 @@ def import_checkpoint(
     there = [path for path in product.outputs if path.exists()]
     if there:
         raise UserError(f"{there[0]} exists already; delete it first if {checkpoint} shall take its place")
-    if product.stage != "prune" and not is_prepared(owner.config.dataset.name, owner.data):
+    if product.stage != "prune" and not is_prepared(owner.config.dataset, owner.data):
         raise UserError(
             f"{owner.prepared} is missing or out of date: an imported checkpoint is evaluated on it; run `snakemake"
             " data` first"

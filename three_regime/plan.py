@@ -9,16 +9,17 @@ from pathlib import Path
 from humanfriendly import format_size, format_timespan
 from tabulate import tabulate
 
+from three_regime import disk
 from three_regime.config import Config, nearest
 from three_regime.datasets import DATASETS
 from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
 from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed, speed
-from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES
+from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, job_place
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, Verdict, survey
 
-DATA, ANALYSIS = "data", "analysis"
+DATA, ANALYSIS, REPORT = "data", "analysis", "report"
 _HEAVY = tuple(STAGES)
 TARGETS: dict[str, tuple[str, ...]] = {
     "data": (DATA,),
@@ -28,7 +29,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "landscape": ("lmc", "cka"),
     "lmc": ("lmc",),
     "cka": ("cka",),
-    **dict.fromkeys(("all", "tables", "figures", "report"), (*_HEAVY, ANALYSIS)),
+    **dict.fromkeys(("tables", "figures"), (*_HEAVY, ANALYSIS)),
+    **dict.fromkeys(("all", "report"), (*_HEAVY, ANALYSIS, REPORT)),
 }
 """Target → the stages whose files it asks for. The stages' own names (``prune``, ``retrain``) may be used as well."""
 
@@ -115,7 +117,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     Parameters
     ----------
     targets
-        Keys of ``TARGETS``, stage names, study names, or ``<target>:<study>``.
+        Keys of ``TARGETS``, stage names, study names, or ``<study>_<target>``, or ``<target>:<study>``.
 
     Raises
     ------
@@ -126,6 +128,8 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     chains: list[float] = []
     scaled: dict[str, str] = {}
     seen: set[Path] = set()
+    drawn: list[disk.Analysis] = []
+    whole = not targets
     for name, stages in wanted(config, targets).items():
         owner = study(config, name)
         pricer = Pricer(owner)
@@ -142,8 +146,12 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
             here = [job for job in jobs if job.stage == stage]
             rows += [_row(owner, stage, here, pricer, seconds, rates)] if here else []
         if ANALYSIS in stages:
-            rows.append(_analysis_row(owner, any(job.to_compute for job in jobs)))
+            drawn.append(disk.of_analysis(owner, pricer))
+            rows.append(_analysis_row(owner, any(job.to_compute for job in jobs), drawn[-1].total))
+        whole |= REPORT in stages
         chains.append(_longest_chain(jobs, seconds))
+    if whole:
+        rows.append(_report_row(config, drawn))
     return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled)
 
 
@@ -152,7 +160,7 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
     names = [owner.name for owner in planned(config)]
     chosen: dict[str, set[str]] = {}
     for target in targets or ["all"]:
-        kind, _, name = target.partition(":")
+        kind, _, name = _of_one_study(config, target).partition(":")
         if not name and kind in config.studies:
             kind, name = "all", kind
         kind = _ALIASES.get(kind, kind)
@@ -165,6 +173,16 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
         for each in [name] if name else names:
             chosen.setdefault(each, set()).update(TARGETS[kind])
     return chosen
+
+
+def _of_one_study(config: Config, target: str) -> str:
+    """A study's target by its Snakemake name, ``<study>_retrained``, as ``retrained:<study>``; others as they are."""
+    for name in config.studies:
+        identifier = study(config, name).identifier
+        kind = target.removeprefix(f"{identifier}_")
+        if target == identifier or (kind != target and kind in TARGETS):
+            return name if target == identifier else f"{kind}:{name}"
+    return target
 
 
 def _with_upstream(stages: set[str]) -> list[str]:
@@ -191,10 +209,8 @@ def jobs_of(owner: Study, findings: Iterable[Finding]) -> list[Job]:
     """The findings on a study, gathered by job as the workflow's rules do."""
     packs: dict[tuple, list[Finding]] = {}
     for finding in findings:
-        stage, at = finding.product.stage, finding.product.coordinates
-        temperature = None if stage == "dense" and owner.knob.setting is None else at["temperature"]
-        density = None if "density" in owner.config.pack else at.get("density")
-        packs.setdefault((stage, at["seed"], temperature, density), []).append(finding)
+        key = (finding.product.stage, *job_place(owner, finding.product))
+        packs.setdefault(key, []).append(finding)
     return [Job(owner, *key, tuple(members)) for key, members in packs.items()]
 
 
@@ -212,6 +228,7 @@ def _row(
     verdicts = [finding.verdict for finding in findings]
     size = sum(pricer.bytes(finding.product) for finding in findings)
     size += len(jobs) * pricer.kept_state_bytes if stage == "dense" else 0
+    size += disk.of_logs(len(jobs), len(findings))
     return Row(
         owner.name,
         stage,
@@ -227,7 +244,7 @@ def _row(
 
 
 def _data_row(owner: Study, pricer: Pricer) -> Row:
-    ready = is_prepared(owner.config.dataset.name, owner.data)
+    ready = is_prepared(owner.config.dataset, owner.data)
     downloads = len(DATASETS[owner.config.dataset.name].sources)
     to_run = 0 if ready else 1 + downloads
     return Row(
@@ -236,12 +253,22 @@ def _data_row(owner: Study, pricer: Pricer) -> Row:
     )  # fmt: skip
 
 
-def _analysis_row(owner: Study, upstream_changes: bool) -> Row:
+def _analysis_row(owner: Study, upstream_changes: bool, size: float) -> Row:
     names = (*CELL_TABLES, *REGIME_TABLES)
     there = sum((owner.folder / f"{name}.csv").exists() for name in names)
     stale = there if upstream_changes else 0
     to_run = 3 if stale or there < len(names) else 0
-    return Row(owner.name, ANALYSIS, 3, to_run, there - stale, stale, len(names) - there, 0.0, 0.0, False)
+    return Row(owner.name, ANALYSIS, 3, to_run, there - stale, stale, len(names) - there, 0.0, size, False)
+
+
+def _report_row(config: Config, drawn: list[disk.Analysis]) -> Row:
+    """What is made once for all studies: the report, the settings, the published figure, tables over all studies."""
+    root = Path(config.results)
+    ready = (root / "report.html").exists()
+    published = [disk.of_published()] if config.published else []
+    size = sum(each.total for each in published)
+    size += disk.of_report(sum(each.png for each in [*drawn, *published]), published=config.published)
+    return Row("", REPORT, 1, int(not ready), int(ready), 0, int(not ready), 0.0, size, False)
 
 
 def _longest_chain(jobs: list[Job], seconds: dict[int, float]) -> float:

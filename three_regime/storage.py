@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from three_regime import sparse
 from three_regime.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,12 +112,22 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    """Write arrays as safetensors with `metadata` and their digest; return the digest."""
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], *, compact: bool = False
+) -> str:
+    """Write arrays as safetensors with `metadata` and their digest; return the digest.
+
+    Parameters
+    ----------
+    compact
+        Store masked weights as kept values and packed masks (`sparse.encode`). The digest is that of `arrays`, however
+        they are stored, and `read_arrays` gives them back bit for bit.
+    """
     contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
     digest = tensor_digest(contiguous)
+    stored, layout = sparse.encode(contiguous) if compact else (contiguous, {})
     with replacing(path) as temporary:
-        save_file(contiguous, str(temporary), metadata={**metadata, DIGEST_KEY: digest})
+        save_file(stored, str(temporary), metadata={**metadata, **layout, DIGEST_KEY: digest})
     return digest
 
 
@@ -133,7 +144,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
-    """Every tensor of a safetensors file as a NumPy array.
+    """Every tensor of a safetensors file as a NumPy array, weights that are stored sparse in full.
 
     Parameters
     ----------
@@ -146,8 +157,13 @@ def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
         When the file is missing, truncated, not safetensors, or its content does not match its digest.
     """
     with _opened(path) as file:
-        expected = (file.metadata() or {}).get(DIGEST_KEY)
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
+        metadata = file.metadata() or {}
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
+    try:
+        arrays = sparse.decode(stored, metadata)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: its sparse weights cannot be read; delete it and run again") from error
+    expected = metadata.get(DIGEST_KEY)
     if verify and expected is not None and tensor_digest(arrays) != expected:
         raise UserError(f"{path} is damaged: its content does not match its digest; delete it and run again")
     return arrays

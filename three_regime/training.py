@@ -17,6 +17,7 @@ from torch import Tensor
 from three_regime import resume
 from three_regime.config import Training
 from three_regime.errors import Interrupted, UserError
+from three_regime.fitting import Fitting
 from three_regime.interruption import Stop
 from three_regime.optimisers import OPTIMISERS
 from three_regime.progress import Progress
@@ -137,7 +138,7 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
         When `session.stop` was requested; the state has been saved.
     """
     torch.set_num_threads(session.threads)
-    progress = Progress(len(members))
+    progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
         for member in members:
             _Run(task, training, member, session).finish(progress)
@@ -162,6 +163,7 @@ class _Run:
         self.optimiser = OPTIMISERS[training.optimiser]
         self.reduced = training.precision == "bf16" and task.device.type == "cuda"
         self.flat = Flat(task.parameters)
+        self.fitting = Fitting(task, member.label)
         first = task.epoch(member.streams, 0, training)
         self.steps_per_epoch = first.steps
         iterations = length_in_iterations(training, self.steps_per_epoch)
@@ -233,12 +235,14 @@ class _Run:
 
         Micro-batches are weighted by their targets, so that a step equals one on the joined batch.
         """
-        found = []
-        for part in parts:
+
+        def of_part(part: Any) -> tuple[Tensor, Tensor, Tensor, int]:
             with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.reduced):
                 loss, errors, count = self.task.loss(self.flat.views(vector), buffers, part)
             (gradient,) = torch.autograd.grad(loss, vector)
-            found.append((gradient, loss.detach(), errors, count))
+            return gradient, loss.detach(), errors, count
+
+        found = self.fitting.each(parts, of_part)
         if len(found) == 1:
             return found[0]
         total = sum(count for *_, count in found)

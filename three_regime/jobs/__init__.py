@@ -23,7 +23,7 @@ from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.storage import DIGEST_KEY, Arrays, tensor_digest, write_arrays, write_json
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -101,11 +101,14 @@ class Job:
             threads=self.config.threads,
             wall_s=wall_s,
         )
+        if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
+            record = {**record, DIGEST_KEY: tensor_digest(arrays)}
         for path in product.outputs:
             if path.suffix == ".json":
                 self._write_results(product, path, {**product.coordinates, **results, PROVENANCE_KEY: record})
             else:
-                write_arrays(path, arrays or {}, {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]})
+                about = {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]}
+                write_arrays(path, arrays or {}, about, compact=True)
             link = sidecar(self.study, path)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)

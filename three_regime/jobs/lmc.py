@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 def compute(job: Job) -> None:
     """Measure the stale pairs; the ends of the lines once a replica."""
     task = task_of(job)
-    settings = job.products[0].recipe
-    batch_size, images = settings["batch_size"], settings["measured_images"]
+    measure = job.study.config.measure
+    batch_size, images = measure.batch_size, measure.train_images
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
         for product, first, second in replicas_of_pairs(
@@ -29,10 +29,13 @@ def compute(job: Job) -> None:
                 first[0],
                 second[0],
                 (first[1], second[1]),
-                points=settings["points"],
+                points=measure.points,
                 batch_size=batch_size,
                 images=images,
             )
+            if measure.bleu_along_line:
+                points = (connectivity.between(task, first[0], second[0], t) for t in results["t"])
+                results["bleu"] = [task.scores(point, ("validation",))["validation"]["bleu"] for point in points]
             log.info("%s: LMC %+.4f", product.label, results["lmc"])
             job.commit(product, results, wall_s=time.monotonic() - began)
             began = time.monotonic()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
+from three_regime.study import Study
 from three_regime.tasks import Metrics, Split, Weights
 
 EVALUATION_BATCH = 500
@@ -101,6 +102,8 @@ class ImageClassification:
         Use the first so many images of a split; None uses all.
     """
 
+    unit = "images"
+
     def __init__(
         self,
         entry: ImageDataset,
@@ -145,6 +148,9 @@ class ImageClassification:
         return F.cross_entropy(logits, labels), errors, len(labels)
 
     @torch.no_grad()
+    def halves(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Never: BatchNorm computes its statistics over the whole batch."""
+
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         errors = torch.zeros((), dtype=torch.int64, device=self.device)
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -188,6 +194,10 @@ class ImageClassification:
         logits = torch.cat([self._logits(weights, batch) for batch, _ in batches]).double()
         return {"logits": logits.cpu().numpy(), "softmax": logits.softmax(1).cpu().numpy()}
 
+    def scores(self, weights: Weights, splits: Sequence[str] = ()) -> dict[str, Any]:
+        """Nothing beside errors and NLL."""
+        return {}
+
     def _logits(self, weights: Weights, batch: Tensor) -> Tensor:
         self.model.eval()
         return functional_call(self.model, dict(weights), (batch,))
@@ -199,9 +209,14 @@ class ImageClassification:
             yield self.augmenter.normalise(pixels), labels
 
 
-def from_prepared(
-    path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
-) -> ImageClassification:
-    """The task on a prepared array file."""
-    arrays = read_arrays(path, verify=False)
-    return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
+def of_study(study: Study, device: str) -> ImageClassification:
+    """The task of a study, on its prepared array file."""
+    choice = study.config.dataset
+    return ImageClassification(
+        choice.entry,
+        read_arrays(study.prepared, verify=False),
+        study.config.model,
+        torch.device(device),
+        train_images=choice.train_images,
+        test_images=choice.test_images,
+    )
