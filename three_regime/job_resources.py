@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from three_regime import pricing
 from three_regime.config import Config
 from three_regime.errors import UserError
+from three_regime.pricing_text import TextPricer, text_speed
 from three_regime.stages import pack
 from three_regime.study import Study
 
@@ -58,11 +59,12 @@ def first_runtime(
     """
     asked = getattr(owner.config.resources, stage)
     rates = _rates(asked.gpu > 0)
-    if rates is None or owner.config.dataset.entry.kind != "images":  # rates are in images a second
+    text = owner.config.dataset.entry.kind == "text"
+    speed = rates and (text_speed(rates, owner) if text else pricing.speed(rates, owner))
+    if not rates or not speed:
         return asked.runtime
-    pricer = pricing.Pricer(owner)
-    products = pack(owner, stage, owner.config.dense_seeds[0], temperature, density)
-    seconds = pricing.speed(rates, owner).seconds(pricer.job(products))
+    pricer = TextPricer(owner) if text else pricing.Pricer(owner)
+    seconds = speed.seconds(pricer.job(pack(owner, stage, owner.config.dense_seeds[0], temperature, density)))
     slower = 1.0 if rates.on_gpu else max(1.0, rates.threads / threads)
     minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
     return STEP_MIN * math.ceil(minutes / STEP_MIN)
