@@ -207,3 +207,12 @@ def test_an_unknown_study_or_a_missing_temperature_is_refused(study_folder):
         jobs.run(settings, "tinny", "dense", 1)
     with pytest.raises(UserError, match="prune needs a temperature"):
         jobs.run(settings, NAME, "prune", 1)
+
+
+def test_a_lock_that_cannot_be_written_is_named(study_folder):
+    settings = config(study_folder)
+    state = study_folder / "results" / ".state"
+    shutil.rmtree(state)
+    state.write_text("a file in the place of the folder")
+    with pytest.raises(UserError, match=rf"cannot write {state}/tiny/seed1/epochs001/prune\.lock: Not a directory"):
+        run(settings, "prune")
