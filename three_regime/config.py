@@ -301,8 +301,10 @@ class StudyConfig(Section):
     def _consistent(self) -> StudyConfig:
         knob = KNOBS[self.knob]
         for value in self.temperatures:
-            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting != "sam_rho"):
+            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting not in ("sam_rho", "dropout")):
                 raise ValueError(f"temperatures: {value} is out of range for {knob.name}")
+            if knob.setting == "dropout" and value >= 1:
+                raise ValueError(f"temperatures: {value} is out of range for {knob.name}: it must be below 1")
             if knob.integer and value != int(value):
                 raise ValueError(f"temperatures: {value} must be a whole number for {knob.name}")
             folder_of(knob.folder, value, "temperatures")
@@ -427,6 +429,10 @@ class Config(Section):
         2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
     )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
+    kernels: Literal["auto", "plain"] = Field(
+        "auto", description="`auto` computes networks on a CPU with compiled kernels where there is a C compiler;"
+        " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
+    )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
     regimes: Regimes = Regimes()

@@ -58,7 +58,7 @@ def first_runtime(
     """
     asked = getattr(owner.config.resources, stage)
     rates = _rates(asked.gpu > 0)
-    if rates is None:
+    if rates is None or owner.config.dataset.entry.kind != "images":  # rates are in images a second
         return asked.runtime
     pricer = pricing.Pricer(owner)
     products = pack(owner, stage, owner.config.dense_seeds[0], temperature, density)
