@@ -225,8 +225,12 @@ CASES = {
         {"second dense": 1, "second prune": 1, "second retrain": 2, "second lmc": 1},
         command=("second_lmc", *COMMAND[1:]),
     ),
-    "results copied with new times": Case(fresh_clone(shutil.copy), tables("first", "second"), says="14 jobs were recorded"),
-    "results copied with their times": Case(fresh_clone(shutil.copy2), tables("first", "second"), says="14 jobs were recorded"),
+    "results copied with new times": Case(
+        fresh_clone(shutil.copy), tables("first", "second"), says="14 jobs were recorded"
+    ),
+    "results copied with their times": Case(
+        fresh_clone(shutil.copy2), tables("first", "second"), says="14 jobs were recorded"
+    ),
     "results copied with their times, a setting changed": Case(
         both(fresh_clone(shutil.copy2), NEW_RATE),
         {**heavy("second", retrain=1, lmc=1, cka=1), **tables("first", "second")},
