@@ -81,7 +81,9 @@ def fairseq_weights(task, training, steps: int) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("clip_norm", [0.5, 100.0])
 def test_updates_equal_those_of_fairseqs_own_loop_on_the_joined_batch(steps, clip_norm, tmp_path):
     task = small_task()
-    training = text_training(dropout=0.0, epochs=None, iterations=steps, clip_norm=clip_norm, warmup_start=0.0005, learning_rate=0.001)
+    training = text_training(
+        dropout=0.0, epochs=None, iterations=steps, clip_norm=clip_norm, warmup_start=0.0005, learning_rate=0.001
+    )
     assert len(task.epoch(STREAMS, 0, training).micro_batches(0)) == 2
     wanted = fairseq_weights(task, training, steps)
     ours = train(task, tmp_path / "state.safetensors", training, streams=STREAMS)[1].weights

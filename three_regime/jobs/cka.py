@@ -21,7 +21,9 @@ def compute(job: Job) -> None:
     inputs = "images" if "images" in recipe else "tokens"
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in replicas_of_pairs(job, task, lambda weights: task.outputs(weights, recipe[inputs])):
+        for product, first, second in replicas_of_pairs(
+            job, task, lambda weights: task.outputs(weights, recipe[inputs])
+        ):
             results = similarity(first[1], second[1], inputs)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
             job.commit(product, results, wall_s=time.monotonic() - began)

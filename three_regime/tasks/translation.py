@@ -110,9 +110,7 @@ class Translation:
     def epoch(self, streams: Streams, epoch: int, training: Training) -> TextEpoch:
         return TextEpoch(self._training_batches(training.batch_size), streams, epoch, training)
 
-    def loss(
-        self, parameters: Weights, buffers: Weights, batch: TrainingBatch
-    ) -> tuple[Tensor, Tensor, int]:
+    def loss(self, parameters: Weights, buffers: Weights, batch: TrainingBatch) -> tuple[Tensor, Tensor, int]:
         """Label-smoothed cross-entropy, the mean over the target tokens of the batch, and token errors (fairseq)."""
         pairs = batch.batch
         self.model.train()
