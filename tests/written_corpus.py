@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
@@ -20,6 +21,17 @@ NAME = "written"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "deen"
 
 Pair = tuple[str, str]
+
+STUDY: dict[str, Any] = {
+    "model": "transformer-1x16x2",
+    "knob": "epochs",
+    "temperatures": [1],
+    "densities": [0.5],
+    "dense": {"epochs": 1, "batch_size": 1000},
+    "retrain": {"epochs": 1, "batch_size": 1000},
+    "measure": {"train_pairs": 100},
+}
+"""A study of translation to which a data set has to be added."""
 
 
 def read(raw: Path, split: str) -> Iterator[Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,9 @@ class Search:
     extra: int = 10
 
 
+DEFAULT_SEARCH = Search()
+
+
 def translate(
     model: TransformerModelBase,
     weights: Mapping[str, Tensor],
@@ -43,8 +46,8 @@ def translate(
     sentences: Sequence[Tensor],
     search: Search,
     *,
+    places: Sequence[int] | None = None,
     batch_size: int = 64,
-    progress: Callable[[int], None] = lambda count: None,
 ) -> list[Tensor]:
     """Translations of sentences, in their order, each without its end mark.
 
@@ -57,10 +60,10 @@ def translate(
         The skeleton; it takes `weights` over.
     sentences
         Token numbers, the end mark last; (length,) int64 each.
+    places
+        Line of each sentence in its file, from 0, for the error message; None counts them.
     batch_size
         Sentences decoded together.
-    progress
-        Called with the number of sentences of each finished batch.
 
     Raises
     ------
@@ -70,9 +73,10 @@ def translate(
     by_length: dict[int, list[int]] = defaultdict(list)
     for place, sentence in enumerate(sentences):
         if len(sentence) > MAX_POSITIONS:
+            line = (places[place] if places else place) + 1
             raise UserError(
-                f"sentence {place + 1} has {len(sentence)} subwords, its end mark included, and the model takes"
-                f" {MAX_POSITIONS}; split it or leave it out"
+                f"line {line} has {len(sentence)} subwords, its end mark included, and the model takes {MAX_POSITIONS};"
+                " split it or leave it out"
             )
         by_length[len(sentence)].append(place)
     parameters = dict(model.named_parameters())
@@ -96,5 +100,4 @@ def translate(
             hypotheses = generator.generate([model], {"net_input": {"src_tokens": source, "src_lengths": lengths}})
             for place, ranked in zip(chosen, hypotheses, strict=True):
                 found[place] = ranked[0]["tokens"][:-1].cpu()
-            progress(len(chosen))
     return found

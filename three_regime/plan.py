@@ -14,7 +14,8 @@ from three_regime.config import Config, nearest
 from three_regime.datasets import DATASETS
 from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
-from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed, speed
+from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed
+from three_regime.pricing_text import pricer_of, speed_of
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, job_place
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, Verdict, survey
@@ -103,12 +104,15 @@ class Plan:
         Seconds from start to end with unlimited devices: the longest sequence of jobs that wait for each other.
     scaled
         Study → the measured network that its rates were scaled from.
+    unpriced
+        Studies of which nothing like their network has been measured: their hours are unknown and in no sum.
     """
 
     rows: list[Row]
     longest_chain_s: float | None
     rates: Rates | None
     scaled: dict[str, str]
+    unpriced: tuple[str, ...] = ()
 
 
 def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
@@ -127,13 +131,16 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     rows: list[Row] = []
     chains: list[float] = []
     scaled: dict[str, str] = {}
+    unpriced: list[str] = []
     seen: set[Path] = set()
     drawn: list[disk.Analysis] = []
     whole = not targets
     for name, stages in wanted(config, targets).items():
         owner = study(config, name)
-        pricer = Pricer(owner)
-        speed_here = speed(rates, owner) if rates else None
+        pricer = pricer_of(owner)
+        speed_here = speed_of(rates, owner) if rates else None
+        if rates and not speed_here:
+            unpriced.append(name)
         if speed_here and speed_here.scaled:
             scaled[name] = speed_here.scaled
         if owner.prepared not in seen:
@@ -152,7 +159,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         chains.append(_longest_chain(jobs, seconds))
     if whole:
         rows.append(_report_row(config, drawn))
-    return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled)
+    return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled, tuple(unpriced))
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
@@ -222,7 +229,12 @@ def job_seconds(job: Job, speed_here: Speed, pricer: Pricer) -> float:
 
 
 def _row(
-    owner: Study, stage: str, jobs: list[Job], pricer: Pricer, seconds: dict[int, float], rates: Rates | None
+    owner: Study,
+    stage: str,
+    jobs: list[Job],
+    pricer: Pricer,
+    seconds: dict[int, float],
+    rates: Rates | None,
 ) -> Row:
     findings = [finding for job in jobs for finding in job.findings]
     verdicts = [finding.verdict for finding in findings]
@@ -237,7 +249,7 @@ def _row(
         verdicts.count(Verdict.DONE),
         verdicts.count(Verdict.STALE) + verdicts.count(Verdict.DAMAGED),
         verdicts.count(Verdict.MISSING) + verdicts.count(Verdict.UNKNOWN),
-        sum(seconds[id(job)] for job in jobs) if rates else None,
+        sum(seconds[id(job)] for job in jobs) if seconds else None,
         size,
         bool(rates and rates.on_gpu and stage != "prune"),
     )
@@ -314,8 +326,8 @@ def render(plan: Plan) -> str:
     measured = plan.rates is not None
     total = [
         "total", "", *sums,
-        _hours(sum(gpu) if measured else None),
-        _hours(sum(cpu) if measured else None),
+        _hours(sum(seconds or 0 for seconds in gpu) if measured else None),
+        _hours(sum(seconds or 0 for seconds in cpu) if measured else None),
         format_size(sum(row.size for row in plan.rows), binary=False),
     ]  # fmt: skip
     text = tabulate([*table, total], headers, tablefmt="simple", colalign=("left", "left", *["right"] * 9))
@@ -332,8 +344,13 @@ def _notes(plan: Plan) -> list[str]:
     ]
     if not plan.rates.on_gpu:
         notes.append("CPU hours are hours of one core.")
+    if plan.unpriced:
+        notes.append(
+            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured"
+            " on this device."
+        )
     for network in sorted(set(plan.scaled.values())):
-        notes.append(f"* not measured; rates scaled from {network} by multiply-adds an image.")
+        notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
     return notes
 
 

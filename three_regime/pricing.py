@@ -65,6 +65,17 @@ class ModelRates(BaseModel):
     image_size: int = Field(32, gt=0)
 
 
+class TextRates(BaseModel):
+    """Measured rates of one Transformer (`three_regime.pricing_text`)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    train_tokens_per_s: float = Field(gt=0)
+    evaluate_tokens_per_s: float = Field(gt=0)
+    decode_sentences_per_s: float = Field(gt=0)
+    subwords: int = Field(gt=0)
+
+
 class Rates(BaseModel):
     """One file of measured rates."""
 
@@ -75,6 +86,7 @@ class Rates(BaseModel):
     threads: int = 1
     measured: date | None = None
     models: dict[str, ModelRates] = Field(min_length=1)
+    text_models: dict[str, TextRates] = {}
 
     @property
     def on_gpu(self) -> bool:
@@ -122,12 +134,14 @@ def read_rates(folder: Path, device: str = "auto") -> Rates | None:
 
 @dataclass(frozen=True)
 class Work:
-    """Images that pass through a network, forward and back (`train`) or forward only; parameters that are ranked."""
+    """Images or tokens that pass through a network, forward and back (`train`) or forward only; parameters that are
+    ranked; sentences that are translated."""
 
     train: float = 0.0
     evaluate: float = 0.0
     reestimate: float = 0.0
     ranked: float = 0.0
+    decoded: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -135,6 +149,7 @@ class Work:
             self.evaluate + other.evaluate,
             self.reestimate + other.reestimate,
             self.ranked + other.ranked,
+            self.decoded + other.decoded,
         )
 
 
@@ -150,6 +165,7 @@ class Speed:
     evaluate: float
     reestimate: float
     scaled: str = ""
+    decode: float = math.inf
 
     def seconds(self, work: Work) -> float:
         """Time of `work` on one device."""
@@ -158,6 +174,7 @@ class Speed:
             + work.evaluate / self.evaluate
             + work.reestimate / self.reestimate
             + work.ranked / PRUNED_PARAMETERS_PER_S
+            + work.decoded / self.decode
         )
 
 

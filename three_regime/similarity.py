@@ -67,8 +67,8 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
     if len(first) != len(second) or len(first) < 2:
         raise UserError(f"CKA needs outputs on the same two or more inputs, not {len(first)} and {len(second)}")
     if isinstance(first, Gram) or isinstance(second, Gram):
-        k, l = (each.matrix if isinstance(each, Gram) else gram(each).matrix for each in (first, second))
-        scale, product = np.linalg.norm(k) * np.linalg.norm(l), np.vdot(k, l)
+        grams = [each.matrix if isinstance(each, Gram) else gram(each).matrix for each in (first, second)]
+        scale, product = np.prod([np.linalg.norm(each) for each in grams]), np.vdot(*grams)
     else:
         x, y = (np.asarray(outputs, dtype=np.float64) for outputs in (first, second))
         x, y = x - x.mean(axis=0), y - y.mean(axis=0)

@@ -157,7 +157,7 @@ FAMILIES: dict[str, Family] = {
             name="transformer",
             form="transformer-<layers>x<width>x<heads> with an even width divisible by the heads: transformer-6x512x8,"
             " also called transformer-base",
-            description="encoder-decoder for translation; layers, width, heads (transformer-6x512x8 = transformer-base)",
+            description="translation; layers, width and heads: transformer-6x512x8, also called transformer-base",
             width_letter="x",
             default_width=512,
             nearest_depth=lambda depth: max(1, depth),

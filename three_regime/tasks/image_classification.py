@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from three_regime import kernels as compiled
 from three_regime import models
 from three_regime.config import Training
 from three_regime.datasets import ImageDataset
@@ -18,6 +20,7 @@ from three_regime.errors import UserError
 from three_regime.foreign import match
 from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
+from three_regime.models.layers import use_kernels
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
 from three_regime.study import Study
@@ -125,6 +128,7 @@ class ImageClassification:
         self.model = models.build(
             model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
         ).to(device)  # fmt: skip
+        use_kernels(self.model, compiled.available(device))
         self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.buffers = {name: tuple(value.shape) for name, value in self.model.named_buffers()}
         self.prunable = models.prunable(self.model)
@@ -209,14 +213,17 @@ class ImageClassification:
             yield self.augmenter.normalise(pixels), labels
 
 
+def from_prepared(
+    path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
+) -> ImageClassification:
+    """The task on a prepared array file."""
+    arrays = read_arrays(path)
+    return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
+
+
 def of_study(study: Study, device: str) -> ImageClassification:
     """The task of a study, on its prepared array file."""
     choice = study.config.dataset
-    return ImageClassification(
-        choice.entry,
-        read_arrays(study.prepared, verify=False),
-        study.config.model,
-        torch.device(device),
-        train_images=choice.train_images,
-        test_images=choice.test_images,
+    return from_prepared(
+        study.prepared, choice.entry, study.config.model, torch.device(device), choice.train_images, choice.test_images
     )

@@ -21,7 +21,7 @@ from torch.func import functional_call
 from three_regime.bleu import bleu
 from three_regime.config import Training
 from three_regime.datasets.prepared_text import PreparedText, open_text
-from three_regime.decoding import Search, translate
+from three_regime.decoding import DEFAULT_SEARCH, Search, translate
 from three_regime.errors import UserError
 from three_regime.foreign import fit
 from three_regime.memory import keep_freed_memory
@@ -64,7 +64,7 @@ class Translation:
         *,
         measured_pairs: int | None = None,
         held_out: Mapping[str, int | None] | None = None,
-        search: Search = Search(),
+        search: Search = DEFAULT_SEARCH,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
@@ -100,7 +100,7 @@ class Translation:
         for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
             if name in arrays and len(arrays[name]) != len(self.text.dictionary):
                 raise UserError(
-                    f"checkpoint {source} has a vocabulary of {len(arrays[name])} subwords and {self.text.folder} one of"
+                    f"checkpoint {source} has a vocabulary of {len(arrays[name])} subwords and {self.text.folder} has"
                     f" {len(self.text.dictionary)}: use the data that it was trained on (dataset.subwords)"
                 )
         wanted = {name: value.detach().cpu().numpy() for name, value in self.model.named_parameters()}
@@ -127,6 +127,10 @@ class Translation:
                 ignore_index=self.text.dictionary.pad(),
             )
         return total / pairs.tokens, self._errors(logits.detach(), pairs.target), pairs.tokens
+
+    def halves(self, batch: TrainingBatch) -> tuple[TrainingBatch, TrainingBatch] | None:
+        """Two halves of the sentence pairs, with dropout masks of their own; None for a single pair."""
+        return batch.halves(self.text.dictionary.pad())
 
     @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
@@ -203,8 +207,19 @@ class Translation:
     def translations(self, weights: Weights, split: str, search: Search) -> list[str]:
         """Detokenised translations of a split's sources."""
         source = self._pairs[split].source
-        sentences = [source[row] for row in range(self._counts[split])]
-        found = translate(self.model, weights, self.text.dictionary, sentences, search)
+        return self._translated(weights, [source[row] for row in range(self._counts[split])], search)
+
+    def translate_lines(self, weights: Weights, lines: Sequence[str], search: Search) -> list[str]:
+        """Detokenised translations of sentences; an empty line stays empty."""
+        places = [place for place, line in enumerate(lines) if line.strip()]
+        found = self._translated(weights, [self.text.encode(lines[place]) for place in places], search, places)
+        by_place = dict(zip(places, found, strict=True))
+        return [by_place.get(place, "") for place in range(len(lines))]
+
+    def _translated(
+        self, weights: Weights, sentences: list[Tensor], search: Search, places: Sequence[int] | None = None
+    ) -> list[str]:
+        found = translate(self.model, weights, self.text.dictionary, sentences, search, places=places)
         return [self.text.decode(ids.tolist()) for ids in found]
 
     def _forward(self, weights: Weights, batch: TextBatch) -> Tensor:
