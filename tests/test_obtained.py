@@ -1,4 +1,4 @@
-"""Exports, and the archives under ``reference/obtained``: what follows from their tables does so again, without torch."""
+"""Exports and archives of obtained studies: what follows from their tables does so again, without torch."""
 
 from __future__ import annotations
 
