@@ -20,7 +20,7 @@ CHOSEN = $(if $(findstring command,$(origin PRESET)),--configfile "config/$(PRES
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test paper run slurm dryrun lint format clean
+.PHONY: help env demo test faults paper run slurm dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
@@ -62,6 +62,9 @@ slurm: env  ## Reproduce the whole paper on a SLURM cluster; with PRESET=figure2
 
 dryrun: env  ## Show what run would do, and do nothing
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" --dry-run --quiet rules $(ARGS) -- $(TARGETS)
+
+faults: env  ## Inject faults into a small study and count survivors (an hour); ARGS="--trials 10 --seed 7"
+	@.venv/bin/python -m benchmarks.faults --trials 60 --out benchmarks/results $(ARGS)
 
 lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
 	@.venv/bin/ruff check .

@@ -11,6 +11,7 @@ from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
 from three_regime.job_resources import job_resources
+from three_regime.records import stale_without_record
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
@@ -38,6 +39,11 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 STUDIES = planned(CONFIG)
+
+# Copied results have no record of the settings that made them: nothing stale may pass for up to date.
+if workflow.is_main_process and (stale := stale_without_record(STUDIES)):
+    raise WorkflowError(stale)
+
 DATA = CONFIG.data.folder
 RESULTS = CONFIG.results
 

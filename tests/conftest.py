@@ -12,6 +12,7 @@ from checkout import Checkout
 from filelock import FileLock
 from finished import OPTIONS, copied, finish
 
+from three_regime import kernels
 from three_regime.datasets.sources import load_sources
 
 REAL_CIFAR10 = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
@@ -31,6 +32,12 @@ def cifar10_batches(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
             subprocess.run(command, cwd=REAL_CIFAR10, check=True, capture_output=True)
             assert _complete(folder, members)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _plain_kernels() -> None:
+    """Tests compute with torch's operations until a job or a test asks for the compiled kernels."""
+    kernels.allow("plain")
 
 
 def _complete(folder: Path, members: dict[str, str]) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from toy_task import SIZE, Quadratic, ToyEpoch, rows, settings, train
 
 from three_regime.errors import UserError
+from three_regime.streams import Streams
 
 FULL = 7
 
@@ -105,3 +106,32 @@ def test_images_are_never_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run(settings_of, "dense")
     run(settings_of, "dense")
     assert digests(settings_of, "dense") == digests(expected, "dense")
+
+
+def test_a_translation_without_dropout_takes_the_same_step_in_halves(tmp_path: Path, monkeypatch) -> None:
+    """On the real Transformer; with dropout the halves draw masks of their own."""
+    from small_text import small_task, text_training
+
+    whole, limited = small_task(), small_task()
+    training = text_training(epochs=1, dropout=0.0, optimiser="sgd", learning_rate=0.01)
+    expected = train(whole, tmp_path / "whole", training)[1]
+    sound, failures = limited.loss, []
+
+    def limited_loss(parameters, buffers, batch):
+        if len(batch.batch.rows) > 4:
+            failures.append(len(batch.batch.rows))
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return sound(parameters, buffers, batch)
+
+    monkeypatch.setattr(limited, "loss", limited_loss)
+    found = train(limited, tmp_path / "limited", training)[1]
+    assert failures
+    for name, array in expected.weights.items():
+        np.testing.assert_allclose(found.weights[name], array, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert rows(found, "train_error") == pytest.approx(rows(expected, "train_error"))
+    batch = limited.epoch(Streams(("retrain", 1, 1)), 0, text_training()).micro_batches(0)[0]
+    first, second = limited.halves(batch)
+    assert (first.batch.rows + second.batch.rows, first.batch.tokens + second.batch.tokens) == (
+        batch.batch.rows, batch.batch.tokens,
+    )  # fmt: skip
+    assert len({batch.seed, first.seed, second.seed}) == 3 and first.dropout == batch.dropout

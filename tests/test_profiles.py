@@ -215,6 +215,13 @@ def test_rates_of_another_kind_of_device_say_nothing(rates) -> None:
     assert asked(config(), "retrain", 1, temperature="epochs040")["runtime"] == 1440
 
 
+def test_rates_of_images_say_nothing_of_translation(rates) -> None:
+    rates("cpu", 1e9)
+    ours = load([ROOT / "config.yaml", ROOT / "config/tiny-translation.yaml"])
+    owner = study(ours, "tiny-translation")
+    assert first_runtime(owner, "lmc", owner.temperatures[0], None, 1) == owner.config.resources.lmc.runtime
+
+
 def test_cpu_rates_count_for_a_stage_without_a_gpu_and_by_threads(rates) -> None:
     rates("cpu", 1000, threads=2)
     name = "cifar10-preresnet20-epochs"

@@ -25,14 +25,12 @@ from three_regime.datasets.prepare import is_intact
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.plan import Job, jobs_of
+from three_regime.records import LONG_AGO_NS
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack, stored_fingerprint
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
 
 log = logging.getLogger(__name__)
-
-LONG_AGO_NS = 10**9
-"""Time given to what must be made again: one second into 1970, before every input."""
 
 _RECORDS = Path(".snakemake") / "metadata"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from three_regime import connectivity, models
+from three_regime import connectivity, kernels, models
 from three_regime.config import Measurement, registered
 from three_regime.datasets import DATASETS
 from three_regime.device import choose
@@ -110,6 +110,7 @@ def _task(model: str, dataset: str, data: Path, train_images: int | None, test_i
             measured_pairs=train_images,
             held_out={"validation": test_images},
         )
+    kernels.allow("auto")
     return ImageClassification(
         entry,
         entry.read(data),

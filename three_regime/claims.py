@@ -25,10 +25,7 @@ from three_regime.storage import write_csv, write_text
 LEVEL = 0.95
 """Confidence of each one-sided bound: a sign that is stated beforehand is tested on one side."""
 
-_COLUMNS = (
-    "claim", "statement", "expected", "over dense seeds", "seeds that agree", "outcome", "replicas alone",
-    "these networks",
-)  # fmt: skip
+_COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
 
 Cell = tuple[float, float]
 """Temperature and density."""
@@ -123,34 +120,38 @@ def outcome(expect: str, limit: float, lower: float, upper: float) -> str:
 
 
 def to_markdown(table: pd.DataFrame, study: str) -> str:
-    """The verdicts as a page."""
+    """The verdicts as a page: what the columns mean, and `table_lines`."""
     counts = table["outcome"].value_counts()
-    shown = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("holds", "fails", "undecided"))
+    shown = ", ".join(f"{name} {counts.get(name, 0)}" for name in ("holds", "fails", "undecided"))
     lines = [
         f"# Claims stated beforehand: {study}",
         "",
         f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; errors and LMC in points.",
-        "*Over dense seeds* is the verdict on newly trained dense networks; *these networks* counts the spread between",
-        "replicas alone, for the dense networks that were trained.",
+        "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
+        "spread between replicas alone, for the dense networks that were trained.",
         "",
-        "| " + " | ".join(_COLUMNS) + " |",
-        "|" + " --- |" * len(_COLUMNS),
+        *table_lines(table),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def table_lines(table: pd.DataFrame) -> list[str]:
+    """The verdicts as the lines of a Markdown table."""
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
     for row in table.itertuples(index=False):
         limit = f" ({_amount(row.measure, row.limit)})" if row.limit else ""
-        known = isinstance(row.these_networks, str) and row.these_networks
-        texts = (
-            row.claim,
-            row.statement,
-            row.expected + limit,
-            _interval(row.measure, row.estimate, row.lower, row.upper),
-            f"{row.agreeing} of {row.seeds}",
-            f"**{row.outcome}**" + (f"; {row.note}" if isinstance(row.note, str) and row.note else ""),
-            _interval(row.measure, row.estimate, row.replica_lower, row.replica_upper) if known else "",
-            row.these_networks if known else "spread unknown",
+        alone = _interval(row.measure, row.estimate, row.replica_lower, row.replica_upper)
+        rows.append(
+            (
+                f"`{row.claim}`: {row.statement}",
+                row.expected + limit,
+                _interval(row.measure, row.estimate, row.lower, row.upper),
+                f"{row.agreeing} of {row.seeds}",
+                f"**{row.outcome}**" + (f"; {row.note}" if _text(row.note) else ""),
+                f"{alone}: {row.these_networks}" if _text(row.these_networks) else "spread unknown",
+            )
         )
-        lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
-    return "\n".join(lines) + "\n"
+    return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
 
 
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
@@ -252,6 +253,11 @@ def _leaving_one_out(values: Values, seed: int, sides: list[list[Cell]]) -> np.n
     names = sorted({name for each in series for members in each.index for name in members})
     found = np.array([_difference(values, seed, sides, name) for name in names])
     return found if np.isfinite(found).all() and len(found) > 1 else np.array([])
+
+
+def _text(value: object) -> bool:
+    """Whether a field holds a text (an empty one is NaN in a table that was read)."""
+    return isinstance(value, str) and bool(value)
 
 
 def _amount(measure: str, value: float) -> str:

@@ -300,6 +300,8 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
         knob = KNOBS[self.knob]
+        if knob.setting in TEXT_ONLY and self.dataset.entry.kind == "images":
+            raise ValueError(f"knob {knob.name} is for translation only")
         for value in self.temperatures:
             if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting not in ("sam_rho", "dropout")):
                 raise ValueError(f"temperatures: {value} is out of range for {knob.name}")
@@ -361,8 +363,6 @@ class StudyConfig(Section):
                     raise ValueError(f"{section}.{setting} {getattr(training, setting)} is for translation only")
             if training.precision == "bf16":
                 raise ValueError(f"{section}.precision: bf16 is for translation only; use tf32 or fp32")
-        if KNOBS[self.knob].setting in TEXT_ONLY:
-            raise ValueError(f"knob {self.knob} is for translation only")
         entry = self.dataset.entry
         if (self.measure.train_images or 0) > (self.dataset.train_images or entry.train_images):
             raise ValueError("measure.train_images is more than the study's training images")
@@ -429,6 +429,10 @@ class Config(Section):
         2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
     )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
+    kernels: Literal["auto", "plain"] = Field(
+        "auto", description="`auto` computes networks on a CPU with compiled kernels where there is a C compiler;"
+        " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
+    )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
     regimes: Regimes = Regimes()

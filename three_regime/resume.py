@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from three_regime import kernels
 from three_regime.errors import UserError
 from three_regime.storage import Arrays, read_arrays, read_metadata, write_arrays
 
@@ -46,6 +47,7 @@ def save(path: Path, state: SavedState, *, key: str, threads: int, device: str) 
         "key": key,
         "threads": threads,
         "device": device,
+        "kernels": kernels.in_use(),
         "epoch": state.epoch,
         "step": state.step,
         "history": state.history,
@@ -60,13 +62,15 @@ def load(path: Path, *, key: str, threads: int, device: str) -> SavedState | Non
     Raises
     ------
     UserError
-        When the state was written on a CPU with another thread count: continuing it would change the numbers.
+        When the state was written on a CPU with another thread count or other kernels: continuing it would change the
+        numbers.
     """
     if not path.exists():
         return None
     try:
         about = json.loads(read_metadata(path)["state"])
         found_key, found_device, found_threads = about["key"], about["device"], about["threads"]
+        found_kernels = about.get("kernels", "plain")
         state = SavedState(read_arrays(path), about["epoch"], about["step"], about["history"], about["wall_s"])
     except (UserError, KeyError, ValueError, TypeError) as error:
         log.warning("ignoring the training state %s: %s", path, error)
@@ -81,5 +85,11 @@ def load(path: Path, *, key: str, threads: int, device: str) -> SavedState | Non
         raise UserError(
             f"{path} was written with {found_threads} CPU threads and this run has {threads}: the result would not"
             f" be bit-identical; set `threads: {found_threads}` to continue it, or delete the file to start again"
+        )
+    if device == "cpu" and found_kernels != kernels.in_use():
+        remedy = "set `kernels: plain`" if found_kernels == "plain" else "use a machine with a C compiler"
+        raise UserError(
+            f"{path} was written with {found_kernels} kernels and this run has {kernels.in_use()} ones: the result"
+            f" would not be bit-identical; {remedy} to continue it, or delete the file to start again"
         )
     return state

@@ -19,11 +19,10 @@ from typing import Any
 from three_regime.config import Training
 from three_regime.errors import UserError
 from three_regime.knobs import density_folder
-from three_regime.storage import DIGEST_KEY, read_json, read_metadata
+from three_regime.storage import DIGEST_KEY, PROVENANCE_KEY, read_json, read_metadata
 from three_regime.study import Study
 
 FINGERPRINT_KEY = "fingerprint"
-PROVENANCE_KEY = "provenance"
 IMPORTED = "imported"
 """Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.importing`)."""
 

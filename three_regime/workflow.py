@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from three_regime.config import Config, resolve
+from three_regime.config import Config, load, resolve
 from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.logs import reporting
+from three_regime.records import configfiles, unrecorded
 from three_regime.stages import STAGES, fingerprint_of, kept_outputs, pack
 from three_regime.storage import write_json
-from three_regime.study import Study, study
+from three_regime.study import Study, planned, study
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import Snakemake
@@ -177,10 +178,32 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     if _stale_lock():
         print("removing the lock of an earlier run that was killed", file=sys.stderr)
         subprocess.run([program, *arguments, "--unlock", "--quiet"], check=False)
+    _look_at_results(arguments)
     me = psutil.Process()
     if not _owner_alive():
         write_json(OWNER, {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()})
     os.execv(program, [program, *arguments])
+
+
+def _look_at_results(arguments: Sequence[str]) -> None:
+    """Before a real run: the results can be written, and those that Snakemake has no record of are adopted."""
+    if {"--dry-run", "--dryrun", "-n", "--unlock"} & set(arguments):
+        return
+    files = configfiles(arguments)
+    if files is None or not all(path.exists() for path in files):
+        return
+    config = load(files)
+    folder = Path(config.results)
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written: it is read-only, or belongs to somebody else")
+    names = [owner.name for owner in unrecorded(planned(config))]
+    if names:
+        from three_regime import adopting
+
+        print(f"Snakemake has no record of results of {', '.join(names)}: adopting them", file=sys.stderr)
+        print(adopting.render(adopting.adopt(config, files), dry_run=False), file=sys.stderr)
 
 
 def _stale_lock() -> bool:

@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import DIGEST_KEY, Arrays, tensor_digest, write_arrays, write_json
+from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Job:
 
     def _write_results(self, product: Product, path: Path, results: dict[str, Any]) -> None:
         try:
-            write_json(path, results)
+            write_result(path, results)
         except ValueError as error:
             at = _title(self.study, product.stage, self.seed, self.temperature)
             raise UserError(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
@@ -173,6 +174,8 @@ def run(
         stale = [product for product in products if not product.done]
         if stale:
             job = Job(config, owner, seed, temperature, stale, stop)
+            for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
+                remove_leftovers(path)
             for product in stale:
                 log.info("to compute: %s", product.label)
             with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():
@@ -200,12 +203,14 @@ def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> st
 def locked(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
     """Hold the lock of this job's files; the system releases it when the process dies in any way."""
     lock = FileLock(lock_file(owner, stage, seed, temperature, density))
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         log.warning("another process works on %s: waiting for it to end", _title(owner, stage, seed, temperature))
         lock.acquire()
+    except OSError as error:
+        raise UserError(f"cannot write {lock.lock_file}: {error.strerror}") from error
     try:
         yield
     finally:
@@ -231,9 +236,18 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _mend_times(products: list[Product]) -> None:
-    """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever."""
-    newest = max((path.stat().st_mtime_ns for product in products for path in product.inputs.values()), default=0)
+    """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever.
+
+    An input from the future (the clock was set back since) is given the present, for nothing can be younger than it.
+    """
+    inputs = {path for product in products for path in product.inputs.values() if path.exists()}
+    now = time.time_ns()
+    for path in inputs:
+        if path.stat().st_mtime_ns > now:
+            with contextlib.suppress(OSError):
+                os.utime(path, ns=(now, now))
+    newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
     for product in products:
         for path in product.outputs:
-            if path.stat().st_mtime_ns < newest:
-                os.utime(path)
+            if not newest <= path.stat().st_mtime_ns <= now:
+                os.utime(path, ns=(now, now))

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from three_regime import tasks
+from three_regime import kernels, tasks
 from three_regime.jobs import Job
 from three_regime.tasks import Task
 from three_regime.training import Session, convolution_precision
 
 
 def task_of(job: Job) -> Task:
-    """The study's task, with its data on the job's device; sets torch's thread count."""
+    """The study's task, with its data on the job's device; sets torch's thread count and the kernels."""
     torch.set_num_threads(job.config.threads)
+    kernels.allow(job.config.kernels)
     return tasks.of_study(job.study, job.device)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from three_regime import kernels as compiled
 from three_regime import models
 from three_regime.config import Training
 from three_regime.datasets import ImageDataset
@@ -19,6 +20,7 @@ from three_regime.errors import UserError
 from three_regime.foreign import match
 from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
+from three_regime.models.layers import use_kernels
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
 from three_regime.study import Study
@@ -126,6 +128,7 @@ class ImageClassification:
         self.model = models.build(
             model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
         ).to(device)  # fmt: skip
+        use_kernels(self.model, compiled.available(device))
         self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.buffers = {name: tuple(value.shape) for name, value in self.model.named_buffers()}
         self.prunable = models.prunable(self.model)
@@ -214,7 +217,7 @@ def from_prepared(
     path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
 ) -> ImageClassification:
     """The task on a prepared array file."""
-    arrays = read_arrays(path, verify=False)
+    arrays = read_arrays(path)
     return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +47,18 @@ class TextBatch:
     tokens: int
     rows: tuple[int, ...]
 
+    def part(self, chosen: slice, padding: int) -> TextBatch:
+        """Some of the pairs, padded as here; `padding` is the index of the padding token."""
+        target = self.target[chosen]
+        return TextBatch(
+            self.source[chosen],
+            self.source_lengths[chosen],
+            self.previous[chosen],
+            target,
+            int((target != padding).sum()),
+            self.rows[chosen],
+        )
+
 
 @dataclass(frozen=True)
 class TrainingBatch:
@@ -56,6 +68,15 @@ class TrainingBatch:
     dropout: float
     seed: int
     label_smoothing: float
+
+    def halves(self, padding: int) -> tuple[TrainingBatch, TrainingBatch] | None:
+        """Two batches with a half of the pairs each (None for a single pair); their seeds follow from this one's."""
+        middle = len(self.batch.rows) // 2
+        if middle == 0:
+            return None
+        first, second = (self.batch.part(chosen, padding) for chosen in (slice(middle), slice(middle, None)))
+        seeds = np.random.SeedSequence(self.seed).generate_state(2, np.uint64) >> 1
+        return replace(self, batch=first, seed=int(seeds[0])), replace(self, batch=second, seed=int(seeds[1]))
 
 
 class Batches:

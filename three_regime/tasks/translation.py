@@ -128,6 +128,10 @@ class Translation:
             )
         return total / pairs.tokens, self._errors(logits.detach(), pairs.target), pairs.tokens
 
+    def halves(self, batch: TrainingBatch) -> tuple[TrainingBatch, TrainingBatch] | None:
+        """Two halves of the sentence pairs, with dropout masks of their own; None for a single pair."""
+        return batch.halves(self.text.dictionary.pad())
+
     @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         """Token error and token NLL (nats) with the reference as prefix, end marks included, nothing smoothed.
