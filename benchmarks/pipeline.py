@@ -19,6 +19,7 @@ from three_regime.config import Training
 from three_regime.errors import Interrupted
 from three_regime.interruption import Stop
 from three_regime.similarity import linear_cka
+from three_regime.stacks import Alone
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import Member, Session, convolution_precision, train_pack
 
@@ -100,7 +101,7 @@ def training_step_s(setting: Setting, steps: int) -> float:
             deliver=lambda _: None,
         )
         try:
-            train_pack(clocked, PROTOCOL, [member], Session(setting.threads, 1e9, stop))
+            train_pack(clocked, PROTOCOL, [member], Session(setting.threads, 1e9, stop, lockstep="off"))
         except Interrupted:
             return clocked.step_s
     raise AssertionError("the trainer did not heed the request to stop")
@@ -112,10 +113,8 @@ def lmc_s(setting: Setting, points: int) -> tuple[float, list[float]]:
     first, second = (weights_of(setting, seed) for seed in (1, 2))
     began = time.perf_counter()
     with convolution_precision(tf32=False):
-        ends = [connectivity.measure(task, weights, BATCH, None) for weights in (first, second)]
-        line = connectivity.line(
-            task, first, second, (ends[0], ends[1]), points=points, batch_size=BATCH, images=None
-        )  # fmt: skip
+        networks = [first, *connectivity.inside(task, first, second, points), second]
+        line = connectivity.line(list(connectivity.measure(task.stack("auto") or Alone(task), networks, BATCH, None)))
     synchronise(setting.device)
     return time.perf_counter() - began, line["train_error"]
 

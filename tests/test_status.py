@@ -29,7 +29,7 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
 
 def save(path: Path, *, epoch: int, step: int, wall_s: float) -> None:
     state = SavedState({"parameters": np.zeros(3, np.float32)}, epoch, step, [], wall_s)
-    resume.save(path, state, key="any", threads=1, device="cpu")
+    resume.save(path, state, key="any", threads=1, device="cpu", together=False)
 
 
 def test_a_finished_study_runs_nothing(finished_tiny: Checkout) -> None:

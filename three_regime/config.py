@@ -180,7 +180,9 @@ class StudyConfig(Section):
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
     model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, ...")
-    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate or (translation) dropout.")
+    knob: str = Field(
+        description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate or (translation) dropout."
+    )
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
@@ -192,6 +194,10 @@ class StudyConfig(Section):
     pack: tuple[Literal["density", "replica"], ...] = Field(
         ("density", "replica"), description="What one job advances together: all densities and replicas of a"
         " temperature, or, with [replica], one cell."
+    )  # fmt: skip
+    lockstep: Positive | Literal["auto", "off"] = Field(
+        "auto", description="Members of a pack computed together, step by step: `off`, the most of them, or `auto`: on"
+        " a CPU small networks only, on a GPU if a timing at the start says so (this project's choice)."
     )  # fmt: skip
     resources: Resources = Resources()
 

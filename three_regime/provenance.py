@@ -43,7 +43,14 @@ def commit() -> str:
 
 
 def record(
-    *, fingerprint: str, recipe: dict[str, Any], inputs: dict[str, str], device: str, threads: int, wall_s: float
+    *,
+    fingerprint: str,
+    recipe: dict[str, Any],
+    inputs: dict[str, str],
+    device: str,
+    threads: int,
+    wall_s: float,
+    together: int = 0,
 ) -> dict[str, Any]:
     """The provenance block stored with a result that was computed here.
 
@@ -53,6 +60,8 @@ def record(
         Role → tensor digest.
     wall_s
         Seconds of wall time spent on this result, over all its interruptions.
+    together
+        Networks that were computed together with it, itself included; 0 where each was on its own.
     """
     return {
         "fingerprint": fingerprint,
@@ -63,6 +72,7 @@ def record(
         "commit": commit(),
         "device": device,
         "threads": threads,
+        "together": together,
         "machine": platform.machine(),
         "host": platform.node(),
         "wall_s": round(wall_s, 3),

@@ -76,6 +76,7 @@ class Job:
         arrays: Arrays | None = None,
         *,
         wall_s: float,
+        together: int = 0,
         metadata: Mapping[str, str] | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
@@ -87,6 +88,8 @@ class Job:
             Content of the product's safetensors file.
         wall_s
             Seconds that the product took.
+        together
+            Networks that were computed together with it, itself included; 0 where each was on its own.
         record
             Provenance to write, where the product was not computed by this job.
         """
@@ -97,6 +100,7 @@ class Job:
             device=self.device,
             threads=self.config.threads,
             wall_s=wall_s,
+            together=together,
         )
         for path in product.outputs:
             if path.suffix == ".json":

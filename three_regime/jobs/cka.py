@@ -7,7 +7,7 @@ import time
 
 from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
-from three_regime.jobs.pairs import replicas_of_pairs
+from three_regime.jobs.pairs import measured_pairs
 from three_regime.similarity import similarity
 from three_regime.training import convolution_precision
 
@@ -20,8 +20,8 @@ def compute(job: Job) -> None:
     images = job.products[0].recipe["images"]
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in replicas_of_pairs(job, task, lambda weights: task.outputs(weights, images)):
-            results = similarity(first[1], second[1])
+        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, images)):
+            results = similarity(first, second)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
             job.commit(product, results, wall_s=time.monotonic() - began)
             began = time.monotonic()

@@ -26,4 +26,6 @@ def task_of(job: Job) -> ImageClassification:
 
 def session_of(job: Job, evaluate_last: int = 0) -> Session:
     """The circumstances of training in this job."""
-    return Session(job.config.threads, job.config.state_every_s, job.stop, evaluate_last)
+    return Session(
+        job.config.threads, job.config.state_every_s, job.stop, evaluate_last, job.study.config.lockstep
+    )  # fmt: skip

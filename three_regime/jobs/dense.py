@@ -51,7 +51,14 @@ def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> No
         "test": asdict(test),
         "history": checkpoint.history,
     }
-    job.commit(product, results, checkpoint.weights, wall_s=checkpoint.wall_s, metadata=about_model(task))
+    job.commit(
+        product,
+        results,
+        checkpoint.weights,
+        wall_s=checkpoint.wall_s,
+        together=checkpoint.together,
+        metadata=about_model(task),
+    )
 
 
 def about_model(task: Task) -> dict[str, str]:
