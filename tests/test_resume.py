@@ -204,10 +204,10 @@ def test_asked_to_stop_a_run_saves_and_a_new_one_continues(tmp_path, expected, b
     arguments = command(tmp_path, "retrain", top={"state_every_s": 3600}, **LONG)
     process = start(arguments, start_new_session=True)
     line = ""
-    while "this job runs on" not in line:  # torch is there, the training begins
+    while "advance together" not in line:  # the training begins
         line = process.stderr.readline()
         assert line, "ended before it was signalled"
-    time.sleep(0.15)
+    time.sleep(0.5)
     began = time.monotonic()
     if how.endswith("group"):
         os.killpg(process.pid, signal.SIGTERM)

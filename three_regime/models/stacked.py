@@ -51,8 +51,22 @@ def _linear(members: int, features: Tensor, weight: Tensor, bias: Tensor | None 
     """(N, M · F) and (M, O, F) → (N, M · O)."""
     batch = len(features)
     products = torch.bmm(features.view(batch, members, -1).transpose(0, 1), weight.transpose(1, 2))
-    wide = products.transpose(0, 1).reshape(batch, -1)
-    return wide if bias is None else wide + bias
+    if bias is not None:
+        products = _AddBias.apply(products, bias.view(members, -1))
+    return products.transpose(0, 1).reshape(batch, -1)
+
+
+class _AddBias(torch.autograd.Function):
+    """(M, N, O) + (M, O); the gradient is summed member by member, because a common sum rounds by their number."""
+
+    @staticmethod
+    def forward(_context: Any, products: Tensor, bias: Tensor) -> Tensor:
+        return products + bias[:, None]
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = gradient.contiguous()
+        return gradient, torch.stack([member.sum(0) for member in gradient])
 
 
 def _cat(members: int, tensors: tuple[Tensor, ...] | list[Tensor], dim: int = 0) -> Tensor:
