@@ -4,6 +4,7 @@
 # `python -m three_regime workflow`, which first removes the lock that a killed run left behind.
 
 PRESET := figure2
+PROFILE := slurm
 WORKFLOW = .venv/bin/python -m three_regime workflow
 ifneq ($(PYTHON),)
 PYTHONS = "$(PYTHON)"
@@ -12,11 +13,14 @@ PYTHONS = python3.11 python3.12 python3.13 python3.14 python3 python .venv/bin/p
 endif
 USABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
+# The preset that was asked for; none means the whole paper.
+CHOSEN = $(if $(findstring command,$(origin PRESET)),--configfile "config/$(PRESET).yaml")
+
 # The environment is complete in itself; modules of another one must not shine through.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test paper run dryrun lint format clean
+.PHONY: help env demo test faults paper run slurm dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
@@ -24,8 +28,9 @@ help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 11
 	@echo
 	@echo "Variables"
-	@echo "  PRESET     the file config/PRESET.yaml for run and dryrun: $(basename $(notdir $(wildcard config/*.yaml)))"
-	@echo "  TARGETS    what run and dryrun make: data dense pruned retrained landscape tables figures report, or files"
+	@echo "  PRESET     the file config/PRESET.yaml for run, dryrun and slurm: $(basename $(notdir $(wildcard config/*.yaml)))"
+	@echo "  PROFILE    the folder profiles/PROFILE for slurm: slurm slurm-no-accounting"
+	@echo "  TARGETS    what they make: data dense pruned retrained landscape tables figures report, or files"
 	@echo "  ARGS       more arguments for Snakemake, or for pytest with test: make demo ARGS='--cores 1'"
 	@echo "  PYTHON     the Python (3.11 or newer) that .venv is made from: make env PYTHON=/opt/python/bin/python3.11"
 
@@ -52,8 +57,14 @@ paper: env  ## Reproduce the whole paper (config.yaml); `python -m three_regime 
 run: env  ## Run one preset: make run PRESET=figure2 TARGETS=figures
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" $(ARGS) -- $(TARGETS)
 
+slurm: env  ## Reproduce the whole paper on a SLURM cluster; with PRESET=figure2 that preset (README, "SLURM")
+	@$(WORKFLOW) --workflow-profile "profiles/$(PROFILE)" $(CHOSEN) $(ARGS) -- $(TARGETS)
+
 dryrun: env  ## Show what run would do, and do nothing
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" --dry-run --quiet rules $(ARGS) -- $(TARGETS)
+
+faults: env  ## Inject faults into a small study and count survivors (an hour); ARGS="--trials 10 --seed 7"
+	@.venv/bin/python -m benchmarks.faults --trials 72 --out benchmarks/results $(ARGS)
 
 lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
 	@.venv/bin/ruff check .

@@ -23,6 +23,7 @@ include: "rules/dense.smk"
 include: "rules/prune.smk"
 include: "rules/retrain.smk"
 include: "rules/landscape.smk"
+include: "rules/discard.smk"
 include: "rules/analysis.smk"
 include: "rules/figures.smk"
 
@@ -33,4 +34,5 @@ rule all:
         rules.report.input,
         rules.tables.input,
         rules.figures.input,
+        rules.discarded.input,
     localrule: True

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.conventional import synchronise
 from benchmarks.setting import BATCH, Setting, outputs, streams
-from three_regime import connectivity
+from three_regime import connectivity, kernels
 from three_regime.config import Training
 from three_regime.errors import Interrupted
 from three_regime.interruption import Stop
@@ -31,6 +31,7 @@ PROTOCOL = Training(epochs=160, milestones=(80, 120), batch_size=BATCH)
 def task_of(setting: Setting) -> ImageClassification:
     """The pipeline's task, with its data on the device."""
     torch.set_num_threads(setting.threads)
+    kernels.allow("auto")
     return ImageClassification(setting.entry, setting.arrays(), setting.model, torch.device(setting.device))
 
 

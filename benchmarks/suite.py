@@ -303,7 +303,7 @@ def _seconds(value: float) -> str:
 def _models() -> list[str]:
     """Networks on 32-pixel images in the configuration, in its order."""
     studies = load([CHECKOUT / "config.yaml"]).studies.values()
-    return list(dict.fromkeys(s.model for s in studies if DATASETS[s.dataset.name].image_size == 32))
+    return list(dict.fromkeys(s.model for s in studies if getattr(s.dataset.entry, "image_size", 0) == 32))
 
 
 def _random_file(folder: Path) -> tuple[Path, str]:

@@ -1,4 +1,5 @@
-# From result files to tables: cells, grid, regimes, algorithms. Nothing here needs torch.
+# From result files to tables: cells, grid, regimes, algorithms. Nothing here needs torch, and each takes seconds: on a
+# cluster these jobs run where Snakemake does.
 
 for study in STUDIES:
 
@@ -11,6 +12,7 @@ for study in STUDIES:
             [f"{study.folder}/{table}.csv" for table in CELL_TABLES],
         log:
             f"{RESULTS}/logs/cells/{study.name}.log",
+        localrule: True
         conda:
             "../envs/analysis.yaml"
         params:
@@ -51,6 +53,7 @@ for name, (folder, _) in TABLED.items():
             [f"{folder}/{table}.csv" for table in REGIME_TABLES],
         log:
             f"{RESULTS}/logs/regimes/{name}.log",
+        localrule: True
         conda:
             "../envs/analysis.yaml"
         params:
@@ -62,6 +65,35 @@ for name, (folder, _) in TABLED.items():
             "../scripts/regimes.py"
 
 
+for study in [study for study in STUDIES if study.config.claims]:
+
+    rule:
+        name:
+            three_regime_workflow.rule_name("claims", study.name)
+        input:
+            [f"{study.folder}/{table}.csv" for table in ("cells", "replicas", "pairs")],
+        output:
+            report(
+                f"{study.folder}/claims.csv",
+                category=study.name,
+                caption="captions/claims.rst",
+                labels={"figure": "claims stated beforehand"},
+            ),
+            f"{study.folder}/claims.md",
+        log:
+            f"{RESULTS}/logs/claims/{study.name}.log",
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            study=study.name,
+            claims=[claim.model_dump(mode="json") for claim in study.config.claims],
+            thresholds=CONFIG.regimes.model_dump(),
+        message:
+            f"Claims of {study.name}"
+        script:
+            "../scripts/claims.py"
+
+
 rule case_studies:
     input:
         of_studies("grid.csv"),
@@ -69,6 +101,7 @@ rule case_studies:
         [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES],
     log:
         f"{RESULTS}/logs/case_studies.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
@@ -94,6 +127,7 @@ rule scorecard:
         cells=f"{RESULTS}/scorecard_cells.csv",
     log:
         f"{RESULTS}/logs/scorecard.log",
+    localrule: True
     conda:
         "../envs/analysis.yaml"
     params:

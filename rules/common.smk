@@ -10,9 +10,13 @@ from three_regime import workflow as three_regime_workflow
 from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
+from three_regime.job_resources import job_resources
+from three_regime.records import stale_without_record
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
+    CLAIM_FILES,
+    COLLECTIONS,
     FIGURE2_STUDY,
     GRID_FIGURES,
     PUBLISHED,
@@ -35,6 +39,11 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 STUDIES = planned(CONFIG)
+
+# Copied results have no record of the settings that made them: nothing stale may pass for up to date.
+if workflow.is_main_process and (stale := stale_without_record(STUDIES)):
+    raise WorkflowError(stale)
+
 DATA = CONFIG.data.folder
 RESULTS = CONFIG.results
 
@@ -45,7 +54,7 @@ if CONFIG.published:
 
 
 wildcard_constraints:
-    dataset="|".join(DATASETS),
+    dataset="|".join(name for name, entry in DATASETS.items() if entry.kind == "images"),
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
@@ -63,8 +72,8 @@ def settings(study, stage):
 
 
 def resources_of(study, stage):
-    """The study's resources for a stage."""
-    return getattr(study.config.resources, stage)
+    """What jobs of a stage ask for; memory and run time grow with the attempt."""
+    return job_resources(CONFIG, study, stage)
 
 
 def of_stages(*stages):
@@ -89,9 +98,30 @@ def results_of(study):
     return of
 
 
+def part_of(study, target):
+    """Input function: what one study's target asks for; all of it when the target is empty."""
+
+    def of(wildcards):
+        if target in COLLECTIONS:
+            return [path for stage in COLLECTIONS[target] for path in three_regime_workflow.products(study, stage)]
+        folder, figures = TABLED[study.name]
+        tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
+        tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
+        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png", "csv")]
+        discarded = three_regime_workflow.discard_records(study)
+        return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
+
+    return of
+
+
 def of_studies(*names):
     """These files of every study."""
     return [f"{study.folder}/{name}" for study in STUDIES for name in names]
+
+
+def claim_files():
+    """Verdicts on the claims of every study that states some."""
+    return [f"{study.folder}/{name}" for study in STUDIES if study.config.claims for name in CLAIM_FILES]
 
 
 def of_tabled(*names):

@@ -1,8 +1,18 @@
-# Data: verified downloads, and one array file a data set that training maps.
+# Data: verified downloads, and one array file of images, or one folder of text, that training maps.
 
+from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.datasets.sources import load_sources
 
 SOURCES = load_sources()
+
+
+def raw_files(dataset):
+    """Files that a data set is prepared from."""
+    return [
+        f"{DATA}/raw/{SOURCES[name].dataset}/{path}"
+        for name in DATASETS[dataset].sources
+        for path in SOURCES[name].files
+    ]
 
 
 for source in SOURCES.values():
@@ -27,11 +37,7 @@ for source in SOURCES.values():
 
 rule prepare:
     input:
-        lambda wildcards: [
-            f"{DATA}/raw/{wildcards.dataset}/{path}"
-            for name in DATASETS[wildcards.dataset].sources
-            for path in SOURCES[name].files
-        ],
+        lambda wildcards: raw_files(wildcards.dataset),
     output:
         f"{DATA}/{{dataset}}.safetensors",
     log:
@@ -42,9 +48,37 @@ rule prepare:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     message:
         "Prepare {wildcards.dataset}"
     script:
         "../scripts/prepare.py"
+
+
+# Text that is cut and split alike is prepared once, whatever number of studies use it.
+for study in {study.prepared: study for study in STUDIES if study.config.dataset.entry.kind == "text"}.values():
+
+    rule:
+        name:
+            three_regime_workflow.rule_name("prepare", study.config.dataset.folder)
+        input:
+            raw_files(study.config.dataset.name),
+        output:
+            str(study.prepared),
+        log:
+            f"{RESULTS}/logs/prepare/{study.config.dataset.folder}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/prepare/{study.config.dataset.folder}.jsonl"
+        conda:
+            "../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=240,
+        params:
+            recipe=prepare_recipe(study.config.dataset),
+        message:
+            f"Prepare {study.config.dataset.folder}"
+        script:
+            "../scripts/prepare.py"

@@ -17,9 +17,7 @@ for study in STUDIES:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            gpu=resources_of(study, "dense").gpu,
-            mem_mb=resources_of(study, "dense").mem_mb,
-            runtime=resources_of(study, "dense").runtime,
+            **resources_of(study, "dense"),
         params:
             study=study.name,
             settings=settings(study, "dense"),

@@ -1,4 +1,4 @@
-# Figures from the tables, and the HTML report. Nothing here needs torch.
+# Figures from the tables, and the HTML report. Nothing here needs torch or a cluster's queue.
 
 for name, (folder, figures_of) in TABLED.items():
 
@@ -22,6 +22,7 @@ for name, (folder, figures_of) in TABLED.items():
             ],
         log:
             f"{RESULTS}/logs/draw/{name}.log",
+        localrule: True
         conda:
             "../envs/analysis.yaml"
         params:
@@ -54,6 +55,7 @@ rule build_report:
         figure_files("png", "pdf", "csv"),
         of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
         of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
+        claim_files(),
         over_all_studies(),
         config=f"{RESULTS}/config.yaml",
     output:

@@ -17,9 +17,7 @@ for study in STUDIES:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            gpu=resources_of(study, "lmc").gpu,
-            mem_mb=resources_of(study, "lmc").mem_mb,
-            runtime=resources_of(study, "lmc").runtime,
+            **resources_of(study, "lmc"),
         params:
             study=study.name,
             settings=settings(study, "lmc"),
@@ -48,9 +46,7 @@ for study in STUDIES:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            gpu=resources_of(study, "cka").gpu,
-            mem_mb=resources_of(study, "cka").mem_mb,
-            runtime=resources_of(study, "cka").runtime,
+            **resources_of(study, "cka"),
         params:
             study=study.name,
             settings=settings(study, "cka"),

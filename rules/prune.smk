@@ -17,9 +17,7 @@ for study in STUDIES:
             "../envs/analysis.yaml"
         threads: 1
         resources:
-            gpu=resources_of(study, "prune").gpu,
-            mem_mb=resources_of(study, "prune").mem_mb,
-            runtime=resources_of(study, "prune").runtime,
+            **resources_of(study, "prune"),
         params:
             study=study.name,
             settings=settings(study, "prune"),

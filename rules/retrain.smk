@@ -17,9 +17,7 @@ for study in STUDIES:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            gpu=resources_of(study, "retrain").gpu,
-            mem_mb=resources_of(study, "retrain").mem_mb,
-            runtime=resources_of(study, "retrain").runtime,
+            **resources_of(study, "retrain"),
         params:
             study=study.name,
             settings=settings(study, "retrain"),

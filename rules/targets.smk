@@ -11,6 +11,7 @@ localrules:
     tables,
     figures,
     report,
+    discarded,
 
 
 rule data:
@@ -42,6 +43,7 @@ rule tables:
     input:
         of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
         of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
+        claim_files(),
         over_all_studies(),
 
 
@@ -53,3 +55,21 @@ rule figures:
 rule report:
     input:
         f"{RESULTS}/report.html",
+
+
+rule discarded:
+    input:
+        [path for study in STUDIES for path in three_regime_workflow.discard_records(study)],
+
+
+# The same for one study, `<study>_<target>`, and all of one study, `<study>`; with underscores for hyphens.
+
+for study in STUDIES:
+    for target in ["", *COLLECTIONS, "tables", "figures"]:
+
+        rule:
+            name:
+                "_".join(filter(None, [study.identifier, target]))
+            input:
+                part_of(study, target),
+            localrule: True

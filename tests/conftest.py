@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from checkout import Checkout
 from filelock import FileLock
-from finished import finish
+from finished import OPTIONS, copied, finish
 
+from three_regime import kernels
 from three_regime.datasets.sources import load_sources
 
 REAL_CIFAR10 = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
@@ -33,6 +34,12 @@ def cifar10_batches(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _plain_kernels() -> None:
+    """Tests compute with torch's operations until a job or a test asks for the compiled kernels."""
+    kernels.allow("plain")
+
+
 def _complete(folder: Path, members: dict[str, str]) -> bool:
     return all(
         (folder / name).is_file() and f"md5:{hashlib.md5((folder / name).read_bytes()).hexdigest()}" == digest
@@ -44,3 +51,11 @@ def _complete(folder: Path, members: dict[str, str]) -> bool:
 def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with the finished results of ``config/tiny.yaml``, made once without Snakemake; not to be changed."""
     return finish(tmp_path_factory.mktemp("finished") / "checkout")
+
+
+@pytest.fixture(scope="session")
+def complete_tiny(finished_tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The same run to its end by Snakemake, so that nothing is to be done; not to be changed."""
+    checkout = copied(finished_tiny, tmp_path_factory.mktemp("complete") / "checkout")
+    checkout.run(*OPTIONS)
+    return checkout

@@ -104,8 +104,11 @@ def test_a_truncated_input_is_named(study_folder, stage, role):
 
 def test_a_missing_input_is_named(study_folder):
     settings = config(study_folder)
-    path = products(settings, "prune")[0].inputs["dense"]
+    product = products(settings, "prune")[0]
+    path = product.inputs["dense"]
     path.unlink()
+    assert run(settings, "prune").computed == 0, "what is finished needs its input no more (`keep`)"
+    product.outputs[0].unlink()
     with pytest.raises(UserError, match=f"{path} is missing"):
         run(settings, "prune")
 

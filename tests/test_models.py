@@ -38,7 +38,7 @@ def test_the_registry_does_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", [*NAMES, *SMALL, "preresnet-20x1.5", "densenet-40k24", "vgg-13", "vgg-16"])
+@pytest.mark.parametrize("name", [*NAMES, *SMALL, "preresnet-20x1.5", "densenet-40k24", "vgg-13", "transformer-2x64x4"])
 def test_a_name_is_read_and_written_back(name):
     assert models.parse(name).name == name
 
@@ -66,6 +66,13 @@ def test_the_parts_of_a_name():
         ("densenet-41", "densenet-40"),
         ("densenet-40k0", "densenet-40k1"),
         ("densenet-40k12", "densenet-40"),
+        ("transformer", "transformer-6x512x8"),
+        ("transformer-6", "transformer-6x512x8"),
+        ("transfomer-base", "transformer-6x512x8"),
+        ("transformer-6x512", "transformer-6x512x8"),
+        ("transformer-2x64x5", "transformer-2x64x4"),
+        ("transformer-2x63x4", "transformer-2x64x4"),
+        ("preresnet-20x2x8", "preresnet-20x2"),
     ],
 )
 def test_a_bad_name_is_answered_with_the_form_and_the_nearest_name(name, nearest):
@@ -76,7 +83,7 @@ def test_a_bad_name_is_answered_with_the_form_and_the_nearest_name(name, nearest
     assert models.FAMILIES[models.parse(nearest).family].form in message
 
 
-@pytest.mark.parametrize("name", ["unet", "", "42", "transformer-6"])
+@pytest.mark.parametrize("name", ["unet", "", "42", "bert-6"])
 def test_an_unknown_family_is_answered_with_every_form(name):
     with pytest.raises(UserError) as error:
         models.parse(name)
@@ -84,8 +91,12 @@ def test_an_unknown_family_is_answered_with_every_form(name):
 
 
 def test_every_family_is_listed_in_one_line():
-    assert set(models.families()) == {"preresnet", "vgg", "densenet"}
+    assert set(models.families()) == {"preresnet", "vgg", "densenet", "transformer"}
     assert all(line and "\n" not in line for line in models.families().values())
+
+
+def test_an_alias_is_replaced_by_the_one_name():
+    assert models.parse("transformer-base").name == "transformer-6x512x8"
 
 
 @pytest.mark.parametrize(("name", "size"), [("vgg-19", 8), ("vgg-19", 64), ("preresnet-20", 30), ("densenet-40", 0)])

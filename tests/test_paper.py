@@ -17,11 +17,16 @@ OFF = {
     "cifar10-preresnet20-global",
     "cifar10-preresnet20x2-epochs",
     "cifar10-preresnet20-adam",
+    "wmt14-transformer-learning-rate",
+    "wmt14-transformer-dropout",
 }
 TEMPERATURES = {
     "cifar10-preresnet20-batch-size": 13,
     "cifar10-preresnet20-sam": 10,
     "cifar10-preresnet20-learning-rate": 6,
+    "wmt14-transformer-epochs": 6,
+    "wmt14-transformer-learning-rate": 4,
+    "wmt14-transformer-dropout": 4,
 }
 
 
@@ -59,6 +64,21 @@ def test_the_protocol_of_the_record() -> None:
     assert sam.retrain.sam_rho == 0
     assert sam.dense_at(0.3).sam_rho == 0.3
     assert sam.retrain.optimiser == "sgd"
+
+
+def test_the_protocol_of_translation() -> None:
+    study_ = PAPER.studies["wmt14-transformer-epochs"]
+    assert study_.model == "transformer-6x512x8"
+    assert study_.densities == PAPER.studies[FIGURE2_STUDY].densities
+    assert study_.dense == study_.retrain
+    training = study_.dense
+    assert (training.optimiser, training.betas, training.epsilon) == ("adam", (0.9, 0.98), 1e-9)
+    assert (training.schedule, training.warmup, training.epochs) == ("inverse_sqrt", 4000, 20)
+    assert (training.dropout, training.label_smoothing) == (0.1, 0.1)
+    assert (study_.measure.beam, study_.measure.length_penalty, study_.measure.points) == (4, 0.6, 11)
+    dropout = PAPER.studies["wmt14-transformer-dropout"]
+    assert [dropout.dense_at(value).dropout for value in dropout.temperatures] == [0, 0.1, 0.2, 0.3]
+    assert dropout.retrain.dropout == 0.1
 
 
 def test_the_slice_is_part_of_figure_2() -> None:

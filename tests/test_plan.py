@@ -48,7 +48,7 @@ def test_everything_is_missing_at_first(empty: Config) -> None:
     found = rows(plan.make(empty, (), rates()))
     assert {stage: (row.jobs, row.jobs_to_run, row.missing) for stage, row in found.items() if stage != "data"} == {
         "dense": (1, 1, 2), "prune": (2, 2, 4), "retrain": (2, 2, 8), "lmc": (2, 2, 4), "cka": (2, 2, 4),
-        "analysis": (3, 3, 14),
+        "analysis": (3, 3, 14), "report": (1, 1, 1),
     }  # fmt: skip
     assert all(row.done == row.stale == 0 for stage, row in found.items() if stage != "data")
 
@@ -126,6 +126,7 @@ def test_disk_agrees_with_the_files(finished_tiny: Checkout) -> None:
                      for path in product.outputs]  # fmt: skip
             files += sorted((owner.root / ".state").rglob("dense.state.safetensors")) if stage == "dense" else []
             actual = sum(path.stat().st_size for path in files)
+            actual += plan.disk.of_logs(found[stage].jobs, found[stage].members)
             assert found[stage].size == pytest.approx(actual, rel=0.1), stage
         assert found["data"].size == pytest.approx(owner.prepared.stat().st_size, rel=0.1)
 
@@ -171,7 +172,9 @@ def test_nothing_is_planned_upstream_of_imported_checkpoints(finished_tiny: Chec
         ("retrain:tiny", ["data", "dense", "prune", "retrain"]),
         ("lmc", ["data", "dense", "prune", "retrain", "lmc"]),
         ("cka:tiny", ["data", "dense", "prune", "retrain", "cka"]),
-        ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis"]),
+        ("tiny_lmc", ["data", "dense", "prune", "retrain", "lmc"]),
+        ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis", "report"]),
+        ("tables", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis"]),
     ],
 )
 def test_targets_choose_stages_with_all_that_they_need(empty: Config, target: str, stages: list[str]) -> None:

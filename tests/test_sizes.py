@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from three_regime import models
-from three_regime.models.sizes import size
+from three_regime.errors import UserError
+from three_regime.models.sizes import size, text_size
 
 NAMES = (
     "preresnet-20", "preresnet-20x2", "preresnet-8x0.25", "preresnet-14",
@@ -31,6 +32,23 @@ def test_sizes_are_those_of_the_built_network(name, side, channels, classes):
     assert found.tensors == len(parameters) + len(buffers)
     assert found.buffer_bytes == sum(value.numel() * value.element_size() for value in buffers.values())
     assert found.multiply_adds == multiply_adds(network, torch.zeros(1, channels, side, side))
+
+
+def test_the_base_transformer_has_the_parameters_of_its_layers():
+    found = text_size("transformer-base", vocabulary=32_000)
+    layer = 4 * 512**2 + 2 * 512 * 2048
+    assert found.prunable == 6 * (layer + layer + 4 * 512**2)
+    assert found.parameters == found.prunable + 2 * 32_000 * 512 + 6 * (
+        12 * 512 + 2 * (2048 + 512) + 5 * 2 * 512
+    )  # biases of attention and feed-forward, LayerNorms
+    assert found.multiply_adds == found.prunable + 32_000 * 512
+
+
+def test_a_network_has_the_size_of_its_kind_alone():
+    with pytest.raises(UserError, match="is not one for images"):
+        size("transformer-base", classes=10, channels=3, image_size=32)
+    with pytest.raises(UserError, match="is not one for text"):
+        text_size("vgg-19", vocabulary=100)
 
 
 def multiply_adds(network: nn.Module, image: torch.Tensor) -> int:

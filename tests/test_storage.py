@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from three_regime.errors import UserError
 from three_regime.storage import (
@@ -23,6 +24,7 @@ from three_regime.storage import (
     write_arrays,
     write_csv,
     write_json,
+    write_result,
 )
 
 ARRAYS = {
@@ -165,3 +167,43 @@ def test_csv_keeps_every_digit(tmp_path):
     lines = (tmp_path / "table.csv").read_text().split()
     assert lines[0] == "x,n"
     assert [float(line.split(",")[0]) for line in lines[1:]] == table["x"].tolist()
+
+
+def result(path: Path) -> dict:
+    """A JSON result on disk."""
+    written = {"lmc": -0.125, "t": [0.0, 0.5], "provenance": {"fingerprint": "f", "wall_s": 1.5}}
+    write_result(path, written)
+    return written
+
+
+def test_a_result_comes_back_with_its_digest(tmp_path):
+    written = result(tmp_path / "lmc.json")
+    found = read_json(tmp_path / "lmc.json")
+    assert found["provenance"].pop("result_digest")
+    assert found == written
+
+
+@pytest.mark.parametrize(("before", "after"), [("-0.125", "-0.135"), ("1.5", "1.6"), ('"lmc"', '"lmd"')])
+def test_a_changed_result_is_damaged(tmp_path, before, after):
+    result(tmp_path / "lmc.json")
+    text = (tmp_path / "lmc.json").read_text()
+    (tmp_path / "lmc.json").write_text(text.replace(before, after, 1))
+    with pytest.raises(UserError, match=r"lmc\.json is damaged.*delete it and run again"):
+        read_json(tmp_path / "lmc.json")
+
+
+def test_changed_metadata_is_damage(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_arrays(path, ARRAYS, {"state": '{"epoch": 3}'})
+    path.write_bytes(path.read_bytes().replace(b'epoch\\": 3', b'epoch\\": 4'))
+    for read in (read_metadata, read_arrays):
+        with pytest.raises(UserError, match="metadata does not match its digest"):
+            read(path)
+
+
+def test_files_of_earlier_versions_carry_no_such_digests_and_are_read(tmp_path):
+    save_file(ARRAYS, str(tmp_path / "x.safetensors"), metadata={"about": "x", DIGEST_KEY: tensor_digest(ARRAYS)})
+    assert read_metadata(tmp_path / "x.safetensors")["about"] == "x"
+    assert read_arrays(tmp_path / "x.safetensors").keys() == ARRAYS.keys()
+    write_json(tmp_path / "old.json", {"lmc": 1, "provenance": {"fingerprint": "f"}})
+    assert read_json(tmp_path / "old.json")["lmc"] == 1

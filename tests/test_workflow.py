@@ -76,7 +76,8 @@ def computed(output: str) -> list[tuple[str, int, int]]:
 
 def test_it_ends_within_a_minute_with_everything(finished: Checkout) -> None:
     results = finished.path / "results/tiny"
-    for name in ("report.html", "config.yaml", "tiny/cells.csv", "tiny/regimes.csv", "tiny/selection.csv"):
+    for name in ("report.html", "config.yaml", "tiny/cells.csv", "tiny/regimes.csv", "tiny/selection.csv",
+                 "tiny/claims.csv", "tiny/claims.md"):  # fmt: skip
         assert (results / name).stat().st_size > 0, name
     for kind in ("png", "pdf", "csv"):
         assert (results / f"tiny/figures/phase_diagram.{kind}").stat().st_size > 0

@@ -44,6 +44,7 @@ class Quadratic:
         Called with the number of the pass before each one: to signal, to fail.
     """
 
+    unit = "images"
     device = torch.device("cpu")
     parameters: ClassVar = {"w": (SIZE,), "c": (1,)}
     buffers: ClassVar = {"seen": ()}

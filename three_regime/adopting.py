@@ -8,30 +8,29 @@ planned and computes what is stale in it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from three_regime.config import Config
-from three_regime.datasets.prepare import is_prepared
+from three_regime.datasets.prepare import is_intact
 from three_regime.errors import UserError
+from three_regime.keeping import record_file
 from three_regime.plan import Job, jobs_of
-from three_regime.stages import CELL_TABLES, REGIME_TABLES
-from three_regime.storage import read_arrays
+from three_regime.records import LONG_AGO_NS
+from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack, stored_fingerprint
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
 
 log = logging.getLogger(__name__)
-
-LONG_AGO_NS = 10**9
-"""Time given to what must be made again: one second into 1970, before every input."""
 
 _RECORDS = Path(".snakemake") / "metadata"
 
@@ -80,7 +79,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
     """
     owners = planned(config)
     findings = {owner.name: survey(owner, verify=True) for owner in owners}
-    data = {owner.prepared: _data_is_good(owner) for owner in owners}
+    data = {owner.prepared: is_intact(owner.config.dataset, owner.data) for owner in owners}
     unprepared = [path for path, good in data.items() if not good]
     if dry_run:
         return Adoption(findings, unprepared, 0, [], 0)
@@ -100,27 +99,26 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         whole = _recordable(jobs)
         recorded += len(whole)
         records += [job.findings[0].product.outputs[0] for job in whole]
+        for record in _discards(owner, whole):
+            mended += _mend(record.parent.rglob("*.json"), [record])
+            records.append(record)
         tables = [owner.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
         if (fresh or not _tables_agree(owner, findings[owner.name])) and any(path.exists() for path in tables):
             _set_back(tables)
             remade.append(owner.name)
     if records:
-        kept = [path for found in findings.values() for each in found if each.done for path in each.product.outputs]
-        _record(records, kept, configfiles)
+        done = [each for found in findings.values() for each in found if each.done]
+        kept = [path for each in done for path in each.product.outputs if path.exists()]
+        absent = [path for each in done for path in each.product.outputs if not path.exists()]
+        with _standing_in(absent):
+            _record(records, [*kept, *records], configfiles)
     return Adoption(findings, unprepared, mended, remade, recorded)
-
-
-def _data_is_good(owner: Study) -> bool:
-    try:
-        return is_prepared(owner.config.dataset.name, owner.data) and bool(read_arrays(owner.prepared))
-    except UserError:
-        return False
 
 
 def _mend(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:
     """Make outputs as young as their youngest input, which to Snakemake is in order; returns how many were older."""
     newest = max((path.stat().st_mtime_ns for path in inputs if path.exists()), default=0)
-    older = [path for path in outputs if path.stat().st_mtime_ns < newest]
+    older = [path for path in outputs if path.exists() and path.stat().st_mtime_ns < newest]
     for path in older:
         os.utime(path, ns=(newest, newest))
     return len(older)
@@ -140,12 +138,44 @@ def _recordable(jobs: list[Job]) -> list[Job]:
     whole: list[Job] = []
     made: set[Path] = set()
     known = {path for job in jobs for finding in job.findings for path in finding.product.outputs}
+    gone = {finding.product.outputs[-1] for job in jobs for finding in job.findings if finding.discarded}
     for job in jobs:
         inputs = {path for finding in job.findings for path in finding.product.inputs.values()}
-        if not job.to_compute and all(path.exists() and (path in made or path not in known) for path in inputs):
+        if not job.to_compute and all(
+            (path.exists() or path in gone) and (path in made or path not in known) for path in inputs
+        ):
             whole.append(job)
             made |= {path for finding in job.findings for path in finding.product.outputs}
     return whole
+
+
+def _discards(owner: Study, whole: list[Job]) -> list[Path]:
+    """The records of discarded weights at the temperatures where every job is among `whole`."""
+    if owner.config.keep == "all":
+        return []
+    made = {path for job in whole for finding in job.findings for path in finding.product.outputs}
+    places = [(seed, temperature) for seed in owner.config.dense_seeds for temperature in owner.temperatures]
+    return [
+        record_file(owner, *place)
+        for place in places
+        if record_file(owner, *place).exists()
+        and all(product.outputs[0] in made for stage in STAGES for product in pack(owner, stage, *place))
+    ]
+
+
+@contextlib.contextmanager
+def _standing_in(absent: Sequence[Path]) -> Iterator[None]:
+    """Empty files in the place of discarded weights: Snakemake records no job whose outputs are not there.
+
+    Were they left behind by a kill, they would carry no fingerprint and be taken for damaged, never for results.
+    """
+    try:
+        for path in absent:
+            path.touch()
+        yield
+    finally:
+        for path in absent:
+            path.unlink(missing_ok=True)
 
 
 def _tables_agree(owner: Study, findings: list[Finding]) -> bool:
@@ -155,7 +185,9 @@ def _tables_agree(owner: Study, findings: list[Finding]) -> bool:
         listed = pd.read_csv(path)["fingerprint"]
     except (OSError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError):
         return False
-    stored = [finding.product.stored() for finding in findings if finding.verdict is not Verdict.MISSING]
+    stored = [
+        stored_fingerprint(finding.product.outputs[0]) for finding in findings if finding.verdict is not Verdict.MISSING
+    ]
     return all(finding.done for finding in findings) and sorted(listed) == sorted(filter(None, stored))
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from three_regime.config import Config, load
 from three_regime.errors import UserError
+from three_regime.keeping import discard
 from three_regime.stages import GRID_FIGURES, RUN_FIGURES, STAGES, pack
 from three_regime.study import Study, planned, study
 
@@ -32,8 +33,8 @@ def run_stage(
     Parameters
     ----------
     stage
-        A key of ``STAGES``; or ``prepare``: obtain the raw data and write the array file; or ``tables``: every table
-        and figure of what is there so far.
+        A key of ``STAGES``; ``prepare``: obtain the raw data and write the array file; ``tables``: every table and
+        figure of what is there so far; or ``discard``: remove the weights that the study does not keep.
     configfiles
         YAML files, later ones laid over earlier ones.
     name
@@ -57,13 +58,17 @@ def run_stage(
         _prepare(config, owner)
     elif stage == "tables":
         _tables(config, owner)
+    elif stage == "discard":
+        for seed in chosen_seeds:
+            for temperature in chosen_temperatures:
+                discard(config, owner.name, seed, temperature)
     elif stage in STAGES:
         one_run = stage == "dense" and owner.knob.setting is None and not temperatures
         for seed in chosen_seeds:
             for temperature in [None] if one_run else chosen_temperatures:
                 _heavy(config, owner, stage, seed, temperature)
     else:
-        raise UserError(f"unknown stage '{stage}'; allowed: prepare, {', '.join(STAGES)}, tables")
+        raise UserError(f"unknown stage '{stage}'; allowed: prepare, {', '.join(STAGES)}, discard, tables")
 
 
 def _study(config: Config, name: str | None) -> Study:
@@ -85,21 +90,20 @@ def _chosen(owner: Study, kind: str, wanted: Sequence[Value], available: Sequenc
 
 
 def _prepare(config: Config, owner: Study) -> None:
-    from three_regime.datasets import DATASETS
     from three_regime.datasets.download import obtain
     from three_regime.datasets.prepare import prepare
     from three_regime.datasets.sources import load_sources
 
-    name, data = owner.config.dataset.name, config.data
+    choice, data = owner.config.dataset, config.data
     table = load_sources()
-    for source in (table[key] for key in DATASETS[name].sources):
+    for source in (table[key] for key in choice.entry.sources):
         obtain(
             source,
             Path(data.folder) / "raw" / source.dataset,
             offline=[Path(folder) for folder in data.offline],
             mirrors=data.mirrors.get(source.name, ()),
         )
-    prepare(name, Path(data.folder))
+    prepare(choice, Path(data.folder))
 
 
 def _heavy(config: Config, owner: Study, stage: str, seed: int, temperature: float | None) -> None:
@@ -113,12 +117,15 @@ def _heavy(config: Config, owner: Study, stage: str, seed: int, temperature: flo
 
 
 def _tables(config: Config, owner: Study) -> None:
-    from three_regime import analysis, figures, tables
+    from three_regime import analysis, claims, figures, tables
     from three_regime.regimes import Thresholds
 
     if not any((owner.folder / f"seed{seed}").is_dir() for seed in owner.config.dense_seeds):
         raise UserError(f"{owner.folder} holds no results yet: run stage dense of {owner.name} first")
     written = tables.write(owner)
-    written += analysis.write(owner.folder, Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka))
+    thresholds = Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka)
+    written += analysis.write(owner.folder, thresholds)
+    if owner.config.claims:
+        written += claims.write(owner.folder, owner.config.claims, thresholds)
     written += figures.draw(owner.folder, GRID_FIGURES + RUN_FIGURES)
     log.info("%s: %d tables and files of figures", owner.folder, len(written))

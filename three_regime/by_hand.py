@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from three_regime import connectivity, models
-from three_regime.config import registered
+from three_regime import connectivity, kernels, models
+from three_regime.config import Measurement, registered
 from three_regime.datasets import DATASETS
 from three_regime.device import choose
 from three_regime.errors import UserError
@@ -17,6 +17,7 @@ from three_regime.pruning import apply_masks, join_masks, magnitude_masks, spars
 from three_regime.similarity import similarity
 from three_regime.stacks import Alone
 from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.tasks import Task
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import convolution_precision
 
@@ -30,6 +31,8 @@ def prune_file(checkpoint: Path, model: str, density: float, allocation: str, ou
         When the file is of another architecture, or the density is outside (0, 1].
     """
     arrays = _weights(checkpoint)
+    if models.parse(model).kind == "text":
+        raise UserError(f"model {model} translates: its networks are pruned by a study (`run-stage prune`)")
     classes, channels = _ends(arrays, checkpoint)
     network = models.build(model, classes=classes, channels=channels, image_size=32)
     arrays = match(arrays, network, checkpoint)
@@ -57,12 +60,13 @@ def lmc_of_files(
     Parameters
     ----------
     data
-        Folder of the raw data set.
+        Folder of the raw images, or of the prepared corpus.
     train_images
-        First images in file order, for the re-estimation and the training error; None uses all.
+        First images (or pairs of sentences) in file order, for the re-estimation and the training error; None uses
+        all.
     """
     task = _task(model, dataset, data, train_images, test_images)
-    ends = [task.load(_weights(path), str(path)) for path in (first, second)]
+    ends = [task.load(_weights_for(task, path), str(path)) for path in (first, second)]
     with convolution_precision(tf32=False):
         networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
         result = connectivity.line(list(connectivity.measure(Alone(task), networks, batch_size, None)))
@@ -71,24 +75,41 @@ def lmc_of_files(
 
 
 def cka_of_files(
-    first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, *, images: int
+    first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, *, images: int | None = None
 ) -> dict[str, Any]:
-    """CKA of two checkpoints on the first `images` training images, written to `out`."""
+    """CKA of two checkpoints on the first `images` training images (or target tokens), written to `out`.
+
+    None takes the default of a study: 6,464 images, 2,048 tokens.
+    """
     task = _task(model, dataset, data, None, None)
+    key = "cka_images" if task.unit == "images" else "cka_tokens"
+    images = images or Measurement.model_fields[key].default
     with convolution_precision(tf32=False):
-        outputs = [task.outputs(task.load(_weights(path), str(path)), images) for path in (first, second)]
-    result = similarity(*outputs)
+        outputs = [task.outputs(task.load(_weights_for(task, path), str(path)), images) for path in (first, second)]
+    result = similarity(*outputs, task.unit)
     write_json(out, result)
     return result
 
 
-def _task(
-    model: str, dataset: str, data: Path, train_images: int | None, test_images: int | None
-) -> ImageClassification:
+def _task(model: str, dataset: str, data: Path, train_images: int | None, test_images: int | None) -> Task:
     try:
         entry = DATASETS[registered(dataset, DATASETS, "data set")]
     except ValueError as error:
         raise UserError(str(error)) from error
+    if (kind := models.parse(model).kind) != entry.kind:
+        raise UserError(f"model {model} works on {kind}, but {dataset} holds {entry.kind}")
+    if entry.kind == "text":
+        from three_regime.datasets.prepared_text import open_text
+        from three_regime.tasks.translation import Translation
+
+        return Translation(
+            open_text(data / "prepared.safetensors"),
+            model,
+            torch.device(choose("auto")),
+            measured_pairs=train_images,
+            held_out={"validation": test_images},
+        )
+    kernels.allow("auto")
     return ImageClassification(
         entry,
         entry.read(data),
@@ -97,6 +118,14 @@ def _task(
         train_images=train_images,
         test_images=test_images,
     )
+
+
+def _weights_for(task: Task, path: Path) -> Arrays:
+    if task.unit == "images":
+        return _weights(path)
+    from three_regime.by_hand_text import weights_of
+
+    return weights_of(path)
 
 
 def _weights(path: Path) -> Arrays:

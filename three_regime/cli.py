@@ -84,7 +84,7 @@ def workflow(arguments: tuple[str, ...]) -> None:
 
 
 @main.command("run-stage")
-@click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "tables"]))
+@click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "discard", "tables"]))
 @click.option("--study", "name", help="Study; default: the only one that the configuration runs.")
 @configured
 @click.option("--seed", "seeds", multiple=True, type=int, help="Dense seed; default: all.")
@@ -218,6 +218,16 @@ def export(configfiles: list[Path], out: Path) -> None:
 
 
 @main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="New folder.")
+def redraw(folder: Path, out: Path) -> None:
+    """Make regimes, claims, scorecard and figures again from the tables of an unpacked export in FOLDER; no torch."""
+    from three_regime.redraw import redraw as make_again
+
+    click.echo(make_again(folder, out))
+
+
+@main.command()
 @click.argument("checkpoint", type=FILE)
 @click.option("--model", required=True, help="Model name, e.g. preresnet-20.")
 @click.option("--density", required=True, type=float, help="Fraction of the prunable weights kept, (0, 1].")
@@ -231,10 +241,26 @@ def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Pa
     click.echo(f"{out}: kept {counts['kept']:,} of {counts['total']:,} prunable weights")
 
 
+@main.command()
+@click.argument("checkpoint", type=FILE)
+@click.option("--out", required=True, type=FILE, help="Weights, and masks under mask:<name>, in full (safetensors).")
+def unpack(checkpoint: Path, out: Path) -> None:
+    """Write CHECKPOINT, a result that is stored sparse, so that any program can read it."""
+    from three_regime.storage import read_arrays, write_arrays
+
+    write_arrays(out, read_arrays(checkpoint), {"source": str(checkpoint)})
+    click.echo(out)
+
+
 def _two_checkpoints(command: click.Command) -> click.Command:
     for option in (
         click.option("--out", required=True, type=FILE, help="Result (JSON)."),
-        click.option("--data", required=True, type=FOLDER, help="Folder of the raw data (cifar-10-batches-py in it)."),
+        click.option(
+            "--data",
+            required=True,
+            type=FOLDER,
+            help="Folder of the raw images (cifar-10-batches-py in it), or of the prepared corpus.",
+        ),
         click.option("--dataset", required=True, help="Data set name."),
         click.option("--model", required=True, help="Model name, e.g. preresnet-20."),
         click.argument("second", type=FILE),
@@ -246,8 +272,8 @@ def _two_checkpoints(command: click.Command) -> click.Command:
 
 @main.command()
 @_two_checkpoints
-@click.option("--train-images", type=click.IntRange(1), help="First N training images; default: all.")
-@click.option("--test-images", type=click.IntRange(1), help="First N test images; default: all.")
+@click.option("--train-images", type=click.IntRange(1), help="First N training images, or pairs; default: all.")
+@click.option("--test-images", type=click.IntRange(1), help="First N test images, or validation pairs; default: all.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Of the re-estimation.")
 @click.option("--points", type=click.IntRange(3), default=11, show_default=True, help="Points on the line.")
 def lmc(
@@ -274,10 +300,42 @@ def lmc(
 
 @main.command()
 @_two_checkpoints
-@click.option("--images", type=click.IntRange(2), default=6464, show_default=True, help="First N training images.")
-def cka(first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, images: int) -> None:
+@click.option("--images", type=click.IntRange(2), help="First N training images (6464), or target tokens (2048).")
+def cka(first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, images: int | None) -> None:
     """Linear CKA of the outputs of FIRST and SECOND."""
     from three_regime.by_hand import cka_of_files
 
     result = cka_of_files(first, second, model, dataset, data, out, images=images)
     click.echo(f"{out}: CKA {result['logits']:.5f} (logits), {result['softmax']:.5f} (softmax)")
+
+
+@main.command()
+@click.argument("checkpoint", type=FILE)
+@click.option("--source", required=True, type=FILE, help="Text to translate, one sentence a line, UTF-8.")
+@click.option("--out", required=True, type=FILE, help="Translations, one a line.")
+@click.option(
+    "--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared corpus, or a folder of them."
+)
+@click.option("--model", help="Model name; default: that of the checkpoint's JSON result.")
+@click.option("--beam", type=click.IntRange(1), default=4, show_default=True, help="Beam; 1 is greedy.")
+@click.option("--length-penalty", type=click.FloatRange(0), default=0.6, show_default=True)
+def translate(
+    checkpoint: Path, source: Path, out: Path, data: Path, model: str | None, beam: int, length_penalty: float
+) -> None:
+    """Translate a file with CHECKPOINT, a dense, pruned or retrained network of a translation study."""
+    from three_regime.by_hand_text import translate_file
+    from three_regime.decoding import Search
+
+    count = translate_file(checkpoint, source, out, model=model, data=data, search=Search(beam, length_penalty))
+    click.echo(f"{out}: {count:,} sentences")
+
+
+@main.command()
+@click.option("--hyp", required=True, type=FILE, help="Translations, detokenised, one a line.")
+@click.option("--ref", required=True, type=FILE, help="Reference translations, one a line.")
+def bleu(hyp: Path, ref: Path) -> None:
+    """BLEU of translations by sacrebleu, with its signature."""
+    from three_regime.bleu import bleu_of_files
+
+    score = bleu_of_files(hyp, ref)
+    click.echo(f"BLEU {score['bleu']:.2f} ({score['sentences']:,} sentences) {score['signature']}")

@@ -12,15 +12,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from three_regime import datasets, models
+from three_regime import datasets, models, stated
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, density_folder
 from three_regime.optimisers import OPTIMISERS
+from three_regime.section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -28,18 +29,23 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
 
 
+MEASURED = {
+    "images": ("batch_size", "train_images", "cka_images", "last_epochs"),
+    "text": ("train_pairs", "cka_tokens", "beam", "length_penalty", "bleu_along_line"),
+}
+"""Keys of `measure` that one kind of data has and the other has not."""
+
 TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
 """Settings of a training that images do not have, with the value that changes nothing."""
 
 
-class Section(BaseModel):
-    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+IMAGE_KEYS = ("train_images", "test_images")
+TEXT_KEYS = ("train_pairs", "validation_pairs", "test_pairs", "subwords", "max_tokens", "ratio")
+TEXT_DEFAULTS = {"subwords": 32_000, "max_tokens": 250, "ratio": 2.0}
 
 
 class DatasetChoice(Section):
-    """Which images, and how many of them."""
+    """Which images or which pairs of sentences, and how many of them."""
 
     name: str = Field(description="A registered data set (`python -m three_regime list`).")
     train_images: Positive | None = Field(
@@ -48,6 +54,36 @@ class DatasetChoice(Section):
     test_images: Positive | None = Field(
         None, description="Use the first N test images in file order; null uses all (the paper)."
     )
+    train_pairs: Positive | None = Field(
+        None, description="Text: use the first N training pairs that pass cleaning; null uses all (R: N from 160,000 to"
+        " 2,560,000 in the group's earlier code)."
+    )  # fmt: skip
+    validation_pairs: Positive | None = Field(
+        None, description="Text: measure on the first N validation pairs; null measures on all (the paper)."
+    )
+    test_pairs: Positive | None = Field(
+        None, description="Text: measure on the first N test pairs; null measures on all (the paper)."
+    )
+    subwords: Annotated[int, Field(ge=8, le=65_000)] | None = Field(
+        None, description="Text: size of the joint subword vocabulary, special symbols included; by default 32,000"
+        " (this project's choice)."
+    )  # fmt: skip
+    max_tokens: Positive | None = Field(
+        None, description="Text: training pairs with a longer side, in subwords, are left out; by default 250 (this"
+        " project's choice)."
+    )  # fmt: skip
+    ratio: Annotated[float, Field(gt=1)] | None = Field(
+        None, description="Text: training pairs are left out when one side has more than so many times the subwords of"
+        " the other; by default 2 (this project's choice)."
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_defaults(cls, value: Any) -> Any:
+        entry = datasets.DATASETS.get(str(value.get("name"))) if isinstance(value, Mapping) else None
+        if entry is None or entry.kind != "text":
+            return value
+        return {**TEXT_DEFAULTS, **{key: given for key, given in value.items() if given is not None}}
 
     @field_validator("name")
     @classmethod
@@ -56,14 +92,25 @@ class DatasetChoice(Section):
 
     @model_validator(mode="after")
     def _enough(self) -> DatasetChoice:
-        entry = datasets.DATASETS[self.name]
-        for split, wanted, available in (
-            ("train_images", self.train_images, entry.train_images),
-            ("test_images", self.test_images, entry.test_images),
-        ):
-            if wanted is not None and wanted > available:
-                raise ValueError(f"{split} is {wanted}, but {self.name} has {available}")
+        for key in TEXT_KEYS if self.entry.kind == "images" else IMAGE_KEYS:
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} has no meaning for {self.name}, which holds {self.entry.kind}")
+        sizes = IMAGE_KEYS if self.entry.kind == "images" else ("train_pairs", "validation_pairs", "test_pairs")
+        for key in sizes:
+            wanted, available = getattr(self, key), getattr(self.entry, key)
+            if wanted is not None and available is not None and wanted > available:
+                raise ValueError(f"{key} is {wanted}, but {self.name} has {available}")
         return self
+
+    @property
+    def entry(self) -> datasets.ImageDataset | datasets.ParallelCorpus:
+        """The registered data set."""
+        return datasets.DATASETS[self.name]
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of a prepared corpus: its name, training pairs and subwords."""
+        return f"{self.name}-{self.train_pairs or 'all'}-{self.subwords}"
 
 
 class Training(Section):
@@ -75,7 +122,8 @@ class Training(Section):
     weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient on every parameter (R, A).")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay rates (Adam's defaults).")
     epsilon: float = Field(1e-8, gt=0, description="Adam's denominator offset (Adam's default).")
-    batch_size: Positive = Field(64, description="Images a step (R, A).")
+    batch_size: Positive = Field(64, description="Images a step (R, A); text: largest number of tokens, padding"
+                                 " included, on the longer side of a batch (fairseq's max_tokens).")  # fmt: skip
     epochs: Positive | None = Field(None, description="Length of the run in epochs (R, A: 160). Or give `iterations`.")
     iterations: Positive | None = Field(None, description="Length of the run in steps (A: 62,400 for the batch knob).")
     milestones: tuple[Positive, ...] = Field(
@@ -145,7 +193,7 @@ class Pruning(Section):
 
 
 class Measurement(Section):
-    """LMC, CKA and errors."""
+    """LMC, CKA, errors and BLEU. Keys for images have no meaning for text, and the other way round."""
 
     points: int = Field(11, ge=3, description="Points on the line between two replicas, ends included (A).")
     batch_size: Positive = Field(64, description="Batch of the BatchNorm re-estimation along the line (A).")
@@ -154,14 +202,27 @@ class Measurement(Section):
     )
     cka_images: int = Field(6464, ge=2, description="Training images of CKA, from the first (A: 101 x 64).")
     last_epochs: Positive = Field(5, description="The test error is the mean over the last epochs (A).")
+    train_pairs: Positive = Field(
+        2000, description="Text: training error, LMC and CKA are measured on the first N training pairs (this project's"
+        " choice)."
+    )  # fmt: skip
+    cka_tokens: int = Field(
+        2048, ge=2, description="Text: target tokens of CKA, from the first training pair (this project's choice)."
+    )
+    beam: Positive = Field(4, description="Text: beam of the translations whose BLEU counts (Vaswani et al. 2017).")
+    length_penalty: float = Field(0.6, ge=0, description="Text: exponent of the length by which beam search divides a"
+                                  " hypothesis's log-probability (Vaswani et al. 2017: 0.6).")  # fmt: skip
+    bleu_along_line: bool = Field(False, description="Text: validation BLEU at every point between two replicas too.")
 
 
 class StageResources(Section):
     """What one job of a stage asks for."""
 
     gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
-    mem_mb: Positive = Field(8000, description="Memory in MB (this project's choice).")
-    runtime: Positive = Field(240, description="Time limit in minutes (this project's choice).")
+    mem_mb: Positive = Field(8000, description="Memory in MB of a first attempt (this project's choice).")
+    runtime: Positive = Field(
+        240, description="Minutes of a first attempt where no rates were measured (this project's choice)."
+    )
 
 
 class Resources(Section):
@@ -179,10 +240,10 @@ class StudyConfig(Section):
     """One temperature x density grid on one data set and model."""
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
-    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40, ...")
-    knob: str = Field(
-        description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate or (translation) dropout."
-    )
+    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40,"
+                       " transformer-base, ...")  # fmt: skip
+    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate, or dropout"
+                      " (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
@@ -199,7 +260,14 @@ class StudyConfig(Section):
         "auto", description="Members of a pack computed together, step by step: `off`, the most of them, or `auto`: on"
         " a CPU small networks only, on a GPU if a timing at the start says so (this project's choice)."
     )  # fmt: skip
+    keep: Literal["all", "endpoints", "none"] = Field(
+        "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
+        " pruned ones are made again in seconds); none (results alone) (this project's choice)."
+    )  # fmt: skip
     resources: Resources = Resources()
+    claims: tuple[stated.Claim, ...] = Field(
+        (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
+    )
 
     @field_validator("dataset", mode="before")
     @classmethod
@@ -210,10 +278,9 @@ class StudyConfig(Section):
     @classmethod
     def _parsable(cls, name: str) -> str:
         try:
-            models.parse(name)
+            return models.parse(name).name
         except UserError as error:
             raise ValueError(str(error)) from error
-        return name
 
     @field_validator("knob")
     @classmethod
@@ -237,9 +304,13 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
         knob = KNOBS[self.knob]
+        if knob.setting in TEXT_ONLY and self.dataset.entry.kind == "images":
+            raise ValueError(f"knob {knob.name} is for translation only")
         for value in self.temperatures:
-            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting != "sam_rho"):
+            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting not in ("sam_rho", "dropout")):
                 raise ValueError(f"temperatures: {value} is out of range for {knob.name}")
+            if knob.setting == "dropout" and value >= 1:
+                raise ValueError(f"temperatures: {value} is out of range for {knob.name}: it must be below 1")
             if knob.integer and value != int(value):
                 raise ValueError(f"temperatures: {value} must be a whole number for {knob.name}")
             folder_of(knob.folder, value, "temperatures")
@@ -254,15 +325,49 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
                 )
+        self._check_kind()
+        if self.dataset.entry.kind == "images":
+            self._check_images()
+        else:
+            self._check_text()
+        stated.check(self.claims, self.temperatures, self.densities)
+        return self
+
+    def _check_kind(self) -> None:
+        """Model and measures must fit the data: images or text."""
+        kind = self.dataset.entry.kind
+        if (spec := models.parse(self.model)).kind != kind:
+            raise ValueError(f"model {spec.name} works on {spec.kind}, but {self.dataset.name} holds {kind}")
+        for other, keys in MEASURED.items():
+            for key in keys if other != kind else ():
+                if getattr(self.measure, key) != Measurement.model_fields[key].default:
+                    raise ValueError(f"measure.{key} has no meaning for {self.dataset.name}, which holds {kind}")
+
+    def _check_text(self) -> None:
+        """What a study of translation must agree on."""
+        longest = self.dataset.max_tokens + 1
+        batches = [("retrain.batch_size", self.retrain)]
+        batches += [("dense.batch_size", self.dense_at(temperature)) for temperature in self.temperatures]
+        for key, training in batches:
+            if training.batch_size < longest:
+                raise ValueError(
+                    f"{key} {training.batch_size} (tokens) is less than the {longest} of a sentence of"
+                    " dataset.max_tokens with its end mark"
+                )
+        if self.measure.train_pairs > (self.dataset.train_pairs or math.inf):
+            raise ValueError(
+                f"measure.train_pairs {self.measure.train_pairs} exceeds the {self.dataset.train_pairs} training pairs"
+            )
+
+    def _check_images(self) -> None:
+        """What a study of images must agree on."""
         for section, training in (("dense", self.dense), ("retrain", self.retrain)):
             for setting, neutral in TEXT_ONLY.items():
                 if getattr(training, setting) != neutral:
                     raise ValueError(f"{section}.{setting} {getattr(training, setting)} is for translation only")
             if training.precision == "bf16":
                 raise ValueError(f"{section}.precision: bf16 is for translation only; use tf32 or fp32")
-        if knob.setting in TEXT_ONLY:
-            raise ValueError(f"knob {knob.name} is for translation only")
-        entry = datasets.DATASETS[self.dataset.name]
+        entry = self.dataset.entry
         if (self.measure.train_images or 0) > (self.dataset.train_images or entry.train_images):
             raise ValueError("measure.train_images is more than the study's training images")
         largest = self.dataset.train_images or entry.train_images
@@ -284,7 +389,6 @@ class StudyConfig(Section):
                 f"measure.last_epochs {self.measure.last_epochs} exceeds the {self.retrain.epochs_on(largest)} epochs"
                 " of retrain"
             )
-        return self
 
     def dense_at(self, temperature: float) -> Training:
         """Settings of the dense run at a temperature (for the epochs knob: of the one long run)."""
@@ -320,7 +424,19 @@ class Config(Section):
     run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    require_gpu: bool = Field(
+        False,
+        description="What asks for a GPU (`resources`) and finds none refuses, instead of using the CPU.",
+    )
+    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; a batch system's choice stands.")
+    max_runtime: Positive = Field(
+        2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
+    )
     threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
+    kernels: Literal["auto", "plain"] = Field(
+        "auto", description="`auto` computes networks on a CPU with compiled kernels where there is a C compiler;"
+        " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
+    )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     data: Data = Data()
     regimes: Regimes = Regimes()
@@ -339,7 +455,25 @@ class Config(Section):
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
+        if self.require_gpu and self.device == "cpu":
+            raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
+        self._check_shared_text()
         return self
+
+    def _check_shared_text(self) -> None:
+        """Studies that share the folder of a prepared corpus must clean it alike."""
+        first: dict[str, tuple[str, DatasetChoice]] = {}
+        for name in self.run:
+            choice = self.studies[name].dataset
+            if choice.entry.kind != "text":
+                continue
+            other, theirs = first.setdefault(choice.folder, (name, choice))
+            for key in ("max_tokens", "ratio"):
+                if getattr(choice, key) != getattr(theirs, key):
+                    raise ValueError(
+                        f"studies.{name}.dataset.{key} is {getattr(choice, key):g} and studies.{other}.dataset.{key} is"
+                        f" {getattr(theirs, key):g}: both use {choice.folder}, which is cleaned in one way"
+                    )
 
 
 def registered(name: str, registry: Iterable[str], kind: str) -> str:
@@ -443,5 +577,5 @@ def _keys_at(place: tuple[int | str, ...]) -> list[str]:
 def _keys_below_study(place: tuple[int | str, ...]) -> list[str]:
     section: Any = StudyConfig
     for part in place:
-        section = section.model_fields[str(part)].annotation
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return list(section.model_fields)

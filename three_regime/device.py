@@ -11,13 +11,13 @@ log = logging.getLogger(__name__)
 
 
 @functools.cache
-def choose(wanted: str) -> str:
+def choose(wanted: str, *, require_gpu: bool = False) -> str:
     """``cuda`` or ``cpu`` for the config value `wanted`; says in the log which one.
 
     Raises
     ------
     UserError
-        When ``cuda`` is demanded and there is none.
+        When ``cuda`` is demanded, or a GPU is required, and there is none.
     """
     import torch
 
@@ -25,6 +25,8 @@ def choose(wanted: str) -> str:
     if wanted == "cuda" and not available:
         raise UserError("config.device is cuda, but torch sees no GPU on this machine; use auto or cpu")
     device = "cuda" if available and wanted != "cpu" else "cpu"
+    if require_gpu and not available:
+        raise UserError("config.require_gpu is true, but torch sees no GPU here; set it to false to use the CPU")
     name = torch.cuda.get_device_name(0) if device == "cuda" else f"CPU (torch {torch.__version__})"
-    log.info("this job runs on the %s", name)
+    log.info("this job runs on the %s%s", name, "" if available or wanted == "cpu" else ": torch sees no GPU")
     return device

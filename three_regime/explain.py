@@ -8,12 +8,9 @@ from pathlib import Path
 
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.stages import STAGES
+from three_regime.stages import COLLECTIONS, STAGES
 from three_regime.study import planned
 from three_regime.survey import Finding, survey
-
-COLLECTIONS = {"dense": ("dense",), "pruned": ("prune",), "retrained": ("retrain",), "landscape": ("lmc", "cka")}
-"""Collection target → its stages."""
 
 SHOWN = 20
 """Lines of single products; the rest is counted."""
@@ -26,16 +23,22 @@ def explain(config: Config, target: str | None = None) -> list[Finding]:
     ----------
     target
         A result file (with all that it is made from), a collection target (``dense``, ``pruned``, ``retrained``,
-        ``landscape``), a stage, or a study; None: everything.
+        ``landscape``, or one of a study: ``<study>_retrained``), a stage, or a study; None: everything.
 
     Raises
     ------
     UserError
         When the target is none of these.
     """
-    owners = [owner for owner in planned(config) if target in (None, owner.name)] or planned(config)
+    owners = planned(config)
+    for owner in owners:
+        if target is not None and target.startswith((owner.name, owner.identifier)):
+            rest = target[len(owner.name) :].removeprefix("_")
+            if not rest or rest in COLLECTIONS:
+                owners, target = [owner], rest or None
+                break
     findings = [finding for owner in owners for finding in survey(owner)]
-    if target is None or target in {owner.name for owner in owners}:
+    if target is None:
         return findings
     wanted = COLLECTIONS.get(target, (target,) if target in STAGES else ())
     if wanted:

@@ -16,7 +16,7 @@ import yaml
 from three_regime import __version__, provenance
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.stages import CELL_TABLES, IMPORTED, PROVENANCE_KEY, REGIME_TABLES, STAGES, pack
+from three_regime.stages import CELL_TABLES, CLAIM_FILES, IMPORTED, PROVENANCE_KEY, REGIME_TABLES, STAGES, pack
 from three_regime.storage import read_json, replacing, write_json, write_text
 from three_regime.study import Study, planned
 from three_regime.workflow import resolved_config
@@ -28,6 +28,9 @@ TOO_LONG = ("curves", "provenance")
 """Tables that are left out: a row an epoch of every run (what is drawn of it is in the figure's CSV), and a row a
 result (``provenance.json`` holds it without the repetitions)."""
 
+SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
+"""Files over all studies, where a scorecard was made."""
+
 FIGURE_SUFFIXES = (".csv", ".pdf", ".png")
 
 _ENVIRONMENT = ("versions", "commit", "device", "threads", "machine")
@@ -37,9 +40,11 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 def export(config: Config, out: Path) -> Path:
     """Write the export of the planned studies to a folder, or to one file when `out` ends in ``.zip``.
 
-    The folder holds ``<study>/<table>.csv`` and ``<study>/figures/``, ``config.yaml`` (every setting, defaults filled
-    in), ``provenance.json`` (a list of environments and of recipes with how many results each made, origin of imported
-    results, total times) and ``manifest.json`` (SHA-256 and size of every file). `statistics.read_cells` reads it.
+    The folder holds ``<study>/<table>.csv``, ``<study>/claims.csv`` where claims were stated, and ``<study>/figures/``,
+    the scorecard where there is one, ``config.yaml`` (every setting, defaults filled in), ``provenance.json`` (a list
+    of environments and of recipes with how many results each made, origin of imported results, total times) and
+    ``manifest.json`` (SHA-256 and size of every file). `statistics.read_cells` reads it, and `redraw` makes
+    everything that follows from its tables again.
 
     Raises
     ------
@@ -72,6 +77,9 @@ def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
             target = folder / owner.name / source.relative_to(owner.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    for name in SCORECARD_FILES:
+        if (Path(config.results) / name).is_file():
+            shutil.copyfile(Path(config.results) / name, folder / name)
     settings = resolved_config(config)
     settings["studies"] = {owner.name: settings["studies"][owner.name] for owner in owners}
     write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
@@ -90,6 +98,7 @@ def _files(owner: Study) -> Iterator[Path]:
         path = owner.folder / f"{name}.csv"
         if name not in TOO_LONG and path.is_file():
             yield path
+    yield from (path for name in CLAIM_FILES if (path := owner.folder / name).is_file())
     for path in sorted((owner.folder / "figures").glob("*")):
         if path.suffix in FIGURE_SUFFIXES:
             yield path

@@ -168,7 +168,11 @@ def match(arrays: Mapping[str, np.ndarray], model: torch.nn.Module, source: str 
     UserError
         When names are missing or unexpected or shapes differ; at most three of each are named.
     """
-    wanted = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    return fit(arrays, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, source)
+
+
+def fit(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], source: str | Path = "given") -> Arrays:
+    """Check that `arrays` have the names and shapes of `wanted`, and give them its order and types (see `match`)."""
     # torch before 0.4.1, and many exports, have no batch counter; nothing computes with it.
     counters = {name: np.zeros_like(like) for name, like in wanted.items() if name.endswith("num_batches_tracked")}
     arrays = {**counters, **arrays}

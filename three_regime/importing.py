@@ -58,11 +58,15 @@ def import_checkpoint(
         of another architecture or holds other numbers of weights than the density says.
     """
     owner = study(config, name)
+    if owner.config.dataset.entry.kind != "images":
+        raise UserError(
+            f"{name} translates, and import brings in image networks; copy this project's own results and run `adopt`"
+        )
     product = find_product(owner, seed, temperature, density, replica)
     there = [path for path in product.outputs if path.exists()]
     if there:
         raise UserError(f"{there[0]} exists already; delete it first if {checkpoint} shall take its place")
-    if product.stage != "prune" and not is_prepared(owner.config.dataset.name, owner.data):
+    if product.stage != "prune" and not is_prepared(owner.config.dataset, owner.data):
         raise UserError(
             f"{owner.prepared} is missing or out of date: an imported checkpoint is evaluated on it; run `snakemake"
             " data` first"
@@ -111,11 +115,10 @@ def _one_of(owner: Study, kind: str, wanted: Value, available: Sequence[Value]) 
 
 def _write(job: Job, product: Product, found: Foreign, source: Path) -> None:
     from three_regime import models
-    from three_regime.datasets import DATASETS
     from three_regime.foreign import match
 
     config = job.study.config
-    entry = DATASETS[config.dataset.name]
+    entry = config.dataset.entry
     network = models.build(
         config.model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
     )  # fmt: skip

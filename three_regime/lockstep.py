@@ -21,6 +21,7 @@ from torch import Tensor
 from three_regime import resume
 from three_regime.config import Training
 from three_regime.errors import Interrupted
+from three_regime.fitting import Fitting
 from three_regime.members import Checkpoint, Flat, Length, Member, Session
 from three_regime.optimisers import OPTIMISERS
 from three_regime.progress import Progress
@@ -74,6 +75,7 @@ class Group:
         self.saved_at = self.counted_at = time.monotonic()
         self.rate = training.learning_rate
         self._take(members)
+        self.fitting = Fitting(task, self._label if self.runs else "")
 
     def _take(self, members: Sequence[tuple[Member, SavedState]]) -> None:
         """Make rows of the members' states, the last one repeated as far as the stack wants more rows."""
@@ -179,12 +181,14 @@ class Group:
 
         Micro-batches are weighted by their targets, so that a step equals one on the joined batch.
         """
-        found = []
-        for part in parts:
+
+        def of_part(part: Any) -> tuple[Tensor, Tensor, Tensor, int]:
             with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.reduced):
                 loss, errors, count = self.stack.loss(self.flat.views(vector), buffers, part)
             (gradient,) = torch.autograd.grad(loss.sum(), vector)
-            found.append((gradient, loss.detach(), errors, count))
+            return gradient, loss.detach(), errors, count
+
+        found = self.fitting.each(parts, of_part)
         if len(found) == 1:
             return found[0]
         total = sum(count for *_, count in found)

@@ -37,6 +37,7 @@ def reporting(title: str = "", path: Path | None = None) -> Iterator[None]:
         handler.setFormatter(line)
         root.addHandler(handler)
     logging.getLogger("three_regime").setLevel(logging.INFO)
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
     try:
         yield
     except (UserError, Interrupted) as error:

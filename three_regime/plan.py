@@ -9,16 +9,18 @@ from pathlib import Path
 from humanfriendly import format_size, format_timespan
 from tabulate import tabulate
 
+from three_regime import disk
 from three_regime.config import Config, nearest
 from three_regime.datasets import DATASETS
 from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
 from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed, speed
-from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES
+from three_regime.pricing_text import TextPricer, text_speed
+from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, job_place
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, Verdict, survey
 
-DATA, ANALYSIS = "data", "analysis"
+DATA, ANALYSIS, REPORT = "data", "analysis", "report"
 _HEAVY = tuple(STAGES)
 TARGETS: dict[str, tuple[str, ...]] = {
     "data": (DATA,),
@@ -28,7 +30,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "landscape": ("lmc", "cka"),
     "lmc": ("lmc",),
     "cka": ("cka",),
-    **dict.fromkeys(("all", "tables", "figures", "report"), (*_HEAVY, ANALYSIS)),
+    **dict.fromkeys(("tables", "figures"), (*_HEAVY, ANALYSIS)),
+    **dict.fromkeys(("all", "report"), (*_HEAVY, ANALYSIS, REPORT)),
 }
 """Target → the stages whose files it asks for. The stages' own names (``prune``, ``retrain``) may be used as well."""
 
@@ -101,12 +104,15 @@ class Plan:
         Seconds from start to end with unlimited devices: the longest sequence of jobs that wait for each other.
     scaled
         Study → the measured network that its rates were scaled from.
+    unpriced
+        Studies of which nothing like their network has been measured: their hours are unknown and in no sum.
     """
 
     rows: list[Row]
     longest_chain_s: float | None
     rates: Rates | None
     scaled: dict[str, str]
+    unpriced: tuple[str, ...] = ()
 
 
 def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
@@ -115,7 +121,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     Parameters
     ----------
     targets
-        Keys of ``TARGETS``, stage names, study names, or ``<target>:<study>``.
+        Keys of ``TARGETS``, stage names, study names, or ``<study>_<target>``, or ``<target>:<study>``.
 
     Raises
     ------
@@ -125,11 +131,17 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     rows: list[Row] = []
     chains: list[float] = []
     scaled: dict[str, str] = {}
+    unpriced: list[str] = []
     seen: set[Path] = set()
+    drawn: list[disk.Analysis] = []
+    whole = not targets
     for name, stages in wanted(config, targets).items():
         owner = study(config, name)
-        pricer = Pricer(owner)
-        speed_here = speed(rates, owner) if rates else None
+        text = owner.config.dataset.entry.kind == "text"
+        pricer = TextPricer(owner) if text else Pricer(owner)
+        speed_here = (text_speed if text else speed)(rates, owner) if rates else None
+        if rates and not speed_here:
+            unpriced.append(name)
         if speed_here and speed_here.scaled:
             scaled[name] = speed_here.scaled
         if owner.prepared not in seen:
@@ -142,9 +154,13 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
             here = [job for job in jobs if job.stage == stage]
             rows += [_row(owner, stage, here, pricer, seconds, rates)] if here else []
         if ANALYSIS in stages:
-            rows.append(_analysis_row(owner, any(job.to_compute for job in jobs)))
+            drawn.append(disk.of_analysis(owner, pricer))
+            rows.append(_analysis_row(owner, any(job.to_compute for job in jobs), drawn[-1].total))
+        whole |= REPORT in stages
         chains.append(_longest_chain(jobs, seconds))
-    return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled)
+    if whole:
+        rows.append(_report_row(config, drawn))
+    return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled, tuple(unpriced))
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
@@ -152,7 +168,7 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
     names = [owner.name for owner in planned(config)]
     chosen: dict[str, set[str]] = {}
     for target in targets or ["all"]:
-        kind, _, name = target.partition(":")
+        kind, _, name = _of_one_study(config, target).partition(":")
         if not name and kind in config.studies:
             kind, name = "all", kind
         kind = _ALIASES.get(kind, kind)
@@ -165,6 +181,16 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
         for each in [name] if name else names:
             chosen.setdefault(each, set()).update(TARGETS[kind])
     return chosen
+
+
+def _of_one_study(config: Config, target: str) -> str:
+    """A study's target by its Snakemake name, ``<study>_retrained``, as ``retrained:<study>``; others as they are."""
+    for name in config.studies:
+        identifier = study(config, name).identifier
+        kind = target.removeprefix(f"{identifier}_")
+        if target == identifier or (kind != target and kind in TARGETS):
+            return name if target == identifier else f"{kind}:{name}"
+    return target
 
 
 def _with_upstream(stages: set[str]) -> list[str]:
@@ -191,14 +217,12 @@ def jobs_of(owner: Study, findings: Iterable[Finding]) -> list[Job]:
     """The findings on a study, gathered by job as the workflow's rules do."""
     packs: dict[tuple, list[Finding]] = {}
     for finding in findings:
-        stage, at = finding.product.stage, finding.product.coordinates
-        temperature = None if stage == "dense" and owner.knob.setting is None else at["temperature"]
-        density = None if "density" in owner.config.pack else at.get("density")
-        packs.setdefault((stage, at["seed"], temperature, density), []).append(finding)
+        key = (finding.product.stage, *job_place(owner, finding.product))
+        packs.setdefault(key, []).append(finding)
     return [Job(owner, *key, tuple(members)) for key, members in packs.items()]
 
 
-def job_seconds(job: Job, speed_here: Speed, pricer: Pricer) -> float:
+def job_seconds(job: Job, speed_here: Speed, pricer: Pricer | TextPricer) -> float:
     """Time that a job needs for what it has to compute, its start included; 0 when that is nothing."""
     products = [finding.product for finding in job.to_compute]
     start = JOB_START_S.get(job.stage, OTHER_START_S)
@@ -206,12 +230,18 @@ def job_seconds(job: Job, speed_here: Speed, pricer: Pricer) -> float:
 
 
 def _row(
-    owner: Study, stage: str, jobs: list[Job], pricer: Pricer, seconds: dict[int, float], rates: Rates | None
+    owner: Study,
+    stage: str,
+    jobs: list[Job],
+    pricer: Pricer | TextPricer,
+    seconds: dict[int, float],
+    rates: Rates | None,
 ) -> Row:
     findings = [finding for job in jobs for finding in job.findings]
     verdicts = [finding.verdict for finding in findings]
     size = sum(pricer.bytes(finding.product) for finding in findings)
     size += len(jobs) * pricer.kept_state_bytes if stage == "dense" else 0
+    size += disk.of_logs(len(jobs), len(findings))
     return Row(
         owner.name,
         stage,
@@ -220,14 +250,14 @@ def _row(
         verdicts.count(Verdict.DONE),
         verdicts.count(Verdict.STALE) + verdicts.count(Verdict.DAMAGED),
         verdicts.count(Verdict.MISSING) + verdicts.count(Verdict.UNKNOWN),
-        sum(seconds[id(job)] for job in jobs) if rates else None,
+        sum(seconds[id(job)] for job in jobs) if seconds else None,
         size,
         bool(rates and rates.on_gpu and stage != "prune"),
     )
 
 
-def _data_row(owner: Study, pricer: Pricer) -> Row:
-    ready = is_prepared(owner.config.dataset.name, owner.data)
+def _data_row(owner: Study, pricer: Pricer | TextPricer) -> Row:
+    ready = is_prepared(owner.config.dataset, owner.data)
     downloads = len(DATASETS[owner.config.dataset.name].sources)
     to_run = 0 if ready else 1 + downloads
     return Row(
@@ -236,12 +266,22 @@ def _data_row(owner: Study, pricer: Pricer) -> Row:
     )  # fmt: skip
 
 
-def _analysis_row(owner: Study, upstream_changes: bool) -> Row:
+def _analysis_row(owner: Study, upstream_changes: bool, size: float) -> Row:
     names = (*CELL_TABLES, *REGIME_TABLES)
     there = sum((owner.folder / f"{name}.csv").exists() for name in names)
     stale = there if upstream_changes else 0
     to_run = 3 if stale or there < len(names) else 0
-    return Row(owner.name, ANALYSIS, 3, to_run, there - stale, stale, len(names) - there, 0.0, 0.0, False)
+    return Row(owner.name, ANALYSIS, 3, to_run, there - stale, stale, len(names) - there, 0.0, size, False)
+
+
+def _report_row(config: Config, drawn: list[disk.Analysis]) -> Row:
+    """What is made once for all studies: the report, the settings, the published figure, tables over all studies."""
+    root = Path(config.results)
+    ready = (root / "report.html").exists()
+    published = [disk.of_published()] if config.published else []
+    size = sum(each.total for each in published)
+    size += disk.of_report(sum(each.png for each in [*drawn, *published]), published=config.published)
+    return Row("", REPORT, 1, int(not ready), int(ready), 0, int(not ready), 0.0, size, False)
 
 
 def _longest_chain(jobs: list[Job], seconds: dict[int, float]) -> float:
@@ -287,8 +327,8 @@ def render(plan: Plan) -> str:
     measured = plan.rates is not None
     total = [
         "total", "", *sums,
-        _hours(sum(gpu) if measured else None),
-        _hours(sum(cpu) if measured else None),
+        _hours(sum(seconds or 0 for seconds in gpu) if measured else None),
+        _hours(sum(seconds or 0 for seconds in cpu) if measured else None),
         format_size(sum(row.size for row in plan.rows), binary=False),
     ]  # fmt: skip
     text = tabulate([*table, total], headers, tablefmt="simple", colalign=("left", "left", *["right"] * 9))
@@ -305,8 +345,13 @@ def _notes(plan: Plan) -> list[str]:
     ]
     if not plan.rates.on_gpu:
         notes.append("CPU hours are hours of one core.")
+    if plan.unpriced:
+        notes.append(
+            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured"
+            " on this device."
+        )
     for network in sorted(set(plan.scaled.values())):
-        notes.append(f"* not measured; rates scaled from {network} by multiply-adds an image.")
+        notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
     return notes
 
 

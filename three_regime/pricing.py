@@ -27,7 +27,7 @@ from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
 from three_regime.models.sizes import Size, size
 from three_regime.optimisers import OPTIMISERS
-from three_regime.stages import Product
+from three_regime.stages import DISCARDED, Product
 from three_regime.storage import read_json
 from three_regime.study import Study
 
@@ -41,13 +41,16 @@ JOB_START_S = {"prune": 1.0}
 
 OTHER_START_S = 6.0
 
-_TENSOR_BYTES, _FILE_BYTES = 120, 400
-"""Bytes of a tensor's entry in a safetensors header, and of the rest of the header (measured on this project's files,
-as are the next)."""
+_TENSOR_BYTES, _FILE_BYTES, _NAME_BYTES = 85, 400, 25
+"""Bytes of a tensor's entry in a safetensors header, of the rest of the header, and of a layer's entry in its metadata
+(measured on this project's files, as are the next)."""
 
-_RECORD_BYTES, _EPOCH_BYTES, _PAIR_BYTES, _POINT_BYTES = 1400, 235, 1100, 95
-"""Bytes of a training's JSON result without its history; of an epoch in the history; of a pair's JSON result without
-its line; of a point on the line."""
+_RECORD_BYTES = {"dense": 1330, "prune": 1130, "retrain": 1530}
+"""Bytes of a JSON result without what grows."""
+
+_EPOCH_BYTES, _LAYER_BYTES, _PAIR_BYTES, _POINT_BYTES = 225, 74, 1100, 95
+"""Bytes of an epoch in the history; of a layer's counts; of a pair's JSON result without its line; of a point on the
+line."""
 
 
 class ModelRates(BaseModel):
@@ -62,6 +65,17 @@ class ModelRates(BaseModel):
     image_size: int = Field(32, gt=0)
 
 
+class TextRates(BaseModel):
+    """Measured rates of one Transformer (`three_regime.pricing_text`)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    train_tokens_per_s: float = Field(gt=0)
+    evaluate_tokens_per_s: float = Field(gt=0)
+    decode_sentences_per_s: float = Field(gt=0)
+    subwords: int = Field(gt=0)
+
+
 class Rates(BaseModel):
     """One file of measured rates."""
 
@@ -72,6 +86,7 @@ class Rates(BaseModel):
     threads: int = 1
     measured: date | None = None
     models: dict[str, ModelRates] = Field(min_length=1)
+    text_models: dict[str, TextRates] = {}
 
     @property
     def on_gpu(self) -> bool:
@@ -119,12 +134,14 @@ def read_rates(folder: Path, device: str = "auto") -> Rates | None:
 
 @dataclass(frozen=True)
 class Work:
-    """Images that pass through a network, forward and back (`train`) or forward only; parameters that are ranked."""
+    """Images or tokens that pass through a network, forward and back (`train`) or forward only; parameters that are
+    ranked; sentences that are translated."""
 
     train: float = 0.0
     evaluate: float = 0.0
     reestimate: float = 0.0
     ranked: float = 0.0
+    decoded: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -132,6 +149,7 @@ class Work:
             self.evaluate + other.evaluate,
             self.reestimate + other.reestimate,
             self.ranked + other.ranked,
+            self.decoded + other.decoded,
         )
 
 
@@ -147,6 +165,7 @@ class Speed:
     evaluate: float
     reestimate: float
     scaled: str = ""
+    decode: float = math.inf
 
     def seconds(self, work: Work) -> float:
         """Time of `work` on one device."""
@@ -155,6 +174,7 @@ class Speed:
             + work.evaluate / self.evaluate
             + work.reestimate / self.reestimate
             + work.ranked / PRUNED_PARAMETERS_PER_S
+            + work.decoded / self.decode
         )
 
 
@@ -252,28 +272,43 @@ class Pricer:
         passes = 2 if training.sam_rho > 0 else 1
         return Work(train=passes * images, evaluate=float(self.test_images * (epochs // every + late)))
 
+    def dense_epochs(self, temperature: float) -> int:
+        """Epochs in the history of a dense checkpoint."""
+        if self.study.knob.setting is None:
+            return int(temperature)
+        return self.study.config.dense_at(temperature).epochs_on(self.train_images)
+
+    @cached_property
+    def retrain_epochs(self) -> int:
+        """Epochs of a retraining."""
+        return self.study.config.retrain.epochs_on(self.train_images)
+
     def bytes(self, product: Product) -> float:
-        """Bytes of a product's files when they are finished."""
-        network, config = self.network, self.study.config
-        weights = _FILE_BYTES + 4 * network.parameters + network.buffer_bytes + _TENSOR_BYTES * network.tensors
-        masks = network.prunable + _TENSOR_BYTES * network.prunable_tensors
-        layers = 90 * network.prunable_tensors
-        if product.stage == "dense":
-            temperature = product.coordinates["temperature"]
-            one_run = self.study.knob.setting is None
-            epochs = int(temperature) if one_run else config.dense_at(temperature).epochs_on(self.train_images)
-            return _RECORD_BYTES + _EPOCH_BYTES * epochs + weights + 30 * network.prunable_tensors
-        if product.stage == "prune":
-            return _RECORD_BYTES + layers + weights + masks
-        if product.stage == "retrain":
-            history = _EPOCH_BYTES * config.retrain.epochs_on(self.train_images)
-            return _RECORD_BYTES + history + weights + masks
-        return _PAIR_BYTES + (_POINT_BYTES * config.measure.points if product.stage == "lmc" else 0)
+        """Bytes of the files of a product that its study keeps, when it is finished."""
+        stage, config, layers = product.stage, self.study.config, self.network.prunable_tensors
+        weights = 0.0 if stage in DISCARDED[config.keep] else self._weights(product.coordinates.get("density"))
+        if stage == "dense":
+            epochs = self.dense_epochs(product.coordinates["temperature"])
+            return _RECORD_BYTES["dense"] + _EPOCH_BYTES * epochs + weights
+        if stage == "prune":
+            return _RECORD_BYTES["prune"] + _LAYER_BYTES * layers + weights
+        if stage == "retrain":
+            return _RECORD_BYTES["retrain"] + _EPOCH_BYTES * self.retrain_epochs + weights
+        return _PAIR_BYTES + (_POINT_BYTES * config.measure.points if stage == "lmc" else 0)
+
+    def _weights(self, density: float | None) -> float:
+        """Bytes of a checkpoint: dense, or with the kept values and one bit for each prunable weight (`sparse`)."""
+        network = self.network
+        dense = _FILE_BYTES + 4 * network.parameters + network.buffer_bytes + _TENSOR_BYTES * network.tensors
+        if density is None:
+            return dense + _NAME_BYTES * network.prunable_tensors
+        saved = 4 * (1 - density) * network.prunable - network.prunable / 8
+        return dense - saved + (_TENSOR_BYTES + _NAME_BYTES) * network.prunable_tensors
 
     @property
     def kept_state_bytes(self) -> float:
         """Bytes of the training state that the epochs knob keeps for each dense seed; 0 for the other knobs."""
-        if self.study.knob.setting is not None:
+        if self.study.knob.setting is not None or self.study.config.keep == "none":
             return 0.0
         slots = len(OPTIMISERS[self.study.config.dense.optimiser].slots)
         history = _EPOCH_BYTES * max(self.study.temperatures)

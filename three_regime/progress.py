@@ -1,4 +1,4 @@
-"""Progress of a pack while it runs: epoch, error, images/s, time left, as log lines."""
+"""Progress of a pack while it runs: epoch, error, images or tokens a second, time left, as log lines."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ EVERY_S = 5.0
 
 
 class Progress:
-    """Counts steps and images over a whole pack and logs at most one line every ``EVERY_S`` seconds.
+    """Counts steps and their images (or tokens) over a whole pack and logs at most one line every ``EVERY_S`` seconds.
 
     Parameters
     ----------
     members
         Runs that this pack will advance.
+    unit
+        What steps are counted in.
     """
 
-    def __init__(self, members: int) -> None:
+    def __init__(self, members: int, unit: str = "images") -> None:
+        self._unit = unit
         self._members_left = members
         self._steps_left = self._steps_each = 0
-        self._steps = self._images = 0
+        self._steps = self._seen = 0
         self._start = self._last = time.monotonic()
 
     def begin(self, members: int, steps: int, done: int) -> None:
@@ -32,11 +35,11 @@ class Progress:
         self._members_left = max(self._members_left - members, 0)
         self._steps_each, self._steps_left = steps, members * (steps - done)
 
-    def advance(self, images: int, members: int) -> None:
-        """Count one step of so many members with so many images each."""
+    def advance(self, seen: int, members: int) -> None:
+        """Count one step of so many members with so many images or tokens each."""
         self._steps += members
         self._steps_left -= members
-        self._images += images * members
+        self._seen += seen * members
 
     @property
     def due(self) -> bool:
@@ -53,6 +56,5 @@ class Progress:
             return
         spent = self._last - self._start
         left = (self._steps_left + self._members_left * self._steps_each) * spent / self._steps
-        log.info(
-            "%s, %s images/s, %s left", text, f"{self._images / spent:,.0f}", format_timespan(round(left), False, 2)
-        )
+        rate = f"{self._seen / spent:,.0f} {self._unit}/s"
+        log.info("%s, %s, %s left", text, rate, format_timespan(round(left), False, 2))

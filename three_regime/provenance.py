@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from three_regime import kernels
+
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "snakemake", "fairseq", "ve-fairseq", "sacrebleu", "pandas")
 
 
@@ -73,6 +75,7 @@ def record(
         "device": device,
         "threads": threads,
         "together": together,
+        "kernels": kernels.in_use(),
         "machine": platform.machine(),
         "host": platform.node(),
         "wall_s": round(wall_s, 3),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from three_regime import kernels
 from three_regime.errors import UserError
 from three_regime.storage import Arrays, read_arrays, read_metadata, write_arrays
 
@@ -47,6 +48,7 @@ def save(path: Path, state: SavedState, *, key: str, threads: int, device: str, 
         "threads": threads,
         "device": device,
         "together": together,
+        "kernels": kernels.in_use(),
         "epoch": state.epoch,
         "step": state.step,
         "history": state.history,
@@ -61,8 +63,8 @@ def load(path: Path, *, key: str, threads: int, device: str, together: bool) -> 
     Raises
     ------
     UserError
-        When the state was written on a CPU with another thread count, or by members that advanced in the other way
-        (`lockstep`): continuing it would change the numbers.
+        When the state was written on a CPU with another thread count, other kernels, or by members that advanced in
+        the other way (`lockstep`): continuing it would change the numbers.
     """
     if not path.exists():
         return None
@@ -70,6 +72,7 @@ def load(path: Path, *, key: str, threads: int, device: str, together: bool) -> 
         about = json.loads(read_metadata(path)["state"])
         found_key, found_device, found_threads = about["key"], about["device"], about["threads"]
         found_together = about["together"]
+        found_kernels = about.get("kernels", "plain")
         state = SavedState(read_arrays(path), about["epoch"], about["step"], about["history"], about["wall_s"])
     except (UserError, KeyError, ValueError, TypeError) as error:
         log.warning("ignoring the training state %s: %s", path, error)
@@ -91,5 +94,11 @@ def load(path: Path, *, key: str, threads: int, device: str, together: bool) -> 
             f"{path} was written by members that advanced {ways[found_together]}, and these advance {ways[together]}:"
             " the result would not be bit-identical; set the study's `lockstep` back to continue it, or delete the"
             " file to start again"
+        )
+    if device == "cpu" and found_kernels != kernels.in_use():
+        remedy = "set `kernels: plain`" if found_kernels == "plain" else "use a machine with a C compiler"
+        raise UserError(
+            f"{path} was written with {found_kernels} kernels and this run has {kernels.in_use()} ones: the result"
+            f" would not be bit-identical; {remedy} to continue it, or delete the file to start again"
         )
     return state

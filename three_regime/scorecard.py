@@ -137,8 +137,8 @@ def _shown(value: Any) -> str:
 def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
     """Score the cells in a study's folder, a results folder, or another lab's unpacked export.
 
-    Settings that deviate from the published protocol are named where the folder, or the one above it, holds the
-    ``config.yaml`` of the run.
+    Where the folder, or the one above it, holds the ``config.yaml`` of the run, settings that deviate from the
+    published protocol are named, and thresholds that are not given are the run's.
 
     Raises
     ------
@@ -151,6 +151,8 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
         if (place / "config.yaml").is_file():
             config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
             settings = config.get("studies", {}).get(reference.FIGURE2_STUDY, {})
+            if thresholds is None and "regimes" in config:
+                thresholds = Thresholds(**config["regimes"])
             break
     ran = reference.FIGURE2_STUDY in set(obtained["study"])
     deviating = deviations(settings, reference.protocol()) if ran and settings else ()

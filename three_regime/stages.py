@@ -19,11 +19,10 @@ from typing import Any
 from three_regime.config import Training
 from three_regime.errors import UserError
 from three_regime.knobs import density_folder
-from three_regime.storage import DIGEST_KEY, read_json, read_metadata
+from three_regime.storage import DIGEST_KEY, PROVENANCE_KEY, read_json, read_metadata
 from three_regime.study import Study
 
 FINGERPRINT_KEY = "fingerprint"
-PROVENANCE_KEY = "provenance"
 IMPORTED = "imported"
 """Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.importing`)."""
 
@@ -32,6 +31,9 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 
 REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity", "leave_one_out")
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis`)."""
+
+CLAIM_FILES = ("claims.csv", "claims.md")
+"""What is written for a study that states claims (`three_regime.claims`)."""
 
 CASE_TABLES = ("family", "family_summary", "sam")
 """Tables over all studies: case studies 2 and 3 (`three_regime.case_studies`)."""
@@ -93,6 +95,21 @@ STAGES: dict[str, Stage] = {
 }
 
 
+DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
+"""Value of a study's `keep` → stages whose weights go once everything has been measured (`three_regime.keeping`)."""
+
+
+COLLECTIONS: dict[str, tuple[str, ...]] = {
+    "dense": ("dense",),
+    "pruned": ("prune",),
+    "retrained": ("retrain",),
+    "lmc": ("lmc",),
+    "cka": ("cka",),
+    "landscape": ("lmc", "cka"),
+}
+"""Collection target → its stages. ``snakemake retrained`` is for every planned study, ``<study>_retrained`` for one."""
+
+
 @dataclass(frozen=True)
 class Product:
     """One result: its recipe, the files it is made from and the files that hold it.
@@ -145,7 +162,15 @@ class Product:
     @property
     def done(self) -> bool:
         """Whether all files carry the product's fingerprint (see `fingerprint` for errors)."""
-        stored = self.stored()
+        return self._is_mine(self.stored())
+
+    @property
+    def done_without_weights(self) -> bool:
+        """Whether the JSON file carries the product's fingerprint, and the weights are as good or absent."""
+        there = tuple(path for path in self.outputs if path.suffix == ".json" or path.exists())
+        return self._is_mine(self.stored(there))
+
+    def _is_mine(self, stored: str | None) -> bool:
         return stored == self.imported_fingerprint or stored == self.fingerprint
 
 
@@ -156,11 +181,24 @@ def fingerprint_of(recipe: dict[str, Any], digests: dict[str, str]) -> str:
 
 
 def input_digest(path: Path) -> str:
-    """The tensor digest that `path` carries (see `Product.fingerprint` for errors)."""
+    """The tensor digest that `path` carries, or, when it has been discarded, its product's JSON file carries for it.
+
+    See `Product.fingerprint` for errors.
+    """
+    if not path.exists() and (digest := recorded_digest(path)):
+        return digest
     metadata = read_metadata(path)
     if DIGEST_KEY not in metadata:
         raise UserError(f"{path} carries no digest; bring foreign checkpoints in with `python -m three_regime import`")
     return metadata[DIGEST_KEY]
+
+
+def recorded_digest(path: Path) -> str | None:
+    """The digest of a weights file that the JSON file of the same product records; None without one."""
+    try:
+        return read_json(path.with_suffix(".json"))[PROVENANCE_KEY].get(DIGEST_KEY)
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def stored_fingerprint(path: Path) -> str | None:
@@ -214,6 +252,19 @@ def pack(
     return [product for value in densities for product in build(study, seed, temperature, value)]
 
 
+def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
+    """Files of a product that stay when its study has been measured (see ``DISCARDED``)."""
+    discarded = product.stage in DISCARDED[study.config.keep]
+    return tuple(path for path in product.outputs if path.suffix == ".json" or not discarded)
+
+
+def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
+    """Seed, temperature and density of the job that makes a product; None for what the job spans."""
+    at = product.coordinates
+    temperature = None if product.stage == "dense" and study.knob.setting is None else at["temperature"]
+    return at["seed"], temperature, None if "density" in study.config.pack else at.get("density")
+
+
 def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
     return {"stage": stage, "version": STAGES[stage].version, **settings}
 
@@ -222,20 +273,33 @@ def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in STAGES[stage].files)
 
 
-def _images(study: Study) -> dict[str, Any]:
-    return {
-        "train_images": study.config.dataset.train_images,
-        "test_images": study.config.dataset.test_images,
-        "dataset": study.config.dataset.name,
-    }
+def _examples(study: Study) -> dict[str, Any]:
+    """Which images or sentences a stage uses. How text was cleaned and split into subwords is in the data's digest."""
+    choice = study.config.dataset
+    keys = ("train_images", "test_images") if choice.entry.kind == "images" else ("validation_pairs", "test_pairs")
+    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name}
+
+
+def _measured(study: Study) -> dict[str, Any]:
+    """How a checkpoint is measured, where that is a setting: translations on a fixed subset, and by BLEU."""
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "images":
+        return {}
+    names = ("train_pairs", "beam", "length_penalty")
+    return {"measured": {name: getattr(measure, name) for name in names}}
 
 
 def _dense(study: Study, seed: int, temperature: float) -> Product:
     stop = int(temperature) if study.knob.setting is None else None
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
-        "dense", model=study.config.model, **_images(study), training=training, streams=["dense", seed]
-    )  # fmt: skip
+        "dense",
+        model=study.config.model,
+        **_examples(study),
+        **_measured(study),
+        training=training,
+        streams=["dense", seed],
+    )
     folder = study.at(seed, temperature)
     coordinates = {"seed": seed, "temperature": temperature}
     label = f"dense, seed {seed}, {study.knob.name} {temperature:g}"
@@ -257,13 +321,14 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
 
 def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
+    last_epochs = {"last_epochs": study.config.measure.last_epochs}
     for replica in study.config.replicas:
         recipe = _recipe(
             "retrain",
             model=study.config.model,
-            **_images(study),
+            **_examples(study),
             training=training_recipe(study.config.retrain),
-            last_epochs=study.config.measure.last_epochs,
+            **(_measured(study) or last_epochs),
             streams=["retrain", seed, replica],
         )
         yield Product(
@@ -282,7 +347,7 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
         yield Product(
             stage,
             f"density {density * 100:g} %, pair {first}-{second}",
-            _recipe(stage, model=study.config.model, **_images(study), **settings),
+            _recipe(stage, model=study.config.model, **_examples(study), **settings),
             {
                 "first": cell / f"replica{first}" / "retrained.safetensors",
                 "second": cell / f"replica{second}" / "retrained.safetensors",
@@ -295,13 +360,22 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
 
 def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     measure = study.config.measure
-    settings = {
-        "points": measure.points,
-        "batch_size": measure.batch_size,
-        "measured_images": measure.train_images,
-    }
+    if study.config.dataset.entry.kind == "text":
+        settings = {"points": measure.points, "measured_pairs": measure.train_pairs}
+        settings |= {"bleu": _measured(study)["measured"]} if measure.bleu_along_line else {}
+    else:
+        settings = {
+            "points": measure.points,
+            "batch_size": measure.batch_size,
+            "measured_images": measure.train_images,
+        }
     return _pairs(study, "lmc", seed, temperature, density, **settings)
 
 
 def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    return _pairs(study, "cka", seed, temperature, density, images=study.config.measure.cka_images)
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "text":
+        settings = {"tokens": measure.cka_tokens, "measured_pairs": measure.train_pairs}
+    else:
+        settings = {"images": measure.cka_images}
+    return _pairs(study, "cka", seed, temperature, density, **settings)

@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from three_regime import sparse
 from three_regime.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 
+PROVENANCE_KEY = "provenance"
+"""Section of a JSON result that says where it comes from (`three_regime.provenance`)."""
+
 DIGEST_KEY = "tensor_digest"
+"""Digest of the tensors: in a safetensors file's metadata, and in the provenance of the JSON file beside it."""
+
+METADATA_DIGEST_KEY = "metadata_digest"
+"""Digest of a safetensors file's other metadata, in that metadata."""
+
+RESULT_DIGEST_KEY = "result_digest"
+"""Digest of a JSON result without itself, in its provenance."""
 
 
 @contextlib.contextmanager
@@ -79,20 +90,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a JSON result with the digest of its content in its provenance, which `read_json` checks."""
+    whole = {**result, PROVENANCE_KEY: {**result[PROVENANCE_KEY], RESULT_DIGEST_KEY: _result_digest(result)}}
+    write_json(path, whole)
+
+
+def _result_digest(result: Mapping[str, Any]) -> str:
+    provenance = {key: value for key, value in result[PROVENANCE_KEY].items() if key != RESULT_DIGEST_KEY}
+    text = json.dumps({**result, PROVENANCE_KEY: provenance}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises
     ------
     UserError
-        When the file is missing or is not JSON (half-written, or another file).
+        When the file is missing, is not JSON (half-written, or another file), or is a result whose content does not
+        match its digest.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        expected = value[PROVENANCE_KEY].get(RESULT_DIGEST_KEY) if isinstance(value, dict) else None
+    except (KeyError, AttributeError):
+        return value  # no result of a stage
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+    if expected is not None and _result_digest(value) != expected:
+        raise UserError(f"{path} is damaged: its content does not match its digest; delete it and run again")
+    return value
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -111,29 +141,53 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    """Write arrays as safetensors with `metadata` and their digest; return the digest."""
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], *, compact: bool = False
+) -> str:
+    """Write arrays as safetensors with `metadata` and their digest; return the digest.
+
+    Parameters
+    ----------
+    compact
+        Store masked weights as kept values and packed masks (`sparse.encode`). The digest is that of `arrays`, however
+        they are stored, and `read_arrays` gives them back bit for bit.
+    """
     contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
     digest = tensor_digest(contiguous)
+    stored, layout = sparse.encode(contiguous) if compact else (contiguous, {})
     with replacing(path) as temporary:
-        save_file(contiguous, str(temporary), metadata={**metadata, DIGEST_KEY: digest})
+        about = {**metadata, **layout, DIGEST_KEY: digest}
+        save_file(stored, str(temporary), metadata={**about, METADATA_DIGEST_KEY: _metadata_digest(about)})
     return digest
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Text metadata of a safetensors file, without reading its tensors.
+    """Text metadata of a safetensors file, but for how it is laid out, without reading its tensors.
 
     Raises
     ------
     UserError
-        When the file is missing, truncated or not safetensors; the message names it.
+        When the file is missing, truncated, damaged or not safetensors; the message names it.
     """
     with _opened(path) as file:
-        return file.metadata() or {}
+        metadata = _checked(path, file.metadata() or {})
+    return {key: value for key, value in metadata.items() if key != sparse.SHAPES_KEY}
+
+
+def _checked(path: Path, metadata: dict[str, str]) -> dict[str, str]:
+    """`metadata` without its digest, compared with it where there is one."""
+    about = {key: value for key, value in metadata.items() if key != METADATA_DIGEST_KEY}
+    if metadata.get(METADATA_DIGEST_KEY) not in (None, _metadata_digest(about)):
+        raise UserError(f"{path} is damaged: its metadata does not match its digest; delete it and run again")
+    return about
+
+
+def _metadata_digest(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
-    """Every tensor of a safetensors file as a NumPy array.
+    """Every tensor of a safetensors file as a NumPy array, weights that are stored sparse in full.
 
     Parameters
     ----------
@@ -146,8 +200,13 @@ def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
         When the file is missing, truncated, not safetensors, or its content does not match its digest.
     """
     with _opened(path) as file:
-        expected = (file.metadata() or {}).get(DIGEST_KEY)
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
+        metadata = _checked(path, file.metadata() or {})
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
+    try:
+        arrays = sparse.decode(stored, metadata)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: its sparse weights cannot be read; delete it and run again") from error
+    expected = metadata.get(DIGEST_KEY)
     if verify and expected is not None and tensor_digest(arrays) != expected:
         raise UserError(f"{path} is damaged: its content does not match its digest; delete it and run again")
     return arrays

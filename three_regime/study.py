@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from three_regime.config import Config, StudyConfig
+from three_regime.config import Config, DatasetChoice, StudyConfig
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, Knob, density_folder
 
@@ -26,6 +26,11 @@ class Study:
     @property
     def folder(self) -> Path:
         return self.root / self.name
+
+    @property
+    def identifier(self) -> str:
+        """The name as a part of Snakemake's rule names, which are identifiers."""
+        return self.name.replace("-", "_")
 
     @property
     def knob(self) -> Knob:
@@ -51,8 +56,8 @@ class Study:
 
     @property
     def prepared(self) -> Path:
-        """The array file of the study's data set."""
-        return self.data / f"{self.config.dataset.name}.safetensors"
+        """The array file of the study's images, or the manifest of its prepared text."""
+        return prepared_path(self.config.dataset, self.data)
 
     def at(self, seed: int, temperature: float) -> Path:
         """Folder of one dense seed and temperature."""
@@ -77,6 +82,13 @@ class Study:
         if folder not in by_folder:
             raise UserError(f"{self.name} has no density '{folder}'; it has {', '.join(by_folder)}")
         return by_folder[folder]
+
+
+def prepared_path(choice: DatasetChoice, data: Path) -> Path:
+    """The prepared file of a data set in the folder `data`: array file of images, manifest of text."""
+    if choice.entry.kind == "text":
+        return data / choice.folder / "prepared.safetensors"
+    return data / f"{choice.name}.safetensors"
 
 
 def study(config: Config, name: str) -> Study:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from three_regime.stages import (
     Product,
     fingerprint_of,
     input_digest,
+    job_place,
+    kept_outputs,
     pack,
+    recorded_digest,
     stored_fingerprint,
 )
 from three_regime.storage import read_arrays, read_json
@@ -42,13 +45,15 @@ class Verdict(StrEnum):
 class Finding:
     """The verdict on one product, with the reason in words (empty when it is done).
 
-    `imported` says that the files were brought in from elsewhere.
+    `imported` says that the files were brought in from elsewhere, `discarded` that the weights were removed because
+    the study does not keep them.
     """
 
     product: Product
     verdict: Verdict
     reason: str = ""
     imported: bool = False
+    discarded: bool = False
 
     @property
     def done(self) -> bool:
@@ -66,7 +71,7 @@ def survey(owner: Study, stages: Iterable[str] = STAGES, *, verify: bool = False
         Read the tensors and compare them with their digest (otherwise only the metadata).
     """
     stages = list(stages)
-    known = _Known(verify)
+    known = _Known(owner, verify)
     found = []
     for seed in owner.config.dense_seeds:
         for temperature in owner.temperatures:
@@ -76,7 +81,29 @@ def survey(owner: Study, stages: Iterable[str] = STAGES, *, verify: bool = False
                     finding = Finding(product, Verdict.MISSING, "not made yet") if empty else known.judge(product)
                     known.not_done |= {} if finding.done else {product.outputs[-1]: product}
                     found.append(finding)
-    return found
+    return _with_what_is_needed_again(owner, found) if any(each.discarded for each in found) else found
+
+
+def _with_what_is_needed_again(owner: Study, findings: list[Finding]) -> list[Finding]:
+    """Plan discarded weights again where something is made from them, and with them all that their job must leave."""
+    needed: set[Path] = set()
+    judged: dict[Path, Finding] = {}
+    for stage in reversed(STAGES):
+        here = [finding for finding in findings if finding.product.stage == stage]
+        jobs = {
+            job_place(owner, finding.product)
+            for finding in here
+            if not finding.done or (finding.discarded and finding.product.outputs[-1] in needed)
+        }
+        for finding in here:
+            product = finding.product
+            if finding.discarded and job_place(owner, product) in jobs:
+                reason = f"its weights were discarded (keep: {owner.config.keep}) and are needed again"
+                finding = Finding(product, Verdict.MISSING, reason)
+            if not finding.done:
+                needed.update(product.inputs.values())
+            judged[product.outputs[0]] = finding
+    return [judged[finding.product.outputs[0]] for finding in findings]
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any], place: str = "") -> Iterator[str]:
@@ -97,14 +124,18 @@ def _shown(key: str, recipe: Mapping[str, Any]) -> str:
 class _Known:
     """Digests that have been read and products that are not done, while one study is judged."""
 
-    def __init__(self, verify: bool) -> None:
+    def __init__(self, owner: Study, verify: bool) -> None:
+        self.owner = owner
         self.verify = verify
         self.digests: dict[Path, str] = {}
         self.not_done: dict[Path, Product] = {}
 
     def judge(self, product: Product) -> Finding:
         absent = [path for path in product.outputs if not path.exists()]
-        if absent:
+        there = tuple(path for path in product.outputs if path not in absent)
+        discarded = bool(absent) and set(kept_outputs(self.owner, product)) <= set(there)
+        discarded = discarded and recorded_digest(product.outputs[-1]) is not None
+        if absent and not discarded:
             reason = "not made yet" if len(absent) == len(product.outputs) else f"{absent[0]} is missing"
             return Finding(product, Verdict.MISSING, reason)
         try:
@@ -113,18 +144,19 @@ class _Known:
         except (UserError, KeyError, TypeError) as error:
             reason = str(error) if isinstance(error, UserError) else f"{product.outputs[0]} carries no provenance"
             return Finding(product, Verdict.DAMAGED, reason)
-        stored = product.stored()
+        stored = product.stored(there)
         if stored is None:
             return Finding(product, Verdict.DAMAGED, _disagreement(product))
         if self.verify:
-            for path in product.outputs:
+            for path in there:
                 try:
                     _ = read_arrays(path) if path.suffix == ".safetensors" else None
                 except UserError as error:
                     return Finding(product, Verdict.DAMAGED, str(error))
         if origin == IMPORTED:
             return self._imported(product, stored, recipe)
-        return self._computed(product, stored, recipe, record.get("inputs", {}))
+        finding = self._computed(product, stored, recipe, record.get("inputs", {}))
+        return replace(finding, discarded=discarded) if finding.done else finding
 
     def _imported(self, product: Product, stored: str, recipe: Mapping[str, Any]) -> Finding:
         if stored == product.imported_fingerprint:

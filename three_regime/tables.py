@@ -1,8 +1,12 @@
-"""From result files to tidy tables: replicas, pairs, cells, lines, curves, sparsity. No torch."""
+"""From result files to tidy tables: replicas, pairs, cells, lines, curves, sparsity. No torch.
+
+Where translations were scored, the error of a network is 1 − BLEU/100 on validation, as a fraction, and BLEU stands
+beside it; errors along lines and in curves are those of tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from three_regime.storage import read_json, write_csv
 from three_regime.study import Study
 
 CELL = ["dense_seed", "temperature", "density"]
+BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy"]
 
 
 def build(owner: Study) -> dict[str, pd.DataFrame]:
@@ -21,7 +26,8 @@ def build(owner: Study) -> dict[str, pd.DataFrame]:
     Returns
     -------
     Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row a cell: means over
-    replicas (test error) and pairs (LMC, CKA), with their standard deviations within the cell. Products without a
+    replicas (test error) and pairs (LMC, CKA), with their standard deviations within the cell; ``density`` is that of
+    the prunable weights, ``model_density`` that of the whole model. Products without a
     file have no row (or NaN in ``cells``).
     """
     records = {stage: list(_finished(owner, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
@@ -33,7 +39,7 @@ def build(owner: Study) -> dict[str, pd.DataFrame]:
         "sparsity": _sparsity(records["prune"]),
         "provenance": _provenance(records),
     }
-    tables["cells"] = _cells(owner, records["dense"], tables["replicas"], tables["pairs"])
+    tables["cells"] = _cells(owner, records, tables["replicas"], tables["pairs"])
     return {name: tables[name] for name in CELL_TABLES}
 
 
@@ -44,6 +50,25 @@ def write(owner: Study) -> list[Path]:
         paths.append(owner.folder / f"{name}.csv")
         write_csv(paths[-1], table)
     return paths
+
+
+def checkpoint_error(result: Mapping[str, Any]) -> float:
+    """Error of one checkpoint, from its JSON result: on the test images, or 1 − BLEU/100 on the validation pairs."""
+    return 1 - result["scores"]["validation"]["bleu"] / 100 if "scores" in result else result["test"]["error"]
+
+
+def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """BLEU as columns; none for images."""
+    if "scores" not in result:
+        return {}
+    validation, test = result["scores"]["validation"], result["scores"]["test"]
+    return {
+        f"{prefix}bleu": validation["bleu"],
+        f"{prefix}bleu_greedy": validation["greedy_bleu"],
+        f"{prefix}bleu_test": test["bleu"],
+        f"{prefix}bleu_test_greedy": test["greedy_bleu"],
+        f"{prefix}bleu_signature": validation["signature"],
+    }
 
 
 def _finished(owner: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any]]]:
@@ -72,6 +97,7 @@ def _replicas(records: list) -> pd.DataFrame:
             "final_test_nll": result["test"]["nll"],
             "final_train_error": result["train"]["error"],
             "final_train_nll": result["train"]["nll"],
+            **_bleu(result),
             "origin": result[PROVENANCE_KEY]["origin"],
         }
         for product, result in records
@@ -94,24 +120,27 @@ def _pairs(lmc: list, cka: list) -> pd.DataFrame:
     return lines.merge(similar, on=keys, how="outer")
 
 
-def _cells(owner: Study, dense: list, replicas: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+def _cells(owner: Study, records: dict[str, list], replicas: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     config = owner.config
     index = pd.MultiIndex.from_product([config.dense_seeds, owner.temperatures, config.densities], names=CELL)
     table = index.to_frame(index=False)
     dense_rows = [
         {
             **_where(product),
-            "dense_test_error": result["test"]["error"],
+            "dense_test_error": checkpoint_error(result),
             "dense_train_error": result["train"]["error"],
+            **_bleu(result, "dense_"),
             "dense_origin": result[PROVENANCE_KEY]["origin"],
         }
-        for product, result in dense
+        for product, result in records["dense"]
     ]
-    columns = ["dense_seed", "temperature", "dense_test_error", "dense_train_error", "dense_origin"]
-    table = table.merge(pd.DataFrame(dense_rows, columns=columns), on=CELL[:2], how="left")
+    needed = ["dense_seed", "temperature", "dense_test_error", "dense_train_error", "dense_origin"]
+    table = table.merge(pd.DataFrame(dense_rows, columns=None if dense_rows else needed), on=CELL[:2], how="left")
+    scored = {name: (name, "mean") for name in BLEU_COLUMNS if name in replicas}
     errors = replicas.groupby(CELL).agg(
         test_error=("test_error", "mean"),
         test_error_sd=("test_error", "std"),
+        **scored,
         replicas=("test_error", "count"),
         replica_origins=("origin", lambda values: "imported" if (values == "imported").any() else "computed"),
     )
@@ -123,6 +152,12 @@ def _cells(owner: Study, dense: list, replicas: pd.DataFrame, pairs: pd.DataFram
         },
         pairs=("lmc", "count"),
     )
+    whole = pd.DataFrame(
+        [{**_where(product), "model_density": result["sparsity"]["model_density"]}
+         for product, result in records["prune"]],
+        columns=[*CELL, "model_density"],
+    )  # fmt: skip
+    table = table.merge(whole, on=CELL, how="left")
     table = table.merge(errors, on=CELL, how="left").merge(measures, on=CELL, how="left")
     imported = (table.pop("dense_origin") == "imported") | (table.pop("replica_origins") == "imported")
     table["origin"] = imported.map({True: "imported", False: "computed"})
@@ -137,7 +172,8 @@ def _cells(owner: Study, dense: list, replicas: pd.DataFrame, pairs: pd.DataFram
 def _lines(records: list) -> pd.DataFrame:
     curves = ["t", "train_error", "train_nll", "test_error", "test_nll"]
     parts = [
-        pd.DataFrame({**_where(product), **{name: result[name] for name in curves}}) for product, result in records
+        pd.DataFrame({**_where(product), **{name: result[name] for name in (*curves, "bleu") if name in result}})
+        for product, result in records
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*CELL, "pair", *curves])
 

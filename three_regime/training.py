@@ -46,7 +46,7 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
         When `session.stop` was requested; the states have been saved.
     """
     torch.set_num_threads(session.threads)
-    progress = Progress(len(members))
+    progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
         stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members))
         failures: list[str] = []

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from three_regime.config import Config, resolve
-from three_regime.datasets import PREPARED_VERSION
+from three_regime.config import Config, load, resolve
+from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
+from three_regime.keeping import record_file
 from three_regime.logs import reporting
-from three_regime.stages import STAGES, fingerprint_of, pack
+from three_regime.records import configfiles, unrecorded
+from three_regime.stages import STAGES, fingerprint_of, kept_outputs, pack
 from three_regime.storage import write_json
-from three_regime.study import Study, study
+from three_regime.study import Study, planned, study
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import Snakemake
@@ -34,11 +36,15 @@ OWNER = SNAKEMAKE_FOLDER / "three-regime-owner.json"
 def settings_fingerprint(owner: Study, stage: str, temperature: float | None) -> str:
     """Hash of the settings and version of a stage: a rule's `params`, so that a change plans the job again.
 
-    Grid lists and streams are left out: what they add is a missing output, what they remove needs no job.
+    Grid lists and streams are left out: what they add is a missing output, what they remove needs no job. How the
+    data are prepared is in it: rules do not follow the times of data files.
     """
     grid = {"density", "streams"}
     recipe = {key: value for key, value in _any_product(owner, stage, temperature).items() if key not in grid}
-    return fingerprint_of(recipe, {"data": str(PREPARED_VERSION)})[:16]
+    choice = owner.config.dataset
+    text = choice.entry.kind == "text"
+    data = fingerprint_of(prepare_recipe(choice), {}) if text else str(choice.entry.version)
+    return fingerprint_of(recipe, {"data": data})[:16]
 
 
 def _any_product(owner: Study, stage: str, temperature: float | None) -> dict[str, Any]:
@@ -98,13 +104,35 @@ def job_path(owner: Study, kind: str, stage: str, suffix: str) -> str:
 
 
 def products(owner: Study, stage: str) -> list[str]:
-    """Every file of a stage of a study."""
+    """Every file of a stage that its study keeps."""
     return [
         str(path)
         for seed in owner.config.dense_seeds
         for temperature in owner.temperatures
         for product in pack(owner, stage, seed, temperature)
-        for path in product.outputs
+        for path in kept_outputs(owner, product)
+    ]
+
+
+def measured(owner: Study) -> list[str]:
+    """Result files (JSON) of one dense seed and temperature, which are wildcards."""
+    at = owner.at(owner.config.dense_seeds[0], owner.temperatures[0])
+    pattern = f"{owner.folder}/seed{{seed}}/{{temperature}}"
+    return [
+        f"{pattern}/{product.outputs[0].relative_to(at)}"
+        for stage in STAGES
+        for product in pack(owner, stage, owner.config.dense_seeds[0], owner.temperatures[0])
+    ]
+
+
+def discard_records(owner: Study) -> list[str]:
+    """What the jobs that discard weights write; none where a study keeps all."""
+    if owner.config.keep == "all":
+        return []
+    return [
+        str(record_file(owner, seed, temperature))
+        for seed in owner.config.dense_seeds
+        for temperature in owner.temperatures
     ]
 
 
@@ -150,10 +178,32 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     if _stale_lock():
         print("removing the lock of an earlier run that was killed", file=sys.stderr)
         subprocess.run([program, *arguments, "--unlock", "--quiet"], check=False)
+    _look_at_results(arguments)
     me = psutil.Process()
     if not _owner_alive():
         write_json(OWNER, {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()})
     os.execv(program, [program, *arguments])
+
+
+def _look_at_results(arguments: Sequence[str]) -> None:
+    """Before a real run: the results can be written, and those that Snakemake has no record of are adopted."""
+    if {"--dry-run", "--dryrun", "-n", "--unlock"} & set(arguments):
+        return
+    files = configfiles(arguments)
+    if files is None or not all(path.exists() for path in files):
+        return
+    config = load(files)
+    folder = Path(config.results)
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written: it is read-only, or belongs to somebody else")
+    names = [owner.name for owner in unrecorded(planned(config))]
+    if names:
+        from three_regime import adopting
+
+        print(f"Snakemake has no record of results of {', '.join(names)}: adopting them", file=sys.stderr)
+        print(adopting.render(adopting.adopt(config, files), dry_run=False), file=sys.stderr)
 
 
 def _stale_lock() -> bool:

@@ -1,6 +1,7 @@
 """Data sets: one entry each, found by name from config and command line.
 
-A new image data set is one `ImageDataset` in ``DATASETS`` with a function that reads its raw files.
+A new image data set is one `ImageDataset` below with a function that reads its raw files; a new parallel corpus is
+one `ParallelCorpus` in ``corpora.py``.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-PREPARED_VERSION = 1
-"""Raised by hand when preparation changes the arrays: data sets are then prepared again."""
+from three_regime.datasets.corpora import CORPORA, ParallelCorpus
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class ImageDataset:
         Names in ``sources.yaml`` of what must be downloaded; empty where the data comes with a package.
     """
 
+    kind: ClassVar[str] = "images"
+    version: ClassVar[int] = 1
+    """Raised by hand when preparation changes the arrays: data sets are then prepared again."""
+
     name: str
     classes: int
     channels: int
@@ -58,7 +63,7 @@ class ImageDataset:
         return read(raw)
 
 
-DATASETS: dict[str, ImageDataset] = {
+DATASETS: dict[str, ImageDataset | ParallelCorpus] = {
     entry.name: entry
     for entry in (
         ImageDataset(
@@ -81,5 +86,6 @@ DATASETS: dict[str, ImageDataset] = {
             "three_regime.datasets.torchvision_images:read_svhn", ("svhn_train", "svhn_test"),
             "SVHN cropped digits (Netzer et al. 2011); normalisation of the authors' code, augmentation of CIFAR-10",
         ),
+        *CORPORA,
     )
 }  # fmt: skip

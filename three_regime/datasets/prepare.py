@@ -1,47 +1,68 @@
-"""Preparation: one array file a data set, which training maps; no image is decoded after this."""
+"""Preparation: one array file a set of images or one folder a corpus, which training maps; nothing is decoded later."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from three_regime import provenance
-from three_regime.datasets import DATASETS, PREPARED_VERSION
+from three_regime.config import DatasetChoice
+from three_regime.datasets import ImageDataset
 from three_regime.errors import UserError
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, fingerprint_of, stored_fingerprint
-from three_regime.storage import write_arrays
+from three_regime.storage import read_arrays, write_arrays
+from three_regime.study import prepared_path
+
+TEXT_SETTINGS = ("train_pairs", "subwords", "max_tokens", "ratio")
+"""Settings that change a prepared corpus."""
 
 log = logging.getLogger(__name__)
 
 
-def prepare(name: str, folder: Path) -> bool:
-    """Write ``<folder>/<name>.safetensors`` from ``<folder>/raw/<name>``; False when it was there already.
+def prepare(choice: DatasetChoice | str, data: Path) -> bool:
+    """Write what `prepared_path` names from ``<data>/raw/<name>``; False when it was there already.
 
-    Arrays: ``{train,test}_images`` (N, H, W, C) uint8, ``{train,test}_labels`` (N,) int64.
+    Images: arrays ``{train,test}_images`` (N, H, W, C) uint8, ``{train,test}_labels`` (N,) int64. Text: see
+    `three_regime.datasets.prepare_text`.
+
+    Parameters
+    ----------
+    choice
+        A data set, or the name of one with the defaults of its settings.
 
     Raises
     ------
     UserError
         Naming the raw file that is missing or altered, or when the numbers of images are not the data set's.
     """
-    path = folder / f"{name}.safetensors"
-    recipe = _recipe(name)
-    fingerprint = fingerprint_of(recipe, {})
-    if is_prepared(name, folder):
+    choice = DatasetChoice(name=choice) if isinstance(choice, str) else choice
+    path, raw = prepared_path(choice, data), data / "raw" / choice.name
+    if is_prepared(choice, data):
         log.info("%s is there already", path)
         return False
+    if choice.entry.kind == "text":
+        from three_regime.datasets import prepare_text
+
+        prepare_text.prepare(choice, path, raw, recipe(choice))
+    else:
+        _prepare_images(choice, path, choice.entry, raw)
+    return True
+
+
+def _prepare_images(choice: DatasetChoice, path: Path, entry: ImageDataset, raw: Path) -> None:
     began = time.monotonic()
-    entry = DATASETS[name]
-    arrays = entry.read(folder / "raw" / name)
+    fingerprint = fingerprint_of(recipe(choice), {})
+    arrays = entry.read(raw)
     for split, expected in (("train", entry.train_images), ("test", entry.test_images)):
         if len(arrays[f"{split}_images"]) != expected:
-            raise UserError(f"{name} has {len(arrays[f'{split}_images'])} {split} images instead of {expected}")
+            raise UserError(f"{entry.name} has {len(arrays[f'{split}_images'])} {split} images instead of {expected}")
     record = provenance.record(
         fingerprint=fingerprint,
-        recipe=recipe,
+        recipe=recipe(choice),
         inputs={},
         device="cpu",
         threads=1,
@@ -49,13 +70,35 @@ def prepare(name: str, folder: Path) -> bool:
     )
     write_arrays(path, arrays, {FINGERPRINT_KEY: fingerprint, PROVENANCE_KEY: json.dumps(record)})
     log.info("%s: %s training and %s test images", path, f"{entry.train_images:,}", f"{entry.test_images:,}")
-    return True
 
 
-def is_prepared(name: str, folder: Path) -> bool:
-    """Whether ``<folder>/<name>.safetensors`` is there and was prepared as it would be now."""
-    return stored_fingerprint(folder / f"{name}.safetensors") == fingerprint_of(_recipe(name), {})
+def is_prepared(choice: DatasetChoice, data: Path) -> bool:
+    """Whether the prepared file is there and was prepared as it would be now."""
+    return stored_fingerprint(prepared_path(choice, data)) == fingerprint_of(recipe(choice), {})
 
 
-def _recipe(name: str) -> dict[str, Any]:
-    return {"stage": "prepare", "version": PREPARED_VERSION, "dataset": name}
+def is_intact(choice: DatasetChoice, data: Path) -> bool:
+    """Whether it is prepared (`is_prepared`) and the content of its files has the digests that they carry."""
+    try:
+        if choice.entry.kind == "text":
+            from three_regime.datasets.prepared_text import verify
+
+            verify(prepared_path(choice, data))
+        else:
+            read_arrays(prepared_path(choice, data))
+    except UserError:
+        return False
+    return is_prepared(choice, data)
+
+
+def recipe(choice: DatasetChoice) -> dict[str, Any]:
+    """What changes the prepared data. How many images or held-out pairs are used later does not."""
+    settings = {"stage": "prepare", "version": choice.entry.version, "dataset": choice.name}
+    if choice.entry.kind == "text":
+        settings |= {key: getattr(choice, key) for key in TEXT_SETTINGS}
+    return settings
+
+
+def chosen(recipe: Mapping[str, Any]) -> DatasetChoice:
+    """The data set that a recipe describes, in full."""
+    return DatasetChoice(name=recipe["dataset"], **{key: recipe[key] for key in TEXT_SETTINGS if key in recipe})

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from three_regime.errors import UserError
 from three_regime.figures import curves, densities, layers, phase, sensitivity
 from three_regime.figures.output import save
+from three_regime.figures.wording import is_translation, reword
 from three_regime.knobs import KNOBS, Knob
 from three_regime.stages import GRID_FIGURES, RUN_FIGURES
 
@@ -47,6 +48,12 @@ class Tables:
         origins = set(grid["origin"].dropna()) if "origin" in grid else set()
         origin = "" if origins <= {"computed"} else f" ({', '.join(sorted(origins))})"
         return f"{grid['study'].iloc[0]}{origin}"
+
+    @property
+    def translation(self) -> bool:
+        """Whether the study translates: its errors are 100 − BLEU, or those of tokens."""
+        grid = self["grid"]
+        return "dataset" in grid and bool(len(grid)) and is_translation(str(grid["dataset"].iloc[0]))
 
     @property
     def threshold(self) -> float | None:
@@ -135,6 +142,8 @@ def draw(folder: Path, names: Sequence[str]) -> list[Path]:
         if name not in DRAWERS:
             raise UserError(f"unknown figure {name!r}; choose one of {', '.join(DRAWERS)}")
         figure, data = DRAWERS[name](tables)
+        if tables.translation:
+            reword(figure, name)
         paths += save(figure, Path(folder) / "figures" / name, data)
     return paths
 

@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from three_regime import provenance
+from three_regime import provenance, slots
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.storage import DIGEST_KEY, Arrays, tensor_digest, write_arrays, write_result
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -58,12 +59,15 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` or ``cpu``."""
-        if self.products[0].stage == "prune":
+        """``cuda`` or ``cpu``; a stage that asks for no GPU uses none, unless the configuration demands it."""
+        stage = self.products[0].stage
+        if stage == "prune":
             return "cpu"  # NumPy alone: importing torch to ask would take longer than pruning
         from three_regime.device import choose
 
-        return choose(self.config.device)
+        if wants_gpu(self.config, self.study, stage):
+            return choose(self.config.device, require_gpu=self.config.require_gpu)
+        return choose("cpu")
 
     def state_file(self, product: Product) -> Path:
         """See `state_file`."""
@@ -102,11 +106,14 @@ class Job:
             wall_s=wall_s,
             together=together,
         )
+        if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
+            record = {**record, DIGEST_KEY: tensor_digest(arrays)}
         for path in product.outputs:
             if path.suffix == ".json":
                 self._write_results(product, path, {**product.coordinates, **results, PROVENANCE_KEY: record})
             else:
-                write_arrays(path, arrays or {}, {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]})
+                about = {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]}
+                write_arrays(path, arrays or {}, about, compact=True)
             link = sidecar(self.study, path)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
@@ -114,10 +121,17 @@ class Job:
 
     def _write_results(self, product: Product, path: Path, results: dict[str, Any]) -> None:
         try:
-            write_json(path, results)
+            write_result(path, results)
         except ValueError as error:
             at = _title(self.study, product.stage, self.seed, self.temperature)
             raise UserError(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
+
+
+def wants_gpu(config: Config, owner: Study, stage: str) -> bool:
+    """Whether a job of the stage uses a GPU where there is one."""
+    if stage == "prune" or config.device == "cpu":
+        return False
+    return config.device == "cuda" or getattr(owner.config.resources, stage).gpu > 0
 
 
 def sidecar(owner: Study, path: Path) -> Path:
@@ -166,7 +180,8 @@ def run(
             job = Job(config, owner, seed, temperature, stale, stop)
             for product in stale:
                 log.info("to compute: %s", product.label)
-            importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
+            with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():
+                importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
         _mend_times(products)
         discard_links(owner, products)
     outcome = Outcome(len(stale), len(products) - len(stale))
@@ -190,12 +205,14 @@ def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> st
 def locked(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
     """Hold the lock of this job's files; the system releases it when the process dies in any way."""
     lock = FileLock(lock_file(owner, stage, seed, temperature, density))
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         log.warning("another process works on %s: waiting for it to end", _title(owner, stage, seed, temperature))
         lock.acquire()
+    except OSError as error:
+        raise UserError(f"cannot write {lock.lock_file}: {error.strerror}") from error
     try:
         yield
     finally:
@@ -221,9 +238,18 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _mend_times(products: list[Product]) -> None:
-    """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever."""
-    newest = max((path.stat().st_mtime_ns for product in products for path in product.inputs.values()), default=0)
+    """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever.
+
+    An input from the future (the clock was set back since) is given the present, for nothing can be younger than it.
+    """
+    inputs = {path for product in products for path in product.inputs.values() if path.exists()}
+    now = time.time_ns()
+    for path in inputs:
+        if path.stat().st_mtime_ns > now:
+            with contextlib.suppress(OSError):
+                os.utime(path, ns=(now, now))
+    newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
     for product in products:
         for path in product.outputs:
-            if path.stat().st_mtime_ns < newest:
-                os.utime(path)
+            if not newest <= path.stat().st_mtime_ns <= now:
+                os.utime(path, ns=(now, now))

@@ -17,11 +17,12 @@ log = logging.getLogger(__name__)
 def compute(job: Job) -> None:
     """Measure the stale pairs; the outputs of each replica are computed once."""
     task = task_of(job)
-    images = job.products[0].recipe["images"]
+    recipe = job.products[0].recipe
+    inputs = "images" if "images" in recipe else "tokens"
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, images)):
-            results = similarity(first, second)
+        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, recipe[inputs])):
+            results = similarity(first, second, inputs)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
             job.commit(product, results, wall_s=time.monotonic() - began)
             began = time.monotonic()

@@ -1,27 +1,25 @@
-"""What the computing modules share: the task on its device, and a session for the trainer."""
+"""What the computing modules share: the task on its device, its metrics, and a session for the trainer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
 import torch
 
-from three_regime.datasets import DATASETS
+from three_regime import kernels, tasks
 from three_regime.jobs import Job
-from three_regime.tasks.image_classification import ImageClassification, from_prepared
-from three_regime.training import Session
+from three_regime.tasks import Task
+from three_regime.training import Session, convolution_precision
 
 
-def task_of(job: Job) -> ImageClassification:
-    """The study's task, with its data on the job's device; sets torch's thread count."""
+def task_of(job: Job) -> Task:
+    """The study's task, with its data on the job's device; sets torch's thread count and the kernels."""
     torch.set_num_threads(job.config.threads)
-    choice = job.study.config.dataset
-    return from_prepared(
-        job.study.prepared,
-        DATASETS[choice.name],
-        job.study.config.model,
-        torch.device(job.device),
-        choice.train_images,
-        choice.test_images,
-    )
+    kernels.allow(job.config.kernels)
+    return tasks.of_study(job.study, job.device)
 
 
 def session_of(job: Job, evaluate_last: int = 0) -> Session:
@@ -29,3 +27,12 @@ def session_of(job: Job, evaluate_last: int = 0) -> Session:
     return Session(
         job.config.threads, job.config.state_every_s, job.stop, evaluate_last, job.study.config.lockstep
     )  # fmt: skip
+
+
+def measured(task: Task, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:
+    """Metrics of a checkpoint with its own statistics: ``train``, ``test``, and for translations ``scores``."""
+    with convolution_precision(tf32=False):
+        weights = task.load(arrays, source)
+        found: dict[str, Any] = {split: asdict(task.evaluate(weights, split)) for split in ("train", "test")}
+        scores = task.scores(weights)
+    return {**found, "scores": scores} if scores else found

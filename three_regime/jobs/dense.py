@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
 
 from three_regime.jobs import Job
-from three_regime.jobs.context import session_of, task_of
+from three_regime.jobs.context import measured, session_of, task_of
 from three_regime.stages import Product, fingerprint_of, input_digest, training_recipe
 from three_regime.streams import Streams
 from three_regime.tasks import Task
-from three_regime.training import Checkpoint, Member, convolution_precision, train_pack
+from three_regime.training import Checkpoint, Member, train_pack
 
 
 def compute(job: Job) -> None:
@@ -42,13 +41,9 @@ def compute(job: Job) -> None:
 
 def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> None:
     """Measure a dense checkpoint with its own statistics and write it."""
-    with convolution_precision(tf32=False):
-        weights = task.load(checkpoint.weights, str(product.outputs[-1]))
-        train, test = task.evaluate(weights, "train"), task.evaluate(weights, "test")
     results = {
         "epoch": checkpoint.epoch,
-        "train": asdict(train),
-        "test": asdict(test),
+        **measured(task, checkpoint.weights, str(product.outputs[-1])),
         "history": checkpoint.history,
     }
     job.commit(
@@ -68,6 +63,7 @@ def about_model(task: Task) -> dict[str, str]:
 
 
 def _run_key(product: Product, training: dict) -> str:
-    """Identity of a run whatever its length, so that a later, longer one continues it."""
+    """Identity of a run whatever its length and how it is measured, so that a later, longer one continues it."""
     recipe = {**product.recipe, "training": {**training, "length": None}}
+    recipe.pop("measured", None)
     return fingerprint_of(recipe, {"data": input_digest(product.inputs["data"])})

@@ -36,6 +36,9 @@ def compute(job: Job) -> None:
             stack = stack or _choose(job, task, replicas)
             for product, path in _paths(job, task, stack, pairs, replicas):
                 results = connectivity.line(path)
+                if job.study.config.measure.bleu_along_line:
+                    ends = (replicas[product.inputs[role]] for role in ("first", "second"))
+                    results["bleu"] = _bleu(task, *ends, results["t"])
                 log.info("%s: LMC %+.4f", product.label, results["lmc"])
                 together = min(stack.width, len(path)) if stack.together else 0
                 job.commit(product, results, wall_s=time.monotonic() - began, together=together)
@@ -46,21 +49,26 @@ def _paths(
     job: Job, task: Task, stack: Stack, pairs: list[Product], replicas: dict[Path, dict[str, Tensor]]
 ) -> Iterator[tuple[Product, list[connectivity.Point]]]:
     """Each pair with the points of its line; all points of a cell are measured in one sequence, the ends first."""
-    settings = pairs[0].recipe
+    settings = job.study.config.measure
     ends = [(replicas[product.inputs["first"]], replicas[product.inputs["second"]]) for product in pairs]
-    inner = (network for pair in ends for network in connectivity.inside(task, *pair, settings["points"]))
+    inner = (network for pair in ends for network in connectivity.inside(task, *pair, settings.points))
     networks = itertools.chain(replicas.values(), inner)
-    measured = connectivity.measure(stack, networks, settings["batch_size"], settings["measured_images"])
+    measured = connectivity.measure(stack, networks, settings.batch_size, settings.train_images)
     at_ends = dict(zip(replicas, itertools.islice(measured, len(replicas)), strict=True))
     for product in pairs:
         check_stop(job, product)
-        between = list(itertools.islice(measured, settings["points"] - 2))
+        between = list(itertools.islice(measured, settings.points - 2))
         yield product, [at_ends[product.inputs["first"]], *between, at_ends[product.inputs["second"]]]
+
+
+def _bleu(task: Task, first: dict[str, Tensor], second: dict[str, Tensor], at: list[float]) -> list[float]:
+    points = (connectivity.between(task, first, second, t) for t in at)
+    return [task.scores(point, ("validation",))["validation"]["bleu"] for point in points]
 
 
 def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> Stack:
     """How the points are computed (see `stacks.choose`)."""
-    batch_size = job.products[0].recipe["batch_size"]
+    batch_size = job.study.config.measure.batch_size
     weights = next(iter(replicas.values()))
 
     def seconds(stack: Stack) -> float:

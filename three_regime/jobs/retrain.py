@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import statistics
-from dataclasses import asdict
 from functools import partial
+from statistics import fmean
 
 from three_regime.jobs import Job
-from three_regime.jobs.context import session_of, task_of
+from three_regime.jobs.context import measured, session_of, task_of
 from three_regime.pruning import join_masks, split_masks
 from three_regime.stages import Product
 from three_regime.storage import read_arrays
 from three_regime.streams import Streams
+from three_regime.tables import checkpoint_error
 from three_regime.tasks import Task
-from three_regime.training import Checkpoint, Member, convolution_precision, train_pack
+from three_regime.training import Checkpoint, Member, train_pack
 
 
 def compute(job: Job) -> None:
     """Train the stale replicas of the pack; each is written when it ends."""
     task = task_of(job)
     members = [_member(job, task, product) for product in job.products]
-    train_pack(task, job.study.config.retrain, members, session_of(job, job.study.config.measure.last_epochs))
+    evaluated = job.products[0].recipe.get("last_epochs", 1)
+    train_pack(task, job.study.config.retrain, members, session_of(job, evaluated))
 
 
 def _member(job: Job, task: Task, product: Product) -> Member:
@@ -40,15 +41,12 @@ def _member(job: Job, task: Task, product: Product) -> Member:
 
 
 def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Checkpoint) -> None:
-    last = checkpoint.history[-product.recipe["last_epochs"] :]
-    with convolution_precision(tf32=False):
-        weights = task.load(checkpoint.weights, str(product.outputs[-1]))
-        train, test = task.evaluate(weights, "train"), task.evaluate(weights, "test")
+    found = measured(task, checkpoint.weights, str(product.outputs[-1]))
+    last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {
         "epoch": checkpoint.epoch,
-        "test_error": statistics.fmean(row["test_error"] for row in last),
-        "train": asdict(train),
-        "test": asdict(test),
+        "test_error": checkpoint_error(found) if "scores" in found else fmean(row["test_error"] for row in last),
+        **found,
         "history": checkpoint.history,
     }
     job.commit(

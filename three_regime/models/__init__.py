@@ -1,10 +1,11 @@
 """Network families and the grammar of their names; torch is imported only when a network is built.
 
 A model is named ``<family>-<depth>`` with an optional width: ``preresnet-20``, ``preresnet-20x2``, ``vgg-19``,
-``densenet-40``, ``densenet-40k24``. One network has exactly one name, so that names can stand in paths and settings.
-A new family is one entry of ``FAMILIES`` and one module of this package, named like the family, with
+``densenet-40``, ``densenet-40k24``; a Transformer by layers, width and heads: ``transformer-6x512x8``. One network has
+exactly one name, so that names can stand in paths and settings; ``ALIASES`` are read and replaced by it.
+A new family of image networks is one entry of ``FAMILIES`` and one module of this package, named like the family, with
 ``build(depth, width, classes, channels) -> torch.nn.Module``; the module's class carries its initialisation rule
-(``three_regime.models.initialisation``).
+(``three_regime.models.initialisation``). Networks for text are built by ``three_regime.models.transformer``.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from three_regime.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-_NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d+(?:\.\d+)?))?")
-_ROUGH_NAME = re.compile(r"([a-z]+)\D*(\d{1,4})?(?:[a-z](\d+(?:\.\d+)?))?")
+_NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d+(?:\.\d+)?))?(?:x([1-9]\d{0,2}))?")
+_ROUGH_NAME = re.compile(r"([a-z]+)\D*(\d{1,4})?(?:[a-z](\d+(?:\.\d+)?))?(?:x(\d{1,3}))?")
+
+ALIASES = {"transformer-base": "transformer-6x512x8"}
+"""Other names of a network (Vaswani et al. 2017, table 3)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Family:
         Whether square images of this side (pixels) can be classified.
     image_sizes
         The same in words.
+    kind
+        What it works on: ``images`` or ``text``.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Family:
     nearest_width: Callable[[float], float]
     takes_image_size: Callable[[int], bool]
     image_sizes: str
+    kind: Literal["images", "text"] = "images"
 
 
 @dataclass(frozen=True)
@@ -69,21 +76,33 @@ class ModelSpec:
     family
         A key of ``FAMILIES``.
     depth
-        Number of weighted layers, counted as the family's paper does.
+        Number of weighted layers, counted as the family's paper does; Transformer: layers of the encoder, and of the
+        decoder.
     width
-        PreResNet: factor on 16/32/64 channels. DenseNet: growth rate, channels a layer. VGG: always 1.
+        PreResNet: factor on 16/32/64 channels. DenseNet: growth rate, channels a layer. VGG: always 1. Transformer:
+        length of a token's vector.
+    heads
+        Transformer: attention heads, a divisor of the width. 0 for image networks.
     """
 
     family: str
     depth: int
     width: float
+    heads: int = 0
 
     @property
     def name(self) -> str:
         """The one name of this network, e.g. ``preresnet-20x2``."""
         family = FAMILIES[self.family]
+        if family.kind == "text":
+            return f"{self.family}-{self.depth}x{self.width:g}x{self.heads}"
         width = "" if self.width == family.default_width else f"{family.width_letter}{self.width:g}"
         return f"{self.family}-{self.depth}{width}"
+
+    @property
+    def kind(self) -> str:
+        """What the network works on: ``images`` or ``text``."""
+        return FAMILIES[self.family].kind
 
 
 def _nearest_in_steps(first: int, step: int) -> Callable[[int], int]:
@@ -134,6 +153,19 @@ FAMILIES: dict[str, Family] = {
             takes_image_size=_divisible_by_four,
             image_sizes="a side divisible by 4",
         ),
+        Family(
+            name="transformer",
+            form="transformer-<layers>x<width>x<heads> with an even width divisible by the heads: transformer-6x512x8,"
+            " also called transformer-base",
+            description="translation; layers, width and heads: transformer-6x512x8, also called transformer-base",
+            width_letter="x",
+            default_width=512,
+            nearest_depth=lambda depth: max(1, depth),
+            nearest_width=lambda width: max(4, 2 * round(width / 2)),
+            takes_image_size=lambda size: False,
+            image_sizes="no images:",
+            kind="text",
+        ),
     )
 }
 
@@ -151,11 +183,12 @@ def parse(name: str) -> ModelSpec:
     UserError
         When `name` is not the name of a network; the message gives the allowed form and the nearest valid name.
     """
+    name = ALIASES.get(name, name)
     match = _NAME.fullmatch(name)
     if match and match[1] in FAMILIES:
         family = FAMILIES[match[1]]
         if (match[3] or family.width_letter) == family.width_letter:
-            spec = ModelSpec(family.name, int(match[2]), float(match[4] or family.default_width))
+            spec = ModelSpec(family.name, int(match[2]), float(match[4] or family.default_width), int(match[5] or 0))
             if _nearest(spec) == spec and spec.name == name:
                 return spec
     raise UserError(_complaint(name))
@@ -163,7 +196,12 @@ def parse(name: str) -> ModelSpec:
 
 def _nearest(spec: ModelSpec) -> ModelSpec:
     family = FAMILIES[spec.family]
-    return ModelSpec(spec.family, family.nearest_depth(spec.depth), family.nearest_width(spec.width))
+    width = family.nearest_width(spec.width)
+    heads = 0
+    if family.kind == "text":
+        divisors = [heads for heads in range(1, int(width) + 1) if width % heads == 0]
+        heads = min(divisors, key=lambda heads: abs(heads - (spec.heads or 8)))
+    return ModelSpec(spec.family, family.nearest_depth(spec.depth), width, heads)
 
 
 def _complaint(name: str) -> str:
@@ -173,7 +211,10 @@ def _complaint(name: str) -> str:
         forms = "; ".join(family.form for family in FAMILIES.values())
         return f"model {name!r} is of no known family; allowed: {forms}"
     family = FAMILIES[close[0]]
-    wanted = ModelSpec(family.name, int(rough[2] or 20), float(rough[3] or family.default_width))
+    depth = 6 if family.kind == "text" else 20
+    wanted = ModelSpec(
+        family.name, int(rough[2] or depth), float(rough[3] or family.default_width), int(rough[4] or 0)
+    )  # fmt: skip
     return f"model {name!r} does not exist; allowed: {family.form}; nearest: {_nearest(wanted).name}"
 
 

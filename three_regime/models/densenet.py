@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from three_regime.models.initialisation import Initialisation
+from three_regime.models.layers import Convolution3x3, NormRelu
 
 
 class Layer(nn.Module):
@@ -27,13 +28,13 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, growth, 3, padding=1, bias=False)
+        self.bn1 = NormRelu(inputs)
+        self.conv1 = Convolution3x3(inputs, growth)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) → (N, inputs + growth, H, W)."""
-        # In place: BatchNorm's gradient does not need its output.
-        return torch.cat((images, self.conv1(F.relu(self.bn1(images), inplace=True))), 1)
+        hidden, images = self.bn1.branch(images)
+        return torch.cat((images, self.conv1(hidden)), 1)
 
 
 class Transition(nn.Module):
@@ -41,12 +42,12 @@ class Transition(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = NormRelu(channels)
         self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, channels, H, W) → (N, channels, H / 2, W / 2)."""
-        return F.avg_pool2d(self.conv1(F.relu(self.bn1(images), inplace=True)), 2)
+        return F.avg_pool2d(self.conv1(self.bn1(images)), 2)
 
 
 class DenseNet(nn.Module):
@@ -69,13 +70,13 @@ class DenseNet(nn.Module):
     def __init__(self, layers: int, growth: int, classes: int, channels: int) -> None:
         super().__init__()
         stem, after_first, after_second, after_third = (growth * (2 + block * layers) for block in range(4))
-        self.conv1 = nn.Conv2d(channels, stem, 3, padding=1, bias=False)
+        self.conv1 = Convolution3x3(channels, stem)
         self.dense1 = _dense(stem, layers, growth)
         self.trans1 = Transition(after_first)
         self.dense2 = _dense(after_first, layers, growth)
         self.trans2 = Transition(after_second)
         self.dense3 = _dense(after_second, layers, growth)
-        self.bn = nn.BatchNorm2d(after_third)
+        self.bn = NormRelu(after_third)
         self.fc = nn.Linear(after_third, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -83,7 +84,7 @@ class DenseNet(nn.Module):
         hidden = self.trans1(self.dense1(self.conv1(images)))
         hidden = self.dense3(self.trans2(self.dense2(hidden)))
         # At a side of 32 the mean over space is the authors' 8×8 average pool.
-        return self.fc(F.relu(self.bn(hidden), inplace=True).mean((2, 3)))
+        return self.fc(self.bn(hidden).mean((2, 3)))
 
 
 def _dense(inputs: int, layers: int, growth: int) -> nn.Sequential:

@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from three_regime.models.initialisation import Initialisation
+from three_regime.models.layers import Convolution3x3, NormRelu
 
 
 class Block(nn.Module):
@@ -29,20 +29,19 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn1 = NormRelu(inputs)
+        self.conv1 = Convolution3x3(inputs, outputs, stride)
+        self.bn2 = NormRelu(outputs)
+        self.conv2 = Convolution3x3(outputs, outputs)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
+        hidden, images = self.bn1.branch(images)
         shortcut = images if self.downsample is None else self.downsample(images)
-        # In place: BatchNorm's gradient does not need its output.
-        hidden = self.conv1(F.relu(self.bn1(images), inplace=True))
-        return self.conv2(F.relu(self.bn2(hidden), inplace=True)) + shortcut
+        return self.conv2(self.bn2(self.conv1(hidden)), shortcut)
 
 
 class PreResNet(nn.Module):
@@ -65,18 +64,18 @@ class PreResNet(nn.Module):
     def __init__(self, blocks: int, widths: tuple[int, int, int], classes: int, channels: int) -> None:
         super().__init__()
         first, second, third = widths
-        self.conv1 = nn.Conv2d(channels, first, 3, padding=1, bias=False)
+        self.conv1 = Convolution3x3(channels, first)
         self.layer1 = _stage(first, first, blocks, stride=1)
         self.layer2 = _stage(first, second, blocks, stride=2)
         self.layer3 = _stage(second, third, blocks, stride=2)
-        self.bn = nn.BatchNorm2d(third)
+        self.bn = NormRelu(third)
         self.fc = nn.Linear(third, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, channels, side, side), side divisible by 4 → logits (N, classes)."""
         hidden = self.layer3(self.layer2(self.layer1(self.conv1(images))))
         # At a side of 32 the mean over space is the authors' 8×8 average pool.
-        return self.fc(F.relu(self.bn(hidden), inplace=True).mean((2, 3)))
+        return self.fc(self.bn(hidden).mean((2, 3)))
 
 
 def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from three_regime.errors import UserError
 from three_regime.models import ModelSpec, parse
 
 VGG_WIDTHS = (64, 128, 256, 512, 512)
@@ -51,7 +52,7 @@ class Size:
     buffer_bytes
         Running means and variances (float32) and batch counters (int64).
     multiply_adds
-        Of one image forward; convolutions and classifier.
+        Of one image (convolutions and classifier) or one token (matrices and output) forward.
     """
 
     parameters: int
@@ -71,9 +72,30 @@ def size(model: ModelSpec | str, *, classes: int, channels: int, image_size: int
         When the name is not valid.
     """
     spec = parse(model) if isinstance(model, str) else model
+    if spec.kind != "images":
+        raise UserError(f"model {spec.name} is not one for images")
     layers = list({"preresnet": _preresnet, "vgg": _vgg, "densenet": _densenet}[spec.family](
         spec, classes, channels, image_size
     ))  # fmt: skip
+    return _sum(layers)
+
+
+def text_size(model: ModelSpec | str, *, vocabulary: int) -> Size:
+    """Size of a Transformer whose joint dictionary has `vocabulary` entries; `multiply_adds` are those of one target
+    token with one source token beside it (attention's own products, which grow with the sentence, are left out).
+
+    Raises
+    ------
+    UserError
+        When the name is not valid, or is not one of a network for text.
+    """
+    spec = parse(model) if isinstance(model, str) else model
+    if spec.kind != "text":
+        raise UserError(f"model {spec.name} is not one for text")
+    return _sum(list(_transformer(spec, vocabulary)))
+
+
+def _sum(layers: list[Layer]) -> Size:
     return Size(
         parameters=sum(layer.weights + layer.others for layer in layers),
         prunable=sum(layer.weights for layer in layers),
@@ -82,6 +104,24 @@ def size(model: ModelSpec | str, *, classes: int, channels: int, image_size: int
         buffer_bytes=sum(8 * layer.norm_channels + 8 for layer in layers if layer.norm_channels),
         multiply_adds=sum(layer.multiply_adds for layer in layers),
     )
+
+
+def _transformer(spec: ModelSpec, vocabulary: int) -> Iterator[Layer]:
+    width, norm = int(spec.width), Layer(0, 2 * int(spec.width), 2, 0, 0)
+    yield Layer(0, vocabulary * width, 1, 0, 0)  # the encoder's embedding
+    yield Layer(0, vocabulary * width, 1, 0, vocabulary * width)  # the decoder's, and its output
+    for attentions in (1, 2):  # encoder, decoder
+        for _ in range(spec.depth):
+            for _ in range(4 * attentions):
+                yield _matrix(width, width)
+            yield _matrix(width, 4 * width)
+            yield _matrix(4 * width, width)
+            for _ in range(1 + attentions):
+                yield norm
+
+
+def _matrix(inputs: int, outputs: int) -> Layer:
+    return Layer(inputs * outputs, outputs, 2, 0, inputs * outputs)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, side: int, *, bias: bool = False) -> Layer:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from three_regime.models.initialisation import Initialisation
+from three_regime.models.layers import NormRelu
 from three_regime.models.sizes import VGG_CONVOLUTIONS, VGG_WIDTHS
 
 """Depth → convolutions in each of the five groups."""
@@ -41,8 +42,8 @@ class VGG(nn.Module):
             if group:
                 layers.append(nn.MaxPool2d(2))
             for _ in range(count):
-                # In place: BatchNorm's gradient does not need its output.
-                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+                # The identity stands where the authors have their ReLU: names count layers.
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), NormRelu(width), nn.Identity()]
                 inputs = width
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(inputs, classes)

@@ -5,6 +5,7 @@ Trainer, pruning, LMC, CKA, tables, regimes and algorithms know only this interf
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
     from three_regime.config import Training
     from three_regime.packs import Lockstep
+    from three_regime.similarity import Outputs
     from three_regime.storage import Arrays
     from three_regime.streams import Streams
+    from three_regime.study import Study
 
 Split = Literal["train", "test"]
 Weights = Mapping[str, "Tensor"]
@@ -24,7 +27,7 @@ Weights = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Error (fraction) and mean negative log-likelihood (nats) of one network on one split."""
+    """Error (fraction) and mean negative log-likelihood (nats) of one network on one split: by image, or by token."""
 
     error: float
     nll: float
@@ -46,8 +49,13 @@ class Epoch(Protocol):
 class Task(Protocol):
     """What a setting supplies.
 
+    The split called ``test`` is the one that the paper's figures show: the test images, or the validation pairs of a
+    translation corpus.
+
     Attributes
     ----------
+    unit
+        What a training step is counted in, for progress lines: ``images``, ``tokens``.
     device
         Where data and computation live.
     parameters, buffers
@@ -56,6 +64,7 @@ class Task(Protocol):
         Names of the parameters that pruning may remove.
     """
 
+    unit: str
     device: device
     parameters: Mapping[str, tuple[int, ...]]
     buffers: Mapping[str, tuple[int, ...]]
@@ -73,14 +82,24 @@ class Task(Protocol):
     def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
         """Mean loss (with gradient), errors and targets of one batch, in training mode; updates `buffers`."""
 
+    def halves(self, batch: Any) -> tuple[Any, Any] | None:
+        """Two batches that together are `batch`, for a device that cannot hold it; None when it must stay whole.
+
+        It must where an example's output depends on its neighbours (BatchNorm), and where it is a single example.
+        Tasks that divide have no buffers that `loss` updates.
+        """
+
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         """Error and NLL in evaluation mode, un-augmented, on the first `images` of a split (None: all)."""
 
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
         """`weights` with statistics re-estimated on training data, where the model has any."""
 
-    def outputs(self, weights: Weights, images: int) -> dict[str, np.ndarray]:
-        """Outputs for CKA on the first `images` training inputs, name → (n, features)."""
+    def outputs(self, weights: Weights, images: int) -> dict[str, Outputs]:
+        """Outputs for CKA on the first `images` training inputs, name → (n, features) or their Gram matrix."""
+
+    def scores(self, weights: Weights, splits: Sequence[str] = ("validation", "test")) -> dict[str, Any]:
+        """What else is measured once for each delivered checkpoint: BLEU of translations; {} for images."""
 
 
 class Stack(Protocol):
@@ -123,3 +142,12 @@ class Stackable(Protocol):
 
     def stack(self, choice: Lockstep) -> Stack | None:
         """How, or None where the setting or the network speaks against it."""
+
+
+TASKS = {"images": "three_regime.tasks.image_classification", "text": "three_regime.tasks.translation"}
+"""Kind of data → module with ``of_study(study, device) -> Task``."""
+
+
+def of_study(study: Study, device: str) -> Task:
+    """The task of a study, with its data on the device (``cpu`` or ``cuda``)."""
+    return importlib.import_module(TASKS[study.config.dataset.entry.kind]).of_study(study, device)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from three_regime import kernels as compiled
 from three_regime import models
 from three_regime.config import Training
 from three_regime.datasets import ImageDataset
@@ -19,10 +21,12 @@ from three_regime.errors import UserError
 from three_regime.foreign import match
 from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
+from three_regime.models.layers import use_kernels
 from three_regime.models.sizes import size
 from three_regime.packs import Lockstep, pays_on_cpu
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
+from three_regime.study import Study
 from three_regime.tasks import Metrics, Split, Weights
 from three_regime.tasks.stacked_images import ImageStack
 
@@ -107,6 +111,8 @@ class ImageClassification:
         Use the first so many images of a split; None uses all.
     """
 
+    unit = "images"
+
     def __init__(
         self,
         entry: ImageDataset,
@@ -127,6 +133,7 @@ class ImageClassification:
         self.images = {s: torch.from_numpy(arrays[f"{s}_images"][:n]).to(device) for s, n in limits.items()}
         self.labels = {s: torch.from_numpy(arrays[f"{s}_labels"][:n]).to(device) for s, n in limits.items()}
         self.model = self._build()
+        use_kernels(self.model, compiled.available(device))
         self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.buffers = {name: tuple(value.shape) for name, value in self.model.named_buffers()}
         self.prunable = models.prunable(self.model)
@@ -172,6 +179,9 @@ class ImageClassification:
         errors = (logits.detach().argmax(1) != labels).sum()
         return F.cross_entropy(logits, labels), errors, len(labels)
 
+    def halves(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Never: BatchNorm computes its statistics over the whole batch."""
+
     @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         errors = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -216,6 +226,10 @@ class ImageClassification:
         logits = torch.cat([self._logits(weights, batch) for batch, _ in batches]).double()
         return {"logits": logits.cpu().numpy(), "softmax": logits.softmax(1).cpu().numpy()}
 
+    def scores(self, weights: Weights, splits: Sequence[str] = ()) -> dict[str, Any]:
+        """Nothing beside errors and NLL."""
+        return {}
+
     def _logits(self, weights: Weights, batch: Tensor) -> Tensor:
         self.model.eval()
         return functional_call(self.model, dict(weights), (batch,))
@@ -232,5 +246,13 @@ def from_prepared(
     path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
 ) -> ImageClassification:
     """The task on a prepared array file."""
-    arrays = read_arrays(path, verify=False)
+    arrays = read_arrays(path)
     return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
+
+
+def of_study(study: Study, device: str) -> ImageClassification:
+    """The task of a study, on its prepared array file."""
+    choice = study.config.dataset
+    return from_prepared(
+        study.prepared, choice.entry, study.config.model, torch.device(device), choice.train_images, choice.test_images
+    )

@@ -183,4 +183,3 @@ class ImageStack:
                 self._for_all(images, 2), self.task.labels["train"][:2].expand(2, -1),
             ))  # fmt: skip
         return 2 * kept // 4
-

@@ -1,0 +1,25 @@
+# Disk space: weights that a study does not keep go as soon as everything at their temperature has been measured.
+
+for study in STUDIES:
+    if study.config.keep != "all":
+
+        rule:
+            name:
+                three_regime_workflow.rule_name("discard", study.name)
+            input:
+                three_regime_workflow.measured(study),
+            output:
+                f"{study.folder}/seed{{seed}}/{{temperature}}/discarded.json",
+            log:
+                f"{RESULTS}/logs/discard/{study.name}/seed{{seed}}-{{temperature}}.log",
+            priority: 10
+            localrule: True
+            conda:
+                "../envs/analysis.yaml"
+            params:
+                study=study.name,
+                keep=study.config.keep,
+            message:
+                "Discard weights, {wildcards}"
+            script:
+                "../scripts/discard.py"

@@ -1,0 +1,12 @@
+"""Claims stated beforehand, judged on a study's tables (`three_regime.claims`)."""
+
+from pathlib import Path
+
+from three_regime import claims
+from three_regime.logs import reporting
+from three_regime.regimes import Thresholds
+from three_regime.stated import Claim
+
+with reporting(f"claims {snakemake.params.study}", Path(snakemake.log[0])):
+    stated = [Claim.model_validate(claim) for claim in snakemake.params.claims]
+    claims.write(Path(snakemake.output[0]).parent, stated, Thresholds(**snakemake.params.thresholds))

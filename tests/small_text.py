@@ -1,0 +1,101 @@
+"""A hand-made corpus and a tiny translation task on it, without downloads, subword models or files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import Dictionary
+from torch import Tensor
+
+from three_regime.config import Training
+from three_regime.decoding import Search
+from three_regime.tasks.translation import Translation
+
+MODEL = "transformer-1x16x2"
+WORDS = 30
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Sentences in memory, in place of fairseq's mapped files."""
+
+    source: list[Tensor]
+    target: list[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def source_lengths(self) -> np.ndarray:
+        return np.array([len(line) for line in self.source])
+
+    @property
+    def target_lengths(self) -> np.ndarray:
+        return np.array([len(line) for line in self.target])
+
+
+@dataclass(frozen=True)
+class SmallText:
+    """Random sentences; the translation is the source backwards, each word moved on by one."""
+
+    dictionary: Dictionary
+    splits: dict[str, Lines]
+    folder: Path = field(default=Path("small"))
+
+    def pairs(self, split: str) -> Lines:
+        return self.splits[split]
+
+    def sources(self, split: str) -> list[str]:
+        return [self.decode(line.tolist()) for line in self.splits[split].source]
+
+    def references(self, split: str) -> list[str]:
+        return [self.decode(line.tolist()) for line in self.splits[split].target]
+
+    def encode(self, line: str) -> Tensor:
+        return self.dictionary.encode_line(line, add_if_not_exist=False).long()
+
+    def decode(self, ids: list[int]) -> str:
+        return self.dictionary.string(ids)
+
+
+def small_text(pairs: int = 60, words: int = WORDS, longest: int = 9) -> SmallText:
+    dictionary = Dictionary()
+    for number in range(words):
+        dictionary.add_symbol(f"w{number}")
+    generator = np.random.default_rng(7)
+    splits = {}
+    for split, count in (("train", pairs), ("validation", 20), ("test", 10)):
+        drawn = [generator.integers(0, words, size=generator.integers(2, longest)) for _ in range(count)]
+        first = dictionary.nspecial
+        splits[split] = Lines(
+            [torch.tensor([*(first + line), dictionary.eos()]) for line in drawn],
+            [torch.tensor([*(first + (line[::-1] + 1) % words), dictionary.eos()]) for line in drawn],
+        )
+    return SmallText(dictionary, splits)
+
+
+def small_task(text: SmallText | None = None, **options: Any) -> Translation:
+    return Translation(text or small_text(), MODEL, torch.device("cpu"), **{"search": Search(extra=3), **options})
+
+
+def text_training(**changes: Any) -> Training:
+    settings = {
+        "optimiser": "adam",
+        "learning_rate": 0.005,
+        "betas": (0.9, 0.98),
+        "epsilon": 1e-9,
+        "weight_decay": 0.0,
+        "batch_size": 60,
+        "epochs": 3,
+        "schedule": "inverse_sqrt",
+        "warmup": 4,
+        "accumulate": 2,
+        "clip_norm": 1.0,
+        "dropout": 0.1,
+        "label_smoothing": 0.1,
+    }
+    return Training.model_validate({**settings, **changes})

@@ -1,0 +1,87 @@
+"""Six trials of `make faults` with fixed seeds, and that its judge is not blind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import faults
+from benchmarks.fault_cases import NAME, STAGES, STUDY, Injected, Place, copy_place
+from three_regime.storage import read_arrays, read_metadata, write_arrays
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The study run to its end, once."""
+    return faults.reference(tmp_path_factory.mktemp("faults") / "reference")
+
+
+@pytest.fixture(scope="module")
+def expected(finished: Place) -> dict[str, str]:
+    return faults.content(finished)
+
+
+@pytest.fixture
+def place(finished: Place, tmp_path: Path) -> Place:
+    return copy_place(finished, tmp_path / "trial")
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "outcomes"),
+    [
+        ("kill job in retrain", 1, {"correct"}),
+        ("kill snakemake in dense", 2, {"correct"}),
+        ("kill group in lmc", 3, {"correct"}),
+        ("kill group in analysis", 4, {"correct"}),
+        ("flipped bit in pruned checkpoint", 5, {"refused"}),
+        ("out of GPU memory in retrain", 6, {"correct"}),
+    ],
+)
+def test_a_fault_is_survived(place: Place, expected: dict[str, str], name: str, seed: int, outcomes: set[str]) -> None:
+    trial = faults.attempt(place, name, seed, expected)
+    assert trial.outcome in outcomes, trial
+
+
+def test_every_stage_is_killed_at_least_five_times_in_seventy_trials() -> None:
+    names = faults.schedule(72)
+    assert len(names) == 72
+    for stage in STAGES:
+        assert sum(name.startswith("kill") and name.endswith(f" in {stage}") for name in names) >= 5
+    assert len([name for name in names if name.startswith("kill")]) >= 40
+
+
+def test_a_wrong_number_is_seen(place: Place, expected: dict[str, str]) -> None:
+    assert faults.differences(place, expected) == ""
+    path = place.files(f"{STUDY}/seed1/*/*/*/retrained.safetensors")[0]
+    arrays = read_arrays(path)
+    arrays["fc.bias"] = arrays["fc.bias"] + 1
+    write_arrays(path, arrays, read_metadata(path), compact=True)
+    assert "1 files differ: results/faults/faults/seed1/epochs002/density010" in faults.differences(place, expected)
+    result = place.files(f"{STUDY}/seed1/*/*/*/lmc.json")[0]
+    result.write_text(json.dumps({**json.loads(result.read_text()), "lmc": 7}))
+    assert faults.differences(place, expected).startswith("2 files differ")
+    place.forget("analysis")
+    assert faults.differences(place, expected).startswith("9 files differ")
+
+
+@pytest.mark.parametrize(
+    ("text", "clear"),
+    [
+        ("12:00:00 lmc | ERROR results/faults/x.json is damaged; delete it\n", True),
+        ("12:00:00 lmc | ERROR something went wrong\n", False),
+        ("Traceback (most recent call last):\n 12:00:00 lmc | ERROR results/faults/x.json\n", False),
+        ("Killed\n", False),
+    ],
+)
+def test_a_message_is_clear_when_it_names_a_file(tmp_path: Path, text: str, clear: bool) -> None:
+    assert bool(faults.complaint(Place(tmp_path), text)) == clear
+
+
+def test_an_unclear_refusal_is_wrong(place: Place, expected: dict[str, str]) -> None:
+    """Something that no rule makes is not named by this project, so the judge must not be content."""
+    outcome, message = faults._judge(place, Injected("no_such_target", "nothing"), expected)
+    assert outcome == "WRONG" and message.startswith("unclear") and NAME

@@ -1,0 +1,282 @@
+"""The compiled kernels compute what torch computes, give the same bits again, and are never needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from toy_task import settings
+
+from three_regime import kernels, models, resume
+from three_regime.datasets import DATASETS
+from three_regime.errors import UserError
+from three_regime.kernels import building
+from three_regime.kernels.building import Unavailable
+from three_regime.models.layers import Convolution3x3, NormRelu, use_kernels
+from three_regime.resume import SavedState
+from three_regime.streams import Streams
+from three_regime.tasks.image_classification import ImageClassification
+
+CPU = torch.device("cpu")
+CIFAR = DATASETS["cifar10"]
+NETWORKS = ["preresnet-8", "preresnet-8x0.25", "vgg-11", "densenet-7"]
+
+
+@pytest.fixture
+def library():
+    """The kernels, on one thread and, because work is divided among threads, where a test asks for it on several."""
+    found = kernels.library()
+    if found is None:
+        pytest.skip("the kernels cannot be compiled here")
+    threads = torch.get_num_threads()
+    yield found
+    torch.set_num_threads(threads)
+
+
+def images(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Correlated with nothing; mean and deviation differ from channel to channel."""
+    generator = torch.Generator().manual_seed(seed)
+    channels = torch.linspace(0.5, 3, shape[1]).view(1, -1, 1, 1)
+    numbers = torch.randn(shape, generator=generator) * channels + channels.flip(1) - 1.5
+    return numbers.contiguous(memory_format=torch.channels_last)
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference, relative to the largest number."""
+    return ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30)).item()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(4, 16, 8, 8), (3, 36, 5, 7), (2, 300, 2, 2), (64, 4, 8, 8), (2, 1, 1, 1)])
+def test_norm_and_relu_equal_float64(library, shape, threads):
+    """Result, running statistics and every gradient, that of a second use of the images included."""
+    torch.set_num_threads(threads)
+    layer = NormRelu(shape[1])
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(-1, 2, shape[1]))
+        layer.bias.copy_(torch.linspace(-0.5, 0.5, shape[1]))
+    exact = NormRelu(shape[1]).double()
+    exact.load_state_dict(layer.state_dict())
+    use_kernels(layer, library)
+    given, other = images(*shape, seed=1), images(*shape, seed=2)
+
+    def run(layer: NormRelu, inputs: torch.Tensor) -> list[torch.Tensor]:
+        inputs = inputs.requires_grad_()
+        result, beside = layer.branch(inputs)
+        assert (type(result.grad_fn).__name__ == "NormReluBackward") == (layer.kernels is not None)
+        total = (result * given.to(inputs)).sum() + (beside * other.to(inputs)).sum()
+        gradients = torch.autograd.grad(total, (inputs, layer.weight, layer.bias))
+        return [result.detach(), *gradients, layer.running_mean, layer.running_var]
+
+    found = run(layer, images(*shape))
+    expected = run(exact, images(*shape).double())
+    for mine, theirs in zip(found, expected, strict=True):
+        assert relative(mine, theirs) < 3e-6
+    assert layer.num_batches_tracked == 1
+    layer.eval(), exact.eval()
+    exact.load_state_dict(layer.state_dict())
+    with torch.no_grad():
+        assert relative(layer(images(*shape)), exact(images(*shape).double())) < 1e-6
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "shape"),
+    [(16, 16, (5, 8, 8)), (32, 16, (3, 6, 10)), (64, 64, (2, 8, 4)), (16, 128, (1, 2, 2))],
+)
+def test_convolution_equals_float64(library, inputs, outputs, shape, threads):
+    """Result and all gradients; tiles that fill no group, and borders on every side."""
+    torch.set_num_threads(threads)
+    count, height, width = shape
+    layer = Convolution3x3(inputs, outputs)
+    exact = Convolution3x3(inputs, outputs).double()
+    exact.load_state_dict(layer.state_dict())
+    use_kernels(layer, library)
+    given = images(count, outputs, height, width, seed=3)
+
+    def run(layer: Convolution3x3, dtype: torch.dtype) -> list[torch.Tensor]:
+        leaves = [images(count, inputs, height, width).to(dtype), images(count, outputs, height, width).to(dtype)]
+        leaves = [leaf.requires_grad_() for leaf in leaves]
+        result = layer(*leaves)
+        return [result.detach(), *torch.autograd.grad((result * given.to(dtype)).sum(), (*leaves, layer.weight))]
+
+    for mine, theirs in zip(run(layer, torch.float32), run(exact, torch.float64), strict=True):
+        assert relative(mine, theirs) < 3e-6
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_equal_plain_ones(library, name):
+    """Logits and running statistics of a network; gradients as near to float64 as torch's own, apart from ReLUs
+    that lie within rounding of their kink."""
+    plain = models.build(name, classes=10, channels=3, image_size=32)
+    fused, exact = (models.build(name, classes=10, channels=3, image_size=32) for _ in range(2))
+    for other in (fused, exact):
+        other.load_state_dict(plain.state_dict())
+    use_kernels(fused, library)
+    exact.double()
+    batch, labels = images(8, 3, 32, 32), torch.arange(8)
+
+    def run(network: torch.nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = network(batch)
+        gradients = torch.autograd.grad(F.cross_entropy(logits, labels), tuple(network.parameters()))
+        return logits.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+
+    (logits, gradient), (usual, usual_gradient) = run(fused, batch), run(plain, batch)
+    reference, exact_gradient = run(exact, batch.double())
+    torch.testing.assert_close(logits, usual, rtol=1e-4, atol=1e-4)
+    away = [((each - exact_gradient).norm() / exact_gradient.norm()).item() for each in (gradient, usual_gradient)]
+    assert away[0] < 3 * away[1] + 1e-5
+    assert (logits - reference).abs().max() < 3 * (usual - reference).abs().max() + 1e-5
+    for key, value in fused.state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_names_and_initial_weights_do_not_depend_on_kernels(library, name):
+    plain, fused = (models.build(name, classes=10, channels=3, image_size=32) for _ in range(2))
+    use_kernels(fused, library)
+    assert list(plain.state_dict()) == list(fused.state_dict())
+    assert models.prunable(plain) == models.prunable(fused)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_bits_again(library, threads):
+    torch.set_num_threads(threads)
+    network = models.build("preresnet-8", classes=10, channels=3, image_size=32)
+    use_kernels(network, library)
+    batch = images(10, 3, 32, 32)
+
+    def run() -> list[torch.Tensor]:
+        return list(torch.autograd.grad(network(batch).square().sum(), tuple(network.parameters())))
+
+    first = run()
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(first, run(), strict=True))
+
+
+def test_not_a_number_stays_visible(library):
+    """A diverged network must end with a loss that is not finite."""
+    layer = NormRelu(16)
+    use_kernels(layer, library)
+    broken = images(2, 16, 4, 4)
+    broken[0, 3, 1, 1] = torch.nan
+    result = layer(broken)
+    assert result[:, 3].isnan().all()
+    assert result[:, :3].isfinite().all()
+
+
+def test_what_the_kernels_do_not_do_is_done_by_torch(library):
+    """Other memory formats, odd sides, float64, evaluation with gradients, and transforms of torch.func."""
+    layer, plain = Convolution3x3(16, 16), Convolution3x3(16, 16)
+    norm, plain_norm = NormRelu(16), NormRelu(16)
+    plain.load_state_dict(layer.state_dict())
+    for each in (layer, norm):
+        use_kernels(each, library)
+    odd = images(2, 16, 5, 5)
+    assert torch.equal(layer(odd), plain(odd))
+    contiguous = images(2, 16, 4, 4).contiguous()
+    assert torch.equal(layer(contiguous), plain(contiguous))
+    assert torch.equal(norm(contiguous), plain_norm(contiguous))
+    norm.eval(), plain_norm.eval()
+    leaf = images(2, 16, 4, 4).requires_grad_()
+    (found,), (expected,) = (torch.autograd.grad(each(leaf).square().sum(), leaf) for each in (norm, plain_norm))
+    assert torch.equal(found, expected)
+    batch = images(2, 16, 4, 4)
+    stacked = torch.stack([layer.weight.detach(), 2 * layer.weight.detach()])
+
+    def call(weight: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, (batch,))
+
+    found = torch.func.vmap(call)(stacked)
+    torch.testing.assert_close(found[1], 2 * found[0])
+    torch.testing.assert_close(found[0], plain(batch))
+
+
+def test_a_task_uses_them_where_they_are_allowed(library):
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(96) % 10
+    splits = [{f"{split}_images": pixels, f"{split}_labels": labels} for split in ("train", "test")]
+    arrays = {**splits[0], **splits[1]}
+    plain = ImageClassification(CIFAR, arrays, "preresnet-8", CPU)
+    assert kernels.in_use() == "plain"
+    kernels.allow("auto")
+    fused = ImageClassification(CIFAR, arrays, "preresnet-8", CPU)
+    assert kernels.in_use() == "fused"
+    weights = plain.load(plain.initial_weights(Streams(("dense", 1))), "drawn")
+    usual, found = (task.reestimate(weights, 32) for task in (plain, fused))
+    for name, value in usual.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+    assert fused.evaluate(found, "test").nll == pytest.approx(plain.evaluate(usual, "test").nll, rel=1e-5)
+    batch = plain.epoch(Streams(("dense", 1)), 0, settings(batch_size=32)).micro_batches(0)[0]
+    parameters = {name: weights[name] for name in plain.parameters}
+    losses = [
+        task.loss(parameters, {name: weights[name].clone() for name in task.buffers}, batch)[0]
+        for task in (plain, fused)
+    ]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0)
+
+
+def test_a_state_of_other_kernels_is_refused(library, tmp_path):
+    """Either way; and a state from before kernels were recorded is a plain one."""
+    state = SavedState({"parameters": np.zeros(3, np.float32)}, 1, 2, [], 3.0)
+    kernels.allow("auto")
+    assert kernels.in_use() == "fused"
+    resume.save(tmp_path / "fused", state, key="k", threads=1, device="cpu")
+    assert resume.load(tmp_path / "fused", key="k", threads=1, device="cpu") is not None
+    kernels.allow("plain")
+    resume.save(tmp_path / "plain", state, key="k", threads=1, device="cpu")
+    with pytest.raises(UserError, match="fused kernels and this run has plain ones.*C compiler"):
+        resume.load(tmp_path / "fused", key="k", threads=1, device="cpu")
+    kernels.allow("auto")
+    with pytest.raises(UserError, match="`kernels: plain`"):
+        resume.load(tmp_path / "plain", key="k", threads=1, device="cpu")
+
+
+def test_without_a_compiler_torch_computes(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="no C compiler"):
+        building.built()
+    monkeypatch.setattr(kernels, "library", kernels.library.__wrapped__)
+    with caplog.at_level("INFO", "three_regime"):
+        kernels.allow("auto")
+        assert kernels.available(CPU) is None
+    assert "no C compiler" in caplog.text
+    assert kernels.available(torch.device("cuda")) is None
+
+
+def test_a_compiler_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
+    broken = tmp_path / "bin" / "cc"
+    broken.parent.mkdir()
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "it is broken" >&2\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(Unavailable, match="it is broken"):
+        building.built()
+    assert list((tmp_path / "cache" / "three_regime").iterdir()) == []
+
+
+def test_two_processes_compile_at_once(library, tmp_path):
+    """Each uses a complete object, and one is left; another processor or source has another name."""
+    code = "import ctypes; from three_regime.kernels.building import built; ctypes.CDLL(str(built())).conv_forward"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    running = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    assert len(list((tmp_path / "three_regime").iterdir())) == 1
+
+
+def test_the_key_knows_processor_compiler_and_source(library, monkeypatch):
+    compiler = next(name for name in building.COMPILERS if building.shutil.which(name))
+    usual = building._key(compiler)
+    for name, value in (("_processor", b"another"), ("_version", b"another")):
+        with monkeypatch.context() as patch:
+            patch.setattr(building, name, lambda *_, value=value: value)
+            assert building._key(compiler) != usual
+    monkeypatch.setattr(building, "SOURCES", building.SOURCES[1:])
+    assert building._key(compiler) != usual

@@ -1,0 +1,271 @@
+"""The tiny study on a real SLURM: GPUs, preemption, time limit, a drained node, and the numbers of a local run.
+
+One run serves all tests: its three retraining jobs run at once, one is preempted, one reaches its time limit, and the
+node of the third is drained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import finished
+import pandas as pd
+import pytest
+import yaml
+from checkout import Checkout, copy_to
+from slurm_cluster import Cluster, Watch, gpus_of, started, until
+
+from three_regime import tables
+from three_regime.datasets.prepare import prepare
+from three_regime.errors import UserError
+from three_regime.stages import STAGES
+from three_regime.storage import read_arrays, read_metadata, tensor_digest
+
+pytestmark = pytest.mark.slow
+
+STUDY = {
+    "temperatures": [1, 2, 4],
+    "densities": [0.5],
+    "replicas": [1, 2],
+    "retrain": {"epochs": 200, "milestones": [2], "evaluate_every": 50},
+    "resources": {stage: {"gpu": 1, "mem_mb": 1000, "runtime": 60} for stage in ("dense", "retrain", "lmc", "cka")},
+}
+"""Changes to the tiny study: retraining takes some 11 s a member on an idle core, long enough to be hit."""
+
+CONFIG = ("--configfile", "config/tiny.yaml", "overlay.yaml")
+RETRAIN = "rule_retrain_tiny_wildcards_1_epochs{:03d}"
+EPOCHS = 3
+"""Retraining epochs that must have been saved before a job is hit."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A retraining job that something was done to: its temperature, SLURM number, node, and the epoch saved before."""
+
+    temperature: int
+    number: int
+    node: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the run left behind."""
+
+    checkout: Checkout
+    local: Checkout
+    output: str
+    code: int
+    watch: Watch
+    preempted: Hit
+    limited: Hit
+    drained: Hit
+    remembered: dict[int, dict[str, str]]
+
+
+def snakemake(profile: str, *arguments: str) -> list[str]:
+    """Snakemake as ``make slurm`` starts it, with a test's polling."""
+    command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", profile]
+    return [*command, "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "60", *arguments]
+
+
+def checkout_in(folder: Path) -> Checkout:
+    """A checkout with the overlay, and the profile as its comments say to adapt it."""
+    checkout = copy_to(folder)
+    (checkout.path / "overlay.yaml").write_text(yaml.safe_dump({"studies": {"tiny": STUDY}}))
+    profile = checkout.path / "profiles/slurm-no-accounting/config.yaml"
+    text = profile.read_text()
+    assert "\n# - gpu_model=h200 " in text
+    profile.write_text(text.replace("\n# - gpu_model=h200 ", "\n  - gpu_model=h200 "))
+    partition = {"max_runtime": "1-00:00:00", "max_mem_mb": 16000, "max_threads": 8, "max_gpu": 2}
+    partitions = {"preempt": {**partition, "available_gpu_models": ["h200"]}, "gpu": {"max_runtime": 1}}
+    (checkout.path / "profiles/slurm/partitions.yaml").write_text(yaml.safe_dump({"partitions": partitions}))
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with started(accounting=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The whole run, and the same study computed on this machine."""
+    folder = tmp_path_factory.mktemp("slurm")
+    checkout = checkout_in(folder / "cluster")
+    log = folder / "log"
+    with open(log, "w") as stream, Watch(cluster) as watch:
+        process = subprocess.Popen(
+            snakemake("profiles/slurm-no-accounting", "tables", *CONFIG),
+            cwd=checkout.path, env=cluster.environment(**checkout.environment()), stdout=stream, stderr=stream,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            hits = hit(cluster, checkout, process, log)
+            local = compute_here(copy_to(folder / "local"))
+            code = process.wait(900)
+            remembered = cluster.jobs()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return Run(checkout, local, log.read_text(), code, watch, *hits, remembered)
+
+
+def hit(cluster: Cluster, checkout: Checkout, process: subprocess.Popen, log: Path) -> tuple[Hit, Hit, Hit]:
+    """Wait until the three retraining jobs have saved some epochs; preempt one, end the time of one, drain a node."""
+
+    def under_way() -> dict[int, Hit]:
+        assert process.poll() is None, log.read_text()[-4000:]
+        found = {}
+        for number, job in cluster.jobs().items():
+            for temperature in STUDY["temperatures"]:
+                if job["JobState"] == "RUNNING" and job.get("Comment") == RETRAIN.format(temperature):
+                    found[number] = Hit(temperature, number, job["NodeList"], saved_epoch(checkout, temperature))
+        return found if len(found) == 3 and all(job.epoch >= EPOCHS for job in found.values()) else {}
+
+    jobs = until(under_way, "three retraining jobs with a saved state", 400)
+    nodes = [job.node for job in jobs.values()]
+    (alone,) = [node for node in cluster.nodes if nodes.count(node) == 1]
+    (full,) = [node for node in cluster.nodes if nodes.count(node) == 2]
+    (drained,) = [job for job in jobs.values() if job.node == alone]
+    cluster.ask("scontrol", "update", f"NodeName={alone}", "State=DRAIN", "Reason=test")
+    limited, preempted = (job for job in jobs.values() if job.node == full)
+    cluster.ask("scontrol", "update", f"JobId={limited.number}", "EndTime=now+1")
+    until(lambda: cluster.jobs()[limited.number]["JobState"] == "TIMEOUT", "the end of the time limit")
+    # A job of higher priority needs both GPUs of the node.
+    needs = ("-p", "gpu", "-w", full, "--gpus=2", "--mem=100", "-t", "1")
+    cluster.ask("sbatch", *needs, "-o", "/dev/null", "--wrap", "true")
+
+    def requeued() -> bool:
+        job = cluster.jobs()[preempted.number]
+        assert job["JobState"] != "COMPLETED", "it ended before it could be preempted"
+        return job["JobState"] == "PENDING" and job["Restarts"] == "1"
+
+    until(requeued, "the preempted job to be queued again")
+    # SLURM lets a requeued job wait for two minutes; the test does not.
+    cluster.ask("scontrol", "update", f"JobId={preempted.number}", "StartTime=now")
+    return preempted, limited, drained
+
+
+def saved_epoch(checkout: Checkout, temperature: int) -> int:
+    """Completed epochs in the saved state of the first replica; 0 where there is none."""
+    cell = checkout.path / f"results/tiny/.state/tiny/seed1/epochs{temperature:03d}/density050/replica1"
+    try:
+        return json.loads(read_metadata(cell / "retrain.state.safetensors")["state"])["epoch"]
+    except UserError:  # none yet, or just being replaced
+        return 0
+
+
+def compute_here(checkout: Checkout) -> Checkout:
+    """The same study by the library alone."""
+    with finished.inside(checkout):
+        config = finished.tiny(**STUDY)
+        prepare("digits", Path(config.data.folder))
+        for stage in STAGES:
+            finished.compute(config, stage)
+        tables.write(finished.owner(config))
+    return checkout
+
+
+def weights(checkout: Checkout) -> dict[str, str]:
+    """Path → digest of the tensors of every checkpoint."""
+    root = checkout.path / "results/tiny/tiny"
+    return {str(path.relative_to(root)): tensor_digest(read_arrays(path)) for path in root.rglob("*.safetensors")}
+
+
+def log_of(run: Run, temperature: int) -> str:
+    """The last attempt's log of a retraining job."""
+    return (run.checkout.path / f"results/tiny/logs/retrain/tiny/seed1-epochs{temperature:03d}.log").read_text()
+
+
+def continued_at(run: Run, temperature: int) -> tuple[int, int]:
+    """Replica and completed epochs with which the last attempt of a retraining job began to compute."""
+    found = re.search(r"replica (\d): continues after epoch (\d+), step \d+", log_of(run, temperature))
+    if found:
+        return int(found[1]), int(found[2])
+    kept = re.search(r"\d+ computed, (\d+) kept", log_of(run, temperature))
+    assert kept, log_of(run, temperature)
+    return int(kept[1]) + 1, 0
+
+
+def test_it_ends_well_and_no_profile_finds_anything_to_do(run: Run, cluster: Cluster) -> None:
+    assert run.code == 0, run.output[-4000:]
+    for profile in ("profiles/slurm-no-accounting", "profiles/slurm", "profiles/default"):
+        command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", profile]
+        ended = subprocess.run(
+            [*command, "--dry-run", "tables", *CONFIG], cwd=run.checkout.path, capture_output=True, text=True,
+            env=cluster.environment(**run.checkout.environment()), timeout=120,
+        )  # fmt: skip
+        assert "Nothing to be done" in ended.stdout + ended.stderr, ended.stdout + ended.stderr
+
+
+def test_results_are_those_of_a_local_run(run: Run) -> None:
+    assert len(weights(run.local)) == 3 + 3 + 6
+    assert weights(run.checkout) == weights(run.local)
+    for table in ("cells", "replicas", "pairs", "lines", "curves", "sparsity"):
+        ours, theirs = (pd.read_csv(each.path / f"results/tiny/tiny/{table}.csv") for each in (run.checkout, run.local))
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_gpus_are_asked_for_and_never_shared(run: Run) -> None:
+    most = 0
+    for running in run.watch.running():
+        held = [gpu for job in running.values() for gpu in gpus_of(job)]
+        assert len(held) == len(set(held)), running
+        most = max(most, len(held))
+    assert most >= 3
+    for moment in run.watch.seen:
+        for job in moment.values():
+            asks = bool(re.match("rule_(dense|retrain|lmc|cka)_", job.get("Comment", "")))
+            if job.get("Comment", "").startswith("rule_"):
+                assert (job.get("TresPerJob") == "gres:gpu:h200:1") == asks, job
+                assert job["Partition"] == "preempt"
+                assert job["CPUs/Task"] == "1"
+
+
+def test_each_job_uses_the_device_that_it_was_given(run: Run) -> None:
+    given = {}
+    for running in run.watch.running():
+        given.update({number: index for number, job in running.items() for _, index in gpus_of(job)})
+    for temperature in STUDY["temperatures"]:
+        found = re.search(r"CUDA_VISIBLE_DEVICES=(\S+), as the batch system chose \(SLURM_JOB_ID (\d+)\)",
+                          log_of(run, temperature))  # fmt: skip
+        assert found, log_of(run, temperature)
+        assert given[int(found[2])] == found[1]
+
+
+def test_a_preempted_job_continues_from_its_state(run: Run) -> None:
+    job = run.remembered[run.preempted.number]
+    assert (job["Restarts"], job["JobState"]) == ("1", "COMPLETED")
+    assert continued_at(run, run.preempted.temperature) >= (1, run.preempted.epoch) >= (1, EPOCHS)
+
+
+def test_a_job_at_its_time_limit_is_submitted_again_with_more_and_continues(run: Run) -> None:
+    comment = RETRAIN.format(run.limited.temperature)
+    numbers = sorted(number for number, job in run.remembered.items() if job.get("Comment") == comment)
+    assert [run.remembered[number]["JobState"] for number in numbers] == ["TIMEOUT", "COMPLETED"]
+    assert continued_at(run, run.limited.temperature) >= (1, run.limited.epoch) >= (1, EPOCHS)
+    first, second = (
+        next(moment[number] for moment in run.watch.seen if number in moment) for number in numbers
+    )  # as submitted
+    assert (first["TimeLimit"], second["TimeLimit"]) == ("01:00:00", "02:00:00")
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("1000M", "2000M")
+
+
+def test_a_job_on_a_drained_node_ends_there_and_no_other_comes(run: Run) -> None:
+    job = run.remembered[run.drained.number]
+    assert (job["JobState"], job["Restarts"], job["NodeList"]) == ("COMPLETED", "0", run.drained.node)
+    assert "continues after" not in log_of(run, run.drained.temperature)
+    later = [job for number, job in run.remembered.items() if number > run.drained.number + 2]
+    assert len(later) >= 6
+    assert run.drained.node not in {job["NodeList"] for job in later}

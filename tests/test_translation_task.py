@@ -1,0 +1,237 @@
+"""The translation task: batches, dropout, metrics and outputs, on a corpus in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_text import MODEL, small_task, small_text, text_training
+from torch.func import functional_call
+from toy_task import assert_same, session, train
+
+from three_regime.errors import Interrupted, UserError
+from three_regime.interruption import Stop
+from three_regime.models import transformer
+from three_regime.models.sizes import text_size
+from three_regime.pruning import apply_masks, magnitude_masks
+from three_regime.similarity import Gram, linear_cka
+from three_regime.streams import Streams
+from three_regime.training import Session
+
+STREAMS = Streams(("dense", 1))
+
+
+@pytest.fixture(scope="module")
+def task():
+    return small_task()
+
+
+@pytest.fixture(scope="module")
+def weights(task):
+    return task.load(task.initial_weights(STREAMS), "fresh")
+
+
+def test_an_epoch_holds_every_pair_once_in_batches_within_the_limit(task):
+    training = text_training(accumulate=1)
+    epoch = task.epoch(STREAMS, 0, training)
+    batches = [part.batch for step in range(epoch.steps) for part in epoch.micro_batches(step)]
+    rows = sorted(row for batch in batches for row in batch.rows)
+    assert rows == list(range(len(task.text.pairs("train"))))
+    for batch in batches:
+        assert batch.target.numel() <= training.batch_size
+        assert batch.source.numel() <= training.batch_size
+        assert batch.tokens == int((batch.target != task.text.dictionary.pad()).sum())
+
+
+def test_batches_stay_and_only_their_order_changes_from_epoch_to_epoch(task):
+    training = text_training(accumulate=1)
+    orders = []
+    for number in range(3):
+        epoch = task.epoch(STREAMS, number, training)
+        orders.append([epoch.micro_batches(step)[0].batch.rows for step in range(epoch.steps)])
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
+    assert orders[0] != orders[1]
+    again = task.epoch(STREAMS, 1, training)
+    assert [again.micro_batches(step)[0].batch.rows for step in range(again.steps)] == orders[1]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_accumulated_batches_make_up_the_steps(task, drop_last):
+    count = task.epoch(STREAMS, 0, text_training(accumulate=1)).steps
+    epoch = task.epoch(STREAMS, 0, text_training(accumulate=3, drop_last=drop_last))
+    sizes = [len(epoch.micro_batches(step)) for step in range(epoch.steps)]
+    assert count % 3, "the test needs a last step that is not full"
+    assert sizes == [3] * (count // 3) + ([] if drop_last else [count % 3])
+
+
+def test_a_sentence_longer_than_a_batch_is_named(task):
+    with pytest.raises(UserError, match=r"batch_size is 3 tokens, but pair \d+ has 9"):
+        task.epoch(STREAMS, 0, text_training(batch_size=3))
+
+
+def test_dropout_depends_on_the_batch_alone_and_leaves_the_global_generator(task, weights):
+    epoch = task.epoch(STREAMS, 0, text_training(dropout=0.5))
+    first, second = epoch.micro_batches(0)
+    assert first.seed != second.seed
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    once = task.loss(weights, {}, first)[0]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert torch.equal(task.loss(weights, {}, first)[0], once)
+    assert not torch.equal(task.loss(weights, {}, type(first)(first.batch, 0.5, first.seed + 1, 0.1))[0], once)
+
+
+def test_evaluation_has_neither_dropout_nor_smoothing_and_ignores_padding(task, weights):
+    pairs = task.text.pairs("validation")
+    pad = task.text.dictionary.pad()
+    errors = nll = tokens = 0
+    task.model.eval()
+    for source, target in zip(pairs.source, pairs.target, strict=True):
+        previous = torch.cat([target[-1:], target[:-1]])
+        with torch.no_grad():
+            logits = functional_call(task.model, weights, (source[None], torch.tensor([len(source)]), previous[None]))[
+                0
+            ]
+        errors += int((logits[0].argmax(-1) != target).sum())
+        nll += F.cross_entropy(logits[0], target, reduction="sum", ignore_index=pad).item()
+        tokens += len(target)
+    found = task.evaluate(weights, "test")
+    assert found.error == errors / tokens
+    assert found.nll == pytest.approx(nll / tokens, rel=1e-5)
+
+
+def test_training_error_is_measured_on_the_first_pairs_alone():
+    text = small_text()
+    whole, part = small_task(text), small_task(text, measured_pairs=5)
+    weights = whole.load(whole.initial_weights(STREAMS), "fresh")
+    assert part.evaluate(weights, "train") == whole.evaluate(weights, "train", 5) != whole.evaluate(weights, "train")
+
+
+def test_nothing_is_reestimated(task, weights):
+    assert task.buffers == {}
+    found = task.reestimate(weights, 64)
+    assert found.keys() == weights.keys() and all(found[name] is weights[name] for name in weights)
+
+
+def test_outputs_are_those_of_the_first_target_tokens_in_file_order(task, weights):
+    pairs = task.text.pairs("train")
+    rows = []
+    task.model.eval()
+    for source, target in zip(pairs.source[:12], pairs.target[:12], strict=True):
+        previous = torch.cat([target[-1:], target[:-1]])
+        with torch.no_grad():
+            rows.append(
+                functional_call(task.model, weights, (source[None], torch.tensor([len(source)]), previous[None]))[0][0]
+            )
+    wanted = torch.cat(rows)[:50].double()
+    found = task.outputs(weights, 50)
+    np.testing.assert_allclose(found["logits"], wanted, atol=1e-5)
+    np.testing.assert_allclose(found["softmax"], wanted.softmax(1), atol=1e-5)
+
+
+def test_few_tokens_are_condensed_to_a_gram_matrix_of_the_same_cka(task, weights):
+    other = task.load(task.initial_weights(Streams(("dense", 2))), "other")
+    few = [task.outputs(each, 20)["logits"] for each in (weights, other)]
+    assert all(isinstance(each, Gram) and len(each) == 20 for each in few)
+    full = [task.outputs(each, 50)["logits"][:20] for each in (weights, other)]
+    assert linear_cka(*few) == pytest.approx(linear_cka(*full), abs=1e-6)
+
+
+def test_more_tokens_than_there_are_is_an_error(task, weights):
+    with pytest.raises(UserError, match="100000 target tokens were asked for"):
+        task.outputs(weights, 100_000)
+
+
+def test_only_attention_and_feed_forward_matrices_are_prunable(task):
+    names = set(task.prunable)
+    assert len(names) == 16  # one layer: 4 + 2 of the encoder, 8 + 2 of the decoder
+    assert all(".layers." in name and name.endswith(".weight") and "norm" not in name for name in names)
+    sizes = {name: int(np.prod(shape)) for name, shape in task.parameters.items()}
+    expected = text_size(MODEL, vocabulary=len(task.text.dictionary))
+    assert sum(sizes.values()) == expected.parameters and len(sizes) == expected.tensors
+    assert sum(sizes[name] for name in names) == expected.prunable
+
+
+def test_the_decoders_embedding_is_its_output_and_stands_once(task, weights):
+    assert "decoder.embed_tokens.weight" in weights and "decoder.output_projection.weight" not in weights
+    changed = {**weights, "decoder.embed_tokens.weight": weights["decoder.embed_tokens.weight"] * 0}
+    assert task.evaluate(changed, "test").nll == pytest.approx(np.log(len(task.text.dictionary)), rel=1e-6)
+
+
+def test_initial_weights_follow_fairseqs_rules(task):
+    dictionary = small_text(words=300).dictionary
+    model = transformer.build("transformer-1x128x4", dictionary)
+    ours = transformer.initial_weights(model, np.random.default_rng(1))
+    for name, theirs in model.named_parameters():
+        assert ours[name].std() == pytest.approx(float(theirs.detach().std(correction=0)), rel=0.25, abs=1e-9), name
+    assert not ours["decoder.embed_tokens.weight"][dictionary.pad()].any()
+
+
+def test_a_checkpoint_with_another_vocabulary_is_refused(task):
+    other = small_task(small_text(words=40))
+    arrays = other.initial_weights(STREAMS)
+    with pytest.raises(UserError, match="vocabulary of 44 subwords and small has 34"):
+        task.load(arrays, "other.safetensors")
+
+
+def test_a_sentence_beyond_the_models_positions_is_refused():
+    text = small_text()
+    text.pairs("train").source[3] = torch.full((2000,), 5)
+    with pytest.raises(UserError, match="split train has a sentence of 2000 subwords and the model takes 1024"):
+        small_task(text)
+
+
+class StopsAt:
+    """A task that asks for the end before one of its passes."""
+
+    def __init__(self, task, number: int) -> None:
+        self._task, self.number, self.passes, self.stop = task, number, 0, Stop()
+
+    def __getattr__(self, name):
+        return getattr(self._task, name)
+
+    def loss(self, *arguments):
+        self.passes += 1
+        if self.passes == self.number:
+            self.stop.request("test")
+        return self._task.loss(*arguments)
+
+
+@pytest.mark.parametrize("kind", ["dense", "retrain"])
+@pytest.mark.parametrize("rho", [0.0, 0.05])
+def test_a_run_stopped_anywhere_and_resumed_is_bit_identical_with_dropout(task, tmp_path, kind, rho):
+    training = text_training(epochs=2, dropout=0.3, sam_rho=rho)
+    streams = Streams((kind, 1))
+    start = task.initial_weights(streams)
+    masks = magnitude_masks(start, task.prunable, 0.3, "uniform") if kind == "retrain" else {}
+    start = apply_masks(start, masks)
+    options = {"streams": streams, "start": start, "masks": masks}
+    whole = train(task, tmp_path / "whole.safetensors", training, session(), **options)[2]
+    passes = 2 * sum(len(task.epoch(streams, 0, training).micro_batches(step))
+                     for step in range(task.epoch(streams, 0, training).steps))  # fmt: skip
+    for number in np.random.default_rng(5).integers(2, passes - 2, size=3):
+        stopping = StopsAt(task, int(number))
+        state = tmp_path / f"{number}.safetensors"
+        with pytest.raises(Interrupted):
+            train(stopping, state, training, Session(1, 1e9, stopping.stop), **options)
+        assert state.exists()
+        torch.manual_seed(int(number))  # the global generator has no part in it
+        assert_same(train(task, state, training, session(), **options)[2], whole)
+    for name, mask in masks.items():
+        assert not whole.weights[name][~mask].any()
+
+
+def test_training_learns_and_its_translations_score(tmp_path):
+    text = small_text(pairs=300, words=8, longest=5)
+    task = small_task(text, held_out={"test": 5})
+    training = text_training(epochs=12, accumulate=1, batch_size=100, warmup=20, learning_rate=0.02, dropout=0.0)
+    trained = train(task, tmp_path / "state.safetensors", training, streams=STREAMS)[12]
+    fresh = task.load(task.initial_weights(STREAMS), "fresh")
+    learnt = task.load(trained.weights, "trained")
+    assert task.evaluate(learnt, "test").error < 0.6 * task.evaluate(fresh, "test").error
+    scores = task.scores(learnt)
+    assert scores["validation"]["bleu"] > task.scores(fresh)["validation"]["bleu"] + 10
+    assert scores["test"]["sentences"] == 5 and scores["validation"]["sentences"] == 20
+    assert "version:" in scores["test"]["signature"] and scores["beam"] == 4

@@ -1,0 +1,272 @@
+"""Claims stated in a study's configuration, judged on its tables: holds, fails or undecided. No torch.
+
+Dense seeds are the only independent repetitions (`three_regime.statistics`), so that each claim's difference is taken
+within a dense seed first, and its standard error is that of the seeds' mean. Beside it stands what the replicas alone
+say: whether the difference is there for these very dense networks. Replicas share pairs, and their random streams
+are the same at every temperature and density, so that this error is a jackknife that leaves one replica out of all
+cells of a dense seed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from three_regime import selection, statistics
+from three_regime.regimes import Thresholds
+from three_regime.stated import EXPECTED, Claim, Side
+from three_regime.storage import write_csv, write_text
+
+LEVEL = 0.95
+"""Confidence of each one-sided bound: a sign that is stated beforehand is tested on one side."""
+
+_COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
+
+Cell = tuple[float, float]
+"""Temperature and density."""
+
+Values = Mapping[tuple[int, float, float], pd.Series]
+"""Dense seed, temperature, density → a value each replica or pair; the index holds the replicas concerned, a tuple."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of ``claims.csv``; errors and LMC are fractions.
+
+    Attributes
+    ----------
+    limit
+        Where the expected side begins: 0, or the margin with the sign that it has here.
+    estimate, se, lower, upper
+        Mean difference over dense seeds, its standard error, and its two one-sided 95 % bounds (Student's t).
+    seeds, agreeing
+        Dense seeds that have all cells of the claim, and those whose own difference lies on the expected side.
+    outcome
+        ``holds`` when the bound towards the limit lies on the expected side, ``fails`` when even the other one lies
+        beyond the limit, else ``undecided``.
+    replica_se, replica_lower, replica_upper, these_networks
+        The same from the spread between replicas alone, for the dense networks that were trained; missing where it
+        is not known (LMC and CKA need three replicas).
+    note
+        What is missing.
+    """
+
+    claim: str
+    statement: str
+    measure: str
+    expected: str
+    limit: float
+    estimate: float
+    se: float
+    lower: float
+    upper: float
+    seeds: int
+    agreeing: int
+    outcome: str
+    replica_se: float
+    replica_lower: float
+    replica_upper: float
+    these_networks: str
+    note: str
+
+
+def evaluate(
+    claims: Sequence[Claim],
+    cells: pd.DataFrame,
+    replicas: pd.DataFrame,
+    pairs: pd.DataFrame,
+    thresholds: Thresholds,
+) -> pd.DataFrame:
+    """Judge the claims of one study.
+
+    Parameters
+    ----------
+    cells, replicas, pairs
+        The tables of these names (`three_regime.tables`).
+    thresholds
+        For claims about algorithms; each dense seed is decided on its own cells.
+
+    Returns
+    -------
+    DataFrame
+        One row a claim, the columns those of `Verdict`. A dense seed that lacks a cell of a claim does not count.
+    """
+    cells = statistics.check_cells(cells)
+    chosen = selection.evaluate(cells, thresholds) if any(_algorithms(claim) for claim in claims) else None
+    values = {name: _values(name, replicas, pairs) for name in {claim.measure for claim in claims}}
+    rows = [asdict(_judge(claim, cells, chosen, values[claim.measure])) for claim in claims]
+    return pd.DataFrame(rows, columns=[field.name for field in fields(Verdict)])
+
+
+def bounds(estimate: float, se: float, freedom: int) -> tuple[float, float]:
+    """The two one-sided bounds; NaN without a degree of freedom."""
+    half = float(stats.t.ppf(LEVEL, freedom)) * se if freedom > 0 else float("nan")
+    return estimate - half, estimate + half
+
+
+def outcome(expect: str, limit: float, lower: float, upper: float) -> str:
+    """``holds``, ``fails`` or ``undecided`` (see `Verdict.outcome`)."""
+    below = expect in ("lower", "not_higher")
+    if (upper < limit) if below else (lower > limit):
+        return "holds"
+    if (lower > limit) if below else (upper < limit):
+        return "fails"
+    return "undecided"
+
+
+def to_markdown(table: pd.DataFrame, study: str) -> str:
+    """The verdicts as a page: what the columns mean, and `table_lines`."""
+    counts = table["outcome"].value_counts()
+    shown = ", ".join(f"{name} {counts.get(name, 0)}" for name in ("holds", "fails", "undecided"))
+    lines = [
+        f"# Claims stated beforehand: {study}",
+        "",
+        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; errors and LMC in points.",
+        "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
+        "spread between replicas alone, for the dense networks that were trained.",
+        "",
+        *table_lines(table),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table_lines(table: pd.DataFrame) -> list[str]:
+    """The verdicts as the lines of a Markdown table."""
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    for row in table.itertuples(index=False):
+        limit = f" ({_amount(row.measure, row.limit)})" if row.limit else ""
+        alone = _interval(row.measure, row.estimate, row.replica_lower, row.replica_upper)
+        rows.append(
+            (
+                f"`{row.claim}`: {row.statement}",
+                row.expected + limit,
+                _interval(row.measure, row.estimate, row.lower, row.upper),
+                f"{row.agreeing} of {row.seeds}",
+                f"**{row.outcome}**" + (f"; {row.note}" if _text(row.note) else ""),
+                f"{alone}: {row.these_networks}" if _text(row.these_networks) else "spread unknown",
+            )
+        )
+    return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+
+
+def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
+    """Judge the study whose tables are in `folder`; writes ``claims.csv`` and ``claims.md`` there."""
+    cells = statistics.read_cells(folder / "cells.csv")
+    replicas, pairs = (pd.read_csv(folder / f"{name}.csv") for name in ("replicas", "pairs"))
+    table = evaluate(claims, cells, replicas, pairs, thresholds)
+    write_csv(folder / "claims.csv", table)
+    write_text(folder / "claims.md", to_markdown(table, str(cells["study"].iloc[0])))
+    return [folder / "claims.csv", folder / "claims.md"]
+
+
+def _judge(claim: Claim, cells: pd.DataFrame, chosen: pd.DataFrame | None, values: Values) -> Verdict:
+    below = claim.expect in ("lower", "not_higher")
+    limit = (-1 if claim.expect in ("lower", "not_lower") else 1) * claim.margin
+    seeds = sorted(set(cells["dense_seed"]))
+    differences, variances, freedom, missing = [], [], 0, []
+    for seed in seeds:
+        sides = [_cells(side, cells, chosen, int(seed)) for side in (claim.of, claim.against)]
+        if not all(side and all((int(seed), *cell) in values for cell in side) for side in sides):
+            missing.append(int(seed))
+            continue
+        differences.append(_difference(values, int(seed), sides))
+        left_out = _leaving_one_out(values, int(seed), sides)
+        n = len(left_out)
+        variances.append((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()) if n else float("nan"))
+        freedom += max(n - 1, 0)
+    n = len(differences)
+    estimate = float(np.mean(differences)) if n else float("nan")
+    se = float(np.std(differences, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    replica_se = float(np.sqrt(np.sum(variances)) / n) if n else float("nan")
+    lower, upper = bounds(estimate, se, n - 1)
+    replica_lower, replica_upper = bounds(estimate, replica_se, freedom)
+    return Verdict(
+        claim=claim.name,
+        statement=claim.statement,
+        measure=claim.measure,
+        expected=EXPECTED[claim.expect] if claim.margin else EXPECTED[claim.expect].split(" by ")[0],
+        limit=limit + 0.0,
+        estimate=estimate,
+        se=se,
+        lower=lower,
+        upper=upper,
+        seeds=n,
+        agreeing=sum((value < limit) if below else (value > limit) for value in differences),
+        outcome=outcome(claim.expect, limit, lower, upper),
+        replica_se=replica_se,
+        replica_lower=replica_lower,
+        replica_upper=replica_upper,
+        these_networks=outcome(claim.expect, limit, replica_lower, replica_upper) if np.isfinite(replica_se) else "",
+        note=f"cells missing for dense seed {', '.join(map(str, missing))}" if missing else "",
+    )
+
+
+def _algorithms(claim: Claim) -> set[str]:
+    return {side.algorithm for side in (claim.of, claim.against)} - {None}
+
+
+def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
+    table = replicas if measure == "test_error" else pairs
+    table = table.dropna(subset=[measure])
+    table = table.assign(density=table["density"].round(6))
+    if measure == "test_error":
+        table["members"] = [(str(replica),) for replica in table["replica"]]
+    else:
+        table["members"] = [tuple(str(pair).split("-")) for pair in table["pair"]]
+    return {
+        (int(seed), float(temperature), float(density)): part.set_index("members")[measure]
+        for (seed, temperature, density), part in table.groupby(["dense_seed", "temperature", "density"])
+    }
+
+
+def _cells(side: Side, cells: pd.DataFrame, chosen: pd.DataFrame | None, seed: int) -> list[Cell]:
+    """The cells of one side for a dense seed; empty when an algorithm lacks what it decides on."""
+    densities = sorted({round(value, 6) for value in side.densities or cells["density"]})
+    if side.algorithm is None:
+        temperatures = side.temperatures or sorted(set(cells["temperature"]))
+        return [(float(temperature), density) for temperature in temperatures for density in densities]
+    table = chosen[(chosen["dense_seed"] == seed) & (chosen["algorithm"] == side.algorithm)]
+    if side.algorithm == "algorithm 1":
+        table = table[table["start"] == selection.usual_temperature(cells)]
+    at = dict(zip(table["density"].round(6), table["temperature"], strict=True))
+    return [(float(at[density]), density) for density in densities] if set(densities) <= at.keys() else []
+
+
+def _difference(values: Values, seed: int, sides: list[list[Cell]], without: str | None = None) -> float:
+    """Mean over the cells of the first side minus mean over those of the second, one replica perhaps left out."""
+    means = []
+    for side in sides:
+        series = [values[(seed, *cell)] for cell in side]
+        kept = [each[[without not in members for members in each.index]] for each in series]
+        means.append(np.mean([each.mean() for each in kept]))
+    return float(means[0] - means[1])
+
+
+def _leaving_one_out(values: Values, seed: int, sides: list[list[Cell]]) -> np.ndarray:
+    """The difference without each replica in turn; empty where a cell would be left with nothing."""
+    series = [values[(seed, *cell)] for side in sides for cell in side]
+    names = sorted({name for each in series for members in each.index for name in members})
+    found = np.array([_difference(values, seed, sides, name) for name in names])
+    return found if np.isfinite(found).all() and len(found) > 1 else np.array([])
+
+
+def _text(value: object) -> bool:
+    """Whether a field holds a text (an empty one is NaN in a table that was read)."""
+    return isinstance(value, str) and bool(value)
+
+
+def _amount(measure: str, value: float) -> str:
+    return f"{value:+.4f}" if measure == "cka_softmax" else f"{100 * value:+.2f}"
+
+
+def _interval(measure: str, estimate: float, lower: float, upper: float) -> str:
+    if not np.isfinite(estimate):
+        return "not run"
+    if not np.isfinite(lower):
+        return _amount(measure, estimate)
+    return f"{_amount(measure, estimate)} [{_amount(measure, lower)}, {_amount(measure, upper)}]"

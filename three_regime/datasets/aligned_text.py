@@ -1,0 +1,78 @@
+"""Two text files whose lines correspond, read side by side and never held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from three_regime.errors import UserError
+
+CHUNK = 1 << 20
+
+
+def read_aligned(source: Path, target: Path, pairs: int | None = None) -> Iterator[tuple[str, str]]:
+    """Line n of `source` with line n of `target`, without their line ends.
+
+    Lines end with a line feed alone: other characters that Unicode counts as line breaks occur inside sentences.
+
+    Parameters
+    ----------
+    pairs
+        Expected number; None accepts any.
+
+    Raises
+    ------
+    UserError
+        Before the first pair: when a file is missing, when the numbers of lines differ (naming both), or are not
+        `pairs`. At the line itself: when it is not valid UTF-8 (naming file and line).
+    """
+    counts = [count_lines(path) for path in (source, target)]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"{source} and {target} are not aligned: they have {counts[0]:,} and {counts[1]:,} lines;"
+            " line n of one must be the translation of line n of the other"
+        )
+    if pairs is not None and counts[0] != pairs:
+        raise UserError(f"{source} and {target} have {counts[0]:,} lines instead of {pairs:,}")
+    yield from zip(read_lines(source), read_lines(target), strict=True)
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Lines of a UTF-8 file, one at a time (see `read_aligned` for errors)."""
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            yield decoded(line.removesuffix(b"\n"), path, number)
+
+
+def decoded(line: bytes, path: Path, number: int) -> str:
+    """`line` as text.
+
+    Raises
+    ------
+    UserError
+        When it is not UTF-8; the message names `path` and the line's `number`.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}, line {number}: not valid UTF-8 (byte {line[error.start]:#04x} at column {error.start + 1});"
+            " convert the file to UTF-8"
+        ) from error
+
+
+def count_lines(path: Path) -> int:
+    """Number of lines of a file; what follows the last line feed counts unless it is empty."""
+    lines, last = 0, b"\n"
+    with _opened(path) as file:
+        while chunk := file.read(CHUNK):
+            lines += chunk.count(b"\n")
+            last = chunk[-1:]
+    return lines + (last != b"\n")
+
+
+def _opened(path: Path):
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: download or copy it first (target `data`, stage `prepare`)") from error

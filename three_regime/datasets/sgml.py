@@ -1,0 +1,114 @@
+"""The SGML in which WMT published its test sets until 2020: documents of numbered segments, one file a language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+
+from three_regime.datasets.aligned_text import read_lines
+from three_regime.errors import UserError
+
+
+class Segment(NamedTuple):
+    """One segment: the document it stands in, its number there, and its text, entities resolved."""
+
+    document: str
+    number: str
+    text: str
+
+
+def read_segments(path: Path) -> list[Segment]:
+    """Segments of a file in file order.
+
+    Raises
+    ------
+    UserError
+        When the file is missing or not UTF-8, or a segment stands outside a document, is not closed, has no number,
+        or has the same as another of its document.
+    """
+    parser = _Parser(path)
+    for line in read_lines(path):
+        parser.feed(f"{line}\n")
+    parser.close()
+    parser.end()
+    return parser.segments
+
+
+def read_aligned_segments(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    """Pairs of segment texts of two files, which must hold the same documents and segments in the same order.
+
+    Raises
+    ------
+    UserError
+        When they do not (naming both files and the first difference), or as `read_segments`.
+    """
+    both = [read_segments(path) for path in (source, target)]
+    if len(both[0]) != len(both[1]):
+        raise UserError(
+            f"{source} and {target} are not aligned: they hold {len(both[0]):,} and {len(both[1]):,} segments"
+        )
+    for ours, theirs in zip(*both, strict=True):
+        if ours[:2] != theirs[:2]:
+            raise UserError(
+                f"{source} and {target} are not aligned: segment {ours.number} of document {ours.document} stands"
+                f" against segment {theirs.number} of document {theirs.document}"
+            )
+    yield from ((ours.text, theirs.text) for ours, theirs in zip(*both, strict=True))
+
+
+class _Parser(HTMLParser):
+    """Collects segments. Text that looks like a tag but is none of the format's is kept as text."""
+
+    TAGS = frozenset(("srcset", "refset", "tstset", "doc", "p", "hl", "seg"))
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.path = path
+        self.segments: list[Segment] = []
+        self.known: set[tuple[str, str]] = set()
+        self.document: str | None = None
+        self.number: str | None = None
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.TAGS:
+            self.handle_data(self.get_starttag_text() or "")
+            return
+        self.end()
+        attributes = dict(attrs)
+        if tag == "doc":
+            self.document = attributes.get("docid")
+        if tag == "seg":
+            self._begin(attributes.get("id"))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.TAGS:
+            self.handle_data(f"</{tag}>")
+        elif tag == "seg" and self.number is not None:
+            self.segments.append(Segment(self.document or "", self.number, "".join(self.text).strip()))
+            self.number = None
+        else:
+            self.end()
+            self.document = None if tag == "doc" else self.document
+
+    def handle_data(self, data: str) -> None:
+        if self.number is not None:
+            self.text.append(data)
+
+    def end(self) -> None:
+        """Complain when a segment is open."""
+        if self.number is not None:
+            raise UserError(f"{self.path}: segment {self.number} of document {self.document} is not closed")
+
+    def _begin(self, number: str | None) -> None:
+        line = self.getpos()[0]
+        if not self.document:
+            raise UserError(f"{self.path}, line {line}: a segment stands outside a document with a docid")
+        if not number:
+            raise UserError(f"{self.path}, line {line}: a segment has no id")
+        if (self.document, number) in self.known:
+            raise UserError(f"{self.path}, line {line}: document {self.document} has two segments {number}")
+        self.known.add((self.document, number))
+        self.number, self.text = number, []

@@ -1,0 +1,100 @@
+"""The joint subword vocabulary of a corpus: byte-pair encoding, trained by sentencepiece in one fixed way."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from three_regime.errors import UserError
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+SAMPLE_PAIRS = 1_000_000
+"""Pairs from which the vocabulary is learnt at most; bounds its memory (this project's choice)."""
+
+LARGE = 8_000
+"""From this many subwords on, rare characters are spelt in bytes; below, every character is a subword."""
+
+LARGE_COVERAGE = 0.9999
+"""Share of the text's characters that are subwords of a large vocabulary; the rest is spelt in bytes."""
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+"""The first subwords, in fairseq's order, so that both count alike."""
+
+
+def sampled(pairs: Iterable[tuple[str, str]], total: int | None) -> Iterator[str]:
+    """Both sides of every k-th pair, k the smallest step that leaves at most `SAMPLE_PAIRS` of `total`.
+
+    Where `total` is unknown, of the first `SAMPLE_PAIRS`.
+    """
+    step = max(1, -(-(total or 0) // SAMPLE_PAIRS))
+    left = SAMPLE_PAIRS
+    for number, pair in enumerate(pairs):
+        if number % step == 0:
+            yield from pair
+            left -= 1
+        if not left:
+            return
+
+
+def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
+    """A sentencepiece model of exactly `size` subwords, `SPECIAL` among them.
+
+    The result depends on the sentences alone: one thread, no sampling inside sentencepiece, no path in the model.
+    Text is not normalised, so that decoding gives back what was encoded.
+
+    Parameters
+    ----------
+    name
+        Of the corpus, for messages.
+
+    Raises
+    ------
+    UserError
+        When there is no text, or so little that it has not so many subwords, or more characters than subwords.
+    """
+    import sentencepiece
+
+    model = io.BytesIO()
+    large = size >= LARGE
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            byte_fallback=large,
+            character_coverage=LARGE_COVERAGE if large else 1.0,
+            normalization_rule_name="identity",
+            input_sentence_size=0,
+            shuffle_input_sentence=False,
+            num_threads=1,
+            bos_id=0,
+            pad_id=1,
+            eos_id=2,
+            unk_id=3,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(_explained(str(error), size, name)) from error
+    return model.getvalue()
+
+
+def load(model: bytes) -> SentencePieceProcessor:
+    """The processor of a model that `learn` returned; numbers of subwords are those of fairseq's dictionary."""
+    import sentencepiece
+
+    return sentencepiece.SentencePieceProcessor(model_proto=model)
+
+
+def _explained(message: str, size: int, name: str) -> str:
+    if match := re.search(r"too high \(\d+\)\D*<= (\d+)", message):
+        return f"subwords: {size} is too large for the text of {name}; the largest possible value is {match[1]}"
+    if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return f"subwords: {size} is too small for the characters of {name}; the smallest possible value is {match[1]}"
+    if "sentences_.empty()" in message:
+        return f"the vocabulary of {name} would be empty: after cleaning it holds no training text"
+    return f"subwords: no vocabulary of {size} could be learnt from {name}: {message}"

@@ -1,0 +1,76 @@
+"""What a job asks the scheduler for: GPUs, and memory and run time that grow with each attempt."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from three_regime import pricing
+from three_regime.config import Config
+from three_regime.errors import UserError
+from three_regime.stages import pack
+from three_regime.study import Study
+
+if TYPE_CHECKING:
+    from snakemake.io import Wildcards
+
+MARGIN = 2.0
+"""Run time asked for, over the time expected at measured rates: the cluster's machines are others (this project's
+choice). A job that is cut off continues from its state, with more time."""
+
+STEP_MIN = 10
+"""Minutes to which run times are rounded up; no job asks for less, since it has to start and to read its data first."""
+
+
+def job_resources(config: Config, owner: Study, stage: str) -> dict[str, int | Callable[..., int]]:
+    """The ``resources`` of a stage's rule.
+
+    GPUs as configured; memory the configured one times the attempt; minutes those of `first_runtime` times the
+    attempt, but not above ``max_runtime``.
+    """
+    asked = getattr(owner.config.resources, stage)
+
+    def mem_mb(wildcards: Wildcards, attempt: int) -> int:
+        return asked.mem_mb * attempt
+
+    def runtime(wildcards: Wildcards, attempt: int) -> int:
+        at = [wildcards.get(name) for name in ("temperature", "density")]
+        temperature = owner.temperature_of(at[0]) if at[0] else None
+        density = owner.density_of(at[1]) if at[1] else None
+        first = first_runtime(owner, stage, temperature, density, config.threads)
+        return min(first * attempt, config.max_runtime)
+
+    return {"gpu": asked.gpu, "mem_mb": mem_mb, "runtime": runtime}
+
+
+def first_runtime(
+    owner: Study, stage: str, temperature: float | None, density: float | None, threads: int, margin: float = MARGIN
+) -> int:
+    """Minutes for a whole pack: from rates measured on a GPU, or for a stage without one on a CPU; else as configured.
+
+    Parameters
+    ----------
+    threads
+        CPU threads of the job; CPU rates were measured with their own number.
+    """
+    asked = getattr(owner.config.resources, stage)
+    rates = _rates(asked.gpu > 0)
+    if rates is None or owner.config.dataset.entry.kind != "images":  # rates are in images a second
+        return asked.runtime
+    pricer = pricing.Pricer(owner)
+    products = pack(owner, stage, owner.config.dense_seeds[0], temperature, density)
+    seconds = pricing.speed(rates, owner).seconds(pricer.job(products))
+    slower = 1.0 if rates.on_gpu else max(1.0, rates.threads / threads)
+    minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
+    return STEP_MIN * math.ceil(minutes / STEP_MIN)
+
+
+@functools.cache
+def _rates(gpu: bool) -> pricing.Rates | None:
+    """The latest rates of this kind of device; None where there are none, as in a checkout without benchmarks."""
+    with contextlib.suppress(UserError):
+        return pricing.read_rates(pricing.RATES, "cuda" if gpu else "cpu")
+    return None

@@ -1,0 +1,154 @@
+"""The compiled kernels as functions of tensors.
+
+All tensors are float32 on the CPU; images (N, C, H, W) in channels-last memory, weights contiguous. Work is shared by
+as many threads as torch is set to use, in torch's own team.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from three_regime.kernels.building import Unavailable, built
+
+_POINTER, _INT, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_double
+_ARGUMENTS = {
+    "connect_threads": [_POINTER] * 3,
+    "norm_relu_forward": [_POINTER] * 2 + [_LONG, _INT] + [_POINTER] * 5 + [_DOUBLE] * 2 + [_INT] * 2,
+    "norm_relu_backward": [_POINTER] * 4 + [_LONG, _INT] + [_POINTER] * 5 + [_INT],
+    "conv_forward": [_POINTER] * 4 + [_INT] * 6,
+    "conv_backward_input": [_POINTER] * 3 + [_INT] * 6,
+    "conv_backward_weights": [_POINTER] * 3 + [_INT] * 6,
+}
+
+
+def load() -> Library:
+    """Load the kernels, compiling them if need be, and try each once against torch.
+
+    Raises
+    ------
+    Unavailable
+        When they cannot be compiled or loaded, when torch's threads are not OpenMP's, or when a result is wrong.
+    """
+    path = built()
+    try:
+        functions = ctypes.CDLL(str(path))
+        openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        for name, arguments in _ARGUMENTS.items():
+            function = getattr(functions, name)
+            function.argtypes, function.restype = arguments, None
+        team = (openmp.GOMP_parallel, openmp.omp_get_thread_num, openmp.omp_get_num_threads)
+    except (OSError, AttributeError) as error:
+        raise Unavailable(f"{path} or torch's OpenMP cannot be loaded: {error}") from error
+    functions.connect_threads(*(ctypes.cast(function, _POINTER) for function in team))
+    library = Library(functions, openmp)
+    _try(library)
+    return library
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """The kernels."""
+
+    functions: ctypes.CDLL
+    openmp: ctypes.CDLL
+
+    def norm_relu(
+        self,
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        momentum: float,
+        epsilon: float,
+        training: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """BatchNorm and ReLU; moves `mean` and `variance` in place when `training`.
+
+        Returns
+        -------
+        The result, and what `norm_relu_backward` needs: (2, C), mean and 1 / deviation of the batch.
+        """
+        result, saved = torch.empty_like(images), torch.empty(2, len(weight))
+        self.functions.norm_relu_forward(
+            *_at(images, result), *_rows(images), *_at(weight, bias, mean, variance, saved),
+            momentum, epsilon, training, torch.get_num_threads(),
+        )  # fmt: skip
+        return result, saved
+
+    def norm_relu_backward(
+        self, images: Tensor, gradient: Tensor, beside: Tensor | None, weight: Tensor, bias: Tensor, saved: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients with respect to images, weight and bias; `beside` is added to the first."""
+        result, of_weight, of_bias = torch.empty_like(images), torch.empty_like(weight), torch.empty_like(bias)
+        self.functions.norm_relu_backward(
+            *_at(images, gradient, beside, result), *_rows(images), *_at(weight, bias, saved, of_weight, of_bias),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return result, of_weight, of_bias
+
+    def convolution(self, images: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
+        """3×3 convolution of stride 1 and padding 1, plus `addend`; even sides, channels in multiples of 16."""
+        result = _images_like(images, len(weight))
+        self.functions.conv_forward(*_at(images, weight, addend, result), *_sizes(images, weight))
+        return result
+
+    def convolution_backward_images(self, images: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient of `convolution` with respect to its images."""
+        result = torch.empty_like(images)
+        self.functions.conv_backward_input(*_at(gradient, weight, result), *_sizes(images, weight))
+        return result
+
+    def convolution_backward_weight(self, images: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient of `convolution` with respect to its weight."""
+        result = torch.empty_like(weight)
+        self.functions.conv_backward_weights(*_at(images, gradient, result), *_sizes(images, weight))
+        return result
+
+
+def _at(*tensors: Tensor | None) -> tuple[int | None, ...]:
+    return tuple(None if tensor is None else tensor.data_ptr() for tensor in tensors)
+
+
+def _rows(images: Tensor) -> tuple[int, int]:
+    channels = images.shape[1]
+    return images.numel() // channels, channels
+
+
+def _sizes(images: Tensor, weight: Tensor) -> tuple[int, ...]:
+    count, channels, height, width = images.shape
+    return count, height, width, channels, len(weight), torch.get_num_threads()
+
+
+def _images_like(images: Tensor, channels: int) -> Tensor:
+    count, _, height, width = images.shape
+    return torch.empty((count, channels, height, width), memory_format=torch.channels_last)
+
+
+def _try(library: Library) -> None:
+    """Compare with torch on a few numbers: a compiler's mistake must not become a result."""
+    numbers = torch.linspace(0, 60, 3 * 16 * 4 * 6).sin()
+    images = numbers.view(3, 16, 4, 6).contiguous(memory_format=torch.channels_last)
+    weight = torch.linspace(1, 50, 32 * 16 * 9).cos().view(32, 16, 3, 3)
+    scale, shift, zero, one = weight[0, :, 0, 0].clone(), weight[0, :, 1, 1].clone(), torch.zeros(16), torch.ones(16)
+    with torch.enable_grad():
+        leaves = [tensor.clone().requires_grad_() for tensor in (images, scale, shift, weight)]
+        hidden = torch.relu(torch.batch_norm(*leaves[:1], leaves[1], leaves[2], None, None, True, 0.1, 1e-5, False))
+        result = torch.conv2d(hidden, leaves[3], padding=1)
+        gradient = result.detach().sin().contiguous(memory_format=torch.channels_last)
+        expected = (result, *torch.autograd.grad(result, leaves, gradient))
+    activated, saved = library.norm_relu(images, scale, shift, zero, one, 0.1, 1e-5, True)
+    back = library.convolution_backward_images(activated, weight, gradient)
+    found = (
+        library.convolution(activated, weight, None),
+        *library.norm_relu_backward(images, back, None, scale, shift, saved),
+        library.convolution_backward_weight(activated, weight, gradient),
+    )
+    for mine, theirs in zip(found, expected, strict=True):
+        if not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item()):
+            raise Unavailable("they do not compute what torch computes; please report the compiler and its version")

@@ -1,0 +1,154 @@
+"""What work on translation costs: tokens and decoded sentences at measured rates, and bytes on disk. No torch.
+
+Rates lie beside those of images (`three_regime.pricing`), in the same files, under ``text_models``::
+
+    "text_models": {"transformer-6x512x8": {"train_tokens_per_s": ..., "evaluate_tokens_per_s": ...,
+                                            "decode_sentences_per_s": ..., "subwords": 32000}}
+
+Tokens are target tokens; a sentence is decoded once by the measured beam and once greedily. Where no Transformer has
+been measured on a device, hours are unknown and nothing is invented.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from three_regime.config import Training
+from three_regime.datasets.corpora import ParallelCorpus
+from three_regime.errors import UserError
+from three_regime.models.sizes import Size, text_size
+from three_regime.pricing import Pricer, Speed, Work
+from three_regime.stages import Product
+from three_regime.storage import read_metadata
+from three_regime.study import Study
+
+if TYPE_CHECKING:
+    from three_regime.pricing import Rates
+
+TOKENS_A_PAIR = 28
+"""Target tokens of a training pair of unprepared text: WMT14 with 32,000 subwords, an order only."""
+
+_BYTES_A_TOKEN, _BYTES_A_PAIR = 2, 2 * 12
+"""Of fairseq's binary files and of their index, each side."""
+
+
+def text_speed(rates: Rates, study: Study) -> Speed | None:
+    """Rates of a study's Transformer, in tokens; scaled from the nearest measured one, None where there is none."""
+    if not rates.text_models:
+        return None
+    ours = text_size(study.config.model, vocabulary=study.config.dataset.subwords).multiply_adds
+
+    def multiply_adds(name: str) -> int:
+        return text_size(name, vocabulary=rates.text_models[name].subwords).multiply_adds
+
+    name = min(rates.text_models, key=lambda each: abs(math.log(ours / multiply_adds(each))))
+    measured, factor = rates.text_models[name], multiply_adds(name) / ours
+    return Speed(
+        measured.train_tokens_per_s * factor,
+        measured.evaluate_tokens_per_s * factor,
+        math.inf,  # nothing is re-estimated
+        scaled="" if factor == 1 else f"{name} with {measured.subwords:,} subwords",
+        decode=measured.decode_sentences_per_s * factor,
+    )
+
+
+@dataclass(frozen=True)
+class TextPricer(Pricer):
+    """Work and bytes of a translation study's products; bytes are counted as for images."""
+
+    @cached_property
+    def _entry(self) -> ParallelCorpus:
+        return self.study.config.dataset.entry
+
+    @cached_property
+    def pairs(self) -> int:
+        """Training pairs."""
+        return self.study.config.dataset.train_pairs or self._entry.train_pairs or 0
+
+    @cached_property
+    def tokens_a_pair(self) -> float:
+        """Target tokens of a training pair: counted where the corpus has been prepared, else an order."""
+        try:
+            counted = json.loads(read_metadata(self.study.prepared)["cleaning"])["tokens"]
+            return counted[self._entry.target_language] / self.pairs + 1
+        except (UserError, KeyError, ValueError, ZeroDivisionError):
+            return TOKENS_A_PAIR
+
+    @cached_property
+    def _held_out(self) -> tuple[int, int]:
+        choice = self.study.config.dataset
+        return (
+            choice.validation_pairs or self._entry.validation_pairs or 0,
+            choice.test_pairs or self._entry.test_pairs or 0,
+        )
+
+    @cached_property
+    def network(self) -> Size:
+        return text_size(self.study.config.model, vocabulary=self.study.config.dataset.subwords)
+
+    def job(self, products: Sequence[Product]) -> Work:
+        """Work of one job: the given products of its pack, which have to be computed."""
+        if not products:
+            return Work()
+        stage, config = products[0].stage, self.study.config
+        if stage == "dense":
+            return self._dense(products)
+        if stage == "retrain":
+            one = self._training(config.retrain, None) + self._measured()
+            return sum((one for _ in products), Work())
+        if stage == "prune":
+            return Work(ranked=float(self.network.parameters * len(products)))
+        replicas = {product.inputs[role] for product in products for role in ("first", "second")}
+        if stage == "cka":
+            return Work(evaluate=float(config.measure.cka_tokens * len(replicas)))
+        points = len(replicas) + len(products) * (config.measure.points - 2)
+        decoded = len(products) * config.measure.points * self._held_out[0] if config.measure.bleu_along_line else 0
+        return Work(evaluate=points * self._evaluated, decoded=float(decoded))
+
+    @property
+    def _evaluated(self) -> float:
+        """Tokens of the measured training pairs and of validation."""
+        pairs = min(self.study.config.measure.train_pairs, self.pairs) + self._held_out[0]
+        return pairs * self.tokens_a_pair
+
+    def _measured(self) -> Work:
+        return Work(evaluate=self._evaluated, decoded=float(sum(self._held_out)))
+
+    def _dense(self, products: Sequence[Product]) -> Work:
+        measured = sum((self._measured() for _ in products), Work())
+        if self.study.knob.setting is None:
+            last = max(int(product.coordinates["temperature"]) for product in products)
+            return measured + self._training(self.study.config.dense, last)
+        runs = (self.study.config.dense_at(product.coordinates["temperature"]) for product in products)
+        return sum((self._training(run, None) for run in runs), measured)
+
+    def _training(self, training: Training, stop: int | None) -> Work:
+        epochs = stop or self._epochs(training)
+        passes = 2 if training.sam_rho > 0 else 1
+        validated = epochs // training.evaluate_every * self._held_out[0] * self.tokens_a_pair
+        return Work(train=passes * epochs * self.pairs * self.tokens_a_pair, evaluate=validated)
+
+    def _epochs(self, training: Training) -> int:
+        steps = self.pairs * self.tokens_a_pair / (training.batch_size * training.accumulate)
+        return training.epochs or math.ceil(training.iterations / max(steps, 1))
+
+    def dense_epochs(self, temperature: float) -> int:
+        """Epochs in the history of a dense checkpoint."""
+        if self.study.knob.setting is None:
+            return int(temperature)
+        return self._epochs(self.study.config.dense_at(temperature))
+
+    @cached_property
+    def retrain_epochs(self) -> int:
+        """Epochs of a retraining."""
+        return self._epochs(self.study.config.retrain)
+
+    def data_bytes(self) -> float:
+        """Bytes of the prepared files."""
+        tokens = self.pairs * self.tokens_a_pair
+        return 2 * (tokens * _BYTES_A_TOKEN + self.pairs * _BYTES_A_PAIR)

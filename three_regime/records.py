@@ -1,0 +1,77 @@
+"""Results that Snakemake has no record of: copied from elsewhere, or made without it. No torch.
+
+Snakemake notices changed settings by what it recorded when it made a file. Without a record it would take any file
+that is young enough for up to date. Fingerprints know better: what they call stale is refused until it is adopted.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from three_regime.stages import STAGES, pack
+from three_regime.study import Study
+from three_regime.survey import Verdict, survey
+
+LONG_AGO_NS = 10**9
+"""Time given to what must be made again: one second into 1970, before every input."""
+
+_FOLDER = Path(".snakemake")
+_LONGEST_NAME = 250
+
+
+def unrecorded(owners: Iterable[Study]) -> list[Study]:
+    """The studies with a job whose results are there and that Snakemake has neither recorded nor begun."""
+    return [owner for owner in owners if any(path.exists() and not _known(path) for path in _first_outputs(owner))]
+
+
+def stale_without_record(owners: Iterable[Study]) -> str:
+    """One sentence on results that Snakemake would take for up to date and that are not; empty when there are none."""
+    for owner in unrecorded(owners):
+        for finding in survey(owner):
+            path = finding.product.outputs[0]
+            wrong = finding.verdict in (Verdict.STALE, Verdict.DAMAGED)
+            if wrong and not _known(path) and path.stat().st_mtime_ns > LONG_AGO_NS:
+                return (
+                    f"Snakemake has no record of {path}, and it is {finding.verdict}: {finding.reason}. Run `python -m"
+                    " three_regime adopt` with the same --configfile first: it keeps what is right and plans the rest"
+                )
+    return ""
+
+
+def configfiles(arguments: Sequence[str]) -> list[Path] | None:
+    """The configuration files that Snakemake's arguments name, ``config.yaml`` first; None when they change more."""
+    if "--config" in arguments or "-C" in arguments:
+        return None
+    found = [Path("config.yaml")]
+    taking = False
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if argument.startswith("-"):
+            taking = name in ("--configfile", "--configfiles")
+            found += [Path(value)] if taking and value else []
+        elif taking:
+            found.append(Path(argument))
+    return found
+
+
+def _first_outputs(owner: Study) -> Iterator[Path]:
+    """One result file of each job."""
+    for seed in owner.config.dense_seeds:
+        for temperature in owner.temperatures:
+            if not owner.at(seed, temperature).is_dir():
+                continue
+            densities = owner.config.densities[: 1 if "density" in owner.config.pack else None]
+            yield pack(owner, "dense", seed, temperature)[0].outputs[0]
+            for stage in list(STAGES)[1:]:
+                for density in densities:
+                    yield from (product.outputs[0] for product in pack(owner, stage, seed, temperature, density)[:1])
+
+
+def _known(path: Path) -> bool:
+    """Whether Snakemake has recorded the file, or begun to make it, in its folder of this version (9)."""
+    name = urlsafe_b64encode(str(path).encode()).decode()
+    if len(name) > _LONGEST_NAME:
+        return True
+    return any((_FOLDER / kind / name).exists() for kind in ("metadata", "incomplete"))

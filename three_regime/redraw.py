@@ -1,0 +1,74 @@
+"""Everything that follows from the tables of an export, made again elsewhere: regimes, claims, scorecard, figures.
+
+Torch is not needed, so that a laptop can check an archived study (``reference/obtained``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from three_regime import analysis, claims, figures, scorecard
+from three_regime.config import Config, load
+from three_regime.errors import UserError
+from three_regime.export import SCORECARD_FILES
+from three_regime.regimes import Thresholds
+from three_regime.stages import CELL_TABLES
+from three_regime.storage import write_csv, write_text
+from three_regime.study import Study, planned
+
+CURVES = Path("figures/training_curves.csv")
+"""The one copy of ``curves.csv`` in an export."""
+
+
+def redraw(folder: Path, out: Path) -> Path:
+    """Make everything again that follows from the cells of an unpacked export.
+
+    Parameters
+    ----------
+    folder
+        What `export.export` wrote; it is not changed.
+    out
+        New folder, laid out like an export.
+
+    Raises
+    ------
+    UserError
+        When `out` exists, or `folder` is no export, or lacks a table.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another --out or remove it")
+    config = read_settings(folder)
+    for owner in planned(config):
+        _study(folder / owner.name, out / owner.name, owner, config)
+    shutil.copyfile(folder / "config.yaml", out / "config.yaml")
+    if (folder / SCORECARD_FILES[0]).is_file():
+        card = scorecard.of_export(out)
+        write_csv(out / "scorecard.csv", card.headline)
+        write_csv(out / "scorecard_cells.csv", card.cells)
+        write_text(out / "scorecard.md", scorecard.to_markdown(card))
+    return out
+
+
+def read_settings(folder: Path) -> Config:
+    """The settings of an export.
+
+    Raises
+    ------
+    UserError
+        When the folder holds no valid ``config.yaml``.
+    """
+    return load([folder / "config.yaml"])
+
+
+def _study(source: Path, target: Path, owner: Study, config: Config) -> None:
+    target.mkdir(parents=True)
+    copies = {f"{name}.csv": source / f"{name}.csv" for name in CELL_TABLES} | {"curves.csv": source / CURVES}
+    for name, path in copies.items():
+        if path.is_file():
+            shutil.copyfile(path, target / name)
+    thresholds = Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka)
+    analysis.write(target, thresholds)
+    if owner.config.claims:
+        claims.write(target, owner.config.claims, thresholds)
+    figures.draw_all(target)

@@ -1,0 +1,79 @@
+"""Claims of the paper as signs stated in a study's configuration, before the study is run.
+
+A claim compares two sides, each a set of cells of the study, by one measure; `three_regime.claims` says whether it
+holds. Stating claims changes no result: they are in no fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from three_regime.section import Section
+
+EXPECTED = {
+    "lower": "lower by more than the margin",
+    "higher": "higher by more than the margin",
+    "not_higher": "not higher by as much as the margin",
+    "not_lower": "not lower by as much as the margin",
+}
+"""What may be expected of the difference between the two sides, in words."""
+
+
+class Side(Section):
+    """One side of a comparison: cells at fixed temperatures, or those that an algorithm chooses at each density."""
+
+    temperatures: tuple[float, ...] | None = Field(
+        None, min_length=1, description="Values of the knob; null takes all of the study's."
+    )
+    densities: tuple[float, ...] | None = Field(
+        None, min_length=1, description="Densities; null takes all of the study's."
+    )
+    algorithm: (
+        Literal["algorithm 1", "algorithm 2", "algorithm 2.1", "default temperature", "lowest dense error"] | None
+    ) = Field(
+        None, description="At each density the cell that this method chooses for each dense seed (Algorithm 1 from the"
+        " default temperature), instead of `temperatures`."
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _either(self) -> Side:
+        if self.algorithm is not None and self.temperatures is not None:
+            raise ValueError("give temperatures or an algorithm, and not both")
+        return self
+
+
+class Claim(Section):
+    """A difference whose sign is stated beforehand: mean of a measure on one side minus mean on the other."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] = Field(description="Identifies the claim.")
+    statement: str = Field(min_length=1, description="The claim in one sentence.")
+    measure: Literal["test_error", "lmc", "cka_softmax"] = Field(
+        description="Test error after retraining, LMC of the training error, or CKA of the softmax outputs."
+    )
+    of: Side = Field(description="The side whose mean is counted positively.")
+    against: Side = Field(description="The side that is subtracted.")
+    expect: Literal["lower", "higher", "not_higher", "not_lower"] = Field(
+        description="lower/higher: the difference lies beyond the margin; not_higher/not_lower: it stays within it."
+    )
+    margin: float = Field(0.0, ge=0, description="In the unit of the measure; errors and LMC are fractions.")
+
+
+def check(claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float]) -> None:
+    """Raise ``ValueError`` when a name occurs twice or a claim speaks of cells that the study does not have."""
+    names = [claim.name for claim in claims]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"claims: two are called '{name}'")
+    for claim in claims:
+        for side in (claim.of, claim.against):
+            for key, wanted, available in (
+                ("temperatures", side.temperatures, temperatures),
+                ("densities", side.densities, densities),
+            ):
+                unknown = [value for value in wanted or () if value not in available]
+                if unknown:
+                    has = ", ".join(f"{value:g}" for value in available)
+                    raise ValueError(f"claims: '{claim.name}' speaks of {key} {unknown[0]:g}; the study has {has}")
