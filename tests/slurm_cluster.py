@@ -60,7 +60,7 @@ class Cluster:
 
 @dataclass
 class Watch:
-    """What was seen of the cluster's jobs, asked twice a second; `errors` holds what went wrong in asking."""
+    """What was seen of the cluster's jobs, asked twice a second and once at the end."""
 
     cluster: Cluster
     seen: list[dict[int, dict[str, str]]] = field(default_factory=list)
@@ -76,9 +76,15 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._ended.wait(0.5):
+        last = False
+        while not last:
+            last = self._ended.wait(0.5)
             with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):  # a busy controller
                 self.seen.append(self.cluster.jobs())
+
+    def last(self) -> dict[int, dict[str, str]]:
+        """Every job as it was seen last; the controller forgets ended ones."""
+        return {number: job for moment in self.seen for number, job in moment.items()}
 
     def running(self) -> list[dict[int, dict[str, str]]]:
         """The jobs that ran at each moment."""

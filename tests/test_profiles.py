@@ -215,7 +215,7 @@ def test_rates_of_another_kind_of_device_say_nothing(rates) -> None:
     assert asked(config(), "retrain", 1, temperature="epochs040")["runtime"] == 1440
 
 
-def test_rates_in_images_say_nothing_of_translation(rates) -> None:
+def test_rates_of_images_say_nothing_of_translation(rates) -> None:
     rates("cpu", 1e9)
     ours = load([ROOT / "config.yaml", ROOT / "config/tiny-translation.yaml"])
     owner = study(ours, "tiny-translation")

@@ -69,7 +69,6 @@ class Run:
     preempted: Hit
     limited: Hit
     drained: Hit
-    remembered: dict[int, dict[str, str]]
 
 
 def snakemake(profile: str, *arguments: str) -> list[str]:
@@ -114,11 +113,10 @@ def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
             hits = hit(cluster, checkout, process, log)
             local = compute_here(copy_to(folder / "local"))
             code = process.wait(900)
-            remembered = cluster.jobs()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    return Run(checkout, local, log.read_text(), code, watch, *hits, remembered)
+    return Run(checkout, local, log.read_text(), code, watch, *hits)
 
 
 def hit(cluster: Cluster, checkout: Checkout, process: subprocess.Popen, log: Path) -> tuple[Hit, Hit, Hit]:
@@ -245,15 +243,15 @@ def test_each_job_uses_the_device_that_it_was_given(run: Run) -> None:
 
 
 def test_a_preempted_job_continues_from_its_state(run: Run) -> None:
-    job = run.remembered[run.preempted.number]
+    job = run.watch.last()[run.preempted.number]
     assert (job["Restarts"], job["JobState"]) == ("1", "COMPLETED")
     assert continued_at(run, run.preempted.temperature) >= (1, run.preempted.epoch) >= (1, EPOCHS)
 
 
 def test_a_job_at_its_time_limit_is_submitted_again_with_more_and_continues(run: Run) -> None:
     comment = RETRAIN.format(run.limited.temperature)
-    numbers = sorted(number for number, job in run.remembered.items() if job.get("Comment") == comment)
-    assert [run.remembered[number]["JobState"] for number in numbers] == ["TIMEOUT", "COMPLETED"]
+    numbers = sorted(number for number, job in run.watch.last().items() if job.get("Comment") == comment)
+    assert [run.watch.last()[number]["JobState"] for number in numbers] == ["TIMEOUT", "COMPLETED"]
     assert continued_at(run, run.limited.temperature) >= (1, run.limited.epoch) >= (1, EPOCHS)
     first, second = (
         next(moment[number] for moment in run.watch.seen if number in moment) for number in numbers
@@ -263,9 +261,9 @@ def test_a_job_at_its_time_limit_is_submitted_again_with_more_and_continues(run:
 
 
 def test_a_job_on_a_drained_node_ends_there_and_no_other_comes(run: Run) -> None:
-    job = run.remembered[run.drained.number]
+    job = run.watch.last()[run.drained.number]
     assert (job["JobState"], job["Restarts"], job["NodeList"]) == ("COMPLETED", "0", run.drained.node)
     assert "continues after" not in log_of(run, run.drained.temperature)
-    later = [job for number, job in run.remembered.items() if number > run.drained.number + 2]
+    later = [job for number, job in run.watch.last().items() if number > run.drained.number + 2]
     assert len(later) >= 6
     assert run.drained.node not in {job["NodeList"] for job in later}

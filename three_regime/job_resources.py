@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from three_regime import pricing
 from three_regime.config import Config
 from three_regime.errors import UserError
+from three_regime.pricing_text import pricer_of, speed_of
 from three_regime.stages import pack
 from three_regime.study import Study
 
@@ -58,11 +59,13 @@ def first_runtime(
     """
     asked = getattr(owner.config.resources, stage)
     rates = _rates(asked.gpu > 0)
-    if rates is None or owner.config.dataset.entry.kind != "images":  # rates are in images a second
+    if rates is None:
         return asked.runtime
-    pricer = pricing.Pricer(owner)
+    measured = speed_of(rates, owner)
+    if measured is None:
+        return asked.runtime
     products = pack(owner, stage, owner.config.dense_seeds[0], temperature, density)
-    seconds = pricing.speed(rates, owner).seconds(pricer.job(products))
+    seconds = measured.seconds(pricer_of(owner).job(products))
     slower = 1.0 if rates.on_gpu else max(1.0, rates.threads / threads)
     minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
     return STEP_MIN * math.ceil(minutes / STEP_MIN)

@@ -7,7 +7,7 @@ from typing import Literal
 Lockstep = Literal["auto", "off"] | int
 """Setting of a study: choose, one member after another, or this many together at most."""
 
-LARGEST_ON_CPU = 2_000_000
+LARGEST_ON_CPU = 1_000_000
 """Multiply-adds of one image up to which a CPU gains from computing members together (``benchmarks/README.md``)."""
 
 TOGETHER = 32

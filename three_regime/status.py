@@ -17,11 +17,12 @@ from humanfriendly import format_timespan
 from tabulate import tabulate
 
 from three_regime.config import Config, Training
-from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
 from three_regime.jobs import lock_file, state_file
 from three_regime.knobs import density_folder
 from three_regime.plan import Job, jobs_of
+from three_regime.pricing import Pricer
+from three_regime.pricing_text import TextPricer, pricer_of
 from three_regime.stages import PROVENANCE_KEY, STAGES, Product
 from three_regime.storage import read_json, read_metadata
 from three_regime.study import Study, planned
@@ -154,7 +155,7 @@ def _running(job: Job, now: float) -> Running:
     if saved := max((state for _, state in states.values() if state), key=lambda state: state.saved_at, default=None):
         beside = [product for product, state in states.values() if state and state.position == saved.position]
         training = _training(owner, beside[0])
-        epochs = _epochs(owner, job, training)
+        epochs = _epochs(owner, job)
         steps = _steps(owner, training)
         epoch = saved.epoch + saved.step / steps
         since = now - saved.saved_at
@@ -195,20 +196,18 @@ def _training(owner: Study, product: Product) -> Training:
     return owner.config.retrain
 
 
-def _images(owner: Study) -> int:
-    choice = owner.config.dataset
-    return choice.train_images or DATASETS[choice.name].train_images
-
-
 def _steps(owner: Study, training: Training) -> int:
-    images = _images(owner)
+    if owner.config.dataset.entry.kind == "text":
+        return TextPricer(owner).steps(training)
+    images = Pricer(owner).train_images
     return images // training.batch_size if training.drop_last else math.ceil(images / training.batch_size)
 
 
-def _epochs(owner: Study, job: Job, training: Training) -> int:
+def _epochs(owner: Study, job: Job) -> int:
     if job.stage == "dense" and owner.knob.setting is None:
         return int(max(finding.product.coordinates["temperature"] for finding in job.to_compute))
-    return training.epochs_on(_images(owner))
+    pricer = pricer_of(owner)
+    return pricer.retrain_epochs if job.stage == "retrain" else pricer.dense_epochs(job.temperature)
 
 
 def _last_line(job: Job) -> str:

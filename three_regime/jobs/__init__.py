@@ -24,7 +24,7 @@ from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import DIGEST_KEY, Arrays, tensor_digest, write_arrays, write_result
+from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -178,6 +178,8 @@ def run(
         stale = [product for product in products if not product.done]
         if stale:
             job = Job(config, owner, seed, temperature, stale, stop)
+            for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
+                remove_leftovers(path)
             for product in stale:
                 log.info("to compute: %s", product.label)
             with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():
