@@ -64,7 +64,7 @@ dryrun: env  ## Show what run would do, and do nothing
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" --dry-run --quiet rules $(ARGS) -- $(TARGETS)
 
 faults: env  ## Inject faults into a small study and count survivors (an hour); ARGS="--trials 10 --seed 7"
-	@.venv/bin/python -m benchmarks.faults --trials 72 --out benchmarks/results $(ARGS)
+	@.venv/bin/python -m benchmarks.faults --trials 60 --out benchmarks/results $(ARGS)
 
 lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
 	@.venv/bin/ruff check .

@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from tabulate import tabulate
 
 from benchmarks import fault_cases as cases
 from benchmarks.fault_cases import NAME, RESULTS, STUDY, Case, Injected, Place
+from three_regime import provenance
 from three_regime.storage import read_arrays, tensor_digest, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -188,7 +190,7 @@ def table(trials: Sequence[Trial]) -> str:
         here = [trial for trial in trials if trial.case == name]
         counts = Counter(trial.outcome for trial in here)
         said = next((trial.message for trial in here if trial.message), "")
-        said = re.sub(r"\S*/(?=(results|data)/)", "", said)
+        said = textwrap.shorten(re.sub(r"\S*/(?=(results|data)/)", "", said), 150, placeholder=" …")
         rows.append([name, len(here), *(counts[key] or "" for key in ("correct", "refused", "WRONG")), said])
     total = Counter(trial.outcome for trial in trials)
     rows.append(["all", len(trials), *(total[key] for key in ("correct", "refused", "WRONG")), ""])
@@ -198,7 +200,7 @@ def table(trials: Sequence[Trial]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the trials; the exit code is 1 when one of them ended wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
-    parser.add_argument("--trials", type=int, default=72)
+    parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="trials at a time")
     parser.add_argument("--only", help="regular expression on the names of the faults")
@@ -227,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials = list(pool.map(one, range(len(names))))
     print(table(trials))
     if chosen.out:
-        about = {"measured": datetime.now(UTC).date().isoformat(), "seed": chosen.seed}
+        about = {"measured": datetime.now(UTC).date().isoformat(), "seed": chosen.seed, "commit": provenance.commit()}
         write_json(chosen.out / "faults.json", {**about, "trials": [asdict(trial) for trial in trials]})
         write_text(chosen.out / "faults.md", table(trials))
     return int(any(trial.outcome == "WRONG" for trial in trials))

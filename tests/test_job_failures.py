@@ -16,7 +16,7 @@ from tiny_study import NAME, compute_all, config, digests, files, owner, product
 from three_regime import jobs
 from three_regime.config import Config
 from three_regime.errors import Interrupted, UserError
-from three_regime.jobs import Outcome, sidecar
+from three_regime.jobs import Outcome, sidecar, state_file
 from three_regime.stages import Product, pack
 from three_regime.storage import read_arrays, read_metadata, write_arrays
 
@@ -207,3 +207,27 @@ def test_an_unknown_study_or_a_missing_temperature_is_refused(study_folder):
         jobs.run(settings, "tinny", "dense", 1)
     with pytest.raises(UserError, match="prune needs a temperature"):
         jobs.run(settings, NAME, "prune", 1)
+
+
+def test_a_lock_that_cannot_be_written_is_named(study_folder):
+    settings = config(study_folder)
+    state = study_folder / "results" / ".state"
+    shutil.rmtree(state)
+    state.write_text("a file in the place of the folder")
+    with pytest.raises(UserError, match=rf"cannot write {state}/tiny/seed1/epochs001/prune\.lock: Not a directory"):
+        run(settings, "prune")
+
+
+def test_what_a_killed_writer_left_behind_is_removed(study_folder):
+    settings = config(study_folder)
+    product = products(settings, "retrain")[0]
+    left = [path.with_name(f".{path.name}.abc123.part")
+            for path in (*product.outputs, state_file(owner(settings), product))]  # fmt: skip
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half a file")
+    other = product.outputs[0].with_name(".notes.part")
+    other.write_text("mine")
+    product.outputs[0].unlink()
+    assert run(settings, "retrain") == Outcome(1, 7)
+    assert not any(path.exists() for path in left) and other.exists()

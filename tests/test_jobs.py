@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,15 @@ def test_the_test_error_is_the_mean_over_the_last_epochs(finished):
 def test_no_training_state_is_left_but_the_dense_run(finished):
     left = [path.name for path in (finished / "results" / ".state").rglob("*") if path.is_file()]
     assert {name for name in left if not name.endswith(".lock")} == {"dense.state.safetensors"}
+
+
+def test_after_a_clock_jump_times_are_in_order_again(study_folder):
+    """Inputs from the future would make Snakemake plan the job for ever."""
+    settings = config(study_folder)
+    product = products(settings, "retrain")[0]
+    future = time.time() + 1e8
+    for path in (product.inputs["pruned"], product.outputs[1]):
+        os.utime(path, (future, future))
+    assert run(settings, "retrain") == Outcome(0, 8)
+    newest = max(path.stat().st_mtime_ns for path in product.inputs.values())
+    assert newest <= min(path.stat().st_mtime_ns for path in product.outputs) <= time.time_ns()

@@ -168,3 +168,20 @@ def test_the_plan_agrees_with_the_disk(own: Checkout, keep: str) -> None:
             logs = plan.disk.of_logs(jobs, 1)
             actual = sum(path.stat().st_size for path in files)
             assert found[stage] == pytest.approx(actual, rel=0.1, abs=2 * logs), stage
+
+
+@pytest.mark.slow
+def test_the_plan_agrees_with_all_of_the_results(complete_tiny: Checkout, tmp_path: Path) -> None:
+    """Checkpoints, results, state, tables, figures, report, logs: within a tenth, for every `keep`."""
+    own = copied(complete_tiny, tmp_path / "own")
+    with inside(own):
+        for keep in GONE:
+            discard_all(keep)
+            rows = plan.make(tiny(keep=keep), (), None).rows
+            planned = sum(row.size for row in rows if row.stage != "data")
+            actual = sum(path.stat().st_size for path in Path("results").rglob("*") if path.is_file())
+            assert planned == pytest.approx(actual, rel=0.1), keep
+            figures = sum(path.stat().st_size for path in Path("results/tiny/tiny").rglob("figures/*"))
+            (analysis,) = [row.size for row in rows if row.stage == "analysis"]
+            csv = sum(path.stat().st_size for path in Path("results/tiny/tiny").glob("*.csv"))
+            assert analysis == pytest.approx(figures + csv, rel=0.1)

@@ -18,6 +18,7 @@ from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
 from three_regime.kernels import building
 from three_regime.kernels.building import Unavailable
+from three_regime.models.initialisation import initial_weights
 from three_regime.models.layers import Convolution3x3, NormRelu, use_kernels
 from three_regime.resume import SavedState
 from three_regime.streams import Streams
@@ -68,7 +69,7 @@ def test_norm_and_relu_equal_float64(library, shape, threads):
 
     def run(layer: NormRelu, inputs: torch.Tensor) -> list[torch.Tensor]:
         inputs = inputs.requires_grad_()
-        result, beside = layer.branch(inputs)
+        result, beside = layer(inputs, branch=True)
         assert (type(result.grad_fn).__name__ == "NormReluBackward") == (layer.kernels is not None)
         total = (result * given.to(inputs)).sum() + (beside * other.to(inputs)).sum()
         gradients = torch.autograd.grad(total, (inputs, layer.weight, layer.bias))
@@ -112,12 +113,12 @@ def test_convolution_equals_float64(library, inputs, outputs, shape, threads):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_equal_plain_ones(library, name):
-    """Logits and running statistics of a network; gradients as near to float64 as torch's own, apart from ReLUs
-    that lie within rounding of their kink."""
-    plain = models.build(name, classes=10, channels=3, image_size=32)
-    fused, exact = (models.build(name, classes=10, channels=3, image_size=32) for _ in range(2))
-    for other in (fused, exact):
-        other.load_state_dict(plain.state_dict())
+    """Logits and running statistics within rounding; gradients within 1 %, as torch's own: within rounding of its kink
+    a ReLU is open in one and closed in the other."""
+    plain, fused, exact = (models.build(name, classes=10, channels=3, image_size=32) for _ in range(3))
+    weights = initial_weights(plain, np.random.default_rng(1))
+    for network in (plain, fused, exact):
+        network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in weights.items()})
     use_kernels(fused, library)
     exact.double()
     batch, labels = images(8, 3, 32, 32), torch.arange(8)
@@ -130,9 +131,9 @@ def test_networks_equal_plain_ones(library, name):
     (logits, gradient), (usual, usual_gradient) = run(fused, batch), run(plain, batch)
     reference, exact_gradient = run(exact, batch.double())
     torch.testing.assert_close(logits, usual, rtol=1e-4, atol=1e-4)
-    away = [((each - exact_gradient).norm() / exact_gradient.norm()).item() for each in (gradient, usual_gradient)]
-    assert away[0] < 3 * away[1] + 1e-5
     assert (logits - reference).abs().max() < 3 * (usual - reference).abs().max() + 1e-5
+    for each in (gradient, usual_gradient):
+        assert (each - exact_gradient).norm() < 0.01 * exact_gradient.norm()
     for key, value in fused.state_dict().items():
         torch.testing.assert_close(value, plain.state_dict()[key], rtol=1e-4, atol=1e-5)
 

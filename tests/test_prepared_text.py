@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from written_corpus import NAME, prepared, read, real, register
 
 from three_regime.config import DatasetChoice
-from three_regime.datasets import aligned_text, prepare_text, subwords
+from three_regime.datasets import DATASETS, aligned_text, prepare_text, subwords
 from three_regime.datasets.cleaning import normalised
 from three_regime.datasets.corpora import SPLITS
 from three_regime.datasets.prepare import is_intact, is_prepared, prepare
@@ -59,8 +60,6 @@ def test_text_comes_back_from_its_tokens(toy: PreparedText) -> None:
 
 
 def test_training_pairs_are_the_first_that_pass_cleaning(toy: PreparedText) -> None:
-    from three_regime.datasets import DATASETS
-
     pairs = toy.pairs("train")
     found = [
         (toy.decode(german), toy.decode(english)) for german, english in zip(pairs.source, pairs.target, strict=True)
@@ -171,15 +170,24 @@ def test_too_few_pairs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         prepared(tmp_path, subwords=100, train_pairs=51)
 
 
+def test_held_out_sets_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, tmp_path, train=SENTENCES, test=[])
+    with pytest.raises(UserError, match="written has no pairs of split test"):
+        prepared(tmp_path, subwords=100)
+    monkeypatch.setitem(DATASETS, NAME, replace(DATASETS[NAME], validation_pairs=3))
+    with pytest.raises(UserError, match="written has 2 pairs of split validation instead of 3"):
+        prepared(tmp_path, subwords=100)
+
+
 def test_bad_input_loses_nothing_that_was_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = register(monkeypatch, tmp_path, train=SENTENCES)
     text = prepared(tmp_path, subwords=100)
     before = {path.name: path.read_bytes() for path in text.folder.iterdir()}
-    (raw / "test.de").write_bytes(b"Ein Haus.\nM\xfcller.\n")
-    with pytest.raises(UserError, match=r"test\.de, line 2: not valid UTF-8"):
-        prepared(tmp_path, subwords=100, ratio=3)
     (raw / "train.en").write_text("one\n")
     with pytest.raises(UserError, match=r"train\.de and .*train\.en are not aligned: they have 50 and 1 lines"):
+        prepared(tmp_path, subwords=100, ratio=3)
+    (raw / "test.de").write_bytes(b"Ein Haus.\nM\xfcller.\n")
+    with pytest.raises(UserError, match=r"test\.de, line 2: not valid UTF-8"):
         prepared(tmp_path, subwords=100, ratio=3)
     assert {path.name: path.read_bytes() for path in text.folder.iterdir()} == before
     assert not list(tmp_path.glob(".*preparing"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
 from three_regime.errors import UserError
-from three_regime.similarity import linear_cka, similarity
+from three_regime.similarity import Gram, condensed, gram, linear_cka, similarity
 
 
 @pytest.fixture
@@ -82,3 +84,27 @@ def test_each_kind_of_output_is_compared_with_its_own(outputs):
     x, y = outputs
     found = similarity({"logits": x, "softmax": y}, {"logits": x, "softmax": -y[:, ::-1]})
     assert found == pytest.approx({"logits": 1.0, "softmax": 1.0, "images": 60})
+
+
+@pytest.mark.parametrize("shape", [(30, 7), (30, 2500), (7, 1025)])
+def test_gram_matrices_give_the_cka_of_feature_space(shape):
+    generator = np.random.default_rng(3)
+    first = generator.standard_normal(shape).astype(np.float32)
+    second = (first + 0.5 * generator.standard_normal(shape)).astype(np.float32)
+    wanted = linear_cka(first, second)
+    assert linear_cka(gram(first), gram(second)) == pytest.approx(wanted, rel=1e-10)
+    assert linear_cka(first, gram(second)) == pytest.approx(wanted, rel=1e-10)
+
+
+def test_outputs_are_condensed_only_where_that_is_smaller():
+    wide, tall = np.ones((3, 8)), np.ones((8, 3))
+    assert isinstance(condensed(wide), Gram) and condensed(tall) is tall
+
+
+def test_a_vocabulary_of_32_000_is_condensed_within_memory():
+    outputs = np.random.default_rng(0).standard_normal((512, 32_000), dtype=np.float32)
+    tracemalloc.start()
+    condensed(outputs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < outputs.nbytes / 2, "less than the outputs themselves, let alone as float64"

@@ -256,6 +256,10 @@ class StudyConfig(Section):
         ("density", "replica"), description="What one job advances together: all densities and replicas of a"
         " temperature, or, with [replica], one cell."
     )  # fmt: skip
+    lockstep: Positive | Literal["auto", "off"] = Field(
+        "auto", description="Members of a pack computed together, step by step: `off`, the most of them, or `auto`: on"
+        " a CPU small networks only, on a GPU if a timing at the start says so (this project's choice)."
+    )  # fmt: skip
     keep: Literal["all", "endpoints", "none"] = Field(
         "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
         " pruned ones are made again in seconds); none (results alone) (this project's choice)."
@@ -305,8 +309,6 @@ class StudyConfig(Section):
         for value in self.temperatures:
             if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting not in ("sam_rho", "dropout")):
                 raise ValueError(f"temperatures: {value} is out of range for {knob.name}")
-            if knob.setting == "dropout" and value >= 1:
-                raise ValueError(f"temperatures: {value} is out of range for {knob.name}: it must be below 1")
             if knob.integer and value != int(value):
                 raise ValueError(f"temperatures: {value} must be a whole number for {knob.name}")
             folder_of(knob.folder, value, "temperatures")
@@ -341,6 +343,8 @@ class StudyConfig(Section):
 
     def _check_text(self) -> None:
         """What a study of translation must agree on."""
+        if self.knob == "dropout" and max(self.temperatures) >= 1:
+            raise ValueError(f"temperatures: {max(self.temperatures)} is out of range for dropout; it must be below 1")
         longest = self.dataset.max_tokens + 1
         batches = [("retrain.batch_size", self.retrain)]
         batches += [("dense.batch_size", self.dense_at(temperature)) for temperature in self.temperatures]

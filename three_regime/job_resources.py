@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from three_regime import pricing
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.pricing_text import TextPricer, text_speed
+from three_regime.pricing_text import pricer_of, speed_of
 from three_regime.stages import pack
 from three_regime.study import Study
 
@@ -59,12 +59,13 @@ def first_runtime(
     """
     asked = getattr(owner.config.resources, stage)
     rates = _rates(asked.gpu > 0)
-    text = owner.config.dataset.entry.kind == "text"
-    speed = rates and (text_speed(rates, owner) if text else pricing.speed(rates, owner))
-    if not rates or not speed:
+    if rates is None:
         return asked.runtime
-    pricer = TextPricer(owner) if text else pricing.Pricer(owner)
-    seconds = speed.seconds(pricer.job(pack(owner, stage, owner.config.dense_seeds[0], temperature, density)))
+    measured = speed_of(rates, owner)
+    if measured is None:
+        return asked.runtime
+    products = pack(owner, stage, owner.config.dense_seeds[0], temperature, density)
+    seconds = measured.seconds(pricer_of(owner).job(products))
     slower = 1.0 if rates.on_gpu else max(1.0, rates.threads / threads)
     minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
     return STEP_MIN * math.ceil(minutes / STEP_MIN)

@@ -14,8 +14,8 @@ from three_regime.config import Config, nearest
 from three_regime.datasets import DATASETS
 from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
-from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed, speed
-from three_regime.pricing_text import TextPricer, text_speed
+from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed
+from three_regime.pricing_text import pricer_of, speed_of
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, job_place
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, Verdict, survey
@@ -137,9 +137,8 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     whole = not targets
     for name, stages in wanted(config, targets).items():
         owner = study(config, name)
-        text = owner.config.dataset.entry.kind == "text"
-        pricer = TextPricer(owner) if text else Pricer(owner)
-        speed_here = (text_speed if text else speed)(rates, owner) if rates else None
+        pricer = pricer_of(owner)
+        speed_here = speed_of(rates, owner) if rates else None
         if rates and not speed_here:
             unpriced.append(name)
         if speed_here and speed_here.scaled:
@@ -222,7 +221,7 @@ def jobs_of(owner: Study, findings: Iterable[Finding]) -> list[Job]:
     return [Job(owner, *key, tuple(members)) for key, members in packs.items()]
 
 
-def job_seconds(job: Job, speed_here: Speed, pricer: Pricer | TextPricer) -> float:
+def job_seconds(job: Job, speed_here: Speed, pricer: Pricer) -> float:
     """Time that a job needs for what it has to compute, its start included; 0 when that is nothing."""
     products = [finding.product for finding in job.to_compute]
     start = JOB_START_S.get(job.stage, OTHER_START_S)
@@ -233,7 +232,7 @@ def _row(
     owner: Study,
     stage: str,
     jobs: list[Job],
-    pricer: Pricer | TextPricer,
+    pricer: Pricer,
     seconds: dict[int, float],
     rates: Rates | None,
 ) -> Row:
@@ -256,7 +255,7 @@ def _row(
     )
 
 
-def _data_row(owner: Study, pricer: Pricer | TextPricer) -> Row:
+def _data_row(owner: Study, pricer: Pricer) -> Row:
     ready = is_prepared(owner.config.dataset, owner.data)
     downloads = len(DATASETS[owner.config.dataset.name].sources)
     to_run = 0 if ready else 1 + downloads

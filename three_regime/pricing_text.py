@@ -22,7 +22,7 @@ from three_regime.config import Training
 from three_regime.datasets.corpora import ParallelCorpus
 from three_regime.errors import UserError
 from three_regime.models.sizes import Size, text_size
-from three_regime.pricing import Pricer, Speed, Work
+from three_regime.pricing import Pricer, Speed, Work, speed
 from three_regime.stages import Product
 from three_regime.storage import read_metadata
 from three_regime.study import Study
@@ -55,6 +55,20 @@ def text_speed(rates: Rates, study: Study) -> Speed | None:
         scaled="" if factor == 1 else f"{name} with {measured.subwords:,} subwords",
         decode=measured.decode_sentences_per_s * factor,
     )
+
+
+def speed_of(rates: Rates, study: Study) -> Speed | None:
+    """Rates of a study's network, whatever its data; None where nothing like it has been measured."""
+    return (text_speed if _is_text(study) else speed)(rates, study)
+
+
+def pricer_of(study: Study) -> Pricer:
+    """What prices a study, by its data."""
+    return TextPricer(study) if _is_text(study) else Pricer(study)
+
+
+def _is_text(study: Study) -> bool:
+    return study.config.dataset.entry.kind == "text"
 
 
 @dataclass(frozen=True)
@@ -134,8 +148,11 @@ class TextPricer(Pricer):
         return Work(train=passes * epochs * self.pairs * self.tokens_a_pair, evaluate=validated)
 
     def _epochs(self, training: Training) -> int:
-        steps = self.pairs * self.tokens_a_pair / (training.batch_size * training.accumulate)
-        return training.epochs or math.ceil(training.iterations / max(steps, 1))
+        return training.epochs or math.ceil(training.iterations / self.steps(training))
+
+    def steps(self, training: Training) -> int:
+        """Steps of an epoch, as if batches held no padding."""
+        return max(1, round(self.pairs * self.tokens_a_pair / (training.batch_size * training.accumulate)))
 
     def dense_epochs(self, temperature: float) -> int:
         """Epochs in the history of a dense checkpoint."""

@@ -28,7 +28,7 @@ from filelock import FileLock
 from three_regime import provenance
 from three_regime.datasets import DATASETS
 from three_regime.datasets.cleaning import Limits, fault, normalised
-from three_regime.datasets.corpora import SPLITS, ParallelCorpus
+from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, learn, load, sampled
 from three_regime.errors import UserError
@@ -124,6 +124,7 @@ class _Report:
 
 def _write_files(entry: ParallelCorpus, choice: DatasetChoice, raw: Path, folder: Path) -> _Report:
     report = _Report()
+    held_out = {split: _held_out(entry, split, raw) for split in HELD_OUT}  # first: faults show at once
     model = learn(_vocabulary_text(entry, choice, raw), choice.subwords, entry.name)
     (folder / MODEL).write_bytes(model)
     processor = load(model)
@@ -137,14 +138,20 @@ def _write_files(entry: ParallelCorpus, choice: DatasetChoice, raw: Path, folder
         )
     log.info("%s: %s training pairs; %s", entry.name, f"{report.pairs['train']:,}", _spoken(report))
     _write_dictionary(folder / DICTIONARY, processor, counts)
-    for split, expected in (("validation", entry.validation_pairs), ("test", entry.test_pairs)):
-        pairs = list(entry.read(raw, split))
-        if expected is not None and len(pairs) != expected:
-            raise UserError(f"{entry.name} has {len(pairs):,} pairs of split {split} instead of {expected:,}")
+    for split, pairs in held_out.items():
         for language, lines in zip(entry.languages, zip(*pairs, strict=True), strict=True):
             (folder / f"{split}.{language}").write_bytes("".join(f"{line}\n" for line in lines).encode())
         _binarise(entry, split, _encoded(pairs, processor), folder, processor, report)
     return report
+
+
+def _held_out(entry: ParallelCorpus, split: str, raw: Path) -> list[Pair]:
+    pairs, expected = list(entry.read(raw, split)), getattr(entry, f"{split}_pairs")
+    if expected is not None and len(pairs) != expected:
+        raise UserError(f"{entry.name} has {len(pairs):,} pairs of split {split} instead of {expected:,}")
+    if not pairs:
+        raise UserError(f"{entry.name} has no pairs of split {split}")
+    return pairs
 
 
 def _vocabulary_text(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> Iterator[str]:

@@ -128,6 +128,14 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
 """Figure name (``stages.GRID_FIGURES``, ``stages.RUN_FIGURES``) → a function of a study's tables."""
 
 
+def drawn(tables: Tables, name: str) -> Drawn:
+    """One figure and the numbers behind it, in the words of the study's setting."""
+    figure, data = DRAWERS[name](tables)
+    if tables.translation:
+        reword(figure, name)
+    return figure, data
+
+
 def draw(folder: Path, names: Sequence[str]) -> list[Path]:
     """Draw figures of the study whose tables are in `folder`; writes ``<folder>/figures/<name>.{pdf,png,csv}``.
 
@@ -141,9 +149,7 @@ def draw(folder: Path, names: Sequence[str]) -> list[Path]:
     for name in names:
         if name not in DRAWERS:
             raise UserError(f"unknown figure {name!r}; choose one of {', '.join(DRAWERS)}")
-        figure, data = DRAWERS[name](tables)
-        if tables.translation:
-            reword(figure, name)
+        figure, data = drawn(tables, name)
         paths += save(figure, Path(folder) / "figures" / name, data)
     return paths
 

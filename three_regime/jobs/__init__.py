@@ -24,7 +24,7 @@ from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import DIGEST_KEY, Arrays, tensor_digest, write_arrays, write_result
+from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class Job:
         arrays: Arrays | None = None,
         *,
         wall_s: float,
+        together: int = 0,
         metadata: Mapping[str, str] | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
@@ -91,6 +92,8 @@ class Job:
             Content of the product's safetensors file.
         wall_s
             Seconds that the product took.
+        together
+            Networks that were computed together with it, itself included; 0 where each was on its own.
         record
             Provenance to write, where the product was not computed by this job.
         """
@@ -101,6 +104,7 @@ class Job:
             device=self.device,
             threads=self.config.threads,
             wall_s=wall_s,
+            together=together,
         )
         if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
             record = {**record, DIGEST_KEY: tensor_digest(arrays)}
@@ -174,6 +178,8 @@ def run(
         stale = [product for product in products if not product.done]
         if stale:
             job = Job(config, owner, seed, temperature, stale, stop)
+            for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
+                remove_leftovers(path)
             for product in stale:
                 log.info("to compute: %s", product.label)
             with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():

@@ -41,10 +41,12 @@ def library() -> Library | None:
     from three_regime.kernels.building import Unavailable
 
     try:
-        return load()
+        found = load()
     except Unavailable as reason:
-        log.info("compiled kernels are not used: %s", reason)
+        log.info("networks compute with torch alone, without the compiled kernels: %s", reason)
         return None
+    log.info("networks compute with the compiled kernels (config: kernels)")
+    return found
 
 
 def in_use() -> Kernels:

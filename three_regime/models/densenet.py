@@ -33,7 +33,7 @@ class Layer(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) → (N, inputs + growth, H, W)."""
-        hidden, images = self.bn1.branch(images)
+        hidden, images = self.bn1(images, branch=True)
         return torch.cat((images, self.conv1(hidden)), 1)
 
 

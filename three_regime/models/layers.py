@@ -24,12 +24,15 @@ class NormRelu(nn.BatchNorm2d):
 
     kernels: Library | None = None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) → the same shape."""
-        return self.branch(images)[0]
+    def forward(self, images: Tensor, branch: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """(N, C, H, W) → the same shape; with `branch` also `images`, for a shortcut around the layer.
 
-    def branch(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The result, and `images` for a shortcut around it, whose gradient then costs no pass of its own."""
+        The gradient of that shortcut then costs no pass of its own.
+        """
+        result, images = self._result_and_images(images)
+        return (result, images) if branch else result
+
+    def _result_and_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         differentiable = self.training or not torch.is_grad_enabled()
         several = images.numel() > images.shape[1]
         if self.kernels is None or not (_fits(images) and differentiable and several):

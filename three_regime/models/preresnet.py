@@ -39,7 +39,7 @@ class Block(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
-        hidden, images = self.bn1.branch(images)
+        hidden, images = self.bn1(images, branch=True)
         shortcut = images if self.downsample is None else self.downsample(images)
         return self.conv2(self.bn2(self.conv1(hidden)), shortcut)
 

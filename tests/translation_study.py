@@ -1,0 +1,69 @@
+"""The study of ``config/tiny-translation.yaml`` below a folder of a test, run by the library or by its command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from checkout import ROOT
+from tiny_study import start
+
+from three_regime import jobs
+from three_regime.config import Config, load, merge, resolve
+from three_regime.datasets.prepare import prepare
+from three_regime.stages import pack
+from three_regime.storage import read_arrays, tensor_digest
+from three_regime.study import Study, study
+
+NAME = "tiny-translation"
+HELD_OUT = 4
+"""Pairs of validation and of test that are measured."""
+
+
+def mapping(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The configuration as plain data, everything below `folder`, with keys of the study replaced."""
+    whole = load([ROOT / "config.yaml", ROOT / "config" / "tiny-translation.yaml"]).model_dump(mode="json")
+    whole |= {"results": str(folder / "results"), "device": "cpu", "data": {"folder": str(folder / "data")}}
+    whole["studies"] = {NAME: merge(whole["studies"][NAME], changes)}
+    return whole
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    return resolve(mapping(folder, **changes))
+
+
+def owner(settings: Config) -> Study:
+    return study(settings, NAME)
+
+
+def prepared(settings: Config) -> Config:
+    prepare(settings.studies[NAME].dataset, Path(settings.data.folder))
+    return settings
+
+
+def run(settings: Config, stage: str) -> list[jobs.Outcome]:
+    temperatures = [None] if stage == "dense" else owner(settings).temperatures
+    return [jobs.run(settings, NAME, stage, 1, temperature) for temperature in temperatures]
+
+
+def command(folder: Path, stage: str, **changes: Any) -> list[str]:
+    """Arguments of ``python -m three_regime run-stage``; a state is saved after nearly every step."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**mapping(folder, **changes), "state_every_s": 0.01}))
+    return [sys.executable, "-m", "three_regime", "run-stage", stage, "--base", str(path)]
+
+
+def finish(arguments: list[str]) -> str:
+    """Run to a successful end; what was logged. A loaded machine needs minutes for the imports alone."""
+    process = start(arguments)
+    log = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, log
+    return log
+
+
+def digests(settings: Config, stage: str) -> dict[str, str]:
+    """Weights file → digest of its tensors, computed from them."""
+    paths = [p.outputs[-1] for t in owner(settings).temperatures for p in pack(owner(settings), stage, 1, t)]
+    return {str(path.relative_to(settings.results)): tensor_digest(read_arrays(path)) for path in paths}
