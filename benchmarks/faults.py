@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import tempfile
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -189,7 +190,7 @@ def table(trials: Sequence[Trial]) -> str:
         here = [trial for trial in trials if trial.case == name]
         counts = Counter(trial.outcome for trial in here)
         said = next((trial.message for trial in here if trial.message), "")
-        said = re.sub(r"\S*/(?=(results|data)/)", "", said)
+        said = textwrap.shorten(re.sub(r"\S*/(?=(results|data)/)", "", said), 150, placeholder=" …")
         rows.append([name, len(here), *(counts[key] or "" for key in ("correct", "refused", "WRONG")), said])
     total = Counter(trial.outcome for trial in trials)
     rows.append(["all", len(trials), *(total[key] for key in ("correct", "refused", "WRONG")), ""])

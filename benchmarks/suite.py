@@ -28,7 +28,7 @@ from benchmarks.timing import compare, wait_for_quiet
 from three_regime.config import load
 from three_regime.datasets import DATASETS
 from three_regime.device import choose
-from three_regime.storage import write_arrays, write_json
+from three_regime.storage import read_json, write_arrays, write_json
 
 log = logging.getLogger("three_regime.benchmarks")
 
@@ -121,7 +121,8 @@ def run(plan: Plan, out: Path | None, command: str) -> None:
         log.info("written to %s", out)
     if "rates" in items and not plan.quick:
         path = CHECKOUT / "benchmarks" / "rates" / f"{machine.slug(about)}.json"
-        write_json(path, rates_file(result))
+        measured = {"text_models": read_json(path).get("text_models", {})} if path.is_file() else {}
+        write_json(path, {**rates_file(result), **measured})  # benchmarks.translation adds to the file
         log.info("rates written to %s", path)
 
 

@@ -25,7 +25,7 @@ from three_regime.datasets.prepare import is_intact
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.plan import Job, jobs_of
-from three_regime.records import LONG_AGO_NS
+from three_regime.records import ADOPTING, LONG_AGO_NS
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack, stored_fingerprint
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
@@ -202,7 +202,9 @@ def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) 
     try:
         for first in range(0, len(targets), _TARGETS_A_CALL):
             some = [str(path) for path in targets[first : first + _TARGETS_A_CALL]]
-            ended = subprocess.run([program, *some, *options], capture_output=True, text=True)
+            ended = subprocess.run(
+                [program, *some, *options], capture_output=True, text=True, env={**os.environ, ADOPTING: "1"}
+            )
             if ended.returncode:
                 reason = " ".join((ended.stderr or ended.stdout).split()[-40:])
                 raise UserError(f"the times are in order, but Snakemake could not record what was adopted: {reason}")

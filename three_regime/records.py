@@ -6,6 +6,7 @@ that is young enough for up to date. Fingerprints know better: what they call st
 
 from __future__ import annotations
 
+import os
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from three_regime.survey import Verdict, survey
 
 LONG_AGO_NS = 10**9
 """Time given to what must be made again: one second into 1970, before every input."""
+
+ADOPTING = "THREE_REGIME_ADOPTING"
+"""Environment variable under which Snakemake is called to record what has been adopted."""
 
 _FOLDER = Path(".snakemake")
 _LONGEST_NAME = 250
@@ -28,6 +32,8 @@ def unrecorded(owners: Iterable[Study]) -> list[Study]:
 
 def stale_without_record(owners: Iterable[Study]) -> str:
     """One sentence on results that Snakemake would take for up to date and that are not; empty when there are none."""
+    if ADOPTING in os.environ:
+        return ""
     for owner in unrecorded(owners):
         for finding in survey(owner):
             path = finding.product.outputs[0]
