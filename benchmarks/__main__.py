@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-ITEMS = ("training", "demo-training", "lmc", "cka", "planning", "planning-paper", "rates")
+ITEMS = ("training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "rates")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

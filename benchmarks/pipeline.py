@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,11 +19,15 @@ from three_regime import connectivity, kernels
 from three_regime.config import Training
 from three_regime.errors import Interrupted
 from three_regime.interruption import Stop
+from three_regime.packs import Lockstep
 from three_regime.similarity import linear_cka
+from three_regime.stacks import Alone
+from three_regime.tasks import Stack
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import Member, Session, convolution_precision, train_pack
 
 WARM_UP = 3
+PACK = 9  # members of a pack whose rate `plan` uses
 PROTOCOL = Training(epochs=160, milestones=(80, 120), batch_size=BATCH)
 
 
@@ -54,6 +59,10 @@ class _Clocked:
     def epoch(self, *arguments: Any) -> _ClockedEpoch:
         return _ClockedEpoch(self, self._task.epoch(*arguments))
 
+    def stack(self, choice: Lockstep) -> _ClockedStack | None:
+        found = self._task.stack(choice)
+        return found and _ClockedStack(self, found)
+
     def tick(self) -> None:
         self._served += 1
         if self._served in (WARM_UP, WARM_UP + self._steps):
@@ -64,6 +73,19 @@ class _Clocked:
             else:
                 self.step_s = (now - self._began) / self._steps
                 self._stop.reason = "measured"
+
+
+class _ClockedStack:
+    """Several networks of a clocked task."""
+
+    def __init__(self, clock: _Clocked, stack: Stack) -> None:
+        self._clock, self._stack = clock, stack
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stack, name)
+
+    def epoch(self, *arguments: Any) -> _ClockedEpoch:
+        return _ClockedEpoch(self._clock, self._stack.epoch(*arguments))
 
 
 class _ClockedEpoch:
@@ -77,31 +99,48 @@ class _ClockedEpoch:
 
 
 def training_step_s(setting: Setting, steps: int) -> float:
-    """Seconds of one step of the trainer, batches included.
+    """Seconds of one step of the trainer for one network on its own, batches included.
 
     Raises
     ------
     ValueError
         When an epoch is too short: its end must not be measured.
     """
+    return _step_s(setting, steps, 1, "off")
+
+
+def pack_step_s(setting: Setting, steps: int, members: int) -> float:
+    """Seconds of one step for each of so many members that advance together (see `training_step_s`)."""
+    return _step_s(setting, steps, members, members) / members
+
+
+def peak_mb() -> float:
+    """Largest memory of this process so far, in MB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _step_s(setting: Setting, steps: int, members: int, lockstep: Lockstep) -> float:
     if setting.train_images < (WARM_UP + steps + 2) * BATCH:
         raise ValueError(f"{steps} steps do not fit into an epoch of {setting.train_images} images")
     task = task_of(setting)
     stop = Stop()
     clocked = _Clocked(task, steps, stop)
     with tempfile.TemporaryDirectory() as folder:
-        member = Member(
-            label="benchmark",
-            key="benchmark",
-            streams=streams(1),
-            start=task.initial_weights(streams(1)),
-            masks={},
-            checkpoints=(),
-            state=Path(folder) / "state",
-            deliver=lambda _: None,
-        )
+        pack = [
+            Member(
+                label=f"benchmark {seed}",
+                key="benchmark",
+                streams=streams(seed),
+                start=task.initial_weights(streams(seed)),
+                masks={},
+                checkpoints=(),
+                state=Path(folder) / f"state{seed}",
+                deliver=lambda _: None,
+            )
+            for seed in range(1, members + 1)
+        ]
         try:
-            train_pack(clocked, PROTOCOL, [member], Session(setting.threads, 1e9, stop))
+            train_pack(clocked, PROTOCOL, pack, Session(setting.threads, 1e9, stop, lockstep=lockstep))
         except Interrupted:
             return clocked.step_s
     raise AssertionError("the trainer did not heed the request to stop")
@@ -113,10 +152,8 @@ def lmc_s(setting: Setting, points: int) -> tuple[float, list[float]]:
     first, second = (weights_of(setting, seed) for seed in (1, 2))
     began = time.perf_counter()
     with convolution_precision(tf32=False):
-        ends = [connectivity.measure(task, weights, BATCH, None) for weights in (first, second)]
-        line = connectivity.line(
-            task, first, second, (ends[0], ends[1]), points=points, batch_size=BATCH, images=None
-        )  # fmt: skip
+        networks = [first, *connectivity.inside(task, first, second, points), second]
+        line = connectivity.line(list(connectivity.measure(task.stack("auto") or Alone(task), networks, BATCH, None)))
     synchronise(setting.device)
     return time.perf_counter() - began, line["train_error"]
 
@@ -144,8 +181,13 @@ def image_rates(setting: Setting, steps: int) -> dict[str, float | int]:
         synchronise(setting.device)
         return count / (time.perf_counter() - began)
 
+    stacks = task.stack("auto") is not None
+    together = (
+        {"together_images_per_s": round(BATCH / pack_step_s(setting, steps, PACK), 1)} if stacks else {}
+    )  # fmt: skip
     with convolution_precision(tf32=False):
         return {
+            **together,
             "train_images_per_s": round(BATCH / training_step_s(setting, steps), 1),
             "evaluate_images_per_s": round(rate(lambda: task.evaluate(weights, "test", count)), 1),
             "reestimate_images_per_s": round(rate(lambda: task.reestimate(weights, BATCH, count)), 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import re
@@ -27,13 +28,21 @@ from benchmarks.timing import compare, wait_for_quiet
 from three_regime.config import load
 from three_regime.datasets import DATASETS
 from three_regime.device import choose
-from three_regime.storage import write_arrays, write_json
+from three_regime.storage import read_json, write_arrays, write_json
 
 log = logging.getLogger("three_regime.benchmarks")
 
 WORKERS = (1, 2, 4)
 TARGETS = {"training": 2.0, "lmc": 3.0, "cka": 50.0}
 PLANNING_TARGETS_S = {"figure2": 15.0, "paper": 20.0}
+
+DEMO = "preresnet-8x0.25"
+PACKS = [
+    *(("digits", DEMO, members) for members in (1, 3, 9, 27)),
+    *(("digits", model, 9) for model in ("preresnet-8x0.5", "preresnet-8", "preresnet-20x0.5", "preresnet-8x2")),
+    ("cifar10", "preresnet-20", 3),
+]
+"""Data set, network and members of the item `packs`; the smallest first, because peak memory only grows."""
 
 Call = Callable[..., Any]
 Item = dict[str, Any]
@@ -112,7 +121,8 @@ def run(plan: Plan, out: Path | None, command: str) -> None:
         log.info("written to %s", out)
     if "rates" in items and not plan.quick:
         path = CHECKOUT / "benchmarks" / "rates" / f"{machine.slug(about)}.json"
-        write_json(path, rates_file(result))
+        measured = {"text_models": read_json(path).get("text_models", {})} if path.is_file() else {}
+        write_json(path, {**rates_file(result), **measured})  # benchmarks.translation adds to the file
         log.info("rates written to %s", path)
 
 
@@ -238,16 +248,44 @@ def _planning(bench: Bench, what: str, overlay: list[str]) -> Item:
     }
 
 
+def packs(bench: Bench) -> Item:
+    """Networks advanced together against one at a time: growth with members, and with the network's size."""
+    from benchmarks import pipeline
+    from three_regime.models.sizes import size
+
+    tried = PACKS[:1] if bench.plan.quick else PACKS
+    found = []
+    for dataset, model, members in tried:
+        images = 1437 if dataset == "digits" else 640
+        where = bench.setting(dataset, model, images, 64)
+        steps = 2 if bench.plan.quick else min(12, images // setting.BATCH - 5)
+        log.info("%d networks %s together", members, model)
+        measured = bench.compare(
+            functools.partial(bench.ours, pipeline.pack_step_s, where, steps, members),
+            functools.partial(bench.ours, pipeline.training_step_s, where, steps),
+        )
+        entry = where.entry
+        adds = size(
+            model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
+        ).multiply_adds  # fmt: skip
+        about = {"model": model, "dataset": dataset, "members": members, "multiply_adds": adds}
+        fastest = {side: min(pair[side] for pair in measured["pairs"]) for side in ("ours", "usual")}
+        found.append({**about, **measured, "fastest": fastest, "peak_mb": bench.ours(pipeline.peak_mb)})
+    return {"what": "training step and member, advanced together", "against": "one at a time", "packs": found}
+
+
 def rates(bench: Bench) -> Item:
     """Images a second of every network of the configuration, for ``python -m three_regime plan``."""
     from benchmarks import pipeline
 
+    quick = bench.plan.quick
+    wanted = [("digits", DEMO, 1437, 64 if quick else 360)]
+    wanted += [] if quick else [("cifar10", model, 1024, 500) for model in _models()]
     found = {}
-    for model in ["preresnet-8x0.25"] if bench.plan.quick else _models():
-        where = bench.setting("cifar10", model, 640 if bench.plan.quick else 1024, 64 if bench.plan.quick else 500)
+    for dataset, model, *images in wanted:
         log.info("rates of %s", model)
         wait_for_quiet(bench.plan.patience_s)
-        found[model] = bench.ours(pipeline.image_rates, where, 2 if bench.plan.quick else 5)
+        found[model] = bench.ours(pipeline.image_rates, bench.setting(dataset, model, *images), 2 if quick else 5)
     return {"what": "images a second", "models": found}
 
 
@@ -258,6 +296,7 @@ MEASURE: dict[str, Callable[[Bench], Item]] = {
     "cka": cka,
     "planning": planning,
     "planning-paper": planning_paper,
+    "packs": packs,
     "rates": rates,
 }
 
@@ -279,17 +318,39 @@ def table(items: dict[str, Item]) -> str:
     parts = []
     if rows:
         parts.append(tabulate(rows, ["what", "ours", "usual way", "ratio", "target", "disturbed"], tablefmt="github"))
+    if "packs" in items:
+        parts.append(_packs_table(items["packs"]["packs"]))
     if "rates" in items:
         models = items["rates"]["models"]
-        columns = ("train_images_per_s", "evaluate_images_per_s", "reestimate_images_per_s")
+        columns = ("train_images_per_s", "together_images_per_s", "evaluate_images_per_s", "reestimate_images_per_s")
         parts.append(
             tabulate(
-                [[name, *(found[column] for column in columns)] for name, found in models.items()],
-                ["images a second", "train", "evaluate", "re-estimate"],
+                [[name, *(found.get(column) for column in columns)] for name, found in models.items()],
+                ["images a second", "train", "train, together", "evaluate", "re-estimate"],
                 tablefmt="github",
             )
         )
     return "\n\n".join(parts)
+
+
+def _packs_table(packs: list[Item]) -> str:
+    rows = [
+        [
+            f"{pack['model']}, {pack['dataset']}",
+            f"{pack['multiply_adds']:,}",
+            pack["members"],
+            _seconds(pack["usual"]),
+            _seconds(pack["ours"]),
+            f"{pack['ratio']:.2f} ({pack['ratios'][0]:.2f} to {pack['ratios'][1]:.2f})",
+            f"{pack['fastest']['usual'] / pack['fastest']['ours']:.2f}",
+            f"{pack['peak_mb']:.0f}",
+            "yes" if pack["disturbed"] else "",
+        ]
+        for pack in packs
+    ]
+    headers = ["network", "multiply-adds", "members", "alone", "each together", "ratio", "of the fastest", "peak MB",
+               "disturbed"]  # fmt: skip
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
 def _limit(item: Item) -> str:

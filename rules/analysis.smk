@@ -82,6 +82,7 @@ for study in [study for study in STUDIES if study.config.claims]:
             f"{study.folder}/claims.md",
         log:
             f"{RESULTS}/logs/claims/{study.name}.log",
+        localrule: True
         conda:
             "../envs/analysis.yaml"
         params:

@@ -41,7 +41,7 @@ def test_quick_run_writes_every_key_and_rates_that_the_plan_reads(tmp_path: Path
     assert set(result) == expected
     assert {"name", "cpu", "cores", "memory_gb", "system"} <= set(result["machine"])
     items = result["items"]
-    assert list(items) == ["training", "demo-training", "lmc", "cka", "planning", "planning-paper", "rates"]
+    assert list(items) == ["training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "rates"]
     for name in ("training", "demo-training", "lmc", "cka"):
         found = items[name]
         (pair,) = found["pairs"]
@@ -51,6 +51,8 @@ def test_quick_run_writes_every_key_and_rates_that_the_plan_reads(tmp_path: Path
     assert items["planning"]["jobs"] > 10
     errors = items["lmc"]["train_errors_of_3_points"]
     assert errors["ours"] == pytest.approx(errors["usual"], abs=2 / 128)
+    (pack,) = items["packs"]["packs"]
+    assert (pack["model"], pack["members"]) == ("preresnet-8x0.25", 1) and pack["peak_mb"] > 0 < pack["ratio"]
     rates = Rates.model_validate(rates_file(result))
     assert rates.models["preresnet-8x0.25"].train_images_per_s > 0
     assert "training step" in done.stdout
@@ -95,6 +97,7 @@ def test_the_clock_measures_whole_steps_and_ends_the_trainer(setting: Setting) -
     with pytest.raises(ValueError, match="do not fit"):
         pipeline.training_step_s(setting, 10)
     assert 0 < pipeline.training_step_s(setting, 1) < 60
+    assert 0 < pipeline.pack_step_s(setting, 1, 3) < 60
 
 
 def test_the_ratio_is_the_median_over_pairs() -> None:

@@ -13,9 +13,12 @@ from torch import nn
 from toy_task import settings, train
 
 from three_regime import models
-from three_regime.connectivity import Point, barrier, between, line, measure, positions
+from three_regime.connectivity import Point, barrier, between, inside, line, measure, positions
 from three_regime.datasets import DATASETS
+from three_regime.packs import Lockstep
+from three_regime.stacks import choose
 from three_regime.streams import Streams
+from three_regime.tasks import Stack
 from three_regime.tasks.image_classification import ImageClassification
 
 TRAIN, TEST, BATCH, POINTS = 150, 60, 64, 5  # batches of 64, 64 and 22 images
@@ -85,12 +88,30 @@ def plain_errors(network: nn.Module, split: str, count: int) -> tuple[float, flo
     return (logits.argmax(1) != labels).double().mean().item(), F.cross_entropy(logits.double(), labels).item()
 
 
-def ends(task, first, second) -> tuple[Point, Point]:
-    return measure(task, first, BATCH, None), measure(task, second, BATCH, None)
+@pytest.fixture(params=["off", "auto"])
+def stack(task, request) -> Stack:
+    """Points one after another, and together."""
+    return stack_of(task, request.param)
 
 
-def test_ends_equal_each_replica_after_the_same_reestimation(task, replicas):
-    result = line(task, *replicas, ends(task, *replicas), points=POINTS, batch_size=BATCH, images=None)
+def stack_of(task: ImageClassification, choice: Lockstep) -> Stack:
+    found = choose(task, choice, lambda _: pytest.fail("no timing on a CPU"))
+    assert found.together == (choice != "off")
+    return found
+
+
+def measured(stack: Stack, weights: dict[str, torch.Tensor]) -> Point:
+    (point,) = measure(stack, [weights], BATCH, None)
+    return point
+
+
+def line_between(stack: Stack, task, first, second, points: int = POINTS, images: int | None = None) -> dict:
+    networks = [first, *inside(task, first, second, points), second]
+    return line(list(measure(stack, networks, BATCH, images)))
+
+
+def test_ends_equal_each_replica_after_the_same_reestimation(stack, task, replicas):
+    result = line_between(stack, task, *replicas, points=POINTS, images=None)
     images, _ = plain_images("train", TRAIN)
     for place, weights in ((0, replicas[0]), (-1, replicas[1])):
         network = reestimated(weights, images)
@@ -100,8 +121,8 @@ def test_ends_equal_each_replica_after_the_same_reestimation(task, replicas):
             assert result[f"{split}_nll"][place] == pytest.approx(nll, rel=1e-4)
 
 
-def test_the_middle_equals_the_plain_mean_of_all_parameters(task, replicas):
-    result = line(task, *replicas, ends(task, *replicas), points=3, batch_size=BATCH, images=None)
+def test_the_middle_equals_the_plain_mean_of_all_parameters(stack, task, replicas):
+    result = line_between(stack, task, *replicas, points=3, images=None)
     mean = {name: (value + replicas[1][name]) / 2 if value.is_floating_point() else value
             for name, value in replicas[0].items()}  # fmt: skip
     images, _ = plain_images("train", TRAIN)
@@ -111,11 +132,11 @@ def test_the_middle_equals_the_plain_mean_of_all_parameters(task, replicas):
     assert 0 < result["train_error"][0] < 0.8, "the replicas must have learnt something"
 
 
-def test_own_statistics_do_not_enter(task, replicas):
+def test_own_statistics_do_not_enter(stack, task, replicas):
     """Whatever running statistics a replica brings, the point is the same."""
     spoilt = {name: value + 5 if name.endswith(("running_mean", "running_var")) else value
               for name, value in replicas[0].items()}  # fmt: skip
-    assert measure(task, spoilt, BATCH, None) == measure(task, replicas[0], BATCH, None)
+    assert measured(stack, spoilt) == measured(stack, replicas[0])
 
 
 def test_statistics_of_the_first_images_only(task, replicas):
@@ -128,10 +149,10 @@ def test_statistics_of_the_first_images_only(task, replicas):
             assert not torch.equal(limited[name], whole[name])
 
 
-def test_measuring_leaves_the_weights_and_the_model_alone(task, replicas):
+def test_measuring_leaves_the_weights_and_the_model_alone(stack, task, replicas):
     before = {name: value.clone() for name, value in replicas[0].items()}
     momenta = [module.momentum for module in task.model.modules() if isinstance(module, nn.BatchNorm2d)]
-    line(task, *replicas, ends(task, *replicas), points=3, batch_size=BATCH, images=None)
+    line_between(stack, task, *replicas, points=3, images=None)
     for name, value in before.items():
         assert torch.equal(replicas[0][name], value), name
     assert momenta == [module.momentum for module in task.model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -149,21 +170,15 @@ def test_lerp_is_exact_at_the_ends_and_counters_stay(task, replicas):
             assert midway[name].dtype == torch.int64
 
 
-def test_of_a_network_with_itself_is_zero(task, replicas):
-    result = line(
-        task, replicas[0], replicas[0], ends(task, replicas[0], replicas[0]), points=POINTS, batch_size=BATCH,
-        images=None,
-    )  # fmt: skip
+def test_of_a_network_with_itself_is_zero(stack, task, replicas):
+    result = line_between(stack, task, replicas[0], replicas[0])
     assert result["lmc"] == result["lmc_test"] == 0
     assert result["lmc_nll"] == result["lmc_test_nll"] == 0
     assert len(set(result["train_error"])) == 1
 
 
-def test_swapping_the_replicas_reverses_the_line(task, replicas):
-    forth, back = (
-        line(task, *pair, ends(task, *pair), points=POINTS, batch_size=BATCH, images=None)
-        for pair in (replicas, replicas[::-1])
-    )
+def test_swapping_the_replicas_reverses_the_line(stack, task, replicas):
+    forth, back = (line_between(stack, task, *pair) for pair in (replicas, replicas[::-1]))
     for curve in ("train_error", "test_error"):
         np.testing.assert_allclose(forth[curve], back[curve][::-1], atol=1.5 / TEST)
     np.testing.assert_allclose(forth["train_nll"], back["train_nll"][::-1], rtol=1e-4)
@@ -172,12 +187,26 @@ def test_swapping_the_replicas_reverses_the_line(task, replicas):
     assert forth["train_error"] != pytest.approx(forth["train_error"][::-1], abs=1e-9)
 
 
-def test_the_result_has_what_is_promised(task, replicas):
-    result = line(task, *replicas, ends(task, *replicas), points=POINTS, batch_size=BATCH, images=40)
+def test_the_result_has_what_is_promised(stack, task, replicas):
+    result = line_between(stack, task, *replicas, points=POINTS, images=40)
     curves = ("t", "train_error", "train_nll", "test_error", "test_nll")
     assert all(len(result[name]) == POINTS for name in curves)
     assert set(result) == {*curves, "lmc", "lmc_nll", "lmc_test", "lmc_test_nll"}
     assert result["lmc"] == barrier(result["train_error"])
+
+
+def test_points_together_equal_points_one_after_another(task, replicas):
+    apart, together = (line_between(stack_of(task, choice), task, *replicas) for choice in ("off", "auto"))
+    for curve, images in (("train_error", TRAIN), ("test_error", TEST)):
+        np.testing.assert_allclose(together[curve], apart[curve], atol=1.5 / images)
+    for curve in ("train_nll", "test_nll"):
+        np.testing.assert_allclose(together[curve], apart[curve], rtol=1e-4)
+    assert together["lmc"] == pytest.approx(apart["lmc"], abs=1.5 / TRAIN)
+
+
+def test_how_many_points_are_measured_together_does_not_matter(task, replicas):
+    widths = [line_between(stack_of(task, choice), task, *replicas) for choice in ("auto", 2, 3)]
+    assert widths[0] == widths[1] == widths[2]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,17 @@ def test_nothing_is_planned_upstream_of_imported_checkpoints(finished_tiny: Chec
     assert whole["dense"].missing == 1, "the tables show the dense network, so they ask for it"
 
 
+def test_members_that_advance_together_are_priced_so(empty: Config) -> None:
+    faster = rates().model_dump()
+    faster["models"]["preresnet-8x0.25"]["together_images_per_s"] = 300
+    one, together = (rows(plan.make(empty, (), found)) for found in (rates(), Rates.model_validate(faster)))
+    assert together["dense"].seconds == one["dense"].seconds
+    images = 8 * 3 * TRAIN
+    assert one["retrain"].seconds - together["retrain"].seconds == pytest.approx(images / 100 - images / 300)
+    off = rows(plan.make(tiny(lockstep="off"), (), Rates.model_validate(faster)))
+    assert off["retrain"].seconds == one["retrain"].seconds
+
+
 @pytest.mark.parametrize(
     ("target", "stages"),
     [

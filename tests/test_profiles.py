@@ -61,6 +61,12 @@ def test_rules_leave_retries_to_the_profiles() -> None:
         assert not re.search(r"^\s*retries:", path.read_text(), flags=re.MULTILINE), path
 
 
+def test_what_takes_seconds_does_not_wait_in_a_queue() -> None:
+    for name in ("analysis", "figures"):
+        text = (ROOT / f"rules/{name}.smk").read_text()
+        assert text.count("localrule: True") == len(re.findall(r"^\s*rule\b.*:$", text, flags=re.MULTILINE)), name
+
+
 @pytest.mark.parametrize("profile", ON_SLURM)
 def test_slurm_settings_are_those_of_the_plugin(profile: str) -> None:
     known = {f"slurm-{field.name.replace('_', '-')}" for field in dataclasses.fields(ExecutorSettings)}

@@ -29,7 +29,7 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
 
 def save(path: Path, *, epoch: int, step: int, wall_s: float) -> None:
     state = SavedState({"parameters": np.zeros(3, np.float32)}, epoch, step, [], wall_s)
-    resume.save(path, state, key="any", threads=1, device="cpu")
+    resume.save(path, state, key="any", threads=1, device="cpu", together=False)
 
 
 def test_a_finished_study_runs_nothing(finished_tiny: Checkout) -> None:
@@ -80,6 +80,20 @@ def test_members_that_have_not_begun_are_counted_in_the_time_left(own: Checkout)
     assert job.left_s == pytest.approx(20 + 30)
 
 
+def test_members_that_advance_together_share_the_time(own: Checkout) -> None:
+    with inside(own):
+        study = owner(tiny())
+        members = pack(study, "retrain", 1, 4)
+        for member in members:
+            for path in member.outputs:
+                path.unlink()
+            save(state_file(study, member), epoch=2, step=0, wall_s=4.0)
+        with FileLock(lock_file(study, "retrain", 1, 4.0, None)):
+            (job,) = status.look(tiny(), now=state_file(study, members[-1]).stat().st_mtime).running
+    assert job.member == f"{members[0].label} and 3 more"
+    assert job.left_s == pytest.approx(4 * 2.0, abs=0.1), "2 s an epoch and member, one epoch left of each of four"
+
+
 def test_one_dense_run_serves_all_temperatures(own: Checkout) -> None:
     with inside(own):
         study = owner(tiny())
@@ -125,16 +139,18 @@ def test_a_real_run_is_seen_epoch_by_epoch(tmp_path: Path) -> None:
     )
     try:
         deadline = time.monotonic() + 30
-        while not (seen := [job for job in status.look(config).running if job.epoch > 0]):
+        while not (seen := [job for job in status.look(config).running if job.epoch > 0 and "3 more" in job.member]):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
         command = ["status", "--base", str(tmp_path / "config.yaml")]
         shown = CliRunner().invoke(main, command)
-        assert re.search(r"retrain +tiny +1 +1 +density 10 %, replica 1 +[\d.]+ of 2000", shown.output), shown.output
+        assert re.search(r"retrain +tiny +1 +1 +density 10 %, replica 1 and 3 more +[\d.]+ of 2000", shown.output), (
+            shown.output
+        )
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
-    assert (seen[0].member, seen[0].epochs, seen[0].done) == ("density 10 %, replica 1", 2000, 0)
+    assert (seen[0].member, seen[0].epochs, seen[0].done) == ("density 10 %, replica 1 and 3 more", 2000, 0)
     assert seen[0].left_s > 0
     assert status.look(config).running == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_study import STUDY
-from toy_task import Delivered, Quadratic, assert_same, member, rows, session, settings, train
+from toy_task import Delivered, Quadratic, StopAfter, assert_same, member, rows, session, settings, train
 
 from three_regime.datasets import DATASETS
 from three_regime.errors import Interrupted, UserError
@@ -191,34 +190,23 @@ def test_a_kill_after_any_step_leaves_no_trace(tmp_path, uninterrupted, moment):
     assert not state.exists()
 
 
+@pytest.mark.parametrize("lockstep", ["off", "auto"])
 @pytest.mark.parametrize("chosen", [{}, {"sam_rho": 0.1}, {"optimiser": "adam", "learning_rate": 0.01}])
-def test_a_stop_saves_and_a_new_start_continues(tmp_path, images, chosen):
+def test_a_stop_saves_and_a_new_start_continues(tmp_path, images, chosen, lockstep):
     """Stopped by request in the second and third epoch, on images, with masks."""
     streams = Streams(("retrain", 1, 1))
     dense = images.initial_weights(streams)
     masks = magnitude_masks(dense, images.prunable, 0.3, "uniform")
     common = {"start": apply_masks(dense, masks), "masks": masks}
     training = settings(epochs=3, milestones=(1,), batch_size=32, **chosen)
-    whole = train(images, tmp_path / "whole", training, **common)[3]
+    whole = train(images, tmp_path / "whole", training, session(lockstep=lockstep), **common)[3]
 
     state = tmp_path / "state"
-    loss, passes = images.loss, itertools.count(1)
     for _ in range(2):
-        about = session()
-
-        def watched(*arguments, about=about):
-            if next(passes) % 5 == 0:
-                about.stop.request("a test")
-            return loss(*arguments)
-
-        images.loss = watched
-        try:
-            with pytest.raises(Interrupted, match="a test: toy saved in .*state"):
-                train(images, state, training, about, **common)
-        finally:
-            del images.loss
+        with pytest.raises(Interrupted, match="a test: toy saved in .*state"):
+            train(images, state, training, session(lockstep=lockstep, stop=StopAfter(6)), **common)
         assert state.exists()
-    assert_same(train(images, state, training, **common)[3], whole)
+    assert_same(train(images, state, training, session(lockstep=lockstep), **common)[3], whole)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])

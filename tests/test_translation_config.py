@@ -98,8 +98,8 @@ def test_measured_rates_price_tokens_and_sentences(tmp_path):
     assert speed.scaled == ""
     work = pricer.job(pack(owner, "retrain", 1, 2.0))
     tokens = 200 * pricer.tokens_a_pair
-    assert work.train == 4 * tokens and work.decoded == 4 * 12
-    assert work.evaluate == pytest.approx(4 * ((100 + 6) + 6) * pricer.tokens_a_pair)
+    assert work.train == 4 * tokens and work.decoded == 4 * 2 * tiny.HELD_OUT
+    assert work.evaluate == pytest.approx(4 * (100 + 2 * tiny.HELD_OUT) * pricer.tokens_a_pair)
     assert speed.seconds(work) == pytest.approx(work.train / 100 + work.evaluate / 400 + work.decoded / 5)
     assert "unknown" not in render(make(settings, [], rates))
     larger = tiny.owner(tiny.config(tmp_path, model="transformer-2x32x2"))
@@ -118,3 +118,16 @@ def test_the_wmt14_study_is_read_without_its_data():
     assert pricer.pairs == 640_000 and pricer.network.prunable == 44_040_192
     trained = 3 * 20 + 486 * 20
     assert trained * pricer.pairs * pricer.tokens_a_pair == pytest.approx(1.75e11, rel=0.01)
+
+
+def test_measured_rates_are_in_the_format_that_the_plan_reads(tmp_path):
+    from benchmarks.translation import rates
+    from three_regime.config import Training
+
+    training = Training(
+        optimiser="adam", learning_rate=1e-4, epochs=1, batch_size=500, schedule="inverse_sqrt", warmup=10, dropout=0.1
+    )  # fmt: skip
+    found = {"transformer-1x16x2": rates("transformer-1x16x2", 100, "cpu", training, 64, 1)}
+    owner = tiny.owner(tiny.config(tmp_path))
+    speed = text_speed(Rates.model_validate({**RATES, "text_models": found}), owner)
+    assert speed.train > 0 and speed.evaluate > 0 and 0 < speed.decode < speed.train

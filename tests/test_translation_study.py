@@ -13,7 +13,7 @@ import translation_study as tiny
 from checkout import ROOT
 from click.testing import CliRunner
 from matplotlib.text import Text
-from tiny_study import finish, start
+from tiny_study import start
 
 from three_regime import analysis, tables
 from three_regime.cli import main
@@ -59,7 +59,7 @@ def test_checkpoints_hold_bleu_of_both_sets_with_its_signature(finished, stage):
         assert scores["beam"] == 2 and scores["length_penalty"] == 0.6
         for split in ("validation", "test"):
             assert 0 <= scores[split]["bleu"] <= 100 and 0 <= scores[split]["greedy_bleu"] <= 100
-            assert scores[split]["sentences"] == 6
+            assert scores[split]["sentences"] == tiny.HELD_OUT
             assert "tok:13a" in scores[split]["signature"]
         assert {"ve-fairseq", "sacrebleu"} <= result["provenance"]["versions"].keys()
 
@@ -152,7 +152,7 @@ def test_dense_training_and_retraining_killed_at_random_and_resumed_are_bit_iden
         arguments = tiny.command(tmp_path, stage)
         if stage in places:
             killed(arguments, places[stage], float(draw.uniform(0, 0.3)))
-        log = finish(arguments)
+        log = tiny.finish(arguments)
         if stage == "dense":
             assert "fairseq" not in log and "Please install" not in log
         assert tiny.digests(settings, stage) == tiny.digests(finished, stage)
@@ -180,17 +180,19 @@ def checkpoint(finished, stage="retrain", index=0) -> Path:
 def test_a_file_is_translated_and_scored_by_hand(finished, invoke, tmp_path):
     source, out = tmp_path / "in.de", tmp_path / "out.en"
     folder = tiny.owner(finished).prepared.parent
-    lines = (folder / "validation.de").read_text().splitlines()[:6]
+    lines = (folder / "validation.de").read_text().splitlines()[: tiny.HELD_OUT]
     source.write_text("\n".join([*lines, "", "Unbekanntes Wort ☃"]) + "\n")
     answer = invoke("translate", checkpoint(finished), "--source", source, "--out", out, "--beam", 2)
-    assert answer.startswith("0 ") and "8 sentences" in answer
+    assert answer.startswith("0 ") and f"{tiny.HELD_OUT + 2} sentences" in answer
     found = out.read_text().split("\n")
-    assert len(found) == 9 and found[6] == found[8] == ""
+    assert len(found) == tiny.HELD_OUT + 3 and found[tiny.HELD_OUT] == found[-1] == ""
     references = tmp_path / "ref.en"
-    references.write_text("".join(f"{line}\n" for line in (folder / "validation.en").read_text().splitlines()[:6]))
-    out.write_text("".join(f"{line}\n" for line in found[:6]))
+    references.write_text(
+        "".join(f"{line}\n" for line in (folder / "validation.en").read_text().splitlines()[: tiny.HELD_OUT])
+    )
+    out.write_text("".join(f"{line}\n" for line in found[: tiny.HELD_OUT]))
     score = read_json(checkpoint(finished).with_suffix(".json"))["scores"]["validation"]
-    assert f"BLEU {score['bleu']:.2f} (6 sentences) {score['signature']}" in invoke(
+    assert f"BLEU {score['bleu']:.2f} ({tiny.HELD_OUT} sentences) {score['signature']}" in invoke(
         "bleu", "--hyp", out, "--ref", references
     )
 
@@ -217,7 +219,9 @@ def test_lmc_and_cka_by_hand_are_those_of_the_study(finished, invoke, tmp_path):
     pair = [checkpoint(finished, index=index) for index in (0, 1)]
     about = ["--model", "transformer-1x16x2", "--dataset", "toy", "--data", folder]
     line = tmp_path / "lmc.json"
-    assert invoke("lmc", *pair, *about, "--train-images", 100, "--test-images", 6, "--out", line).startswith("0 ")
+    assert invoke(
+        "lmc", *pair, *about, "--train-images", 100, "--test-images", tiny.HELD_OUT, "--out", line
+    ).startswith("0 ")
     wanted = read_json(pack(tiny.owner(finished), "lmc", 1, 2.0, 0.5)[0].outputs[0])
     assert read_json(line)["lmc"] == wanted["lmc"] and read_json(line)["test_nll"] == wanted["test_nll"]
     similar = tmp_path / "cka.json"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from three_regime.config import Training
 from three_regime.interruption import Stop
+from three_regime.packs import Lockstep
 from three_regime.storage import Arrays
 from three_regime.streams import Streams
 from three_regime.tasks import Metrics
@@ -93,8 +94,25 @@ def settings(**changes: Any) -> Training:
     return Training.model_validate({"epochs": 4, "batch_size": 2, "milestones": (2,), **changes})
 
 
-def session(state_every_s: float = 1e9, evaluate_last: int = 0) -> Session:
-    return Session(threads=1, state_every_s=state_every_s, stop=Stop(), evaluate_last=evaluate_last)
+def session(
+    state_every_s: float = 1e9, evaluate_last: int = 0, lockstep: Lockstep = "auto", stop: Stop | None = None
+) -> Session:
+    return Session(1, state_every_s, stop or Stop(), evaluate_last, lockstep)
+
+
+class StopAfter(Stop):
+    """Requested by itself after it has been asked so many times; the trainer asks once a step."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            self.reason = "a test"
+        return bool(self.reason)
 
 
 class Delivered(list):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from checkout import ROOT
+from tiny_study import start
 
 from three_regime import jobs
 from three_regime.config import Config, load, merge, resolve
@@ -17,6 +18,8 @@ from three_regime.storage import read_arrays, tensor_digest
 from three_regime.study import Study, study
 
 NAME = "tiny-translation"
+HELD_OUT = 4
+"""Pairs of validation and of test that are measured."""
 
 
 def mapping(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -50,6 +53,14 @@ def command(folder: Path, stage: str, **changes: Any) -> list[str]:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump({**mapping(folder, **changes), "state_every_s": 0.01}))
     return [sys.executable, "-m", "three_regime", "run-stage", stage, "--base", str(path)]
+
+
+def finish(arguments: list[str]) -> str:
+    """Run to a successful end; what was logged. A loaded machine needs minutes for the imports alone."""
+    process = start(arguments)
+    log = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, log
+    return log
 
 
 def digests(settings: Config, stage: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from three_regime.errors import UserError
 from three_regime.foreign import match, read_foreign
 from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity, split_masks
 from three_regime.similarity import similarity
+from three_regime.stacks import Alone
 from three_regime.storage import Arrays, write_arrays, write_json
 from three_regime.tasks import Task
 from three_regime.tasks.image_classification import ImageClassification
@@ -67,10 +68,8 @@ def lmc_of_files(
     task = _task(model, dataset, data, train_images, test_images)
     ends = [task.load(_weights_for(task, path), str(path)) for path in (first, second)]
     with convolution_precision(tf32=False):
-        measured = [connectivity.measure(task, weights, batch_size, None) for weights in ends]
-        result = connectivity.line(
-            task, *ends, (measured[0], measured[1]), points=points, batch_size=batch_size, images=None
-        )
+        networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
+        result = connectivity.line(list(connectivity.measure(Alone(task), networks, batch_size, None)))
     write_json(out, result)
     return result
 

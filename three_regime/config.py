@@ -256,6 +256,10 @@ class StudyConfig(Section):
         ("density", "replica"), description="What one job advances together: all densities and replicas of a"
         " temperature, or, with [replica], one cell."
     )  # fmt: skip
+    lockstep: Positive | Literal["auto", "off"] = Field(
+        "auto", description="Members of a pack computed together, step by step: `off`, the most of them, or `auto`: on"
+        " a CPU small networks only, on a GPU if a timing at the start says so (this project's choice)."
+    )  # fmt: skip
     keep: Literal["all", "endpoints", "none"] = Field(
         "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
         " pruned ones are made again in seconds); none (results alone) (this project's choice)."

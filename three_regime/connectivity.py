@@ -6,11 +6,13 @@ statistics are re-estimated on un-augmented training data, and the network is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from three_regime.tasks import Metrics, Task
+from three_regime.stacks import stacked
+from three_regime.tasks import Metrics, Stack, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,23 +53,30 @@ def between(task: Task, first: Mapping[str, Tensor], second: Mapping[str, Tensor
     return {name: value.lerp(second[name], t) if name in task.parameters else value for name, value in first.items()}
 
 
-def measure(task: Task, weights: Mapping[str, Tensor], batch_size: int, images: int | None) -> Point:
-    """Re-estimate statistics on the first `images` training images (None: all), then evaluate."""
-    weights = task.reestimate(weights, batch_size, images)
-    return Point(task.evaluate(weights, "train", images), task.evaluate(weights, "test"))
+def measure(
+    stack: Stack, networks: Iterable[Mapping[str, Tensor]], batch_size: int, images: int | None
+) -> Iterator[Point]:
+    """Re-estimate the statistics of each network on the first `images` training images (None: all), then evaluate it.
+
+    As many networks as the stack takes are computed together.
+    """
+    waiting = iter(networks)
+    while chunk := list(itertools.islice(waiting, stack.width)):
+        weights = stack.reestimate(stacked(chunk, stack.rows(len(chunk))), batch_size, images)
+        train, test = stack.evaluate(weights, "train", images), stack.evaluate(weights, "test")
+        for row in range(len(chunk)):
+            yield Point(train[row], test[row])
 
 
-def line(
-    task: Task,
-    first: Mapping[str, Tensor],
-    second: Mapping[str, Tensor],
-    ends: tuple[Point, Point],
-    *,
-    points: int,
-    batch_size: int,
-    images: int | None,
-) -> dict[str, Any]:
-    """LMC of a pair whose ends have been measured already (once a replica).
+def inside(
+    task: Task, first: Mapping[str, Tensor], second: Mapping[str, Tensor], points: int
+) -> Iterator[dict[str, Tensor]]:
+    """The networks between two ends, of a line of `points` points."""
+    return (between(task, first, second, t) for t in positions(points)[1:-1])
+
+
+def line(path: Sequence[Point]) -> dict[str, Any]:
+    """LMC of a pair from the points of its line, the ends included (those are measured once a replica).
 
     Returns
     -------
@@ -75,9 +84,6 @@ def line(
     NLL in nats), ``lmc`` (barrier of the training error), and the barriers ``lmc_nll`` (training NLL),
     ``lmc_test`` and ``lmc_test_nll``.
     """
-    at = positions(points)
-    inner = [measure(task, between(task, first, second, t), batch_size, images) for t in at[1:-1]]
-    path = [ends[0], *inner, ends[1]]
     curves = {
         "train_error": [point.train.error for point in path],
         "train_nll": [point.train.nll for point in path],
@@ -85,7 +91,7 @@ def line(
         "test_nll": [point.test.nll for point in path],
     }
     return {
-        "t": at,
+        "t": positions(len(path)),
         **curves,
         "lmc": barrier(curves["train_error"]),
         "lmc_nll": barrier(curves["train_nll"]),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from three_regime.datasets import DATASETS
 from three_regime.errors import UserError
 from three_regime.models.sizes import Size, size
 from three_regime.optimisers import OPTIMISERS
+from three_regime.packs import pays_on_cpu
 from three_regime.stages import DISCARDED, Product
 from three_regime.storage import read_json
 from three_regime.study import Study
@@ -61,6 +62,7 @@ class ModelRates(BaseModel):
     train_images_per_s: float = Field(gt=0)
     evaluate_images_per_s: float = Field(gt=0)
     reestimate_images_per_s: float = Field(gt=0)
+    together_images_per_s: float | None = Field(None, gt=0)  # training, all members of a pack in lock-step
     parameters: int = Field(gt=0)
     image_size: int = Field(32, gt=0)
 
@@ -134,14 +136,15 @@ def read_rates(folder: Path, device: str = "auto") -> Rates | None:
 
 @dataclass(frozen=True)
 class Work:
-    """Images or tokens that pass through a network, forward and back (`train`) or forward only; parameters that are
-    ranked; sentences that are translated."""
+    """Images or tokens that pass through a network, forward and back (`train`, and `together` for members that advance
+    in lock-step) or forward only; parameters that are ranked; sentences that are translated."""
 
     train: float = 0.0
     evaluate: float = 0.0
     reestimate: float = 0.0
     ranked: float = 0.0
     decoded: float = 0.0
+    together: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -150,6 +153,7 @@ class Work:
             self.reestimate + other.reestimate,
             self.ranked + other.ranked,
             self.decoded + other.decoded,
+            self.together + other.together,
         )
 
 
@@ -166,11 +170,13 @@ class Speed:
     reestimate: float
     scaled: str = ""
     decode: float = math.inf
+    together: float | None = None
 
     def seconds(self, work: Work) -> float:
         """Time of `work` on one device."""
         return (
             work.train / self.train
+            + work.together / max(self.together or 0.0, self.train)
             + work.evaluate / self.evaluate
             + work.reestimate / self.reestimate
             + work.ranked / PRUNED_PARAMETERS_PER_S
@@ -184,7 +190,12 @@ def speed(rates: Rates, study: Study) -> Speed:
     side = DATASETS[study.config.dataset.name].image_size
     measured = rates.models.get(study.config.model)
     if measured and measured.image_size == side:
-        return Speed(measured.train_images_per_s, measured.evaluate_images_per_s, measured.reestimate_images_per_s)
+        return Speed(
+            measured.train_images_per_s,
+            measured.evaluate_images_per_s,
+            measured.reestimate_images_per_s,
+            together=_together(rates, study, measured),
+        )
     family = models.parse(study.config.model).family
 
     def distance(item: tuple[str, ModelRates]) -> tuple[bool, float]:
@@ -198,6 +209,14 @@ def speed(rates: Rates, study: Study) -> Speed:
         nearest.reestimate_images_per_s * factor,
         scaled=f"{name} at {nearest.image_size} pixels",
     )
+
+
+def _together(rates: Rates, study: Study, measured: ModelRates) -> float | None:
+    """Rate of members in lock-step, where the study lets them advance so on this kind of device."""
+    allowed = study.config.lockstep != "off" if rates.on_gpu else pays_on_cpu(
+        study.config.lockstep, network_size(study).multiply_adds
+    )  # fmt: skip
+    return measured.together_images_per_s if allowed else None
 
 
 def _multiply_adds(name: str, measured: ModelRates) -> int:
@@ -239,7 +258,8 @@ class Pricer:
             return self._dense(products)
         if stage == "retrain":
             one = self._training(config.retrain, None, config.measure.last_epochs) + self._both_splits()
-            return sum((one for _ in products), Work())
+            whole = sum((one for _ in products), Work())
+            return replace(whole, train=0.0, together=whole.train) if len(products) > 1 else whole
         if stage == "prune":
             return Work(ranked=float(self.network.parameters * len(products)))
         replicas = {product.inputs[role] for product in products for role in ("first", "second")}

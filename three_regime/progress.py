@@ -18,7 +18,7 @@ class Progress:
     Parameters
     ----------
     members
-        Runs that this pack will advance, one after another.
+        Runs that this pack will advance.
     unit
         What steps are counted in.
     """
@@ -30,16 +30,16 @@ class Progress:
         self._steps = self._seen = 0
         self._start = self._last = time.monotonic()
 
-    def begin_member(self, steps: int, done: int) -> None:
-        """The next member starts: it has `steps` steps, of which an earlier process did `done`."""
-        self._members_left -= 1
-        self._steps_each, self._steps_left = steps, steps - done
+    def begin(self, members: int, steps: int, done: int) -> None:
+        """So many members start together: each has `steps` steps, of which an earlier process did `done`."""
+        self._members_left = max(self._members_left - members, 0)
+        self._steps_each, self._steps_left = steps, members * (steps - done)
 
-    def advance(self, seen: int) -> None:
-        """Count one step of so many images or tokens."""
-        self._steps += 1
-        self._steps_left -= 1
-        self._seen += seen
+    def advance(self, seen: int, members: int) -> None:
+        """Count one step of so many members with so many images or tokens each."""
+        self._steps += members
+        self._steps_left -= members
+        self._seen += seen * members
 
     @property
     def due(self) -> bool:

@@ -45,7 +45,14 @@ def commit() -> str:
 
 
 def record(
-    *, fingerprint: str, recipe: dict[str, Any], inputs: dict[str, str], device: str, threads: int, wall_s: float
+    *,
+    fingerprint: str,
+    recipe: dict[str, Any],
+    inputs: dict[str, str],
+    device: str,
+    threads: int,
+    wall_s: float,
+    together: int = 0,
 ) -> dict[str, Any]:
     """The provenance block stored with a result that was computed here.
 
@@ -55,6 +62,8 @@ def record(
         Role → tensor digest.
     wall_s
         Seconds of wall time spent on this result, over all its interruptions.
+    together
+        Networks that were computed together with it, itself included; 0 where each was on its own.
     """
     return {
         "fingerprint": fingerprint,
@@ -65,6 +74,7 @@ def record(
         "commit": commit(),
         "device": device,
         "threads": threads,
+        "together": together,
         "kernels": kernels.in_use(),
         "machine": platform.machine(),
         "host": platform.node(),

@@ -41,12 +41,13 @@ class SavedState:
     wall_s: float
 
 
-def save(path: Path, state: SavedState, *, key: str, threads: int, device: str) -> None:
-    """Write the state atomically; `key` names the run that it belongs to."""
+def save(path: Path, state: SavedState, *, key: str, threads: int, device: str, together: bool) -> None:
+    """Write the state atomically; `key` names the run that it belongs to, `together` how it is computed."""
     about = {
         "key": key,
         "threads": threads,
         "device": device,
+        "together": together,
         "kernels": kernels.in_use(),
         "epoch": state.epoch,
         "step": state.step,
@@ -56,20 +57,21 @@ def save(path: Path, state: SavedState, *, key: str, threads: int, device: str) 
     write_arrays(path, state.arrays, {"state": json.dumps(about)})
 
 
-def load(path: Path, *, key: str, threads: int, device: str) -> SavedState | None:
+def load(path: Path, *, key: str, threads: int, device: str, together: bool) -> SavedState | None:
     """The state at `path`, or None, with a message in the log, when there is none that can be used.
 
     Raises
     ------
     UserError
-        When the state was written on a CPU with another thread count or other kernels: continuing it would change the
-        numbers.
+        When the state was written on a CPU with another thread count, other kernels, or by members that advanced in
+        the other way (`lockstep`): continuing it would change the numbers.
     """
     if not path.exists():
         return None
     try:
         about = json.loads(read_metadata(path)["state"])
         found_key, found_device, found_threads = about["key"], about["device"], about["threads"]
+        found_together = about["together"]
         found_kernels = about.get("kernels", "plain")
         state = SavedState(read_arrays(path), about["epoch"], about["step"], about["history"], about["wall_s"])
     except (UserError, KeyError, ValueError, TypeError) as error:
@@ -85,6 +87,13 @@ def load(path: Path, *, key: str, threads: int, device: str) -> SavedState | Non
         raise UserError(
             f"{path} was written with {found_threads} CPU threads and this run has {threads}: the result would not"
             f" be bit-identical; set `threads: {found_threads}` to continue it, or delete the file to start again"
+        )
+    if device == "cpu" and found_together != together:
+        ways = {True: "in lock-step", False: "one after another"}
+        raise UserError(
+            f"{path} was written by members that advanced {ways[found_together]}, and these advance {ways[together]}:"
+            " the result would not be bit-identical; set the study's `lockstep` back to continue it, or delete the"
+            " file to start again"
         )
     if device == "cpu" and found_kernels != kernels.in_use():
         remedy = "set `kernels: plain`" if found_kernels == "plain" else "use a machine with a C compiler"

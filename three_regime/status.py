@@ -41,7 +41,7 @@ class Saved:
     epoch, step
         Completed epochs, and completed steps of the epoch under way.
     spent_s
-        Seconds of training until then, over all interruptions.
+        Seconds of training until then, over all interruptions; of members that advance together, its share.
     saved_at
         When the file was written, seconds since 1970.
     """
@@ -51,6 +51,10 @@ class Saved:
     spent_s: float
     saved_at: float
 
+    @property
+    def position(self) -> tuple[int, int]:
+        return self.epoch, self.step
+
 
 @dataclass(frozen=True)
 class Running:
@@ -59,8 +63,8 @@ class Running:
     Attributes
     ----------
     member
-        The member under way, as far as its state shows; empty when no state has been saved yet, and for stages
-        without training.
+        The member under way, as far as its state shows, and how many stand at the same step; empty when no state
+        has been saved yet, and for stages without training.
     epoch, epochs
         Completed epochs (with the fraction of the one under way) and length of that member's run; NaN without one.
     done, members
@@ -145,20 +149,21 @@ def _held(path: Path) -> bool:
 def _running(job: Job, now: float) -> Running:
     owner = job.study
     done = sum(finding.done for finding in job.findings)
-    found = _member_under_way(job)
     left = _left_by_members(job, now)
     member, epoch, epochs, since = "", math.nan, 0, None
-    if found:
-        product, saved = found
-        training = _training(owner, product)
+    states = _states(job)
+    if saved := max((state for _, state in states.values() if state), key=lambda state: state.saved_at, default=None):
+        beside = [product for product, state in states.values() if state and state.position == saved.position]
+        training = _training(owner, beside[0])
         epochs = _epochs(owner, job)
-        epoch = saved.epoch + saved.step / _steps(owner, training)
+        steps = _steps(owner, training)
+        epoch = saved.epoch + saved.step / steps
         since = now - saved.saved_at
-        member = "" if job.stage == "dense" and owner.knob.setting is None else product.label
+        if not (job.stage == "dense" and owner.knob.setting is None):
+            member = beside[0].label + (f" and {len(beside) - 1} more" if beside[1:] else "")
         if epoch > 0:
-            one_run = job.stage == "dense" and owner.knob.setting is None
-            waiting = 0 if one_run else len(job.to_compute) - 1
-            left = max(0.0, saved.spent_s / epoch * (epochs - epoch + waiting * epochs) - since)
+            behind = sum(epochs - (state.epoch + state.step / steps if state else 0) for _, state in states.values())
+            left = max(0.0, saved.spent_s / epoch * behind - since)
     return Running(
         owner.name, job.stage, job.seed, job.temperature, job.density, member, epoch, epochs,
         done, len(job.findings), since, left, _last_line(job),
@@ -179,14 +184,10 @@ def _left_by_members(job: Job, now: float) -> float | None:
     return len(job.to_compute) * mean - under_way
 
 
-def _member_under_way(job: Job) -> tuple[Product, Saved] | None:
-    """The product whose state was saved last, with it."""
-    states = [
-        (finding.product, saved)
-        for finding in job.to_compute
-        if (saved := read_saved(state_file(job.study, finding.product))) is not None
-    ]
-    return max(states, key=lambda item: item[1].saved_at, default=None)
+def _states(job: Job) -> dict[Path, tuple[Product, Saved | None]]:
+    """State file of each run that has to be computed, with a product of it and what the file shows."""
+    products = {state_file(job.study, finding.product): finding.product for finding in job.to_compute}
+    return {path: (product, read_saved(path)) for path, product in products.items()}
 
 
 def _training(owner: Study, product: Product) -> Training:

@@ -80,6 +80,7 @@ class Job:
         arrays: Arrays | None = None,
         *,
         wall_s: float,
+        together: int = 0,
         metadata: Mapping[str, str] | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
@@ -91,6 +92,8 @@ class Job:
             Content of the product's safetensors file.
         wall_s
             Seconds that the product took.
+        together
+            Networks that were computed together with it, itself included; 0 where each was on its own.
         record
             Provenance to write, where the product was not computed by this job.
         """
@@ -101,6 +104,7 @@ class Job:
             device=self.device,
             threads=self.config.threads,
             wall_s=wall_s,
+            together=together,
         )
         if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
             record = {**record, DIGEST_KEY: tensor_digest(arrays)}

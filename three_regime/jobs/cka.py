@@ -7,7 +7,7 @@ import time
 
 from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
-from three_regime.jobs.pairs import replicas_of_pairs
+from three_regime.jobs.pairs import measured_pairs
 from three_regime.similarity import similarity
 from three_regime.training import convolution_precision
 
@@ -21,10 +21,8 @@ def compute(job: Job) -> None:
     inputs = "images" if "images" in recipe else "tokens"
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in replicas_of_pairs(
-            job, task, lambda weights: task.outputs(weights, recipe[inputs])
-        ):
-            results = similarity(first[1], second[1], inputs)
+        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, recipe[inputs])):
+            results = similarity(first, second, inputs)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
             job.commit(product, results, wall_s=time.monotonic() - began)
             began = time.monotonic()

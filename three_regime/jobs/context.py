@@ -24,7 +24,9 @@ def task_of(job: Job) -> Task:
 
 def session_of(job: Job, evaluate_last: int = 0) -> Session:
     """The circumstances of training in this job."""
-    return Session(job.config.threads, job.config.state_every_s, job.stop, evaluate_last)
+    return Session(
+        job.config.threads, job.config.state_every_s, job.stop, evaluate_last, job.study.config.lockstep
+    )  # fmt: skip
 
 
 def measured(task: Task, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:

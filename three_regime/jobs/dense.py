@@ -46,7 +46,14 @@ def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> No
         **measured(task, checkpoint.weights, str(product.outputs[-1])),
         "history": checkpoint.history,
     }
-    job.commit(product, results, checkpoint.weights, wall_s=checkpoint.wall_s, metadata=about_model(task))
+    job.commit(
+        product,
+        results,
+        checkpoint.weights,
+        wall_s=checkpoint.wall_s,
+        together=checkpoint.together,
+        metadata=about_model(task),
+    )
 
 
 def about_model(task: Task) -> dict[str, str]:

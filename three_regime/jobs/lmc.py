@@ -2,40 +2,81 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
 
 from three_regime import connectivity
 from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
-from three_regime.jobs.pairs import replicas_of_pairs
+from three_regime.jobs.pairs import check_stop, replica_weights
+from three_regime.stacks import choose, stacked, wait_for
+from three_regime.stages import Product
+from three_regime.tasks import Stack, Task
 from three_regime.training import convolution_precision
 
 log = logging.getLogger(__name__)
 
+_TRIAL_BATCHES = 4
+
 
 def compute(job: Job) -> None:
-    """Measure the stale pairs; the ends of the lines once a replica."""
+    """Measure the stale pairs, cell by cell; the ends of the lines once a replica."""
     task = task_of(job)
-    measure = job.study.config.measure
-    batch_size, images = measure.batch_size, measure.train_images
-    began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in replicas_of_pairs(
-            job, task, lambda weights: connectivity.measure(task, weights, batch_size, images)
-        ):
-            results = connectivity.line(
-                task,
-                first[0],
-                second[0],
-                (first[1], second[1]),
-                points=measure.points,
-                batch_size=batch_size,
-                images=images,
-            )
-            if measure.bleu_along_line:
-                points = (connectivity.between(task, first[0], second[0], t) for t in results["t"])
-                results["bleu"] = [task.scores(point, ("validation",))["validation"]["bleu"] for point in points]
-            log.info("%s: LMC %+.4f", product.label, results["lmc"])
-            job.commit(product, results, wall_s=time.monotonic() - began)
+        stack: Stack | None = None
+        for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
+            pairs = list(cell)
             began = time.monotonic()
+            replicas = replica_weights(task, pairs)
+            stack = stack or _choose(job, task, replicas)
+            for product, path in _paths(job, task, stack, pairs, replicas):
+                results = connectivity.line(path)
+                if job.study.config.measure.bleu_along_line:
+                    ends = (replicas[product.inputs[role]] for role in ("first", "second"))
+                    results["bleu"] = _bleu(task, *ends, results["t"])
+                log.info("%s: LMC %+.4f", product.label, results["lmc"])
+                together = min(stack.width, len(path)) if stack.together else 0
+                job.commit(product, results, wall_s=time.monotonic() - began, together=together)
+                began = time.monotonic()
+
+
+def _paths(
+    job: Job, task: Task, stack: Stack, pairs: list[Product], replicas: dict[Path, dict[str, Tensor]]
+) -> Iterator[tuple[Product, list[connectivity.Point]]]:
+    """Each pair with the points of its line; all points of a cell are measured in one sequence, the ends first."""
+    settings = job.study.config.measure
+    ends = [(replicas[product.inputs["first"]], replicas[product.inputs["second"]]) for product in pairs]
+    inner = (network for pair in ends for network in connectivity.inside(task, *pair, settings.points))
+    networks = itertools.chain(replicas.values(), inner)
+    measured = connectivity.measure(stack, networks, settings.batch_size, settings.train_images)
+    at_ends = dict(zip(replicas, itertools.islice(measured, len(replicas)), strict=True))
+    for product in pairs:
+        check_stop(job, product)
+        between = list(itertools.islice(measured, settings.points - 2))
+        yield product, [at_ends[product.inputs["first"]], *between, at_ends[product.inputs["second"]]]
+
+
+def _bleu(task: Task, first: dict[str, Tensor], second: dict[str, Tensor], at: list[float]) -> list[float]:
+    points = (connectivity.between(task, first, second, t) for t in at)
+    return [task.scores(point, ("validation",))["validation"]["bleu"] for point in points]
+
+
+def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> Stack:
+    """How the points are computed (see `stacks.choose`)."""
+    batch_size = job.study.config.measure.batch_size
+    weights = next(iter(replicas.values()))
+
+    def seconds(stack: Stack) -> float:
+        rows = stacked([weights], stack.rows(stack.width))
+        for warm in (False, True):
+            began = time.perf_counter()
+            stack.reestimate(rows, batch_size, _TRIAL_BATCHES * batch_size if warm else batch_size)
+            wait_for(stack.device)
+        return (time.perf_counter() - began) / _TRIAL_BATCHES / stack.width
+
+    return choose(task, job.study.config.lockstep, seconds)

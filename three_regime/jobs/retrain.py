@@ -49,4 +49,6 @@ def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Che
         **found,
         "history": checkpoint.history,
     }
-    job.commit(product, results, join_masks(checkpoint.weights, masks), wall_s=checkpoint.wall_s)
+    job.commit(
+        product, results, join_masks(checkpoint.weights, masks), wall_s=checkpoint.wall_s, together=checkpoint.together
+    )

@@ -65,7 +65,7 @@ def built() -> Path:
 
 def cache_folder() -> Path:
     """Where compiled objects are kept: ``$XDG_CACHE_HOME/three_regime`` or ``~/.cache/three_regime``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "three_regime"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "three_regime"
 
 
 def _key(compiler: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, device
 
     from three_regime.config import Training
+    from three_regime.packs import Lockstep
     from three_regime.similarity import Outputs
     from three_regime.storage import Arrays
     from three_regime.streams import Streams
@@ -99,6 +100,48 @@ class Task(Protocol):
 
     def scores(self, weights: Weights, splits: Sequence[str] = ("validation", "test")) -> dict[str, Any]:
         """What else is measured once for each delivered checkpoint: BLEU of translations; {} for images."""
+
+
+class Stack(Protocol):
+    """Several networks of a task advanced together.
+
+    Every tensor has a leading dimension, one row a network. On a CPU the numbers of a row must not depend on the
+    other rows, nor on how many there are.
+
+    Attributes
+    ----------
+    together
+        Whether rows are computed in common operations; recorded, because that rounds differently.
+    width
+        Most members at a time.
+    """
+
+    device: device
+    together: bool
+    width: int
+
+    def rows(self, members: int) -> int:
+        """Rows to compute for so many members; those beyond repeat the last member and are thrown away."""
+
+    def epoch(self, streams: Sequence[Streams], epoch: int, training: Training) -> Epoch:
+        """As `Task.epoch`, for the rows with these streams."""
+
+    def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
+        """Mean loss and errors of each row, (M,), and the targets of a row."""
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
+        """As `Task.evaluate`, for each row."""
+
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        """As `Task.reestimate`, for each row."""
+
+
+@runtime_checkable
+class Stackable(Protocol):
+    """A task that can advance several networks together."""
+
+    def stack(self, choice: Lockstep) -> Stack | None:
+        """How, or None where the setting or the network speaks against it."""
 
 
 TASKS = {"images": "three_regime.tasks.image_classification", "text": "three_regime.tasks.translation"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,15 @@ from three_regime.foreign import match
 from three_regime.memory import keep_freed_memory
 from three_regime.models.initialisation import initial_weights
 from three_regime.models.layers import use_kernels
+from three_regime.models.sizes import size
+from three_regime.packs import Lockstep, pays_on_cpu
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
 from three_regime.study import Study
 from three_regime.tasks import Metrics, Split, Weights
+from three_regime.tasks.stacked_images import ImageStack
+
+log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 500
 
@@ -79,16 +85,16 @@ class ImageEpoch:
         margin = task.augmenter.padding
         shifts = augmentation.integers(0, 2 * margin + 1, size=(total, 2))
         flips = augmentation.random(total) < (0.5 if task.augmenter.flip else 0.0)
-        self._order, self._shifts, self._flips = (
+        self.order, self.shifts, self.flips = (
             torch.from_numpy(array).to(task.device) for array in (order, shifts, flips)
         )
 
     def micro_batches(self, step: int) -> tuple[tuple[Tensor, Tensor]]:
         """Augmented images (n, C, H, W) and labels (n,) of one step: never divided, for BatchNorm's statistics."""
         here = slice(step * self._size, (step + 1) * self._size)
-        chosen = self._order[here]
+        chosen = self.order[here]
         augmenter = self._task.augmenter
-        images = augmenter.crop(self._task.images["train"][chosen], self._shifts[here], self._flips[here])
+        images = augmenter.crop(self._task.images["train"][chosen], self.shifts[here], self.flips[here])
         return ((augmenter.normalise(images), self._task.labels["train"][chosen]),)
 
 
@@ -121,18 +127,40 @@ class ImageClassification:
             keep_freed_memory()
         self.device = device
         self.model_name = model
+        self.entry = entry
         self.augmenter = Augmenter(entry, device)
         limits = {"train": train_images, "test": test_images}
         self.images = {s: torch.from_numpy(arrays[f"{s}_images"][:n]).to(device) for s, n in limits.items()}
         self.labels = {s: torch.from_numpy(arrays[f"{s}_labels"][:n]).to(device) for s, n in limits.items()}
-        self.model = models.build(
-            model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
-        ).to(device)  # fmt: skip
+        self.model = self._build()
         use_kernels(self.model, compiled.available(device))
         self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.buffers = {name: tuple(value.shape) for name, value in self.model.named_buffers()}
         self.prunable = models.prunable(self.model)
         self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def _build(self) -> nn.Module:
+        entry = self.entry
+        return models.build(
+            self.model_name, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
+        ).to(self.device)  # fmt: skip
+
+    def stack(self, choice: Lockstep) -> ImageStack | None:
+        """Several networks advanced together, where `choice` and the architecture allow it (`packs.pays_on_cpu`)."""
+        if choice == "off" or (self.device.type == "cpu" and not pays_on_cpu(choice, self._multiply_adds)):
+            return None
+        found = ImageStack(self, self._build(), None if choice == "auto" else choice)
+        if found.reproduces(self.model):
+            return found
+        log.warning("%s cannot be computed side by side: its networks advance one after another", self.model_name)
+        return None
+
+    @property
+    def _multiply_adds(self) -> int:
+        entry = self.entry
+        return size(
+            self.model_name, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
+        ).multiply_adds
 
     def initial_weights(self, streams: Streams) -> Arrays:
         return initial_weights(self.model, streams.generator("initialisation"))
@@ -151,15 +179,15 @@ class ImageClassification:
         errors = (logits.detach().argmax(1) != labels).sum()
         return F.cross_entropy(logits, labels), errors, len(labels)
 
-    @torch.no_grad()
     def halves(self, batch: tuple[Tensor, Tensor]) -> None:
         """Never: BatchNorm computes its statistics over the whole batch."""
 
+    @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         errors = torch.zeros((), dtype=torch.int64, device=self.device)
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
         total = 0
-        for batch, labels in self._in_file_order(split, EVALUATION_BATCH, images):
+        for batch, labels in self.in_file_order(split, EVALUATION_BATCH, images):
             logits = self._logits(weights, batch)
             errors += (logits.argmax(1) != labels).sum()
             nll += F.cross_entropy(logits, labels, reduction="sum").double()
@@ -179,7 +207,7 @@ class ImageClassification:
         self.model.train()
         seen = 0
         try:
-            for batch, labels in self._in_file_order("train", batch_size, images):
+            for batch, labels in self.in_file_order("train", batch_size, images):
                 seen += len(labels)
                 for norm in self._norms:
                     norm.momentum = len(labels) / seen
@@ -194,7 +222,7 @@ class ImageClassification:
         """Logits and softmax outputs, (images, classes) float64, on the first training images in file order (A)."""
         if images > len(self.labels["train"]):
             raise UserError(f"{images} images were asked for, but there are {len(self.labels['train'])}")
-        batches = self._in_file_order("train", EVALUATION_BATCH, images)
+        batches = self.in_file_order("train", EVALUATION_BATCH, images)
         logits = torch.cat([self._logits(weights, batch) for batch, _ in batches]).double()
         return {"logits": logits.cpu().numpy(), "softmax": logits.softmax(1).cpu().numpy()}
 
@@ -206,7 +234,8 @@ class ImageClassification:
         self.model.eval()
         return functional_call(self.model, dict(weights), (batch,))
 
-    def _in_file_order(self, split: Split, size: int, images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_file_order(self, split: Split, size: int, images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of at most `size` un-augmented images and their labels, the first `images` of a split (None: all)."""
         for pixels, labels in zip(
             self.images[split][:images].split(size), self.labels[split][:images].split(size), strict=True
         ):

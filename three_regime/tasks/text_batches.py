@@ -19,8 +19,9 @@ from three_regime.streams import Streams
 if TYPE_CHECKING:
     from three_regime.datasets.prepared_text import Pairs
 
-CACHED_TOKENS = 4_000_000
-"""A split of up to so many padded tokens stays on the device as ready batches (100 MB); a larger one is read anew."""
+CACHED_TOKENS = {"cpu": 4_000_000, "cuda": 64_000_000}
+"""A split of up to so many padded tokens stays on the device as ready batches (24 bytes a token); a larger one is read
+from its mapped files in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,10 @@ class Batches:
             order, self._data.num_tokens, num_tokens_vec=lengths.astype(np.int64), max_tokens=max_tokens
         )
         self._cache: list[TextBatch | None] | None = None
-        if sum(len(rows) * int(self._data.num_tokens_vec(rows).max()) for rows in self.rows) <= CACHED_TOKENS:
+        if (
+            sum(len(rows) * int(self._data.num_tokens_vec(rows).max()) for rows in self.rows)
+            <= CACHED_TOKENS[device.type]
+        ):
             self._cache = [None] * len(self.rows)
 
     def __len__(self) -> int:

@@ -1,0 +1,180 @@
+"""Rates of a Transformer on this machine, for ``python -m three_regime plan``: tokens and decoded sentences a second.
+
+``python -m benchmarks.translation`` writes them beside the rates of images, into ``benchmarks/rates/<machine>.json``
+(measure those first). Text is random, with the lengths of WMT14: neither time nor memory depends on what it says.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks import machine
+from three_regime.config import Training
+from three_regime.errors import UserError
+from three_regime.logs import reporting
+from three_regime.storage import read_json, write_json
+
+RATES = Path(__file__).resolve().parent / "rates"
+MEAN_LENGTH, LONGEST = 28, 120
+"""Subwords of a sentence of WMT14 at 32,000 subwords (this project's rough count)."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """One split in memory."""
+
+    source: list[Any]
+    target: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def source_lengths(self) -> np.ndarray:
+        return np.array([len(line) for line in self.source])
+
+    @property
+    def target_lengths(self) -> np.ndarray:
+        return np.array([len(line) for line in self.target])
+
+
+@dataclass(frozen=True)
+class RandomText:
+    """As much of a prepared corpus as the task needs for training, evaluation and decoding."""
+
+    dictionary: Any
+    split: Sentences
+    folder: Path = Path("random")
+
+    def pairs(self, split: str) -> Sentences:
+        return self.split
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+
+def random_text(subwords: int, pairs: int) -> RandomText:
+    """Sentence pairs of random subwords, gamma-distributed lengths."""
+    import torch
+    from fairseq.data import Dictionary
+
+    dictionary = Dictionary()
+    for number in range(subwords - dictionary.nspecial):
+        dictionary.add_symbol(f"w{number}")
+    generator = np.random.default_rng(0)
+
+    def side() -> list[Any]:
+        lengths = np.clip(generator.gamma(3, MEAN_LENGTH / 3, pairs).astype(int), 2, LONGEST)
+        return [
+            torch.tensor([*generator.integers(dictionary.nspecial, subwords, length), dictionary.eos()])
+            for length in lengths
+        ]
+
+    return RandomText(dictionary, Sentences(side(), side()))
+
+
+def rates(model: str, subwords: int, device: str, training: Training, pairs: int, steps: int) -> dict[str, Any]:
+    """Tokens trained and evaluated a second, and sentences decoded a second by beam 4 and greedily, one after another.
+
+    Decoding is that of fresh weights, which seldom end a sentence: a lower bound.
+    """
+    import torch
+
+    from three_regime.decoding import Search
+    from three_regime.streams import Streams
+    from three_regime.tasks.translation import Translation
+
+    task = Translation(
+        random_text(subwords, pairs), model, torch.device(device), held_out={"test": 64, "validation": 64}
+    )
+    streams = Streams(("benchmark",))
+    weights = task.load(task.initial_weights(streams), "fresh")
+    epoch = task.epoch(streams, 0, training)
+    leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
+
+    def train() -> int:
+        tokens = 0
+        for step in range(min(steps, epoch.steps)):
+            for part in epoch.micro_batches(step):
+                with torch.autocast(device, torch.bfloat16, enabled=training.precision == "bf16" and device == "cuda"):
+                    loss, _, count = task.loss(leaves, {}, part)
+                torch.autograd.grad(loss, list(leaves.values()))
+                tokens += count
+        return tokens
+
+    def decode() -> int:
+        for search in (task.search, Search(beam=1)):
+            task.translations(weights, "test", search)
+        return 64
+
+    def evaluate() -> int:
+        task.evaluate(weights, "test")
+        return int(task.text.split.target_lengths[:64].sum())
+
+    found = {"train_tokens_per_s": train, "evaluate_tokens_per_s": evaluate, "decode_sentences_per_s": decode}
+    return {**{name: round(_per_second(work, device), 1) for name, work in found.items()}, "subwords": subwords}
+
+
+def _per_second(work: Callable[[], int], device: str) -> float:
+    """Units of `work` a second, the second time that it is done."""
+    import torch
+
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    done = work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return done / (time.perf_counter() - began)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--model", default="transformer-6x512x8", show_default=True)
+@click.option("--subwords", type=click.IntRange(50), default=32_000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(LONGEST + 1), default=8192, show_default=True, help="Tokens.")
+@click.option("--pairs", type=click.IntRange(64), default=4096, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=RATES, show_default=True)
+def main(
+    model: str, subwords: int, batch_size: int, pairs: int, steps: int, device: str, threads: int, folder: Path
+) -> None:
+    """Measure rates of MODEL and add them to this machine's file of rates."""
+    import torch
+
+    from three_regime.device import choose
+
+    with reporting():
+        torch.set_num_threads(threads)
+        device = choose(device)
+        training = Training(
+            optimiser="adam", learning_rate=1e-4, epochs=1, batch_size=batch_size, schedule="inverse_sqrt", warmup=10,
+            dropout=0.1, label_smoothing=0.1, precision="bf16",
+        )  # fmt: skip
+        path = folder / f"{machine.slug(machine.describe(device))}.json"
+        if not path.is_file():
+            raise UserError(
+                f"{path} is missing: measure the rates of images first, `python -m benchmarks --item rates`"
+            )
+        known = read_json(path)
+        found = rates(model, subwords, device, training, pairs, steps)
+        found |= {"threads": threads, "measured": datetime.now(UTC).date().isoformat()}
+        write_json(path, {**known, "text_models": {**known.get("text_models", {}), model: found}})
+        log.info("%s: %s", path, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""How the members of a pack are computed: one after another, or several together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from three_regime.config import Training
+from three_regime.packs import Lockstep
+from three_regime.streams import Streams
+from three_regime.tasks import Epoch, Metrics, Split, Stack, Stackable, Task, Weights
+
+log = logging.getLogger(__name__)
+
+
+class Alone:
+    """A stack of one row: the task itself."""
+
+    together = False
+    width = 1
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.device = task.device
+
+    def rows(self, members: int) -> int:
+        return 1
+
+    def epoch(self, streams: Sequence[Streams], epoch: int, training: Training) -> Epoch:
+        return self.task.epoch(streams[0], epoch, training)
+
+    def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
+        loss, errors, count = self.task.loss(_only(parameters), _only(buffers), batch)
+        return loss[None], errors[None], count
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
+        return [self.task.evaluate(_only(weights), split, images)]
+
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        found = self.task.reestimate(_only(weights), batch_size, images)
+        return {name: value[None] for name, value in found.items()}
+
+
+def _only(tensors: Weights) -> dict[str, Tensor]:
+    """The single row; views, so that changes of the buffers are seen by the caller."""
+    return {name: value.view(value.shape[1:]) for name, value in tensors.items()}
+
+
+def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> Stack:
+    """The way to compute the members of a pack.
+
+    On a CPU a rule decides (`packs.pays_on_cpu`); on a GPU, where no run is bit-identical, a short timing does.
+
+    Parameters
+    ----------
+    choice
+        The study's `lockstep`.
+    seconds
+        Time of a piece of work for each member; called on a GPU with ``auto`` alone.
+    """
+    alone = Alone(task)
+    stack = task.stack(choice) if isinstance(task, Stackable) else None
+    if stack is not None and choice == "auto" and task.device.type != "cpu":
+        together, apart = seconds(stack), seconds(alone)
+        log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
+        stack = stack if together < apart else None
+    return stack or alone
+
+
+def stacked(networks: Sequence[Weights], rows: int) -> dict[str, Tensor]:
+    """Weights of several networks with a leading dimension, those of the last repeated up to so many rows."""
+    padded = [*networks, *[networks[-1]] * (rows - len(networks))]
+    return {name: torch.stack([each[name] for each in padded]) for name in networks[0]}
+
+
+def wait_for(device: torch.device) -> None:
+    """Let the device finish, before the clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
