@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from three_regime import workflow as three_regime_workflow
 from three_regime.config import resolve
 from three_regime.datasets import DATASETS
+from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
 from three_regime.job_resources import job_resources
 from three_regime.records import stale_without_record
@@ -46,6 +47,7 @@ if workflow.is_main_process and (stale := stale_without_record(STUDIES)):
 
 DATA = CONFIG.data.folder
 RESULTS = CONFIG.results
+SOURCES = load_sources()
 
 # What has a cells.csv: every planned study, and the published figure. Name -> (folder, figures).
 TABLED = {study.name: (str(study.folder), GRID_FIGURES + RUN_FIGURES) for study in STUDIES}
@@ -58,6 +60,15 @@ wildcard_constraints:
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
+
+
+def raw_files(dataset):
+    """Files that a data set is prepared from."""
+    return [
+        f"{DATA}/raw/{SOURCES[name].dataset}/{path}"
+        for name in DATASETS[dataset].sources
+        for path in SOURCES[name].files
+    ]
 
 
 def settings(study, stage):

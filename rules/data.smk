@@ -1,19 +1,6 @@
 # Data: verified downloads, and one array file of images, or one folder of text, that training maps.
 
 from three_regime.datasets.prepare import recipe as prepare_recipe
-from three_regime.datasets.sources import load_sources
-
-SOURCES = load_sources()
-
-
-def raw_files(dataset):
-    """Files that a data set is prepared from."""
-    return [
-        f"{DATA}/raw/{SOURCES[name].dataset}/{path}"
-        for name in DATASETS[dataset].sources
-        for path in SOURCES[name].files
-    ]
-
 
 for source in SOURCES.values():
 
@@ -74,8 +61,8 @@ for study in {study.prepared: study for study in STUDIES if study.config.dataset
             "../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=lambda wildcards, attempt: 8000 * attempt,
+            runtime=lambda wildcards, attempt: 240 * attempt,
         params:
             recipe=prepare_recipe(study.config.dataset),
         message:

@@ -89,6 +89,15 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
     assert "host" not in json.dumps(found)
 
 
+def test_the_time_of_one_dense_run_counts_once_however_many_checkpoints_it_yields(own: Checkout) -> None:
+    with inside(own):
+        found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]["stages"]
+        last = read_json(owner(tiny()).at(1, 4) / "dense.json")["provenance"]["wall_s"]
+        retrained = [read_json(path)["provenance"]["wall_s"] for path in owner(tiny()).folder.rglob("retrained.json")]
+    assert found["dense"]["wall_s"] == pytest.approx(last, abs=1e-3)
+    assert found["retrain"]["wall_s"] == pytest.approx(sum(retrained), abs=1e-2)
+
+
 def test_a_zip_holds_the_same_and_is_the_same_each_time(own: Checkout) -> None:
     with inside(own):
         folder, first = export(tiny(), Path("mine")), export(tiny(), Path("a/mine.zip"))

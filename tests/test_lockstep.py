@@ -334,7 +334,7 @@ def test_a_member_that_diverges_later_leaves_its_earlier_state(tmp_path, images,
 
     def spoilt(self: ImageStack, *arguments: Any) -> Any:
         losses, errors, count = loss(self, *arguments)
-        if next(passes) == 6:
+        if len(losses) == 6 and next(passes) == 6:  # five members and a row to fill up
             losses = losses * torch.tensor([1.0, float("inf"), *[1.0] * (len(losses) - 2)])
         return losses, errors, count
 

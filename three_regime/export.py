@@ -110,8 +110,9 @@ def provenance_of(owner: Study) -> dict[str, Any]:
     Returns
     -------
     ``environments`` (versions, commit, device, threads, machine, and the number of ``results`` made there),
-    ``stages`` (stage → ``recipes`` with their number of results, ``wall_s`` in all, ``first`` and ``last`` time) and
-    ``imported`` (folder below the study → digest of the checkpoint that was brought in). Host names are left out.
+    ``stages`` (stage → ``recipes`` with their number of results, ``wall_s`` of all runs, ``first`` and ``last``
+    time) and ``imported`` (folder below the study → digest of the checkpoint that was brought in). Host names are
+    left out.
     """
     environments: dict[str, dict[str, Any]] = {}
     stages: dict[str, dict[str, Any]] = {}
@@ -119,18 +120,20 @@ def provenance_of(owner: Study) -> dict[str, Any]:
     for stage in STAGES:
         recipes: dict[str, dict[str, Any]] = {}
         times: list[str] = []
-        wall_s = 0.0
+        wall_s: dict[Path, float] = {}
         for path in _results(owner, stage):
             record = read_json(path)[PROVENANCE_KEY]
             _count(environments, {key: record[key] for key in _ENVIRONMENT if key in record})
             # Streams differ with every seed and replica; the grid says which there are.
             _count(recipes, {key: value for key, value in record["recipe"].items() if key != "streams"})
             times.append(record["finished"])
-            wall_s += record["wall_s"]
+            # Each checkpoint of one dense run counts the time since the run began.
+            run = path.parents[1] if stage == "dense" and owner.knob.setting is None else path
+            wall_s[run] = max(wall_s.get(run, 0.0), record["wall_s"])
             if record["origin"] == IMPORTED:
                 imported[path.parent.relative_to(owner.folder).as_posix()] = record["source_sha256"]
         if times:
-            span = {"wall_s": round(wall_s, 3), "first": min(times), "last": max(times)}
+            span = {"wall_s": round(sum(wall_s.values()), 3), "first": min(times), "last": max(times)}
             stages[stage] = {**span, "recipes": list(recipes.values())}
     return {"environments": list(environments.values()), "stages": stages, "imported": imported}
 
