@@ -371,14 +371,16 @@ def two_stages(place: Place, rng: random.Random) -> Injected:
 
 _OUT_OF_MEMORY = """
 import sys, torch
-from three_regime.tasks.image_classification import ImageClassification
-sound, calls, limit = ImageClassification.loss, [], int(sys.argv.pop(1))
-def failing(task, *arguments):
-    calls.append(None)
-    if len(calls) == limit:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-    return sound(task, *arguments)
-ImageClassification.loss = failing
+from three_regime.fitting import Fitting
+sound, steps, limit = Fitting.each, [], int(sys.argv.pop(1))
+def failing(fitting, parts, compute):
+    steps.append(None)
+    def compute_or_fail(part):
+        if len(steps) == limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return compute(part)
+    return sound(fitting, parts, compute_or_fail)
+Fitting.each = failing
 from three_regime.cli import main
 main()
 """

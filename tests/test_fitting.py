@@ -88,20 +88,20 @@ def test_images_are_never_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     change, and the state that it saved lets the same command continue."""
     from tiny_study import config, digests, run
 
-    from three_regime.tasks.image_classification import ImageClassification
+    from three_regime.tasks.stacked_images import ImageStack
 
     expected = config(tmp_path / "whole")
     run(expected, "dense")
     settings_of = config(tmp_path / "failed", top={"state_every_s": 1e-9})
-    sound, passes = ImageClassification.loss, []
+    sound, passes = ImageStack.loss, []
 
-    def failing(task, *arguments):
+    def failing(stack, *arguments):
         passes.append(None)
         if len(passes) == 6:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return sound(task, *arguments)
+        return sound(stack, *arguments)
 
-    monkeypatch.setattr(ImageClassification, "loss", failing)
+    monkeypatch.setattr(ImageStack, "loss", failing)
     with pytest.raises(UserError, match=r"dense, seed 1: the GPU ran out of memory.*BatchNorm.*`batch_size`"):
         run(settings_of, "dense")
     run(settings_of, "dense")
