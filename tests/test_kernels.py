@@ -228,15 +228,15 @@ def test_a_state_of_other_kernels_is_refused(library, tmp_path):
     state = SavedState({"parameters": np.zeros(3, np.float32)}, 1, 2, [], 3.0)
     kernels.allow("auto")
     assert kernels.in_use() == "fused"
-    resume.save(tmp_path / "fused", state, key="k", threads=1, device="cpu")
-    assert resume.load(tmp_path / "fused", key="k", threads=1, device="cpu") is not None
+    resume.save(tmp_path / "fused", state, key="k", threads=1, device="cpu", together=False)
+    assert resume.load(tmp_path / "fused", key="k", threads=1, device="cpu", together=False) is not None
     kernels.allow("plain")
-    resume.save(tmp_path / "plain", state, key="k", threads=1, device="cpu")
+    resume.save(tmp_path / "plain", state, key="k", threads=1, device="cpu", together=False)
     with pytest.raises(UserError, match="fused kernels and this run has plain ones.*C compiler"):
-        resume.load(tmp_path / "fused", key="k", threads=1, device="cpu")
+        resume.load(tmp_path / "fused", key="k", threads=1, device="cpu", together=False)
     kernels.allow("auto")
     with pytest.raises(UserError, match="`kernels: plain`"):
-        resume.load(tmp_path / "plain", key="k", threads=1, device="cpu")
+        resume.load(tmp_path / "plain", key="k", threads=1, device="cpu", together=False)
 
 
 def test_without_a_compiler_torch_computes(monkeypatch, tmp_path, caplog):

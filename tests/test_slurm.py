@@ -188,7 +188,7 @@ def log_of(run: Run, temperature: int) -> str:
 
 def continued_at(run: Run, temperature: int) -> tuple[int, int]:
     """Replica and completed epochs with which the last attempt of a retraining job began to compute."""
-    found = re.search(r"replica (\d): continues after epoch (\d+), step \d+", log_of(run, temperature))
+    found = re.search(r"replica (\d)(?: and \d+ more)?: continues after epoch (\d+), step \d+", log_of(run, temperature))
     if found:
         return int(found[1]), int(found[2])
     kept = re.search(r"\d+ computed, (\d+) kept", log_of(run, temperature))
