@@ -36,10 +36,10 @@ STUDY = {
     "temperatures": [1, 2, 4],
     "densities": [0.5],
     "replicas": [1, 2],
-    "retrain": {"epochs": 200, "milestones": [2], "evaluate_every": 50},
+    "retrain": {"epochs": 400, "milestones": [2], "evaluate_every": 50},
     "resources": {stage: {"gpu": 1, "mem_mb": 1000, "runtime": 60} for stage in ("dense", "retrain", "lmc", "cka")},
 }
-"""Changes to the tiny study: retraining takes some 11 s a member on an idle core, long enough to be hit."""
+"""Changes to the tiny study: retraining takes about a minute, long enough to be hit."""
 
 CONFIG = ("--configfile", "config/tiny.yaml", "overlay.yaml")
 RETRAIN = "rule_retrain_tiny_wildcards_1_epochs{:03d}"
@@ -188,7 +188,8 @@ def log_of(run: Run, temperature: int) -> str:
 
 def continued_at(run: Run, temperature: int) -> tuple[int, int]:
     """Replica and completed epochs with which the last attempt of a retraining job began to compute."""
-    found = re.search(r"replica (\d)(?: and \d+ more)?: continues after epoch (\d+), step \d+", log_of(run, temperature))
+    began = r"replica (\d)(?: and \d+ more)?: continues after epoch (\d+), step \d+"
+    found = re.search(began, log_of(run, temperature))
     if found:
         return int(found[1]), int(found[2])
     kept = re.search(r"\d+ computed, (\d+) kept", log_of(run, temperature))
