@@ -11,6 +11,7 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor
 
+from benchmarks.translation import Sentences
 from three_regime.config import Training
 from three_regime.decoding import Search
 from three_regime.tasks.translation import Translation
@@ -20,33 +21,14 @@ WORDS = 30
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Sentences in memory, in place of fairseq's mapped files."""
-
-    source: list[Tensor]
-    target: list[Tensor]
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @property
-    def source_lengths(self) -> np.ndarray:
-        return np.array([len(line) for line in self.source])
-
-    @property
-    def target_lengths(self) -> np.ndarray:
-        return np.array([len(line) for line in self.target])
-
-
-@dataclass(frozen=True)
 class SmallText:
     """Random sentences; the translation is the source backwards, each word moved on by one."""
 
     dictionary: Dictionary
-    splits: dict[str, Lines]
+    splits: dict[str, Sentences]
     folder: Path = field(default=Path("small"))
 
-    def pairs(self, split: str) -> Lines:
+    def pairs(self, split: str) -> Sentences:
         return self.splits[split]
 
     def sources(self, split: str) -> list[str]:
@@ -71,7 +53,7 @@ def small_text(pairs: int = 60, words: int = WORDS, longest: int = 9) -> SmallTe
     for split, count in (("train", pairs), ("validation", 20), ("test", 10)):
         drawn = [generator.integers(0, words, size=generator.integers(2, longest)) for _ in range(count)]
         first = dictionary.nspecial
-        splits[split] = Lines(
+        splits[split] = Sentences(
             [torch.tensor([*(first + line), dictionary.eos()]) for line in drawn],
             [torch.tensor([*(first + (line[::-1] + 1) % words), dictionary.eos()]) for line in drawn],
         )

@@ -257,7 +257,7 @@ class Pricer:
         if stage == "dense":
             return self._dense(products)
         if stage == "retrain":
-            one = self._training(config.retrain, None, config.measure.last_epochs) + self._both_splits()
+            one = self._training(config.retrain, None, config.measure.last_epochs) + self._measured()
             whole = sum((one for _ in products), Work())
             return replace(whole, train=0.0, together=whole.train) if len(products) > 1 else whole
         if stage == "prune":
@@ -270,17 +270,17 @@ class Pricer:
         return Work(evaluate=float(points * (images + self.test_images)), reestimate=float(points * images))
 
     def _dense(self, products: Sequence[Product]) -> Work:
-        measured = sum((self._both_splits() for _ in products), Work())
+        measured = sum((self._measured() for _ in products), Work())
         if self.study.knob.setting is None:  # one run passes every checkpoint
             last = max(int(product.coordinates["temperature"]) for product in products)
-            return measured + self._training(self.study.config.dense, last, 0)
+            return measured + self._training(self.study.config.dense, last)
         runs = (self.study.config.dense_at(product.coordinates["temperature"]) for product in products)
-        return sum((self._training(run, None, 0) for run in runs), measured)
+        return sum((self._training(run, None) for run in runs), measured)
 
-    def _both_splits(self) -> Work:
+    def _measured(self) -> Work:
         return Work(evaluate=float(self.train_images + self.test_images))
 
-    def _training(self, training: Training, stop: int | None, last_epochs: int) -> Work:
+    def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
         """One run: to epoch `stop`, or to its end; priced by images, however many a step has."""
         whole = self.train_images // training.batch_size
         steps = whole if training.drop_last else math.ceil(self.train_images / training.batch_size)

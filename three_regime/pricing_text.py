@@ -133,14 +133,6 @@ class TextPricer(Pricer):
     def _measured(self) -> Work:
         return Work(evaluate=self._evaluated, decoded=float(sum(self._held_out)))
 
-    def _dense(self, products: Sequence[Product]) -> Work:
-        measured = sum((self._measured() for _ in products), Work())
-        if self.study.knob.setting is None:
-            last = max(int(product.coordinates["temperature"]) for product in products)
-            return measured + self._training(self.study.config.dense, last)
-        runs = (self.study.config.dense_at(product.coordinates["temperature"]) for product in products)
-        return sum((self._training(run, None) for run in runs), measured)
-
     def _training(self, training: Training, stop: int | None) -> Work:
         epochs = stop or self._epochs(training)
         passes = 2 if training.sam_rho > 0 else 1
