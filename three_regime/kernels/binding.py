@@ -93,7 +93,7 @@ class Library:
         return result, of_weight, of_bias
 
     def convolution(self, images: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
-        """3×3 convolution of stride 1 and padding 1, plus `addend`; even sides, channels in multiples of 16."""
+        """3×3 convolution of stride 1 and padding 1, plus `addend`; sides in multiples of 4, channels of 16."""
         result = _images_like(images, len(weight))
         self.functions.conv_forward(*_at(images, weight, addend, result), *_sizes(images, weight))
         return result
@@ -132,8 +132,8 @@ def _images_like(images: Tensor, channels: int) -> Tensor:
 
 def _try(library: Library) -> None:
     """Compare with torch on a few numbers: a compiler's mistake must not become a result."""
-    numbers = torch.linspace(0, 60, 3 * 16 * 4 * 6).sin()
-    images = numbers.view(3, 16, 4, 6).contiguous(memory_format=torch.channels_last)
+    numbers = torch.linspace(0, 60, 3 * 16 * 4 * 8).sin()
+    images = numbers.view(3, 16, 4, 8).contiguous(memory_format=torch.channels_last)
     weight = torch.linspace(1, 50, 32 * 16 * 9).cos().view(32, 16, 3, 3)
     scale, shift, zero, one = weight[0, :, 0, 0].clone(), weight[0, :, 1, 1].clone(), torch.zeros(16), torch.ones(16)
     with torch.enable_grad():

@@ -64,7 +64,7 @@ class Convolution3x3(nn.Conv2d):
 
     def forward(self, images: Tensor, addend: Tensor | None = None) -> Tensor:
         """(N, inputs, H, W) → (N, outputs, H / stride, W / stride), plus `addend`."""
-        if self.kernels is None or not (self._suits and _even(images) and _fits(images)):
+        if self.kernels is None or not (self._suits and _tiled(images) and _fits(images)):
             result = super().forward(images)
             return result if addend is None else result + addend
         from three_regime.kernels import functions
@@ -86,8 +86,8 @@ def use_kernels(model: nn.Module, kernels: Library | None) -> None:
             module.kernels = kernels
 
 
-def _even(images: Tensor) -> bool:
-    return images.shape[2] % 2 == 0 and images.shape[3] % 2 == 0
+def _tiled(images: Tensor) -> bool:
+    return images.shape[2] % 4 == 0 and images.shape[3] % 4 == 0
 
 
 def _fits(images: Tensor) -> bool:
