@@ -17,7 +17,7 @@
 #define GROUP 16  /* tiles that are transformed together; a multiple of BLOCK */
 
 typedef struct {
-  const float *x, *weights, *addend, *dy;
+  const float *x, *line, *weights, *addend, *dy; /* line: slope and shift of each channel, or NULL */
   float *filters, *y, *sums;
   int H, W, C, K;
   long tiles;
@@ -58,6 +58,9 @@ INLINE void back(const vec m[REACH], vec y[SIDE]) {
   y[2] = PP * sum + QQ * sum2, y[3] = m[5] + P * PP * apart + Q * QQ * apart2;
 }
 
+INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
+
+/* Of the input, or of max(0, slope x + shift), whose border is zero. */
 INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, const float *zero, float *patches) {
   const float *at[REACH][REACH];
   int row, column;
@@ -72,7 +75,10 @@ INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, 
     vec m[REACH][REACH];
     for (int j = 0; j < REACH; j++) {
       vec d[REACH];
-      for (int i = 0; i < REACH; i++) d[i] = LOAD(at[i][j] + c);
+      for (int i = 0; i < REACH; i++) {
+        d[i] = LOAD(at[i][j] + c);
+        if (job->line && at[i][j] != zero) d[i] = rectified(LOAD(job->line + c) * d[i] + LOAD(job->line + C + c));
+      }
       forward_patch(d);
       for (int i = 0; i < REACH; i++) m[i][j] = d[i];
     }
@@ -290,15 +296,16 @@ static void run(Convolution *job, Work *transformed, int threads) {
   free(job->filters);
 }
 
-/* y (N, H, W, K) = convolution of x (N, H, W, C), plus `addend` unless NULL. H and W multiples of 4, C and K of 16. */
-void conv_forward(const float *x, const float *weights, const float *addend, float *y,
+/* y (N, H, W, K) = convolution of max(0, slope x + shift) with x (N, H, W, C), plus `addend` unless NULL.
+   line: (2, C), slope and shift. H and W multiples of 4, C and K of 16. */
+void conv_forward(const float *x, const float *line, const float *weights, const float *addend, float *y,
                   int N, int H, int W, int C, int K, int threads) {
   Convolution job = prepared(N, H, W, C, K);
-  job.x = x, job.weights = weights, job.addend = addend, job.y = y;
+  job.x = x, job.line = line, job.weights = weights, job.addend = addend, job.y = y;
   run(&job, transform, threads);
 }
 
-/* dx from dy: the convolution of dy with the filters turned about. */
+/* Gradient of what is convolved, from dy: the convolution of dy with the filters turned about. */
 void conv_backward_input(const float *dy, const float *weights, float *dx,
                          int N, int H, int W, int C, int K, int threads) {
   Convolution job = prepared(N, H, W, K, C);
@@ -306,10 +313,10 @@ void conv_backward_input(const float *dy, const float *weights, float *dx,
   run(&job, transform_turned, threads);
 }
 
-void conv_backward_weights(const float *x, const float *dy, float *dweights,
+void conv_backward_weights(const float *x, const float *line, const float *dy, float *dweights,
                            int N, int H, int W, int C, int K, int threads) {
   Convolution job = prepared(N, H, W, C, K);
-  job.x = x, job.dy = dy, job.y = dweights, job.sums = allocate(sizeof(float) * PLACES * C * K * threads);
+  job.x = x, job.line = line, job.dy = dy, job.y = dweights, job.sums = allocate(sizeof(float) * PLACES * C * K * threads);
   share(differentiate, &job, threads);
   share(collect, &job, threads);
   free(job.sums);

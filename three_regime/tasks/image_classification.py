@@ -32,7 +32,7 @@ from three_regime.tasks.stacked_images import ImageStack
 
 log = logging.getLogger(__name__)
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 128
 
 
 class Augmenter:
