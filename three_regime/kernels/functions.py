@@ -1,8 +1,4 @@
-"""The compiled kernels as differentiable functions.
-
-Both also return the images themselves, for a second use: the gradient of that use is added in the pass that computes
-the images' gradient.
-"""
+"""The compiled kernels as differentiable functions."""
 
 from __future__ import annotations
 
@@ -19,31 +15,26 @@ class NormRelu(torch.autograd.Function):
     """BatchNorm and ReLU of images."""
 
     @staticmethod
-    def forward(
-        ctx: Any, library: Library, images: Tensor, weight: Tensor, bias: Tensor, norm: Norm
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, library: Library, images: Tensor, weight: Tensor, bias: Tensor, norm: Norm) -> Tensor:
         """`weight` and `bias` are those of `norm`: autograd sees only arguments."""
         result, saved = library.norm_relu(images, norm)
         ctx.library = library
         ctx.save_for_backward(images, saved)
-        ctx.set_materialize_grads(False)
-        return result, images
+        return result
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor | None, beside: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of training mode."""
-        if gradient is None:
-            return None, beside, None, None, None
         images, saved = ctx.saved_tensors
-        gradients = ctx.library.norm_relu_backward(images, _channels_last(gradient), _channels_last(beside), saved)
-        return None, *gradients, None
+        return None, *ctx.library.norm_relu_backward(images, _channels_last(gradient), None, saved), None
 
 
 class NormReluConvolution(torch.autograd.Function):
     """3×3 convolution, of stride and padding 1, of BatchNorm and ReLU of images, plus `addend`.
 
-    What is convolved is never in memory: each pass computes it from the images again.
+    What is convolved is never in memory: each pass computes it from the images again. Also returns the images, for a
+    second use: the gradient of that use is added in the pass that computes the images' gradient.
     """
 
     @staticmethod

@@ -26,18 +26,23 @@ class NormRelu(nn.BatchNorm2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) → the same shape."""
-        return self._result_and_images(images)[0]
+        if not self._computes(images):
+            # In place: BatchNorm's gradient does not need its output.
+            return F.relu(super().forward(images), inplace=True)
+        from three_regime.kernels import functions
+
+        return functions.NormRelu.apply(self.kernels, images, self.weight, self.bias, self._norm())
 
     def convolved(
         self, convolution: Convolution3x3, images: Tensor, addend: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """`convolution` of this layer's result, plus `addend`; and `images`, for a shortcut around both.
 
-        The gradient of that shortcut then costs no pass of its own.
+        Where the kernels do both at once, the gradient of that shortcut costs no pass of its own, and neither module
+        is called: hooks on them do not run.
         """
         if not (self._computes(images) and convolution.fits(images)):
-            hidden, images = self._result_and_images(images)
-            result = convolution(hidden)
+            result = convolution(self(images))
             return (result if addend is None else result + addend), images
         from three_regime.kernels import functions
 
@@ -47,14 +52,6 @@ class NormRelu(nn.BatchNorm2d):
         return functions.NormReluConvolution.apply(
             self.kernels, images, self.weight, self.bias, weight, addend, self._norm()
         )
-
-    def _result_and_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._computes(images):
-            # In place: BatchNorm's gradient does not need its output.
-            return F.relu(super().forward(images), inplace=True), images
-        from three_regime.kernels import functions
-
-        return functions.NormRelu.apply(self.kernels, images, self.weight, self.bias, self._norm())
 
     def _computes(self, images: Tensor) -> bool:
         differentiable = self.training or not torch.is_grad_enabled()
