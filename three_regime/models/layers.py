@@ -15,8 +15,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library, Norm
 
-MOST_CHANNELS = 128
-"""Above this the transformed filters do not fit the second cache, and torch's convolutions are as fast."""
+MOST_CHANNELS = 256
+"""Above this transformed filters and their gradients fill the third cache (``benchmarks/README.md``)."""
 
 
 class NormRelu(nn.BatchNorm2d):
