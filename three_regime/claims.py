@@ -18,12 +18,20 @@ import pandas as pd
 from scipy import stats
 
 from three_regime import selection, statistics
+from three_regime.config import Claim, Side
 from three_regime.regimes import Thresholds
-from three_regime.stated import EXPECTED, Claim, Side
 from three_regime.storage import write_csv, write_text
 
 LEVEL = 0.95
 """Confidence of each one-sided bound: a sign that is stated beforehand is tested on one side."""
+
+EXPECTED = {
+    "lower": "lower by more than the margin",
+    "higher": "higher by more than the margin",
+    "not_higher": "not higher by as much as the margin",
+    "not_lower": "not lower by as much as the margin",
+}
+"""What may be expected of the difference between the two sides, in words."""
 
 _COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
 

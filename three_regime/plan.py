@@ -10,10 +10,11 @@ from humanfriendly import format_size, format_timespan
 from tabulate import tabulate
 
 from three_regime import disk
-from three_regime.config import Config, nearest
+from three_regime.config import Config
 from three_regime.datasets import DATASETS
 from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
+from three_regime.names import nearest
 from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed
 from three_regime.pricing_text import pricer_of, speed_of
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, job_place
