@@ -15,8 +15,8 @@ from three_regime.decoding import DEFAULT_SEARCH, Search
 from three_regime.device import choose
 from three_regime.errors import UserError
 from three_regime.pruning import split_masks
-from three_regime.stages import PROVENANCE_KEY, input_digest
-from three_regime.storage import read_arrays, read_json, write_text
+from three_regime.stages import input_digest
+from three_regime.storage import PROVENANCE_KEY, read_arrays, read_json, write_text
 from three_regime.tasks.translation import Translation
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from three_regime import selection, statistics
+from three_regime import markdown, selection, statistics
 from three_regime.config import Claim, Side
 from three_regime.regimes import Thresholds
 from three_regime.storage import write_csv, write_text
@@ -145,7 +145,7 @@ def to_markdown(table: pd.DataFrame, study: str) -> str:
 
 def table_lines(table: pd.DataFrame) -> list[str]:
     """The verdicts as the lines of a Markdown table."""
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    rows = []
     for row in table.itertuples(index=False):
         limit = f" ({_amount(row.measure, row.limit)})" if row.limit else ""
         alone = _interval(row.measure, row.estimate, row.replica_lower, row.replica_upper)
@@ -159,7 +159,7 @@ def table_lines(table: pd.DataFrame) -> list[str]:
                 f"{alone}: {row.these_networks}" if _text(row.these_networks) else "spread unknown",
             )
         )
-    return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+    return markdown.table(_COLUMNS, rows)
 
 
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:

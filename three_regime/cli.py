@@ -139,10 +139,11 @@ def explain(target: str | None, configfiles: list[Path]) -> None:
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
 def scorecard(folder: Path, out: Path | None) -> None:
     """Score the cells in FOLDER (results, or another lab's unpacked export) against the published Figure 2."""
-    from three_regime import scorecard as scoring
+    from three_regime.scorecard import of_export
+    from three_regime.scorecard_files import to_markdown
     from three_regime.storage import write_text
 
-    text = scoring.to_markdown(scoring.of_export(folder))
+    text = to_markdown(of_export(folder))
     click.echo(text, nl=False) if out is None else write_text(out, text)
 
 

@@ -16,8 +16,8 @@ import yaml
 from three_regime import __version__, provenance
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.stages import CELL_TABLES, CLAIM_FILES, IMPORTED, PROVENANCE_KEY, REGIME_TABLES, STAGES, pack
-from three_regime.storage import read_json, replacing, write_json, write_text
+from three_regime.stages import CELL_TABLES, CLAIM_FILES, IMPORTED, REGIME_TABLES, SCORECARD_FILES, STAGES, pack
+from three_regime.storage import PROVENANCE_KEY, read_json, replacing, write_json, write_text
 from three_regime.study import Study, planned
 from three_regime.workflow import resolved_config
 
@@ -27,9 +27,6 @@ FORMAT = 1
 TOO_LONG = ("curves", "provenance")
 """Tables that are left out: a row an epoch of every run (what is drawn of it is in the figure's CSV), and a row a
 result (``provenance.json`` holds it without the repetitions)."""
-
-SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
-"""Files over all studies, where a scorecard was made."""
 
 FIGURE_SUFFIXES = (".csv", ".pdf", ".png")
 

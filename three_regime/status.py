@@ -23,8 +23,8 @@ from three_regime.knobs import density_folder
 from three_regime.plan import Job, jobs_of
 from three_regime.pricing import Pricer
 from three_regime.pricing_text import TextPricer, pricer_of
-from three_regime.stages import PROVENANCE_KEY, STAGES, Product
-from three_regime.storage import read_json, read_metadata
+from three_regime.stages import STAGES, Product
+from three_regime.storage import PROVENANCE_KEY, read_json, read_metadata
 from three_regime.study import Study, planned
 from three_regime.survey import survey
 from three_regime.workflow import job_path

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from three_regime.stages import CELL_TABLES, PROVENANCE_KEY, Product, pack
-from three_regime.storage import read_json, write_csv
+from three_regime.stages import CELL_TABLES, Product, pack
+from three_regime.storage import PROVENANCE_KEY, read_json, write_csv
 from three_regime.study import Study
 
 CELL = ["dense_seed", "temperature", "density"]
