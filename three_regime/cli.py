@@ -113,11 +113,12 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
     <target>:<study>. Default: everything that the configuration runs.
     """
-    from three_regime import plan as planning
     from three_regime.config import load
+    from three_regime.plan import make
+    from three_regime.plan_table import render
     from three_regime.pricing import read_rates
 
-    click.echo(planning.render(planning.make(load(configfiles), targets, read_rates(folder, device))), nl=False)
+    click.echo(render(make(load(configfiles), targets, read_rates(folder, device))), nl=False)
 
 
 @main.command()
