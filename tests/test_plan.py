@@ -20,7 +20,7 @@ from three_regime.errors import UserError
 from three_regime.importing import import_checkpoint
 from three_regime.plan import Plan, Row
 from three_regime.plan_table import render
-from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, read_rates, speed
+from three_regime.pricing import JOB_START_S, OTHER_START_S, ImagePricer, Rates, image_speed, read_rates
 from three_regime.stages import pack
 from three_regime.study import study
 
@@ -81,14 +81,14 @@ def test_with_three_replicas_the_ends_are_still_measured_once(empty: Config) -> 
     owner = study(three, NAME)
     pairs = pack(owner, "lmc", 1, 4)
     assert len(pairs) == 3
-    assert Pricer(owner).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
-    assert Pricer(owner).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
+    assert ImagePricer(owner).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
+    assert ImagePricer(owner).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
 
 
 def dense_images(**changes: object) -> list[float]:
     """Training images of each temperature's dense run."""
     owner = study(tiny(**changes), NAME)
-    return [Pricer(owner).job(pack(owner, "dense", 1, value)).train for value in owner.config.temperatures]
+    return [ImagePricer(owner).job(pack(owner, "dense", 1, value)).train for value in owner.config.temperatures]
 
 
 def test_fixed_iterations_are_priced_by_images(empty: Config) -> None:
@@ -105,7 +105,7 @@ def test_the_last_epochs_are_evaluated_whatever_the_interval(empty: Config) -> N
     owner = study(tiny(retrain={"epochs": 10, "milestones": [], "evaluate_every": 4}), NAME)
     product = pack(owner, "retrain", 1, 4)[0]
     # Epochs 4 and 8 by the interval; 9 and 10 are the last two; then both splits once.
-    assert Pricer(owner).job([product]).evaluate == 4 * TEST + TRAIN + TEST
+    assert ImagePricer(owner).job([product]).evaluate == 4 * TEST + TRAIN + TEST
 
 
 def test_a_finished_study_costs_nothing(finished_tiny: Checkout) -> None:
@@ -206,8 +206,8 @@ def test_an_unknown_target_is_named_with_the_nearest(empty: Config, target: str)
 
 def test_a_network_that_was_not_measured_is_scaled_and_marked(empty: Config) -> None:
     owner = study(empty, NAME)
-    assert speed(rates(), owner).scaled == ""
-    other_size = speed(rates(side=32), owner)
+    assert image_speed(rates(), owner).scaled == ""
+    other_size = image_speed(rates(side=32), owner)
     assert other_size.scaled == "preresnet-8x0.25 at 32 pixels"
     assert other_size.train == pytest.approx(100 * 16, rel=0.1), "a sixteenth of the area"
     text = render(plan.make(empty, (), rates(side=32)))

@@ -13,8 +13,7 @@ from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
 from three_regime.light_jobs import DISCARD, FIGURES, REPORT, TABLES, LightJob
 from three_regime.names import nearest
-from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed
-from three_regime.pricing_text import pricer_of, speed_of
+from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed, pricer_of, speed_of
 from three_regime.stages import PUBLISHED, STAGES, job_place
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, Verdict, survey

@@ -82,5 +82,8 @@ class Training(Section):
 
     def epochs_on(self, images: int) -> int:
         """Epochs of the run on so many training images, the last perhaps begun only."""
-        steps = images // self.batch_size if self.drop_last else math.ceil(images / self.batch_size)
-        return self.epochs or math.ceil(self.iterations / steps)
+        return self.epochs or math.ceil(self.iterations / self.steps_on(images))
+
+    def steps_on(self, images: int) -> int:
+        """Steps of an epoch of so many training images."""
+        return images // self.batch_size if self.drop_last else math.ceil(images / self.batch_size)
