@@ -14,7 +14,7 @@ from three_regime.errors import UserError
 from three_regime.light_jobs import DISCARD, FIGURES, REPORT, TABLES, LightJob
 from three_regime.names import nearest
 from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed, pricer_of, speed_of
-from three_regime.stages import PUBLISHED, STAGES, job_place
+from three_regime.stages import COLLECTIONS, PUBLISHED, STAGES, job_place
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, Verdict, survey
 
@@ -22,12 +22,7 @@ DATA, ANALYSIS, COMPARISON = "data", "analysis", "comparison"
 _HEAVY = tuple(STAGES)
 TARGETS: dict[str, tuple[str, ...]] = {
     "data": (DATA,),
-    "dense": ("dense",),
-    "pruned": ("prune",),
-    "retrained": ("retrain",),
-    "landscape": ("lmc", "cka"),
-    "lmc": ("lmc",),
-    "cka": ("cka",),
+    **COLLECTIONS,
     "tables": (*_HEAVY, TABLES),
     "figures": (*_HEAVY, FIGURES),
     "report": (*_HEAVY, TABLES, FIGURES, REPORT),

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "prepared.safetensors"
 MODEL = "subwords.model"
 DICTIONARY = "dict.txt"
 CLEANING_KEY = "cleaning"
