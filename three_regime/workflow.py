@@ -40,14 +40,14 @@ def settings_fingerprint(owner: Study, stage: str, temperature: float | None) ->
     data are prepared is in it: rules do not follow the times of data files.
     """
     grid = {"density", "streams"}
-    recipe = {key: value for key, value in _any_recipe(owner, stage, temperature).items() if key not in grid}
+    recipe = {key: value for key, value in _any_product(owner, stage, temperature).items() if key not in grid}
     choice = owner.config.dataset
     text = choice.entry.kind == "text"
     data = fingerprint_of(prepare_recipe(choice), {}) if text else str(choice.entry.version)
     return fingerprint_of(recipe, {"data": data})[:16]
 
 
-def _any_recipe(owner: Study, stage: str, temperature: float | None) -> dict[str, Any]:
+def _any_product(owner: Study, stage: str, temperature: float | None) -> dict[str, Any]:
     """A recipe of the stage; for the one long run of the epochs knob, of the run and not of a checkpoint."""
     first = owner.temperatures[-1] if temperature is None else temperature
     products = pack(owner, stage, owner.config.dense_seeds[0], first)
