@@ -26,6 +26,8 @@ RESULTS = Path("results/faults")
 STUDY = RESULTS / NAME
 OVERLAY = "faults.yaml"
 
+TINY = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())["studies"]["tiny"]
+
 CONFIG = {
     "results": str(RESULTS),
     "run": [NAME],
@@ -34,21 +36,15 @@ CONFIG = {
     "state_every_s": 0.2,
     "studies": {
         NAME: {
-            "dataset": {"name": "digits", "train_images": 512, "test_images": 200},
-            "model": "preresnet-8x0.25",
-            "knob": "epochs",
-            "temperatures": [2, 4],
-            "densities": [0.1, 0.5],
-            "dense_seeds": [1],
-            "replicas": [1, 2],
-            "dense": {"epochs": 4, "milestones": [2], "batch_size": 16},
-            "retrain": {"epochs": 3, "milestones": [2], "batch_size": 32},
-            "measure": {"train_images": 256, "cka_images": 256, "last_epochs": 2},
-            "resources": {stage: {"gpu": 0} for stage in ("dense", "retrain", "lmc", "cka")},
+            **TINY,
+            "dense": {**TINY["dense"], "batch_size": 16},
+            "retrain": {**TINY["retrain"], "batch_size": 32},
+            "claims": [],
         }
     },
 }
-"""A study of which no stage takes longer than seconds."""
+"""The study of ``config/tiny.yaml`` with more steps, so that there is time to kill it; no stage takes longer than
+seconds."""
 
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "prepare": ("data", ("data/digits.safetensors",)),

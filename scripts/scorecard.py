@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from three_regime import reference, scorecard, statistics
+from three_regime import reference, scorecard, scorecard_files, statistics
 from three_regime.logs import reporting
 from three_regime.regimes import Thresholds
-from three_regime.storage import write_csv, write_text
 
 with reporting("scorecard", Path(snakemake.log[0])):
     published = reference.load()
@@ -21,6 +20,4 @@ with reporting("scorecard", Path(snakemake.log[0])):
         thresholds=Thresholds(**snakemake.params.thresholds),
         deviating=scorecard.deviations(settings, reference.protocol()) if settings else (),
     )
-    write_csv(Path(snakemake.output.headline), card.headline)
-    write_csv(Path(snakemake.output.cells), card.cells)
-    write_text(Path(snakemake.output.markdown), scorecard.to_markdown(card))
+    scorecard_files.write(Path(snakemake.output.markdown).parent, card)

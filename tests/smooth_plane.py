@@ -104,7 +104,7 @@ def run_tables() -> dict[str, pd.DataFrame]:
 
 def panels_of(figure: Figure) -> list[Axes]:
     """Axes that hold a matrix of cells, from left to right; the colour bars hold one too, but no tick per density."""
-    return [axes for axes in figure.axes if axes.get_xlabel() == "model density (%)"]
+    return [axes for axes in figure.axes if axes.get_xlabel() == "density (%)"]
 
 
 def ticks(axis: Axis) -> list[str]:

@@ -11,10 +11,9 @@ import pytest
 from tiny_study import mapping
 
 from three_regime import claims
-from three_regime.config import Config, load, resolve
+from three_regime.config import Claim, Config, Side, load, resolve
 from three_regime.errors import UserError
 from three_regime.regimes import Thresholds
-from three_regime.stated import Claim, Side
 
 HOT, COLD = Side(temperatures=(10,)), Side(temperatures=(30,))
 CELL = ["dense_seed", "temperature", "density"]

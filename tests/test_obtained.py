@@ -18,7 +18,7 @@ from three_regime.bare import run_stage
 from three_regime.errors import UserError
 from three_regime.export import MANIFEST, export
 from three_regime.redraw import CURVES, read_settings, redraw
-from three_regime.stages import CELL_TABLES, REGIME_TABLES
+from three_regime.stages import CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
 from three_regime.storage import read_json
 
 ARCHIVES = sorted(path.parent for path in (ROOT / "reference" / "obtained").glob(f"*/{MANIFEST}"))
@@ -65,8 +65,7 @@ def test_it_is_whole_small_and_holds_no_weights(archive: Path) -> None:
 
 
 def test_tables_claims_and_scorecard_computed_from_it_are_the_committed_ones(archive: Path, again: Path) -> None:
-    derived = {f"{name}.csv" for name in REGIME_TABLES} | {"claims.csv", "claims.md", "scorecard.csv", "scorecard.md",
-                                                           "scorecard_cells.csv"}  # fmt: skip
+    derived = {f"{name}.csv" for name in REGIME_TABLES} | {*CLAIM_FILES, *SCORECARD_FILES}
     committed = [path for path in archive.rglob("*") if path.name in derived]
     assert any(path.name == "grid.csv" for path in committed)
     for path in committed:

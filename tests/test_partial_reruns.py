@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import tiny_study
 import yaml
 from checkout import Checkout, copy_to
 
@@ -32,20 +33,15 @@ pytestmark = pytest.mark.slow
 
 RESULTS = Path("results/edits")
 
-TRAINING = {"epochs": 2, "milestones": [1], "batch_size": 32}
+TRAINING = {**tiny_study.TRAINING, "batch_size": 32}
 
 GRID = {
+    **tiny_study.STUDY,
     "dataset": {"name": "digits", "train_images": 128, "test_images": 100},
-    "model": "preresnet-8x0.25",
-    "knob": "epochs",
-    "temperatures": [1, 2],
-    "densities": [0.1, 0.5],
-    "dense_seeds": [1],
-    "replicas": [1, 2],
     "dense": {**TRAINING, "epochs": 3},
     "retrain": TRAINING,
     "measure": {"train_images": 64, "cka_images": 64, "last_epochs": 1, "points": 3},
-    "resources": {stage: {"gpu": 0} for stage in ("dense", "retrain", "lmc", "cka")},
+    "resources": tiny_study.TINY["resources"],
 }
 
 SETTINGS = {

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from checkout import ROOT, Checkout
+from checkout import ROOT, Checkout, copy_to
 from click.testing import CliRunner
-from finished import NAME, copied, inside, tiny
+from finished import NAME, OPTIONS, copied, inside, tiny
 
 from three_regime import plan
 from three_regime.cli import main
@@ -19,7 +19,8 @@ from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.importing import import_checkpoint
 from three_regime.plan import Plan, Row
-from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, read_rates, speed
+from three_regime.plan_table import render
+from three_regime.pricing import JOB_START_S, OTHER_START_S, ImagePricer, Rates, image_speed, read_rates
 from three_regime.stages import pack
 from three_regime.study import study
 
@@ -48,7 +49,7 @@ def test_everything_is_missing_at_first(empty: Config) -> None:
     found = rows(plan.make(empty, (), rates()))
     assert {stage: (row.jobs, row.jobs_to_run, row.missing) for stage, row in found.items() if stage != "data"} == {
         "dense": (1, 1, 2), "prune": (2, 2, 4), "retrain": (2, 2, 8), "lmc": (2, 2, 4), "cka": (2, 2, 4),
-        "analysis": (3, 3, 14), "report": (1, 1, 1),
+        "analysis": (4, 4, 49), "comparison": (1, 1, 3), "report": (2, 2, 2),
     }  # fmt: skip
     assert all(row.done == row.stale == 0 for stage, row in found.items() if stage != "data")
 
@@ -80,14 +81,14 @@ def test_with_three_replicas_the_ends_are_still_measured_once(empty: Config) -> 
     owner = study(three, NAME)
     pairs = pack(owner, "lmc", 1, 4)
     assert len(pairs) == 3
-    assert Pricer(owner).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
-    assert Pricer(owner).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
+    assert ImagePricer(owner).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
+    assert ImagePricer(owner).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
 
 
 def dense_images(**changes: object) -> list[float]:
     """Training images of each temperature's dense run."""
     owner = study(tiny(**changes), NAME)
-    return [Pricer(owner).job(pack(owner, "dense", 1, value)).train for value in owner.config.temperatures]
+    return [ImagePricer(owner).job(pack(owner, "dense", 1, value)).train for value in owner.config.temperatures]
 
 
 def test_fixed_iterations_are_priced_by_images(empty: Config) -> None:
@@ -104,7 +105,7 @@ def test_the_last_epochs_are_evaluated_whatever_the_interval(empty: Config) -> N
     owner = study(tiny(retrain={"epochs": 10, "milestones": [], "evaluate_every": 4}), NAME)
     product = pack(owner, "retrain", 1, 4)[0]
     # Epochs 4 and 8 by the interval; 9 and 10 are the last two; then both splits once.
-    assert Pricer(owner).job([product]).evaluate == 4 * TEST + TRAIN + TEST
+    assert ImagePricer(owner).job([product]).evaluate == 4 * TEST + TRAIN + TEST
 
 
 def test_a_finished_study_costs_nothing(finished_tiny: Checkout) -> None:
@@ -184,8 +185,10 @@ def test_members_that_advance_together_are_priced_so(empty: Config) -> None:
         ("lmc", ["data", "dense", "prune", "retrain", "lmc"]),
         ("cka:tiny", ["data", "dense", "prune", "retrain", "cka"]),
         ("tiny_lmc", ["data", "dense", "prune", "retrain", "lmc"]),
-        ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis", "report"]),
-        ("tables", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis"]),
+        ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis"]),
+        ("tables", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis", "comparison"]),
+        ("figures", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis"]),
+        ("report", ["data", "dense", "prune", "retrain", "lmc", "cka", "analysis", "comparison", "report"]),
     ],
 )
 def test_targets_choose_stages_with_all_that_they_need(empty: Config, target: str, stages: list[str]) -> None:
@@ -203,24 +206,24 @@ def test_an_unknown_target_is_named_with_the_nearest(empty: Config, target: str)
 
 def test_a_network_that_was_not_measured_is_scaled_and_marked(empty: Config) -> None:
     owner = study(empty, NAME)
-    assert speed(rates(), owner).scaled == ""
-    other_size = speed(rates(side=32), owner)
+    assert image_speed(rates(), owner).scaled == ""
+    other_size = image_speed(rates(side=32), owner)
     assert other_size.scaled == "preresnet-8x0.25 at 32 pixels"
     assert other_size.train == pytest.approx(100 * 16, rel=0.1), "a sixteenth of the area"
-    text = plan.render(plan.make(empty, (), rates(side=32)))
+    text = render(plan.make(empty, (), rates(side=32)))
     assert "tiny*" in text and "scaled from preresnet-8x0.25 at 32 pixels" in text
-    assert "*" not in plan.render(plan.make(empty, (), rates()))
+    assert "*" not in render(plan.make(empty, (), rates()))
 
 
 def test_hours_are_of_the_device_that_was_measured(empty: Config) -> None:
     on_gpu = plan.make(empty, (), rates("cuda"))
     assert [row.stage for row in on_gpu.rows if row.on_gpu] == ["dense", "retrain", "lmc", "cka"]
     assert not any(row.on_gpu for row in plan.make(empty, (), rates("cpu")).rows)
-    assert "cuda" in plan.render(on_gpu)
+    assert "cuda" in render(on_gpu)
 
 
 def test_without_rates_everything_but_times_is_told(empty: Config) -> None:
-    text = plan.render(plan.make(empty, (), None))
+    text = render(plan.make(empty, (), None))
     assert "?" in text and "no rates have been measured" in text
 
 
@@ -256,6 +259,47 @@ def test_the_whole_paper_is_priced_quickly_and_without_torch(tmp_path: Path) -> 
         "import three_regime.importing; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The project with no results."""
+    checkout = copy_to(tmp_path_factory.mktemp("untouched") / "checkout")
+    (checkout.path / "keep.yaml").write_text("studies: {tiny: {keep: endpoints}}\n")
+    return checkout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "files"),
+    [
+        ("all", ["config/cifar10-cpu.yaml"]),
+        ("tables", ["config/cifar10-cpu.yaml"]),
+        ("cifar10_cpu_figures", ["config/cifar10-cpu.yaml"]),
+        ("all", ["config/tiny.yaml", "keep.yaml"]),
+        ("tiny", ["config/tiny.yaml", "keep.yaml"]),
+        ("report", ["config/reference.yaml"]),
+    ],
+)
+def test_jobs_are_counted_as_snakemake_does(untouched: Checkout, target: str, files: list[str]) -> None:
+    ran = untouched.planned(target, "--configfile", *files)
+    ran.pop(target, None)
+    with inside(untouched):
+        found = plan.make(load([Path("config.yaml"), *map(Path, files)]), [target], None)
+    assert sum(row.jobs for row in found.rows) == sum(row.jobs_to_run for row in found.rows) == sum(ran.values())
+
+
+@pytest.mark.slow
+def test_jobs_of_a_finished_run_are_counted_as_snakemake_does(complete_tiny: Checkout, tmp_path: Path) -> None:
+    own = copied(complete_tiny, tmp_path / "own")
+    with inside(own):
+        assert not any(row.jobs_to_run for row in plan.make(tiny(), (), None).rows)
+        Path("results/tiny/tiny/grid.csv").unlink()
+        found = rows(plan.make(tiny(), (), None))
+    assert {stage: row.jobs_to_run for stage, row in found.items() if row.jobs_to_run} == {
+        "analysis": 2, "comparison": 1, "report": 1,
+    }  # fmt: skip
+    assert own.planned(*OPTIONS) == {"regimes_tiny": 1, "draw_tiny": 1, "case_studies": 1, "build_report": 1}
 
 
 def test_the_command_prints_the_table(finished_tiny: Checkout) -> None:

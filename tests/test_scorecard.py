@@ -10,6 +10,7 @@ import yaml
 from three_regime import reference, scorecard, statistics
 from three_regime.config import load
 from three_regime.errors import UserError
+from three_regime.scorecard_files import to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = reference.FIGURE2_STUDY
@@ -87,7 +88,7 @@ def test_a_partial_grid_is_scored_on_what_exists(published):
     assert "2 densities" in note
     normalised = card.cells[card.cells["panel"] == "normalised_test_error"]
     assert normalised["within"].isna().all() and normalised["difference"].isna().all(), "another column minimum"
-    text = scorecard.to_markdown(card)
+    text = to_markdown(card)
     assert "136 of 144 published cells" in text
     assert "- density 5 %: temperatures 20, 30, 40, 50, 60, 70, 100" in text
 
@@ -113,14 +114,14 @@ def test_one_temperature_and_one_seed_give_no_rank_and_no_verdict_outside_the_bo
     assert run.loc["lmc", "within"] is pd.NA and np.isnan(run.loc["lmc", "se"])
     assert np.isnan(value(card, "Spearman within density", "lmc"))
     assert np.isnan(value(card, "regret of the obtained best temperature", "test_error"))
-    assert "needs two temperatures" in scorecard.to_markdown(card)
+    assert "needs two temperatures" in to_markdown(card)
 
 
 def test_a_shift_beyond_the_uncertainty_is_flagged(published):
     card = score(published, obtained_cells(published).assign(lmc=lambda cells: cells["lmc"] - 0.05))
     assert not card.cells.loc[card.cells["panel"] == "lmc", "within"].any()
     assert value(card, "mean absolute difference", "lmc") == pytest.approx(0.05)
-    assert "5.00 points" in scorecard.to_markdown(card) and "* |" in scorecard.to_markdown(card)
+    assert "5.00 points" in to_markdown(card) and "* |" in to_markdown(card)
 
 
 def test_the_same_shift_within_the_uncertainty_is_not(published):
@@ -134,7 +135,7 @@ def test_imported_cells_are_marked(published):
     cells.loc[cells["temperature"] == 160, "origin"] = "imported"
     card = score(published, cells)
     assert set(card.cells.loc[card.cells["temperature"] == 160, "status"]) == {"imported"}
-    assert "†" in scorecard.to_markdown(card)
+    assert "†" in to_markdown(card)
     assert "9 of them imported" in card.headline["note"].tolist()
 
 
@@ -158,7 +159,7 @@ def test_other_studies_have_no_published_numbers_and_are_told_so(published):
     card = score(published, other)
     assert set(card.cells["status"]) == {"not run"}
     assert scorecard.NO_PUBLISHED_NUMBERS in card.headline["measure"].tolist()
-    text = scorecard.to_markdown(card)
+    text = to_markdown(card)
     assert "There are no published numbers for this study" in text and "no expected window" in text
     assert "144 of 144 published cells" in text
 
@@ -190,7 +191,7 @@ def test_deviations_from_the_published_protocol_are_named():
     published = reference.load()
     grid = statistics.grid(reference.as_cells(published))
     card = scorecard.score(published, grid, deviating=found)
-    assert "retrain.epochs is 3 instead of 160" in scorecard.to_markdown(card)
+    assert "retrain.epochs is 3 instead of 160" in to_markdown(card)
 
 
 def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, published):
@@ -203,5 +204,5 @@ def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, publish
     pd.testing.assert_frame_equal(whole.headline, expected.headline)
     config = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"]).model_dump(mode="json")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    assert "retrain.epochs is 3 instead of 160" in scorecard.to_markdown(scorecard.of_export(folder))
+    assert "retrain.epochs is 3 instead of 160" in to_markdown(scorecard.of_export(folder))
     assert scorecard.DEVIATION in set(scorecard.of_export(folder / STUDY).headline["measure"])

@@ -37,7 +37,7 @@ toy:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("urls:", "url:", r"toy\.url: unknown key; did you mean urls\?"),
+        ("urls:", "url:", r"toy\.url: unknown key; did you mean 'urls'\?"),
         ("licence: none", "", r"toy\.licence: .*required"),
         ("licence:", "digest: md5:12\n  licence:", r"toy\.digest: "),
         ("https:", "ftp:", r"toy\.urls\.0: "),

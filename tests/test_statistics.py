@@ -86,28 +86,6 @@ def test_origins_of_a_mixed_cell_are_both_named():
     assert set(statistics.grid(table)["origin"]) == {"computed+imported"}
 
 
-def test_paired_difference_is_the_t_interval_of_differences_by_seed():
-    differences = {1: 0.01, 2: 0.02, 3: 0.06}
-    table = cells(value=lambda seed, t, d: 0.3 * seed + (differences[seed] if t == 20 else 0))
-    paired = statistics.paired_difference(table, "test_error", 20, 10, 0.05)
-    expected = stats.ttest_1samp(list(differences.values()), 0).confidence_interval(0.95)
-    assert paired.mean == pytest.approx(0.03) and paired.seeds == 3
-    assert (paired.lower, paired.upper) == pytest.approx((expected.low, expected.high))
-    reverse = statistics.paired_difference(table, "test_error", 10, 20, 0.05)
-    assert reverse.mean == pytest.approx(-paired.mean)
-
-
-def test_paired_difference_uses_shared_seeds_only():
-    table = cells()
-    table = table[~((table["dense_seed"] > 1) & (table["temperature"] == 20))]
-    paired = statistics.paired_difference(table, "test_error", 20, 10, 0.05)
-    assert paired.seeds == 1 and paired.mean == pytest.approx(0.01) and np.isnan(paired.se)
-    nothing = statistics.paired_difference(table, "test_error", 20, 999, 0.05)
-    assert nothing.seeds == 0 and np.isnan(nothing.mean)
-    with pytest.raises(ValueError, match="one study"):
-        statistics.paired_difference(pd.concat([table, table.assign(study="b")]), "test_error", 20, 10, 0.05)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -10,9 +10,9 @@ import translation_study as tiny
 from three_regime.config import load, resolve
 from three_regime.errors import UserError
 from three_regime.job_resources import first_runtime
-from three_regime.plan import make, render
-from three_regime.pricing import Rates
-from three_regime.pricing_text import TextPricer, text_speed
+from three_regime.plan import make
+from three_regime.plan_table import render
+from three_regime.pricing import Rates, TextPricer, text_speed
 from three_regime.stages import STAGES, pack
 from three_regime.study import study
 

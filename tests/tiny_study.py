@@ -21,18 +21,18 @@ from three_regime.study import Study, study
 ROOT = Path(__file__).parents[1]
 NAME = "tiny"
 
+TINY: dict[str, Any] = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())["studies"]["tiny"]
+TRAINING: dict[str, Any] = {"epochs": 2, "milestones": [1]}
+
 STUDY: dict[str, Any] = {
+    **{key: value for key, value in TINY.items() if key not in ("claims", "resources")},
     "dataset": {"name": "digits", "train_images": 200, "test_images": 100},
-    "model": "preresnet-8x0.25",
-    "knob": "epochs",
     "temperatures": [1, 2],
-    "densities": [0.1, 0.5],
-    "dense_seeds": [1],
-    "replicas": [1, 2],
-    "dense": {"epochs": 2, "milestones": [1]},
-    "retrain": {"epochs": 2, "milestones": [1]},
+    "dense": {**TRAINING},  # mappings of their own: tests change one of them
+    "retrain": {**TRAINING},
     "measure": {"train_images": 128, "cka_images": 64, "last_epochs": 2, "points": 3},
 }
+"""The study of ``config/tiny.yaml``, made smaller."""
 
 
 def mapping(folder: Path, *, top: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from three_regime.records import ADOPTING, LONG_AGO_NS
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack, stored_fingerprint
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
+from three_regime.workflow import snakemake_program
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +93,10 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
             mended += _mend((path for path in raw if path.is_file()), [owner.prepared])
         jobs = jobs_of(owner, findings[owner.name])
         for finding in findings[owner.name]:
-            mended += _mend(finding.product.inputs.values(), finding.product.outputs) if finding.done else 0
-            _ = None if finding.done else _set_back(finding.product.outputs)
+            if finding.done:
+                mended += _mend(finding.product.inputs.values(), finding.product.outputs)
+            else:
+                _set_back(finding.product.outputs)
         whole = _recordable(jobs)
         recorded += len(whole)
         records += [job.findings[0].product.outputs[0] for job in whole]
@@ -193,9 +194,7 @@ def _tables_agree(owner: Study, findings: list[Finding]) -> bool:
 
 def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) -> None:
     """Let Snakemake record the jobs that make `targets`, and leave the times of the files `kept` as they are."""
-    program = shutil.which("snakemake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if program is None:
-        raise UserError("snakemake is not installed in this environment; run `make env`")
+    program = snakemake_program()
     times = {path: path.stat().st_mtime_ns for path in kept}
     overlays = [str(path) for path in configfiles if path != Path("config.yaml")]
     options = ["--touch", "--force", "--quiet", "--cores", "1", *(["--configfile", *overlays] if overlays else [])]

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from three_regime import connectivity, kernels, models
-from three_regime.config import Measurement, registered
+from three_regime.config import Measurement
 from three_regime.datasets import DATASETS
+from three_regime.datasets.corpora import MANIFEST
 from three_regime.device import choose
 from three_regime.errors import UserError
 from three_regime.foreign import match, read_foreign
+from three_regime.names import registered
 from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity, split_masks
 from three_regime.similarity import similarity
 from three_regime.stacks import Alone
@@ -103,7 +105,7 @@ def _task(model: str, dataset: str, data: Path, train_images: int | None, test_i
         from three_regime.tasks.translation import Translation
 
         return Translation(
-            open_text(data / "prepared.safetensors"),
+            open_text(data / MANIFEST),
             model,
             torch.device(choose("auto")),
             measured_pairs=train_images,

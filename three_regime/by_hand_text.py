@@ -10,18 +10,17 @@ from typing import Any
 import torch
 
 from three_regime.datasets.aligned_text import read_lines
+from three_regime.datasets.corpora import MANIFEST
 from three_regime.datasets.prepared_text import open_text
 from three_regime.decoding import DEFAULT_SEARCH, Search
 from three_regime.device import choose
 from three_regime.errors import UserError
 from three_regime.pruning import split_masks
-from three_regime.stages import PROVENANCE_KEY, input_digest
-from three_regime.storage import read_arrays, read_json, write_text
+from three_regime.stages import input_digest
+from three_regime.storage import PROVENANCE_KEY, read_arrays, read_json, write_text
 from three_regime.tasks.translation import Translation
 
 log = logging.getLogger(__name__)
-
-MANIFEST = "prepared.safetensors"
 
 
 def translate_file(

@@ -17,13 +17,21 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from three_regime import selection, statistics
+from three_regime import markdown, selection, statistics
+from three_regime.config import Claim, Side
 from three_regime.regimes import Thresholds
-from three_regime.stated import EXPECTED, Claim, Side
 from three_regime.storage import write_csv, write_text
 
 LEVEL = 0.95
 """Confidence of each one-sided bound: a sign that is stated beforehand is tested on one side."""
+
+EXPECTED = {
+    "lower": "lower by more than the margin",
+    "higher": "higher by more than the margin",
+    "not_higher": "not higher by as much as the margin",
+    "not_lower": "not lower by as much as the margin",
+}
+"""What may be expected of the difference between the two sides, in words."""
 
 _COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
 
@@ -137,7 +145,7 @@ def to_markdown(table: pd.DataFrame, study: str) -> str:
 
 def table_lines(table: pd.DataFrame) -> list[str]:
     """The verdicts as the lines of a Markdown table."""
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS)]
+    rows = []
     for row in table.itertuples(index=False):
         limit = f" ({_amount(row.measure, row.limit)})" if row.limit else ""
         alone = _interval(row.measure, row.estimate, row.replica_lower, row.replica_upper)
@@ -151,7 +159,7 @@ def table_lines(table: pd.DataFrame) -> list[str]:
                 f"{alone}: {row.these_networks}" if _text(row.these_networks) else "spread unknown",
             )
         )
-    return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+    return markdown.table(_COLUMNS, rows)
 
 
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:

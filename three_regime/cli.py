@@ -113,11 +113,12 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
     <target>:<study>. Default: everything that the configuration runs.
     """
-    from three_regime import plan as planning
     from three_regime.config import load
+    from three_regime.plan import make
+    from three_regime.plan_table import render
     from three_regime.pricing import read_rates
 
-    click.echo(planning.render(planning.make(load(configfiles), targets, read_rates(folder, device))), nl=False)
+    click.echo(render(make(load(configfiles), targets, read_rates(folder, device))), nl=False)
 
 
 @main.command()
@@ -139,10 +140,11 @@ def explain(target: str | None, configfiles: list[Path]) -> None:
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
 def scorecard(folder: Path, out: Path | None) -> None:
     """Score the cells in FOLDER (results, or another lab's unpacked export) against the published Figure 2."""
-    from three_regime import scorecard as scoring
+    from three_regime.scorecard import of_export
+    from three_regime.scorecard_files import to_markdown
     from three_regime.storage import write_text
 
-    text = scoring.to_markdown(scoring.of_export(folder))
+    text = to_markdown(of_export(folder))
     click.echo(text, nl=False) if out is None else write_text(out, text)
 
 

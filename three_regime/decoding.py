@@ -85,7 +85,7 @@ def translate(
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
     found: list[Tensor] = [torch.empty(0, dtype=torch.int64)] * len(sentences)
-    for length, places in sorted(by_length.items()):
+    for length, members in sorted(by_length.items()):
         generator = SequenceGenerator(
             [model],
             dictionary,
@@ -93,8 +93,8 @@ def translate(
             len_penalty=search.length_penalty,
             max_len_b=min(int(search.factor * length + search.extra), MAX_POSITIONS - 1),
         )
-        for first in range(0, len(places), batch_size):
-            chosen = places[first : first + batch_size]
+        for first in range(0, len(members), batch_size):
+            chosen = members[first : first + batch_size]
             source = torch.stack([sentences[place] for place in chosen]).to(device)
             lengths = torch.full((len(chosen),), length, device=device)
             hypotheses = generator.generate([model], {"net_input": {"src_tokens": source, "src_lengths": lengths}})

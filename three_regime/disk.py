@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from three_regime.config import Config
 from three_regime.pricing import Pricer
 from three_regime.study import Study
 
@@ -86,10 +87,14 @@ def of_published() -> Analysis:
     return Analysis(tables, _GRID_VECTOR + _GRID_VECTOR_CELL * grid, _GRID_PNG + _GRID_PNG_CELL * grid)
 
 
-def of_report(png: float, *, published: bool) -> float:
-    """The report, the settings, and the tables over all studies, for figures of so many bytes as PNG."""
-    scores = _SCORECARD + _CELL_SCORE * PUBLISHED_CELLS if published else 0
-    return _REPORT + _BASE64 * png + _SETTINGS + _CASES + scores
+def of_comparison(config: Config) -> float:
+    """The tables over all studies."""
+    return (_CASES if config.run else 0) + (_SCORECARD + _CELL_SCORE * PUBLISHED_CELLS if config.published else 0)
+
+
+def of_report(png: float) -> float:
+    """The report and the settings, for figures of so many bytes as PNG."""
+    return _REPORT + _BASE64 * png + _SETTINGS
 
 
 def of_logs(jobs: int, members: int) -> float:

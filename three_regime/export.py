@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -16,10 +15,9 @@ import yaml
 from three_regime import __version__, provenance
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.stages import CELL_TABLES, CLAIM_FILES, IMPORTED, PROVENANCE_KEY, REGIME_TABLES, STAGES, pack
-from three_regime.storage import read_json, replacing, write_json, write_text
+from three_regime.stages import CELL_TABLES, CLAIM_FILES, IMPORTED, REGIME_TABLES, SCORECARD_FILES, STAGES, pack
+from three_regime.storage import PROVENANCE_KEY, file_sha256, read_json, replacing, write_json, write_text
 from three_regime.study import Study, planned
-from three_regime.workflow import resolved_config
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -27,9 +25,6 @@ FORMAT = 1
 TOO_LONG = ("curves", "provenance")
 """Tables that are left out: a row an epoch of every run (what is drawn of it is in the figure's CSV), and a row a
 result (``provenance.json`` holds it without the repetitions)."""
-
-SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
-"""Files over all studies, where a scorecard was made."""
 
 FIGURE_SUFFIXES = (".csv", ".pdf", ".png")
 
@@ -80,12 +75,12 @@ def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
     for name in SCORECARD_FILES:
         if (Path(config.results) / name).is_file():
             shutil.copyfile(Path(config.results) / name, folder / name)
-    settings = resolved_config(config)
+    settings = config.model_dump(mode="json")
     settings["studies"] = {owner.name: settings["studies"][owner.name] for owner in owners}
     write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     write_json(folder / "provenance.json", {owner.name: provenance_of(owner) for owner in owners})
     files = {
-        path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
+        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -149,11 +144,6 @@ def _results(owner: Study, stage: str) -> Iterator[Path]:
 def _count(found: dict[str, dict[str, Any]], value: dict[str, Any]) -> None:
     key = json.dumps(value, sort_keys=True)
     found.setdefault(key, {**value, "results": 0})["results"] += 1
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _zip(folder: Path, out: Path) -> None:

@@ -7,7 +7,6 @@ mask all ones. What their network computes with is the product.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from three_regime.errors import UserError
-from three_regime.storage import Arrays, read_arrays
+from three_regime.storage import Arrays, file_sha256, read_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -67,11 +66,9 @@ def read_foreign(path: Path) -> Foreign:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} is missing or is no file")
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     arrays, masks = _merged(_unwrapped(found), path)
-    return Foreign(arrays, masks or None, digest)
+    return Foreign(arrays, masks or None, file_sha256(path))
 
 
 def _read_safetensors(path: Path) -> Arrays:

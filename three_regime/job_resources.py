@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from three_regime import pricing
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.pricing_text import pricer_of, speed_of
+from three_regime.pricing import pricer_of, speed_of
 from three_regime.stages import pack
 from three_regime.study import Study
 

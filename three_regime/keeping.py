@@ -26,13 +26,12 @@ from three_regime.jobs import locked, state_file
 from three_regime.stages import (
     DISCARDED,
     IMPORTED,
-    PROVENANCE_KEY,
     STAGES,
     Product,
     pack,
     recorded_digest,
 )
-from three_regime.storage import read_json, write_json
+from three_regime.storage import PROVENANCE_KEY, read_json, write_json
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)

@@ -6,34 +6,32 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from humanfriendly import format_size, format_timespan
-from tabulate import tabulate
-
-from three_regime import disk
-from three_regime.config import Config, nearest
+from three_regime import disk, light_jobs
+from three_regime.config import Config
 from three_regime.datasets import DATASETS
 from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
-from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed
-from three_regime.pricing_text import pricer_of, speed_of
-from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, job_place
+from three_regime.light_jobs import DISCARD, FIGURES, REPORT, TABLES, LightJob
+from three_regime.names import nearest
+from three_regime.pricing import JOB_START_S, OTHER_START_S, Pricer, Rates, Speed, pricer_of, speed_of
+from three_regime.stages import COLLECTIONS, PUBLISHED, STAGES, job_place
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, Verdict, survey
 
-DATA, ANALYSIS, REPORT = "data", "analysis", "report"
+DATA, ANALYSIS, COMPARISON = "data", "analysis", "comparison"
 _HEAVY = tuple(STAGES)
 TARGETS: dict[str, tuple[str, ...]] = {
     "data": (DATA,),
-    "dense": ("dense",),
-    "pruned": ("prune",),
-    "retrained": ("retrain",),
-    "landscape": ("lmc", "cka"),
-    "lmc": ("lmc",),
-    "cka": ("cka",),
-    **dict.fromkeys(("tables", "figures"), (*_HEAVY, ANALYSIS)),
-    **dict.fromkeys(("all", "report"), (*_HEAVY, ANALYSIS, REPORT)),
+    **COLLECTIONS,
+    "tables": (*_HEAVY, TABLES),
+    "figures": (*_HEAVY, FIGURES),
+    "report": (*_HEAVY, TABLES, FIGURES, REPORT),
+    "all": (*_HEAVY, TABLES, FIGURES, DISCARD, REPORT),
 }
 """Target → the stages whose files it asks for. The stages' own names (``prune``, ``retrain``) may be used as well."""
+
+ALL_STUDIES = "all studies"
+"""Stands for a study in rows of what is made once for all of them."""
 
 _ALIASES = {"prune": "pruned", "retrain": "retrained"}
 
@@ -62,7 +60,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """One study and stage of the plan.
+    """One study and stage of the plan: data, a heavy stage, or jobs that take seconds, whose members are files.
 
     Attributes
     ----------
@@ -133,9 +131,11 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     scaled: dict[str, str] = {}
     unpriced: list[str] = []
     seen: set[Path] = set()
-    drawn: list[disk.Analysis] = []
-    whole = not targets
-    for name, stages in wanted(config, targets).items():
+    changed = False
+    chosen = wanted(config, targets)
+    for name, stages in chosen.items():
+        if name == ALL_STUDIES:
+            continue
         owner = study(config, name)
         pricer = pricer_of(owner)
         speed_here = speed_of(rates, owner) if rates else None
@@ -152,18 +152,16 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         for stage in heavy:
             here = [job for job in jobs if job.stage == stage]
             rows += [_row(owner, stage, here, pricer, seconds, rates)] if here else []
-        if ANALYSIS in stages:
-            drawn.append(disk.of_analysis(owner, pricer))
-            rows.append(_analysis_row(owner, any(job.to_compute for job in jobs), drawn[-1].total))
-        whole |= REPORT in stages
+        tabled = _analysis_rows(owner, pricer, stages, changed=any(job.to_compute for job in jobs))
+        rows += tabled
+        changed |= any(row.jobs_to_run for row in tabled)
         chains.append(_longest_chain(jobs, seconds))
-    if whole:
-        rows.append(_report_row(config, drawn))
+    rows += _rows_of_all_studies(config, chosen.get(ALL_STUDIES, set()), changed=changed)
     return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled, tuple(unpriced))
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
-    """Study → the stages whose files `targets` ask for (see `make`)."""
+    """Study, or ``ALL_STUDIES``, → the stages whose files `targets` ask for (see `make`)."""
     names = [owner.name for owner in planned(config)]
     chosen: dict[str, set[str]] = {}
     for target in targets or ["all"]:
@@ -177,8 +175,9 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
                 f"unknown target '{target}'{nearest(name or kind, allowed)}; use {', '.join([*TARGETS, *_ALIASES])},"
                 " a study's name, or <target>:<study>"
             )
-        for each in [name] if name else names:
-            chosen.setdefault(each, set()).update(TARGETS[kind])
+        stages = set(TARGETS[kind]) - ({REPORT} if name else set())
+        for each in [name] if name else [*names, ALL_STUDIES]:
+            chosen.setdefault(each, set()).update(stages)
     return chosen
 
 
@@ -265,22 +264,44 @@ def _data_row(owner: Study, pricer: Pricer) -> Row:
     )  # fmt: skip
 
 
-def _analysis_row(owner: Study, upstream_changes: bool, size: float) -> Row:
-    names = (*CELL_TABLES, *REGIME_TABLES)
-    there = sum((owner.folder / f"{name}.csv").exists() for name in names)
-    stale = there if upstream_changes else 0
-    to_run = 3 if stale or there < len(names) else 0
-    return Row(owner.name, ANALYSIS, 3, to_run, there - stale, stale, len(names) - there, 0.0, size, False)
+def _analysis_rows(owner: Study, pricer: Pricer, asked: set[str], *, changed: bool) -> list[Row]:
+    """Tables and figures of a study, and the discarding of weights that it does not keep."""
+    rows = []
+    if {TABLES, FIGURES} & asked:
+        size = disk.of_analysis(owner, pricer)
+        rows.append(_light_row(owner.name, ANALYSIS, light_jobs.of_study(owner, asked), changed, _size(size, asked)))
+    if DISCARD in asked and (jobs := light_jobs.of_discarding(owner)):
+        rows.append(_light_row(owner.name, DISCARD, jobs, changed, 0.0))
+    return rows
 
 
-def _report_row(config: Config, drawn: list[disk.Analysis]) -> Row:
-    """What is made once for all studies: the report, the settings, the published figure, tables over all studies."""
-    root = Path(config.results)
-    ready = (root / "report.html").exists()
-    published = [disk.of_published()] if config.published else []
-    size = sum(each.total for each in published)
-    size += disk.of_report(sum(each.png for each in [*drawn, *published]), published=config.published)
-    return Row("", REPORT, 1, int(not ready), int(ready), 0, int(not ready), 0.0, size, False)
+def _rows_of_all_studies(config: Config, asked: set[str], *, changed: bool) -> list[Row]:
+    """What is made once: the published figure, tables over all studies, the report with the settings."""
+    rows = []
+    published = light_jobs.of_published(config, asked)
+    if published:
+        rows.append(_light_row(PUBLISHED, ANALYSIS, published, False, _size(disk.of_published(), asked)))
+    if compared := light_jobs.over_all_studies(config, asked):
+        rows.append(_light_row(ALL_STUDIES, COMPARISON, compared, changed, disk.of_comparison(config)))
+    if REPORT in asked:
+        grids = [disk.of_analysis(owner, pricer_of(owner)) for owner in planned(config)]
+        grids += [disk.of_published()] if published else []
+        size = disk.of_report(sum(each.png for each in grids))
+        changed |= any(row.jobs_to_run for row in rows)
+        rows.append(_light_row(ALL_STUDIES, REPORT, light_jobs.of_report(config), changed, size))
+    return rows
+
+
+def _size(analysis: disk.Analysis, asked: set[str]) -> float:
+    return analysis.total if FIGURES in asked else analysis.tables
+
+
+def _light_row(name: str, stage: str, jobs: list[LightJob], changed: bool, size: float) -> Row:
+    waiting = light_jobs.to_run(jobs, changed=changed)
+    there = sum(path.exists() for job in jobs for path in job.files)
+    stale = sum(path.exists() for job in waiting for path in job.files)
+    missing = sum(len(job.files) for job in jobs) - there
+    return Row(name, stage, len(jobs), len(waiting), there - stale, stale, missing, 0.0, size, False)
 
 
 def _longest_chain(jobs: list[Job], seconds: dict[int, float]) -> float:
@@ -297,73 +318,3 @@ def _longest_chain(jobs: list[Job], seconds: dict[int, float]) -> float:
             waits = max((ends.get(key, 0.0) for key in upstream), default=0.0) if stage != "dense" else 0.0
             ends[stage, *at] = waits + seconds[id(job)]
     return max(ends.values(), default=0.0)
-
-
-def render(plan: Plan) -> str:
-    """The plan as a text table, with totals and where the rates come from."""
-    headers = ["study", "stage", "jobs", "to run", "members", "done", "stale", "missing", "GPU h", "CPU h", "disk"]
-    threads = plan.rates.threads if plan.rates else 1
-    table = [
-        [
-            row.study + ("*" if row.study in plan.scaled and row.stage in _HEAVY else ""),
-            row.stage,
-            row.jobs,
-            row.jobs_to_run,
-            row.members,
-            row.done,
-            row.stale,
-            row.missing,
-            _hours(row.seconds if row.on_gpu else 0.0),
-            _hours(_cpu_seconds(row, threads)),
-            format_size(row.size, binary=False) if row.size else "",
-        ]
-        for row in plan.rows
-    ]
-    sums = [sum(getattr(row, name) for row in plan.rows) for name in
-            ("jobs", "jobs_to_run", "members", "done", "stale", "missing")]  # fmt: skip
-    gpu = [row.seconds for row in plan.rows if row.on_gpu]
-    cpu = [_cpu_seconds(row, threads) for row in plan.rows]
-    measured = plan.rates is not None
-    total = [
-        "total", "", *sums,
-        _hours(sum(seconds or 0 for seconds in gpu) if measured else None),
-        _hours(sum(seconds or 0 for seconds in cpu) if measured else None),
-        format_size(sum(row.size for row in plan.rows), binary=False),
-    ]  # fmt: skip
-    text = tabulate([*table, total], headers, tablefmt="simple", colalign=("left", "left", *["right"] * 9))
-    return "\n".join([text, "", *_notes(plan)]) + "\n"
-
-
-def _notes(plan: Plan) -> list[str]:
-    if plan.rates is None or plan.longest_chain_s is None:
-        return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates)."]
-    chain = format_timespan(round(plan.longest_chain_s), max_units=2)
-    notes = [
-        f"Longest chain, with a device for every job: {chain}.",
-        f"Rates: {plan.rates.title}. Each run is counted from its start; saved training states make it less.",
-    ]
-    if not plan.rates.on_gpu:
-        notes.append("CPU hours are hours of one core.")
-    if plan.unpriced:
-        notes.append(
-            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured"
-            " on this device."
-        )
-    for network in sorted(set(plan.scaled.values())):
-        notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
-    return notes
-
-
-def _cpu_seconds(row: Row, threads: int) -> float | None:
-    if row.seconds is None or row.on_gpu:
-        return None if row.seconds is None else 0.0
-    return row.seconds * (threads if row.stage in _HEAVY and row.stage != "prune" else 1)
-
-
-def _hours(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    if seconds == 0:
-        return ""
-    hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.3f}"

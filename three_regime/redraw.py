@@ -8,13 +8,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from three_regime import analysis, claims, figures, scorecard
+from three_regime import analysis, claims, figures, scorecard, scorecard_files
 from three_regime.config import Config, load
 from three_regime.errors import UserError
-from three_regime.export import SCORECARD_FILES
 from three_regime.regimes import Thresholds
-from three_regime.stages import CELL_TABLES
-from three_regime.storage import write_csv, write_text
+from three_regime.stages import CELL_TABLES, SCORECARD_FILES
 from three_regime.study import Study, planned
 
 CURVES = Path("figures/training_curves.csv")
@@ -43,10 +41,7 @@ def redraw(folder: Path, out: Path) -> Path:
         _study(folder / owner.name, out / owner.name, owner, config)
     shutil.copyfile(folder / "config.yaml", out / "config.yaml")
     if (folder / SCORECARD_FILES[0]).is_file():
-        card = scorecard.of_export(out)
-        write_csv(out / "scorecard.csv", card.headline)
-        write_csv(out / "scorecard_cells.csv", card.cells)
-        write_text(out / "scorecard.md", scorecard.to_markdown(card))
+        scorecard_files.write(out, scorecard.of_export(out))
     return out
 
 

@@ -35,10 +35,11 @@ DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (0.91, 0.925)}
 NO_PUBLISHED_NUMBERS = "no published numbers"
 DEVIATION = "deviates from the published protocol"
 
-_PREAMBLE = "Published: Figure 2 of the paper, digitised; bounds cover the digitising, not the spread over seeds."
-_DIFFERENCE = "mean absolute difference"
-_REGRET = "regret of the obtained best temperature"
-_KEYS = ["temperature", "density"]
+DIFFERENCE = "mean absolute difference"
+REGRET = "regret of the obtained best temperature"
+"""Measures of the headline whose values have the unit of their panel (`amount`)."""
+
+KEYS = ["temperature", "density"]
 _HEADLINE = ["study", "measure", "panel", "value", "beside", "note"]
 
 
@@ -100,7 +101,7 @@ def score(
         rows += _coverage(cells) + _differences(cells) + _rank_correlations(cells)
         rows += _which_cka(cells) + _regimes(published, same, drawn, thresholds) + _argmin_regret(cells)
     else:
-        rows.append(_row("cells obtained", value=0, beside=f"{cells.drop_duplicates(_KEYS).shape[0]}"))
+        rows.append(_row("cells obtained", value=0, beside=f"{cells.drop_duplicates(KEYS).shape[0]}"))
     rows = [_row(DEVIATION, note=text) for text in deviating] + rows
     rows = [{"study": counterpart, **row} for row in rows]
     for study, part in obtained.groupby("study", sort=False):
@@ -165,13 +166,13 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
     for metric, panel in PANELS.items():
         table = published[published["panel"] == panel].drop(columns="panel").rename(columns={"value": "published"})
         table["density"] = table["density"].round(6)
-        here = obtained[[*_KEYS, "origin"]].assign(
+        here = obtained[[*KEYS, "origin"]].assign(
             obtained=obtained[metric],
             se=obtained[f"{metric}_se"],
             ci95=obtained[f"{metric}_ci95"],
             seeds=obtained[f"{metric}_seeds"],
         )
-        tables.append(table.merge(here, on=_KEYS, how="left").assign(panel=metric))
+        tables.append(table.merge(here, on=KEYS, how="left").assign(panel=metric))
     cells = pd.concat(tables, ignore_index=True).assign(study=study)
     cells["seeds"] = cells["seeds"].fillna(0).astype(int)
     normalised = cells["panel"] == "normalised_test_error"
@@ -186,7 +187,7 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
     cells["within"] = meets.astype("boolean").where(known)
     imported = cells["origin"].fillna("").str.contains("imported")
     cells["status"] = np.select([cells["obtained"].isna(), imported], ["not run", "imported"], "obtained")
-    order = ["study", "panel", *_KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds"]
+    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds"]
     return cells[[*order, "difference", "within", "status"]]
 
 
@@ -202,82 +203,8 @@ def spearman_within_density(table: pd.DataFrame, first: str, second: str, *, lea
     return pd.Series(result, dtype=float)
 
 
-def to_markdown(scorecard: Scorecard) -> str:
-    """The scorecard as Markdown: headline numbers, obtained cells (errors and LMC in percent), cells not run."""
-    lines = [
-        "# Scorecard",
-        "",
-        _PREAMBLE,
-        "",
-    ]
-    for study, part in scorecard.headline.groupby("study", sort=False):
-        rows = [
-            (row.measure, row.panel, _value_text(row), row.beside, row.note)
-            for row in part.itertuples(index=False)
-            if row.measure != NO_PUBLISHED_NUMBERS
-        ]
-        lines += [f"## {study}", ""]
-        if (part["measure"] == NO_PUBLISHED_NUMBERS).any():
-            lines += ["There are no published numbers for this study: its cells are not scored.", ""]
-        if rows:
-            lines += _table(("measure", "panel", "value", "compare with", "note"), rows)
-        lines.append("")
-    lines += _cells_in_markdown(scorecard.cells)
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _cells_in_markdown(cells: pd.DataFrame) -> list[str]:
-    run = cells[cells["status"] != "not run"]
-    lines: list[str] = []
-    if len(run):
-        lines += [
-            "## Cells",
-            "",
-            "Published → obtained ± half-width of the 95 % interval (no ±: one dense seed). Errors and LMC in percent.",
-            "`*`: the interval misses the digitising bounds. `†`: imported. A normalised error is relative to the best",
-            "temperature that was run, and judged only where a whole density column was.",
-            "",
-        ]
-        present = [metric for metric in PANELS if (run["panel"] == metric).any()]
-        rows = []
-        for (density, temperature), part in run.groupby(["density", "temperature"]):
-            by_metric = {row.panel: row for row in part.itertuples(index=False)}
-            texts = [_cell_text(by_metric[metric]) if metric in by_metric else "not run" for metric in present]
-            rows.append((f"{100 * density:g} %", f"{temperature:g}", *texts))
-        lines += [*_table(("density", "temperature", *(metric.replace("_", " ") for metric in present)), rows), ""]
-    keys = cells.drop_duplicates(_KEYS)[_KEYS]
-    missing = keys.merge(run.drop_duplicates(_KEYS)[_KEYS], on=_KEYS, how="left", indicator=True)
-    missing = missing[missing["_merge"] == "left_only"]
-    if len(missing):
-        lines += ["## Not run", "", f"{len(missing)} of {len(keys)} published cells:", ""]
-        for density, part in missing.groupby("density"):
-            temperatures = ", ".join(f"{value:g}" for value in sorted(part["temperature"]))
-            lines.append(f"- density {100 * density:g} %: temperatures {temperatures}")
-    return lines
-
-
-def _cell_text(row: tuple) -> str:
-    scale, digits = (1.0, 4) if row.panel.startswith("cka") else (100.0, 2)
-    half = f" ± {scale * row.ci95:.{digits}f}" if np.isfinite(row.ci95) else ""
-    outside = "*" if row.within is not pd.NA and not row.within else ""
-    mark = outside + ("†" if row.status == "imported" else "")
-    return f"{scale * row.published:.{digits}f} → {scale * row.obtained:.{digits}f}{half}{mark}"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple]) -> list[str]:
-    escaped = [[str(value).replace("|", "\\|") for value in row] for row in rows]
-    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *escaped]]
-
-
-def _value_text(row: tuple) -> str:
-    if not np.isfinite(row.value):
-        return ""
-    if row.measure in (_DIFFERENCE, _REGRET):
-        return _amount(row.panel, row.value)
-    return f"{row.value:g}" if float(row.value).is_integer() else f"{row.value:.3f}"
-
-
-def _amount(metric: str, value: float) -> str:
+def amount(metric: str, value: float) -> str:
+    """A difference in `metric` for people: CKA as it is, errors and LMC (fractions) in percentage points."""
     return f"{value:.4f}" if metric.startswith("cka") else f"{round(100 * value, 2) + 0.0:.2f} points"
 
 
@@ -300,8 +227,8 @@ def _differences(cells: pd.DataFrame) -> list[dict]:
     for metric, part in cells.dropna(subset=["difference"]).groupby("panel", sort=False):
         judged = part["within"].dropna()
         note = f"{int(judged.sum())} of {len(judged)} cells that can be judged meet the digitising bounds"
-        mean = f"mean difference {_amount(metric, part['difference'].mean())}"
-        rows.append(_row(_DIFFERENCE, metric, part["difference"].abs().mean(), mean, note))
+        mean = f"mean difference {amount(metric, part['difference'].mean())}"
+        rows.append(_row(DIFFERENCE, metric, part["difference"].abs().mean(), mean, note))
     return rows
 
 
@@ -319,8 +246,7 @@ def _rank_correlations(cells: pd.DataFrame) -> list[dict]:
 
 
 def _which_cka(cells: pd.DataFrame) -> list[dict]:
-    keys = ["temperature", "density"]
-    error = cells.assign(error=cells["difference"].abs()).pivot(index=keys, columns="panel", values="error")
+    error = cells.assign(error=cells["difference"].abs()).pivot(index=KEYS, columns="panel", values="error")
     shared = error[["cka_logits", "cka_softmax"]].dropna()
     if shared.empty:
         return [_row("CKA that fits better", "cka", note="needs both kinds in one cell")]
@@ -340,11 +266,11 @@ def _regimes(
         labels["density"] = labels["density"].round(6)
         if kind == "cka_softmax":
             known = labels.dropna(subset=["lmc"])
-            both = known.merge(drawn, on=_KEYS, suffixes=("", "_true"))
+            both = known.merge(drawn, on=KEYS, suffixes=("", "_true"))
             truth, here = both["regime_true"] == "I", both["lmc"] < thresholds.lmc
             rows += _agreement_rows("Regime I against the rest, as drawn", "lmc", here, truth)
         for name, other in (("as drawn", drawn), ("computed from the published values", from_published)):
-            both = labels.dropna(subset=["regime"]).merge(other, on=_KEYS, suffixes=("", "_true"))
+            both = labels.dropna(subset=["regime"]).merge(other, on=KEYS, suffixes=("", "_true"))
             both = both.dropna(subset=["regime_true"])
             rows += _agreement_rows(f"three regimes, {name}", kind, both["regime"], both["regime_true"])
     return rows
@@ -377,12 +303,12 @@ def _labels_of_published(published: pd.DataFrame, thresholds: Thresholds) -> pd.
     table = reference.wide(published)
     similar = np.where(table["cka"] >= thresholds.cka, "II-B", "II-A")
     table["regime"] = np.where(table["lmc"] < thresholds.lmc, "I", similar)
-    return table[[*_KEYS, "regime"]]
+    return table[[*KEYS, "regime"]]
 
 
 def _argmin_regret(cells: pd.DataFrame) -> list[dict]:
     part = cells[(cells["panel"] == "test_error")]
-    published = cells[cells["panel"] == "normalised_test_error"].set_index(_KEYS)["published"]
+    published = cells[cells["panel"] == "normalised_test_error"].set_index(KEYS)["published"]
     regrets, among_run = [], []
     for density, column in part.groupby("density"):
         run = column.dropna(subset=["obtained"])
@@ -393,10 +319,10 @@ def _argmin_regret(cells: pd.DataFrame) -> list[dict]:
         regrets.append(regret)
         among_run.append(regret - at[run["temperature"]].min())
     if not regrets:
-        return [_row(_REGRET, "test_error", note="needs two temperatures")]
+        return [_row(REGRET, "test_error", note="needs two temperatures")]
     note = f"published points lost, mean of {len(regrets)} densities, worst {100 * max(regrets):.2f} points"
-    beside = f"{_amount('test_error', np.mean(among_run))} against the best temperature that was run"
-    return [_row(_REGRET, "test_error", float(np.mean(regrets)), beside, note)]
+    beside = f"{amount('test_error', np.mean(among_run))} against the best temperature that was run"
+    return [_row(REGRET, "test_error", float(np.mean(regrets)), beside, note)]
 
 
 def _dense_accuracy(grid: pd.DataFrame) -> list[dict]:

@@ -38,6 +38,9 @@ CLAIM_FILES = ("claims.csv", "claims.md")
 CASE_TABLES = ("family", "family_summary", "sam")
 """Tables over all studies: case studies 2 and 3 (`three_regime.case_studies`)."""
 
+SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
+"""Headline numbers, cells and page of the scorecard (`three_regime.scorecard_files`)."""
+
 GRID_FIGURES = (
     "phase_diagram",
     "test_error",

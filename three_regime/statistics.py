@@ -8,7 +8,6 @@ there are dense seeds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -132,48 +131,6 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
         table = table.join(_spread(cells, metric))
     table = table.join(_normalised(cells, table["test_error"]))
     return table.reset_index().sort_values(["study", "density", "temperature"], ignore_index=True)
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """Metric at temperature a minus metric at temperature b, paired by dense seed.
-
-    `mean`, `se` and the 95 % interval `lower` … `upper` are in the metric's unit; all but `mean` are NaN with fewer
-    than two shared `seeds`, and `mean` too with none.
-    """
-
-    mean: float
-    se: float
-    lower: float
-    upper: float
-    seeds: int
-
-
-def paired_difference(
-    cells: pd.DataFrame, metric: str, temperature_a: float, temperature_b: float, density: float
-) -> PairedDifference:
-    """Compare two temperatures of one study at one density over the dense seeds that have both.
-
-    Raises
-    ------
-    ValueError
-        When `cells` holds more than one study.
-    """
-    if cells["study"].nunique() > 1:
-        raise ValueError("paired_difference compares temperatures of one study; select it first")
-    column = cells[np.isclose(cells["density"], density)]
-
-    def values(temperature: float) -> pd.Series:
-        return column[np.isclose(column["temperature"], temperature)].set_index("dense_seed")[metric]
-
-    difference = (values(temperature_a) - values(temperature_b)).dropna().to_numpy(float)
-    n = len(difference)
-    mean = float(difference.mean()) if n else float("nan")
-    if n < 2:
-        return PairedDifference(mean, float("nan"), float("nan"), float("nan"), n)
-    se = float(difference.std(ddof=1) / np.sqrt(n))
-    half = float(stats.t.ppf(0.975, n - 1)) * se
-    return PairedDifference(mean, se, mean - half, mean + half, n)
 
 
 def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:

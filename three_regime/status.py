@@ -21,10 +21,9 @@ from three_regime.errors import UserError
 from three_regime.jobs import lock_file, state_file
 from three_regime.knobs import density_folder
 from three_regime.plan import Job, jobs_of
-from three_regime.pricing import Pricer
-from three_regime.pricing_text import TextPricer, pricer_of
-from three_regime.stages import PROVENANCE_KEY, STAGES, Product
-from three_regime.storage import read_json, read_metadata
+from three_regime.pricing import pricer_of
+from three_regime.stages import STAGES, Product
+from three_regime.storage import PROVENANCE_KEY, read_json, read_metadata
 from three_regime.study import Study, planned
 from three_regime.survey import survey
 from three_regime.workflow import job_path
@@ -156,7 +155,7 @@ def _running(job: Job, now: float) -> Running:
         beside = [product for product, state in states.values() if state and state.position == saved.position]
         training = _training(owner, beside[0])
         epochs = _epochs(owner, job)
-        steps = _steps(owner, training)
+        steps = pricer_of(owner).steps(training)
         epoch = saved.epoch + saved.step / steps
         since = now - saved.saved_at
         if not (job.stage == "dense" and owner.knob.setting is None):
@@ -194,13 +193,6 @@ def _training(owner: Study, product: Product) -> Training:
     if product.stage == "dense":
         return owner.config.dense_at(product.coordinates["temperature"])
     return owner.config.retrain
-
-
-def _steps(owner: Study, training: Training) -> int:
-    if owner.config.dataset.entry.kind == "text":
-        return TextPricer(owner).steps(training)
-    images = Pricer(owner).train_images
-    return images // training.batch_size if training.drop_last else math.ceil(images / training.batch_size)
 
 
 def _epochs(owner: Study, job: Job) -> int:

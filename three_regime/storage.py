@@ -80,6 +80,12 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what writers of `path` left behind that were killed; nobody else may be writing it now."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):

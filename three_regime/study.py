@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from three_regime.config import Config, DatasetChoice, StudyConfig
+from three_regime.datasets.corpora import MANIFEST
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, Knob, density_folder
 
@@ -87,7 +88,7 @@ class Study:
 def prepared_path(choice: DatasetChoice, data: Path) -> Path:
     """The prepared file of a data set in the folder `data`: array file of images, manifest of text."""
     if choice.entry.kind == "text":
-        return data / choice.folder / "prepared.safetensors"
+        return data / choice.folder / MANIFEST
     return data / f"{choice.name}.safetensors"
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from three_regime.errors import UserError
 from three_regime.stages import (
     IMPORTED,
-    PROVENANCE_KEY,
     STAGES,
     Product,
     fingerprint_of,
@@ -22,7 +21,7 @@ from three_regime.stages import (
     recorded_digest,
     stored_fingerprint,
 )
-from three_regime.storage import read_arrays, read_json
+from three_regime.storage import PROVENANCE_KEY, read_arrays, read_json
 from three_regime.study import Study
 
 
@@ -79,7 +78,8 @@ def survey(owner: Study, stages: Iterable[str] = STAGES, *, verify: bool = False
             for stage in stages:
                 for product in pack(owner, stage, seed, temperature):
                     finding = Finding(product, Verdict.MISSING, "not made yet") if empty else known.judge(product)
-                    known.not_done |= {} if finding.done else {product.outputs[-1]: product}
+                    if not finding.done:
+                        known.not_done.add(product.outputs[-1])
                     found.append(finding)
     return _with_what_is_needed_again(owner, found) if any(each.discarded for each in found) else found
 
@@ -122,13 +122,13 @@ def _shown(key: str, recipe: Mapping[str, Any]) -> str:
 
 
 class _Known:
-    """Digests that have been read and products that are not done, while one study is judged."""
+    """Digests that have been read, and the last files of products that are not done, while one study is judged."""
 
     def __init__(self, owner: Study, verify: bool) -> None:
         self.owner = owner
         self.verify = verify
         self.digests: dict[Path, str] = {}
-        self.not_done: dict[Path, Product] = {}
+        self.not_done: set[Path] = set()
 
     def judge(self, product: Product) -> Finding:
         absent = [path for path in product.outputs if not path.exists()]
@@ -148,11 +148,12 @@ class _Known:
         if stored is None:
             return Finding(product, Verdict.DAMAGED, _disagreement(product))
         if self.verify:
-            for path in there:
-                try:
-                    _ = read_arrays(path) if path.suffix == ".safetensors" else None
-                except UserError as error:
-                    return Finding(product, Verdict.DAMAGED, str(error))
+            try:
+                for path in there:
+                    if path.suffix == ".safetensors":
+                        read_arrays(path)
+            except UserError as error:
+                return Finding(product, Verdict.DAMAGED, str(error))
         if origin == IMPORTED:
             return self._imported(product, stored, recipe)
         finding = self._computed(product, stored, recipe, record.get("inputs", {}))

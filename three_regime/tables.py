@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from three_regime.stages import CELL_TABLES, PROVENANCE_KEY, Product, pack
-from three_regime.storage import read_json, write_csv
+from three_regime.stages import CELL_TABLES, Product, pack
+from three_regime.storage import PROVENANCE_KEY, read_json, write_csv
 from three_regime.study import Study
 
 CELL = ["dense_seed", "temperature", "density"]
@@ -27,8 +27,8 @@ def build(owner: Study) -> dict[str, pd.DataFrame]:
     -------
     Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row a cell: means over
     replicas (test error) and pairs (LMC, CKA), with their standard deviations within the cell; ``density`` is that of
-    the prunable weights, ``model_density`` that of the whole model. Products without a
-    file have no row (or NaN in ``cells``).
+    the prunable weights (the load, and the axis of every figure), ``model_density`` that of the whole model. Products
+    without a file have no row (or NaN in ``cells``).
     """
     records = {stage: list(_finished(owner, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
     tables = {

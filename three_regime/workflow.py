@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from three_regime.config import Config, load, resolve
+from three_regime.config import load, resolve
 from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
@@ -156,9 +156,18 @@ def run_script(snakemake: Snakemake, stage: str) -> None:
         jobs.run(config, name, stage, seed, temperature, density)
 
 
-def resolved_config(config: Config) -> dict[str, Any]:
-    """Every key with its value, defaults filled in."""
-    return config.model_dump(mode="json")
+def snakemake_program() -> str:
+    """Path of the Snakemake beside this Python, or else of the first on the PATH.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    program = shutil.which("snakemake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if program is None:
+        raise UserError("snakemake is not installed in this environment; run `make env`")
+    return program
 
 
 def exec_snakemake(arguments: Sequence[str]) -> None:
@@ -170,11 +179,9 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        When Snakemake is not installed beside this Python.
+        When Snakemake is not installed.
     """
-    program = shutil.which("snakemake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if program is None:
-        raise UserError("snakemake is not installed in this environment; run `make env`")
+    program = snakemake_program()
     if _stale_lock():
         print("removing the lock of an earlier run that was killed", file=sys.stderr)
         subprocess.run([program, *arguments, "--unlock", "--quiet"], check=False)

@@ -11,6 +11,9 @@ from typing import ClassVar
 HELD_OUT = ("validation", "test")
 SPLITS = ("train", *HELD_OUT)
 
+MANIFEST = "prepared.safetensors"
+"""File of a prepared corpus that is written last and names the others."""
+
 Read = Callable[[Path, str], Iterator[tuple[str, str]]]
 
 

@@ -32,8 +32,8 @@ from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, learn, load, sampled
 from three_regime.errors import UserError
-from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, fingerprint_of
-from three_regime.storage import write_arrays
+from three_regime.stages import FINGERPRINT_KEY, fingerprint_of
+from three_regime.storage import PROVENANCE_KEY, write_arrays
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "prepared.safetensors"
 MODEL = "subwords.model"
 DICTIONARY = "dict.txt"
 CLEANING_KEY = "cleaning"

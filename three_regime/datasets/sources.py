@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from three_regime.datasets.archives import is_archive
 from three_regime.errors import UserError
+from three_regime.names import nearest
 
 TABLE = Path(__file__).with_name("sources.yaml")
 
@@ -129,6 +129,5 @@ def _first(name: str, error: ValidationError) -> str:
     place = ".".join([name, *(str(part) for part in fault["loc"])])
     if fault["type"] == unknown:
         valid = [field.name for field in fields(Source) if field.name != "name"]
-        near = difflib.get_close_matches(str(fault["loc"][-1]), valid, n=1)
-        return f"{place}: unknown key" + (f"; did you mean {near[0]}?" if near else f"; valid are {', '.join(valid)}")
+        return f"{place}: unknown key" + (nearest(str(fault["loc"][-1]), valid) or f"; valid are {', '.join(valid)}")
     return f"{place}: {fault['msg']}"

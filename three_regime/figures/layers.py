@@ -67,7 +67,7 @@ def sparsity_per_layer(sparsity: pd.DataFrame, title: str = "") -> Figure:
         upper.legend(
             handles[::-1],
             labels[::-1],
-            title="density (%)",
+            title=style.DENSITY,
             title_fontsize=7,
             loc="center left",
             bbox_to_anchor=(1, 0.5),

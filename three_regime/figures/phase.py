@@ -69,9 +69,9 @@ def phase_diagram(
 ) -> Figure:
     """Four panels: test error, normalised test error, LMC and CKA (paper, Figure 2).
 
-    Densities increase to the right as equal columns; temperatures fall from top to bottom. All panels carry the same
-    borders (solid: Regime I, by LMC; dashed: II-A / II-B, by CKA), region names, a dot in every undecided cell, and
-    grey hatching where a cell was not run.
+    Densities (of prunable weights) increase to the right as equal columns; temperatures fall from top to bottom. All
+    panels carry the same borders (solid: Regime I, by LMC; dashed: II-A / II-B, by CKA), region names, a dot in every
+    undecided cell, and grey hatching where a cell was not run.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def _draw_panel(axes: Axes, scene: _Scene, name: str, prefix: str) -> None:
     )
     axes.tick_params(axis="x", rotation=0, pad=1.5, length=2)
     axes.tick_params(axis="y", rotation=0, pad=1.5, length=2)
-    axes.set_xlabel("model density (%)", labelpad=2)
+    axes.set_xlabel(style.DENSITY, labelpad=2)
     axes.set_ylabel(f"cold ← {scene.knob.label} → hot", labelpad=3)
     for row, column in np.argwhere(missing):
         axes.add_patch(_missing_patch((column, row)))

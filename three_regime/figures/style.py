@@ -25,6 +25,9 @@ TEXT_WIDTH = 7.0
 COLUMN_WIDTH = 3.35
 """Inches: one column of a two-column page."""
 
+DENSITY = "density (%)"
+"""Label of densities: of the prunable weights everywhere, as in paths and tables, never of the whole model."""
+
 _RC: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same picture on every machine
@@ -155,4 +158,4 @@ def density_axis(axes: Axes, densities: Sequence[float]) -> None:
     """Equally spaced densities on the x axis (position = index), as in the phase diagram."""
     axes.set_xticks(range(len(densities)), [percent(density) for density in densities])
     axes.set_xlim(-0.5, len(densities) - 0.5)
-    axes.set_xlabel("model density (%)")
+    axes.set_xlabel(DENSITY)

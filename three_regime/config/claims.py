@@ -11,15 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from three_regime.section import Section
-
-EXPECTED = {
-    "lower": "lower by more than the margin",
-    "higher": "higher by more than the margin",
-    "not_higher": "not higher by as much as the margin",
-    "not_lower": "not lower by as much as the margin",
-}
-"""What may be expected of the difference between the two sides, in words."""
+from three_regime.config.section import Section
 
 
 class Side(Section):
@@ -61,7 +53,7 @@ class Claim(Section):
     margin: float = Field(0.0, ge=0, description="In the unit of the measure; errors and LMC are fractions.")
 
 
-def check(claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float]) -> None:
+def check_claims(claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float]) -> None:
     """Raise ``ValueError`` when a name occurs twice or a claim speaks of cells that the study does not have."""
     names = [claim.name for claim in claims]
     for name in names:

@@ -1,0 +1,30 @@
+"""The configuration: its keys, ranges and defaults, and the one loader of Snakefile and command line.
+
+The models of this package are the schema: ``schemas/config.schema.json`` is generated from them (``python -m
+three_regime schema``) and a test keeps the two equal. Every default is the paper's protocol unless its description says
+"this project's choice". Sources: R = public reproducibility record, A = authors' code at commit b38c972.
+
+The modules hold one part of a configuration each; the rest of the project imports the names below from here.
+"""
+
+from three_regime.config.claims import Claim, Side
+from three_regime.config.dataset import DatasetChoice
+from three_regime.config.loading import load, merge, resolve, schema_text
+from three_regime.config.measuring import Measurement
+from three_regime.config.study import StudyConfig
+from three_regime.config.training import Training
+from three_regime.config.whole import Config
+
+__all__ = [
+    "Claim",
+    "Config",
+    "DatasetChoice",
+    "Measurement",
+    "Side",
+    "StudyConfig",
+    "Training",
+    "load",
+    "merge",
+    "resolve",
+    "schema_text",
+]

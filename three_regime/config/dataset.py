@@ -1,0 +1,85 @@
+"""Which data a study uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from three_regime import datasets
+from three_regime.config.section import Positive, Section
+from three_regime.names import registered
+
+IMAGE_KEYS = ("train_images", "test_images")
+TEXT_KEYS = ("train_pairs", "validation_pairs", "test_pairs", "subwords", "max_tokens", "ratio")
+TEXT_DEFAULTS = {"subwords": 32_000, "max_tokens": 250, "ratio": 2.0}
+
+
+class DatasetChoice(Section):
+    """Which images or which pairs of sentences, and how many of them."""
+
+    name: str = Field(description="A registered data set (`python -m three_regime list`).")
+    train_images: Positive | None = Field(
+        None, description="Use the first N training images in file order; null uses all (the paper)."
+    )
+    test_images: Positive | None = Field(
+        None, description="Use the first N test images in file order; null uses all (the paper)."
+    )
+    train_pairs: Positive | None = Field(
+        None, description="Text: use the first N training pairs that pass cleaning; null uses all (R: N from 160,000 to"
+        " 2,560,000 in the group's earlier code)."
+    )  # fmt: skip
+    validation_pairs: Positive | None = Field(
+        None, description="Text: measure on the first N validation pairs; null measures on all (the paper)."
+    )
+    test_pairs: Positive | None = Field(
+        None, description="Text: measure on the first N test pairs; null measures on all (the paper)."
+    )
+    subwords: Annotated[int, Field(ge=8, le=65_000)] | None = Field(
+        None, description="Text: size of the joint subword vocabulary, special symbols included; by default 32,000"
+        " (this project's choice)."
+    )  # fmt: skip
+    max_tokens: Positive | None = Field(
+        None, description="Text: training pairs with a longer side, in subwords, are left out; by default 250 (this"
+        " project's choice)."
+    )  # fmt: skip
+    ratio: Annotated[float, Field(gt=1)] | None = Field(
+        None, description="Text: training pairs are left out when one side has more than so many times the subwords of"
+        " the other; by default 2 (this project's choice)."
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_defaults(cls, value: Any) -> Any:
+        entry = datasets.DATASETS.get(str(value.get("name"))) if isinstance(value, Mapping) else None
+        if entry is None or entry.kind != "text":
+            return value
+        return {**TEXT_DEFAULTS, **{key: given for key, given in value.items() if given is not None}}
+
+    @field_validator("name")
+    @classmethod
+    def _registered(cls, name: str) -> str:
+        return registered(name, datasets.DATASETS, "data set")
+
+    @model_validator(mode="after")
+    def _enough(self) -> DatasetChoice:
+        for key in TEXT_KEYS if self.entry.kind == "images" else IMAGE_KEYS:
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} has no meaning for {self.name}, which holds {self.entry.kind}")
+        sizes = IMAGE_KEYS if self.entry.kind == "images" else ("train_pairs", "validation_pairs", "test_pairs")
+        for key in sizes:
+            wanted, available = getattr(self, key), getattr(self.entry, key)
+            if wanted is not None and available is not None and wanted > available:
+                raise ValueError(f"{key} is {wanted}, but {self.name} has {available}")
+        return self
+
+    @property
+    def entry(self) -> datasets.ImageDataset | datasets.ParallelCorpus:
+        """The registered data set."""
+        return datasets.DATASETS[self.name]
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of a prepared corpus: its name, training pairs and subwords."""
+        return f"{self.name}-{self.train_pairs or 'all'}-{self.subwords}"

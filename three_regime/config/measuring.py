@@ -1,0 +1,46 @@
+"""How networks are pruned and measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from three_regime.config.section import Positive, Section
+
+MEASURED = {
+    "images": ("batch_size", "train_images", "cka_images", "last_epochs"),
+    "text": ("train_pairs", "cka_tokens", "beam", "length_penalty", "bleu_along_line"),
+}
+"""Keys of `measure` that one kind of data has and the other has not."""
+
+
+class Pruning(Section):
+    """One-shot magnitude pruning of the dense checkpoint."""
+
+    allocation: Literal["uniform", "global"] = Field(
+        "uniform", description="Same density in every prunable layer (A), or one threshold for all (robustness)."
+    )
+
+
+class Measurement(Section):
+    """LMC, CKA, errors and BLEU. Keys for images have no meaning for text, and the other way round."""
+
+    points: int = Field(11, ge=3, description="Points on the line between two replicas, ends included (A).")
+    batch_size: Positive = Field(64, description="Batch of the BatchNorm re-estimation along the line (A).")
+    train_images: Positive | None = Field(
+        None, description="Images of the re-estimation and the training error; null is the whole training set (A)."
+    )
+    cka_images: int = Field(6464, ge=2, description="Training images of CKA, from the first (A: 101 x 64).")
+    last_epochs: Positive = Field(5, description="The test error is the mean over the last epochs (A).")
+    train_pairs: Positive = Field(
+        2000, description="Text: training error, LMC and CKA are measured on the first N training pairs (this project's"
+        " choice)."
+    )  # fmt: skip
+    cka_tokens: int = Field(
+        2048, ge=2, description="Text: target tokens of CKA, from the first training pair (this project's choice)."
+    )
+    beam: Positive = Field(4, description="Text: beam of the translations whose BLEU counts (Vaswani et al. 2017).")
+    length_penalty: float = Field(0.6, ge=0, description="Text: exponent of the length by which beam search divides a"
+                                  " hypothesis's log-probability (Vaswani et al. 2017: 0.6).")  # fmt: skip
+    bleu_along_line: bool = Field(False, description="Text: validation BLEU at every point between two replicas too.")

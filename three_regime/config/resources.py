@@ -1,0 +1,28 @@
+"""What the jobs of a study ask a machine or a batch system for."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from three_regime.config.section import Positive, Section
+
+
+class StageResources(Section):
+    """What one job of a stage asks for."""
+
+    gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
+    mem_mb: Positive = Field(8000, description="Memory in MB of a first attempt (this project's choice).")
+    runtime: Positive = Field(
+        240, description="Minutes of a first attempt where no rates were measured (this project's choice)."
+    )
+
+
+class Resources(Section):
+    """Resources of each heavy stage."""
+
+    dense: StageResources = StageResources(runtime=240)
+    prune: StageResources = StageResources(gpu=0, mem_mb=2000, runtime=20)
+    retrain: StageResources = StageResources(runtime=1440)
+    evaluate: StageResources = StageResources(runtime=60)
+    lmc: StageResources = StageResources(runtime=240)
+    cka: StageResources = StageResources(runtime=60)

@@ -1,0 +1,89 @@
+"""How one network is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from three_regime.config.section import Positive, Section
+from three_regime.names import registered
+from three_regime.optimisers import OPTIMISERS
+
+TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
+"""Settings of a training that images do not have, with the value that changes nothing."""
+
+
+class Training(Section):
+    """How one network is trained, dense or sparse."""
+
+    optimiser: str = Field("sgd", description="`sgd` with momentum (R, A) or `adam` (robustness; this project's).")
+    learning_rate: float = Field(0.1, gt=0, description="Initial learning rate (R, A: 0.1; Adam: 1e-3).")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD (R, A).")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient on every parameter (R, A).")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay rates (Adam's defaults).")
+    epsilon: float = Field(1e-8, gt=0, description="Adam's denominator offset (Adam's default).")
+    batch_size: Positive = Field(64, description="Images a step (R, A); text: largest number of tokens, padding"
+                                 " included, on the longer side of a batch (fairseq's max_tokens).")  # fmt: skip
+    epochs: Positive | None = Field(None, description="Length of the run in epochs (R, A: 160). Or give `iterations`.")
+    iterations: Positive | None = Field(None, description="Length of the run in steps (A: 62,400 for the batch knob).")
+    milestones: tuple[Positive, ...] = Field(
+        (), description="The rate is multiplied by `gamma` after this many completed epochs (or iterations, where"
+        " the length is in iterations) (R, A: 80 and 120 of 160)."
+    )  # fmt: skip
+    gamma: float = Field(0.1, gt=0, le=1, description="Factor at each milestone (R, A).")
+    drop_last: bool = Field(False, description="Drop the last partial batch of an epoch (A: kept, but not for the"
+                            " batch-size knob).")  # fmt: skip
+    sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A).")
+    schedule: Literal["step", "inverse_sqrt"] = Field(
+        "step", description="Learning rate: `step` falls at the milestones (R, A); `inverse_sqrt` rises over `warmup`"
+        " iterations and then falls with their inverse square root (translation)."
+    )  # fmt: skip
+    warmup: int = Field(0, ge=0, description="Iterations of rising rate, `inverse_sqrt` only (translation: 4,000).")
+    warmup_start: float = Field(1e-7, ge=0, description="Rate of the first step of the warm-up (fairseq's custom).")
+    accumulate: Positive = Field(1, description="Batches whose gradients make one step (translation only: BatchNorm"
+                                 " sees one batch at a time).")  # fmt: skip
+    clip_norm: float | None = Field(None, gt=0, description="Largest norm of a step's gradient; null does not clip.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate (translation only; 0.1 there).")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability mass spread over the vocabulary"
+                                   " (translation only; 0.1 there).")  # fmt: skip
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
+        " `fp32`. No effect on a CPU; measuring is always fp32."
+    )  # fmt: skip
+    evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
+                                     " `measure.last_epochs` are always evaluated.")  # fmt: skip
+
+    @field_validator("optimiser")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, OPTIMISERS, "optimiser")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Training:
+        if (self.epochs is None) == (self.iterations is None):
+            raise ValueError("give the length either as `epochs` or as `iterations`, and not both")
+        length = self.epochs or self.iterations
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} must increase")
+        if self.milestones and self.milestones[-1] > length:
+            raise ValueError(f"milestone {self.milestones[-1]} lies beyond the end of the run ({length})")
+        if self.schedule == "inverse_sqrt" and (self.warmup < 1 or self.milestones):
+            raise ValueError("schedule inverse_sqrt needs `warmup` of at least 1 and no milestones")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
+        return self
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether length and milestones count epochs (else iterations)."""
+        return self.epochs is not None
+
+    def epochs_on(self, images: int) -> int:
+        """Epochs of the run on so many training images, the last perhaps begun only."""
+        return self.epochs or math.ceil(self.iterations / self.steps_on(images))
+
+    def steps_on(self, images: int) -> int:
+        """Steps of an epoch of so many training images."""
+        return images // self.batch_size if self.drop_last else math.ceil(images / self.batch_size)

@@ -1,0 +1,89 @@
+"""The whole configuration: the studies, and what holds for all of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from three_regime.config.dataset import DatasetChoice
+from three_regime.config.section import Folder, Positive, Section
+from three_regime.config.study import StudyConfig
+from three_regime.names import registered
+
+
+class Data(Section):
+    """Where data sets are kept and looked for."""
+
+    folder: Folder = Field("data", description="Downloads (`raw/`) and prepared arrays.")
+    offline: tuple[str, ...] = Field(("offline",), description="Folders looked at before the network is used.")
+    mirrors: dict[str, tuple[str, ...]] = Field({}, description="Extra addresses tried first: {source: [url, ...]}.")
+
+
+class Regimes(Section):
+    """Where one regime ends and the next begins."""
+
+    lmc: float = Field(-0.12, lt=0, description="Regime I is LMC below this. Default: middle of the plateau fitted on"
+                       " the published Figure 2 (DESIGN section 6).")  # fmt: skip
+    cka: float = Field(
+        0.99, gt=0, le=1, description="Among connected cells, II-B is softmax CKA above this (same fit)."
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    results: Folder = Field("results", description="Folder of all that is made; presets: results/<preset>.")
+    run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
+    published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    require_gpu: bool = Field(
+        False,
+        description="What asks for a GPU (`resources`) and finds none refuses, instead of using the CPU.",
+    )
+    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; a batch system's choice stands.")
+    max_runtime: Positive = Field(
+        2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
+    )
+    threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
+    kernels: Literal["auto", "plain"] = Field(
+        "auto", description="`auto` computes networks on a CPU with compiled kernels where there is a C compiler;"
+        " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
+    )  # fmt: skip
+    state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
+    data: Data = Data()
+    regimes: Regimes = Regimes()
+    studies: dict[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")], StudyConfig] = Field(
+        description="Study name -> definition."
+    )
+
+    @model_validator(mode="after")
+    def _defined(self) -> Config:
+        for name in self.run:
+            try:
+                registered(name, self.studies, "study")
+            except ValueError as error:
+                raise ValueError(f"run: {error}") from error
+        if not self.run and not self.published:
+            raise ValueError("run: name at least one study, or set `published: true`")
+        if len(set(self.run)) != len(self.run):
+            raise ValueError(f"run: {list(self.run)} holds a study twice")
+        if self.require_gpu and self.device == "cpu":
+            raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
+        self._check_shared_text()
+        return self
+
+    def _check_shared_text(self) -> None:
+        """Studies that share the folder of a prepared corpus must clean it alike."""
+        first: dict[str, tuple[str, DatasetChoice]] = {}
+        for name in self.run:
+            choice = self.studies[name].dataset
+            if choice.entry.kind != "text":
+                continue
+            other, theirs = first.setdefault(choice.folder, (name, choice))
+            for key in ("max_tokens", "ratio"):
+                if getattr(choice, key) != getattr(theirs, key):
+                    raise ValueError(
+                        f"studies.{name}.dataset.{key} is {getattr(choice, key):g} and studies.{other}.dataset.{key} is"
+                        f" {getattr(theirs, key):g}: both use {choice.folder}, which is cleaned in one way"
+                    )

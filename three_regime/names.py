@@ -1,0 +1,20 @@
+"""Names that a user writes: whether they are known, and which known one was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def registered(name: str, registry: Iterable[str], kind: str) -> str:
+    """Return `name` when it is in `registry`, else raise ``ValueError`` with the nearest and all allowed names."""
+    names = sorted(registry)
+    if name in names:
+        return name
+    raise ValueError(f"unknown {kind} '{name}'{nearest(name, names)}; allowed: {', '.join(names)}")
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the closest allowed name, or an empty string."""
+    match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else ""

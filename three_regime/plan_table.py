@@ -1,0 +1,79 @@
+"""The priced plan as text."""
+
+from __future__ import annotations
+
+from humanfriendly import format_size, format_timespan
+from tabulate import tabulate
+
+from three_regime.plan import Plan, Row
+from three_regime.stages import STAGES
+
+
+def render(plan: Plan) -> str:
+    """The plan as a text table, with totals and where the rates come from."""
+    headers = ["study", "stage", "jobs", "to run", "members", "done", "stale", "missing", "GPU h", "CPU h", "disk"]
+    threads = plan.rates.threads if plan.rates else 1
+    table = [
+        [
+            row.study + ("*" if row.study in plan.scaled and row.stage in STAGES else ""),
+            row.stage,
+            row.jobs,
+            row.jobs_to_run,
+            row.members,
+            row.done,
+            row.stale,
+            row.missing,
+            _hours(row.seconds if row.on_gpu else 0.0),
+            _hours(_cpu_seconds(row, threads)),
+            format_size(row.size, binary=False) if row.size else "",
+        ]
+        for row in plan.rows
+    ]
+    sums = [sum(getattr(row, name) for row in plan.rows) for name in
+            ("jobs", "jobs_to_run", "members", "done", "stale", "missing")]  # fmt: skip
+    gpu = [row.seconds for row in plan.rows if row.on_gpu]
+    cpu = [_cpu_seconds(row, threads) for row in plan.rows]
+    measured = plan.rates is not None
+    total = [
+        "total", "", *sums,
+        _hours(sum(seconds or 0 for seconds in gpu) if measured else None),
+        _hours(sum(seconds or 0 for seconds in cpu) if measured else None),
+        format_size(sum(row.size for row in plan.rows), binary=False),
+    ]  # fmt: skip
+    text = tabulate([*table, total], headers, tablefmt="simple", colalign=("left", "left", *["right"] * 9))
+    return "\n".join([text, "", *_notes(plan)]) + "\n"
+
+
+def _notes(plan: Plan) -> list[str]:
+    if plan.rates is None or plan.longest_chain_s is None:
+        return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates)."]
+    chain = format_timespan(round(plan.longest_chain_s), max_units=2)
+    notes = [
+        f"Longest chain, with a device for every job: {chain}.",
+        f"Rates: {plan.rates.title}. Each run is counted from its start; saved training states make it less.",
+    ]
+    if not plan.rates.on_gpu:
+        notes.append("CPU hours are hours of one core.")
+    if plan.unpriced:
+        notes.append(
+            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured"
+            " on this device."
+        )
+    for network in sorted(set(plan.scaled.values())):
+        notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
+    return notes
+
+
+def _cpu_seconds(row: Row, threads: int) -> float | None:
+    if row.seconds is None or row.on_gpu:
+        return None if row.seconds is None else 0.0
+    return row.seconds * (threads if row.stage in STAGES and row.stage != "prune" else 1)
+
+
+def _hours(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds == 0:
+        return ""
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.3f}"
