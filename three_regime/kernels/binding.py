@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,10 +20,10 @@ _POINTER, _INT, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_long, c
 _ARGUMENTS = {
     "connect_threads": [_POINTER] * 3,
     "norm_relu_forward": [_POINTER] * 2 + [_LONG, _INT] + [_POINTER] * 5 + [_DOUBLE] * 2 + [_INT] * 2,
-    "norm_relu_backward": [_POINTER] * 4 + [_LONG, _INT] + [_POINTER] * 5 + [_INT],
-    "conv_forward": [_POINTER] * 4 + [_INT] * 6,
+    "norm_relu_backward": [_POINTER] * 4 + [_LONG, _INT] + [_POINTER] * 3 + [_INT],
+    "conv_forward": [_POINTER] * 5 + [_INT] * 6,
     "conv_backward_input": [_POINTER] * 3 + [_INT] * 6,
-    "conv_backward_weights": [_POINTER] * 3 + [_INT] * 6,
+    "conv_backward_weights": [_POINTER] * 4 + [_INT] * 6,
 }
 
 
@@ -50,6 +51,18 @@ def load() -> Library:
     return library
 
 
+class Norm(NamedTuple):
+    """BatchNorm of C channels; `mean` and `variance`, the running ones, are moved in place when `training`."""
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+    momentum: float
+    epsilon: float
+    training: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Library:
     """The kernels."""
@@ -57,57 +70,53 @@ class Library:
     functions: ctypes.CDLL
     openmp: ctypes.CDLL
 
-    def norm_relu(
-        self,
-        images: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-        momentum: float,
-        epsilon: float,
-        training: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """BatchNorm and ReLU; moves `mean` and `variance` in place when `training`.
+    def norm_relu(self, images: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        """BatchNorm and ReLU, and what other functions need of the norm (see `norm_line`)."""
+        result = torch.empty_like(images)
+        return result, self._norm_relu(images, norm, result)
 
-        Returns
-        -------
-        The result, and what `norm_relu_backward` needs: (2, C), mean and 1 / deviation of the batch.
-        """
-        result, saved = torch.empty_like(images), torch.empty(2, len(weight))
+    def norm_line(self, images: Tensor, norm: Norm) -> Tensor:
+        """(4, C): mean and 1 / deviation of the batch (of a norm in training), slope and shift of each channel."""
+        return self._norm_relu(images, norm, None)
+
+    def _norm_relu(self, images: Tensor, norm: Norm, result: Tensor | None) -> Tensor:
+        saved = torch.empty(4, images.shape[1])
         self.functions.norm_relu_forward(
-            *_at(images, result), *_rows(images), *_at(weight, bias, mean, variance, saved),
-            momentum, epsilon, training, torch.get_num_threads(),
+            *_at(images, result), *_rows(images), *_at(norm.weight, norm.bias, norm.mean, norm.variance, saved),
+            norm.momentum, norm.epsilon, norm.training, torch.get_num_threads(),
         )  # fmt: skip
-        return result, saved
+        return saved
 
     def norm_relu_backward(
-        self, images: Tensor, gradient: Tensor, beside: Tensor | None, weight: Tensor, bias: Tensor, saved: Tensor
+        self, images: Tensor, gradient: Tensor, beside: Tensor | None, saved: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients with respect to images, weight and bias; `beside` is added to the first."""
-        result, of_weight, of_bias = torch.empty_like(images), torch.empty_like(weight), torch.empty_like(bias)
+        result, of_weight, of_bias = torch.empty_like(images), *torch.empty(2, images.shape[1])
         self.functions.norm_relu_backward(
-            *_at(images, gradient, beside, result), *_rows(images), *_at(weight, bias, saved, of_weight, of_bias),
+            *_at(images, gradient, beside, result), *_rows(images), *_at(saved, of_weight, of_bias),
             torch.get_num_threads(),
         )  # fmt: skip
         return result, of_weight, of_bias
 
-    def convolution(self, images: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
-        """3×3 convolution of stride 1 and padding 1, plus `addend`; even sides, channels in multiples of 16."""
+    def convolution(self, images: Tensor, saved: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
+        """3×3 convolution of BatchNorm and ReLU of images, plus `addend`; stride and padding 1.
+
+        Sides in multiples of 4, channels of 16.
+        """
         result = _images_like(images, len(weight))
-        self.functions.conv_forward(*_at(images, weight, addend, result), *_sizes(images, weight))
+        self.functions.conv_forward(*_at(images, saved[2:], weight, addend, result), *_sizes(images, weight))
         return result
 
     def convolution_backward_images(self, images: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
-        """Gradient of `convolution` with respect to its images."""
+        """Gradient of `convolution` with respect to what the norm and ReLU made of images."""
         result = torch.empty_like(images)
         self.functions.conv_backward_input(*_at(gradient, weight, result), *_sizes(images, weight))
         return result
 
-    def convolution_backward_weight(self, images: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+    def convolution_backward_weight(self, images: Tensor, saved: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
         """Gradient of `convolution` with respect to its weight."""
         result = torch.empty_like(weight)
-        self.functions.conv_backward_weights(*_at(images, gradient, result), *_sizes(images, weight))
+        self.functions.conv_backward_weights(*_at(images, saved[2:], gradient, result), *_sizes(images, weight))
         return result
 
 
@@ -132,22 +141,24 @@ def _images_like(images: Tensor, channels: int) -> Tensor:
 
 def _try(library: Library) -> None:
     """Compare with torch on a few numbers: a compiler's mistake must not become a result."""
-    numbers = torch.linspace(0, 60, 3 * 16 * 4 * 6).sin()
-    images = numbers.view(3, 16, 4, 6).contiguous(memory_format=torch.channels_last)
+    numbers = torch.linspace(0, 60, 3 * 16 * 4 * 8).sin()
+    images = numbers.view(3, 16, 4, 8).contiguous(memory_format=torch.channels_last)
     weight = torch.linspace(1, 50, 32 * 16 * 9).cos().view(32, 16, 3, 3)
-    scale, shift, zero, one = weight[0, :, 0, 0].clone(), weight[0, :, 1, 1].clone(), torch.zeros(16), torch.ones(16)
+    scale, shift = weight[0, :, 0, 0].clone(), weight[0, :, 1, 1].clone()
+    norm = Norm(scale, shift, torch.zeros(16), torch.ones(16), 0.1, 1e-5, True)
     with torch.enable_grad():
-        leaves = [tensor.clone().requires_grad_() for tensor in (images, scale, shift, weight)]
-        hidden = torch.relu(torch.batch_norm(*leaves[:1], leaves[1], leaves[2], None, None, True, 0.1, 1e-5, False))
+        leaves = [tensor.clone().requires_grad_() for tensor in (images, norm.weight, norm.bias, weight)]
+        hidden = torch.relu(torch.batch_norm(*leaves[:3], None, None, True, 0.1, 1e-5, False))
         result = torch.conv2d(hidden, leaves[3], padding=1)
         gradient = result.detach().sin().contiguous(memory_format=torch.channels_last)
-        expected = (result, *torch.autograd.grad(result, leaves, gradient))
-    activated, saved = library.norm_relu(images, scale, shift, zero, one, 0.1, 1e-5, True)
-    back = library.convolution_backward_images(activated, weight, gradient)
+        expected = (hidden, result, *torch.autograd.grad(result, leaves, gradient))
+    activated, saved = library.norm_relu(images, norm)
+    back = library.convolution_backward_images(images, weight, gradient)
     found = (
-        library.convolution(activated, weight, None),
-        *library.norm_relu_backward(images, back, None, scale, shift, saved),
-        library.convolution_backward_weight(activated, weight, gradient),
+        activated,
+        library.convolution(images, saved, weight, None),
+        *library.norm_relu_backward(images, back, None, saved),
+        library.convolution_backward_weight(images, saved, weight, gradient),
     )
     for mine, theirs in zip(found, expected, strict=True):
         if not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item()):

@@ -20,6 +20,7 @@
 #endif
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int whole __attribute__((vector_size(4 * LANES), may_alias));
 #define LOAD(from) (*(const vec *)(from))
 #define STORE(to, value) (*(vec *)(to) = (value))
 #define INLINE static inline __attribute__((always_inline))

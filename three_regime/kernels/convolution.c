@@ -1,52 +1,91 @@
-/* 3x3 convolution, stride 1, padding 1, by Winograd's F(2x2, 3x3): 16 products for 4 results, not 36 ----
+/* 3x3 convolution, stride 1, padding 1, by Winograd's F(4x4, 3x3): 36 products for 16 results, not 144 ----
 
-   d: 4x4 patch, g: filter, y: 2x2 results (Lavin and Gray 2016):
+   d: 6x6 patch, g: filter, y: 4x4 results (Lavin and Gray 2016):
    y = A' [(G g G') * (B' d B)] A,   dg = G' [(B' d B) * (A dy A')] G,
-   summed over channels, and over images and places, as one matrix product for each of the 16 places of a tile.
-   Layouts: patches [16][GROUP][C], filters [16][K / LANES][C][LANES], products [16][GROUP][K]. */
+   summed over channels, and over images and places, as one matrix product for each of the 36 places of a tile.
+   Interpolated at 0, +-3/4, +-3/2 and infinity: exact in binary, and half the rounding of the usual 0, +-1, +-2.
+   Layouts: patches [36][GROUP][C], filters [36][K / LANES][C][LANES], products [36][GROUP][K]. */
 
 #include "common.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP 16 /* tiles that are transformed together; a multiple of BLOCK */
+#define SIDE 4    /* of a tile of results */
+#define REACH 6   /* of the patch that they see */
+#define PLACES 36 /* of a transformed tile */
+#define GROUP 16  /* tiles that are transformed together; a multiple of BLOCK */
 
 typedef struct {
-  const float *x, *filters, *addend, *dy;
-  float *y, *sums;
+  const float *x, *line, *weights, *addend, *dy; /* line: slope and shift of each channel, or NULL */
+  float *filters, *y, *sums;
   int H, W, C, K;
   long tiles;
 } Convolution;
 
 INLINE long corner_of(const Convolution *job, long tile, int channels, int *row, int *column) {
-  int across = job->W / 2, down = job->H / 2;
-  *column = 2 * (int)(tile % across), *row = 2 * (int)(tile / across % down);
+  int across = job->W / SIDE, down = job->H / SIDE;
+  *column = SIDE * (int)(tile % across), *row = SIDE * (int)(tile / across % down);
   return ((tile / across / down * job->H + *row) * job->W + *column) * channels;
 }
 
+#define P 0.75f
+#define Q 1.5f
+#define PP (P * P)
+#define QQ (Q * Q)
+#define AT_0 (1 / (PP * QQ))
+#define AT_P (1 / (2 * PP * (PP - QQ)))
+#define AT_Q (1 / (2 * QQ * (QQ - PP)))
+
+/* B' d: six numbers, in place. */
+INLINE void forward_patch(vec d[REACH]) {
+  vec even = d[4] - QQ * d[2], odd = d[3] - QQ * d[1], even2 = d[4] - PP * d[2], odd2 = d[3] - PP * d[1];
+  d[0] = PP * QQ * d[0] + (d[4] - (PP + QQ) * d[2]), d[5] = PP * QQ * d[1] + (d[5] - (PP + QQ) * d[3]);
+  d[1] = even + P * odd, d[2] = even - P * odd, d[3] = even2 + Q * odd2, d[4] = even2 - Q * odd2;
+}
+
+/* A dy: four numbers to six. */
+INLINE void forward_gradient(const vec y[SIDE], vec q[REACH]) {
+  vec even = y[0] + PP * y[2], odd = y[1] + PP * y[3], even2 = y[0] + QQ * y[2], odd2 = y[1] + QQ * y[3];
+  q[0] = y[0], q[5] = y[3];
+  q[1] = even + P * odd, q[2] = even - P * odd, q[3] = even2 + Q * odd2, q[4] = even2 - Q * odd2;
+}
+
+/* A' m: six numbers to four. */
+INLINE void back(const vec m[REACH], vec y[SIDE]) {
+  vec sum = m[1] + m[2], apart = m[1] - m[2], sum2 = m[3] + m[4], apart2 = m[3] - m[4];
+  y[0] = m[0] + sum + sum2, y[1] = P * apart + Q * apart2;
+  y[2] = PP * sum + QQ * sum2, y[3] = m[5] + P * PP * apart + Q * QQ * apart2;
+}
+
+INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
+
+/* Of the input, or of max(0, slope x + shift), whose border is zero. */
 INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, const float *zero, float *patches) {
-  const float *at[16];
+  const float *at[REACH][REACH];
   int row, column;
   const float *corner = job->x + corner_of(job, tile, C, &row, &column);
-  for (int i = 0; i < 4; i++)
-    for (int j = 0; j < 4; j++) {
+  for (int i = 0; i < REACH; i++)
+    for (int j = 0; j < REACH; j++) {
       int inside = (unsigned)(row + i - 1) < (unsigned)job->H && (unsigned)(column + j - 1) < (unsigned)job->W;
-      at[4 * i + j] = inside ? corner + ((i - 1L) * job->W + j - 1) * C : zero;
+      at[i][j] = inside ? corner + ((i - 1L) * job->W + j - 1) * C : zero;
     }
   const long step = (long)GROUP * C;
   for (int c = 0; c < C; c += LANES) {
-    vec m[4][4];
-    for (int j = 0; j < 4; j++) {
-      vec p = LOAD(at[j] + c), q = LOAD(at[4 + j] + c), r = LOAD(at[8 + j] + c), s = LOAD(at[12 + j] + c);
-      m[0][j] = p - r, m[1][j] = q + r, m[2][j] = r - q, m[3][j] = q - s;
+    vec m[REACH][REACH];
+    for (int j = 0; j < REACH; j++) {
+      vec d[REACH];
+      for (int i = 0; i < REACH; i++) {
+        d[i] = LOAD(at[i][j] + c);
+        if (job->line && at[i][j] != zero) d[i] = rectified(LOAD(job->line + c) * d[i] + LOAD(job->line + C + c));
+      }
+      forward_patch(d);
+      for (int i = 0; i < REACH; i++) m[i][j] = d[i];
     }
     float *to = patches + (long)slot * C + c;
-    for (int i = 0; i < 4; i++, to += 4 * step) {
-      STORE(to, m[i][0] - m[i][2]);
-      STORE(to + step, m[i][1] + m[i][2]);
-      STORE(to + 2 * step, m[i][2] - m[i][1]);
-      STORE(to + 3 * step, m[i][1] - m[i][3]);
+    for (int i = 0; i < REACH; i++) {
+      forward_patch(m[i]);
+      for (int j = 0; j < REACH; j++, to += step) STORE(to, m[i][j]);
     }
   }
 }
@@ -56,17 +95,18 @@ INLINE void transform_gradient(const Convolution *job, long tile, int slot, int 
   const float *dy = job->dy + corner_of(job, tile, K, &row, &column);
   const long below = (long)job->W * K, step = (long)GROUP * K;
   for (int k = 0; k < K; k += LANES) {
-    vec q[4][2];
-    for (int j = 0; j < 2; j++) {
-      vec a = LOAD(dy + j * K + k), b = LOAD(dy + below + j * K + k);
-      q[0][j] = a, q[1][j] = a + b, q[2][j] = a - b, q[3][j] = -b;
+    vec q[REACH][SIDE];
+    for (int j = 0; j < SIDE; j++) {
+      vec y[SIDE], m[REACH];
+      for (int i = 0; i < SIDE; i++) y[i] = LOAD(dy + i * below + j * K + k);
+      forward_gradient(y, m);
+      for (int i = 0; i < REACH; i++) q[i][j] = m[i];
     }
     float *to = gradients + (long)slot * K + k;
-    for (int i = 0; i < 4; i++, to += 4 * step) {
-      STORE(to, q[i][0]);
-      STORE(to + step, q[i][0] + q[i][1]);
-      STORE(to + 2 * step, q[i][0] - q[i][1]);
-      STORE(to + 3 * step, -q[i][1]);
+    for (int i = 0; i < REACH; i++) {
+      vec m[REACH];
+      forward_gradient(q[i], m);
+      for (int j = 0; j < REACH; j++, to += step) STORE(to, m[j]);
     }
   }
 }
@@ -76,18 +116,21 @@ INLINE void transform_result(const Convolution *job, long tile, int slot, int K,
   const long corner = corner_of(job, tile, K, &row, &column), below = (long)job->W * K, step = (long)GROUP * K;
   for (int k = 0; k < K; k += LANES) {
     const float *from = products + (long)slot * K + k;
-    vec p[2][4];
-    for (int j = 0; j < 4; j++) {
-      vec a = LOAD(from + j * step), b = LOAD(from + (4 + j) * step);
-      vec c = LOAD(from + (8 + j) * step), d = LOAD(from + (12 + j) * step);
-      p[0][j] = a + b + c, p[1][j] = b - c - d;
+    vec p[SIDE][REACH];
+    for (int j = 0; j < REACH; j++) {
+      vec m[REACH], y[SIDE];
+      for (int i = 0; i < REACH; i++) m[i] = LOAD(from + (REACH * i + j) * step);
+      back(m, y);
+      for (int i = 0; i < SIDE; i++) p[i][j] = y[i];
     }
-    for (int i = 0; i < 2; i++) {
-      vec left = p[i][0] + p[i][1] + p[i][2], right = p[i][1] - p[i][2] - p[i][3];
-      long to = corner + i * below + k;
-      if (job->addend) left += LOAD(job->addend + to), right += LOAD(job->addend + to + K);
-      STORE(job->y + to, left);
-      STORE(job->y + to + K, right);
+    for (int i = 0; i < SIDE; i++) {
+      vec y[SIDE];
+      back(p[i], y);
+      for (int j = 0; j < SIDE; j++) {
+        long to = corner + i * below + (long)j * K + k;
+        if (job->addend) y[j] += LOAD(job->addend + to);
+        STORE(job->y + to, y[j]);
+      }
     }
   }
 }
@@ -128,14 +171,14 @@ INLINE int tiles_in(const Convolution *job, long group) {
 
 INLINE void results(const Convolution *job, int part, int parts, int C, int K) {
   const long groups = (job->tiles + GROUP - 1) / GROUP, patch = (long)GROUP * C, product = (long)GROUP * K;
-  float *patches = allocate(sizeof(float) * (16 * (patch + product) + C));
-  float *products = patches + 16 * patch, *zero = products + 16 * product;
-  memset(patches, 0, sizeof(float) * 16 * patch); /* a last group that is not full multiplies numbers, too */
+  float *patches = allocate(sizeof(float) * (PLACES * (patch + product) + C));
+  float *products = patches + PLACES * patch, *zero = products + PLACES * product;
+  memset(patches, 0, sizeof(float) * PLACES * patch); /* a last group that is not full multiplies numbers, too */
   memset(zero, 0, sizeof(float) * C);
   for (long group = first_of(groups, part, parts); group < first_of(groups, part + 1, parts); group++) {
     int tiles = tiles_in(job, group);
     for (int t = 0; t < tiles; t++) transform_patch(job, group * GROUP + t, t, C, zero, patches);
-    for (int p = 0; p < 16; p++)
+    for (int p = 0; p < PLACES; p++)
       multiply(patches + p * patch, job->filters + (long)p * C * K, products + p * product, C, K);
     for (int t = 0; t < tiles; t++) transform_result(job, group * GROUP + t, t, K, products);
   }
@@ -144,9 +187,9 @@ INLINE void results(const Convolution *job, int part, int parts, int C, int K) {
 
 INLINE void gradients(const Convolution *job, int part, int parts, int C, int K) {
   const long groups = (job->tiles + GROUP - 1) / GROUP, patch = (long)GROUP * C, product = (long)GROUP * K;
-  float *patches = allocate(sizeof(float) * (16 * (patch + product) + C));
-  float *dy = patches + 16 * patch, *zero = dy + 16 * product, *sums = job->sums + 16L * C * K * part;
-  memset(sums, 0, sizeof(float) * 16 * C * K);
+  float *patches = allocate(sizeof(float) * (PLACES * (patch + product) + C));
+  float *dy = patches + PLACES * patch, *zero = dy + PLACES * product, *sums = job->sums + PLACES * (long)C * K * part;
+  memset(sums, 0, sizeof(float) * PLACES * C * K);
   memset(zero, 0, sizeof(float) * C);
   for (long group = first_of(groups, part, parts); group < first_of(groups, part + 1, parts); group++) {
     int tiles = tiles_in(job, group);
@@ -154,7 +197,7 @@ INLINE void gradients(const Convolution *job, int part, int parts, int C, int K)
       transform_patch(job, group * GROUP + t, t, C, zero, patches);
       transform_gradient(job, group * GROUP + t, t, K, dy);
     }
-    for (int p = 0; p < 16; p++)
+    for (int p = 0; p < PLACES; p++)
       multiply_and_add(patches + p * patch, dy + p * product, sums + (long)p * C * K, tiles, C, K);
   }
   free(patches);
@@ -178,69 +221,103 @@ INLINE void gradients(const Convolution *job, int part, int parts, int C, int K)
 FOR_CHANNELS(results, convolve)
 FOR_CHANNELS(gradients, differentiate)
 
-/* G g G' of every filter; `turned`: of the filters that take the gradient of K results back to C inputs. */
-static void transform_filters(const float *weights, float *filters, int C, int K, int turned) {
-  const long step = (long)C * K;
-  for (int k = 0; k < K; k++)
-    for (int c = 0; c < C; c++) {
-      const float *g = weights + ((long)k * C + c) * 9;
-      float f[9], t[4][3];
-      for (int i = 0; i < 9; i++) f[i] = g[turned ? 8 - i : i];
-      for (int j = 0; j < 3; j++) {
-        t[0][j] = f[j], t[3][j] = f[6 + j];
-        t[1][j] = 0.5f * (f[j] + f[3 + j] + f[6 + j]), t[2][j] = 0.5f * (f[j] - f[3 + j] + f[6 + j]);
-      }
-      int from = turned ? k : c, to = turned ? c : k, inputs = turned ? K : C;
-      float *out = filters + ((long)(to / LANES) * inputs + from) * LANES + to % LANES;
-      for (int i = 0; i < 4; i++, out += 4 * step) {
-        out[0] = t[i][0], out[3 * step] = t[i][2];
-        out[step] = 0.5f * (t[i][0] + t[i][1] + t[i][2]), out[2 * step] = 0.5f * (t[i][0] - t[i][1] + t[i][2]);
-      }
+/* G g: three numbers to six. */
+INLINE void forward_filter(vec a, vec b, vec c, vec t[REACH]) {
+  vec even = (a + PP * c) * AT_P, odd = P * AT_P * b, even2 = (a + QQ * c) * AT_Q, odd2 = Q * AT_Q * b;
+  t[0] = a * AT_0, t[1] = even + odd, t[2] = even - odd, t[3] = even2 + odd2, t[4] = even2 - odd2, t[5] = c;
+}
+
+/* G' m: six numbers to three. */
+INLINE void back_to_filter(const vec m[REACH], vec g[3]) {
+  vec sum = (m[1] + m[2]) * AT_P, apart = (m[1] - m[2]) * AT_P, sum2 = (m[3] + m[4]) * AT_Q;
+  vec apart2 = (m[3] - m[4]) * AT_Q;
+  g[0] = m[0] * AT_0 + sum + sum2, g[1] = P * apart + Q * apart2, g[2] = m[5] + PP * sum + QQ * sum2;
+}
+
+/* G g G' of every filter; `turned`: of the filters that take the gradient of the results back to the inputs. */
+INLINE void transform_filters(const Convolution *job, int part, int parts, int turned) {
+  const long units = (long)job->C * job->K / LANES, step = (long)job->C * job->K;
+  for (long unit = first_of(units, part, parts); unit < first_of(units, part + 1, parts); unit++) {
+    const long from = unit % job->C, to = unit / job->C * LANES;
+    float lanes[9][LANES];
+    for (int lane = 0; lane < LANES; lane++) {
+      const float *g = job->weights + 9 * (turned ? from * job->K + to + lane : (to + lane) * job->C + from);
+      for (int i = 0; i < 9; i++) lanes[turned ? 8 - i : i][lane] = g[i];
     }
+    vec g[9], t[3][REACH];
+    for (int i = 0; i < 9; i++) g[i] = LOAD(lanes[i]);
+    for (int j = 0; j < 3; j++) forward_filter(g[j], g[3 + j], g[6 + j], t[j]);
+    float *out = job->filters + unit * LANES;
+    for (int i = 0; i < REACH; i++) {
+      vec m[REACH];
+      forward_filter(t[0][i], t[1][i], t[2][i], m);
+      for (int j = 0; j < REACH; j++, out += step) STORE(out, m[j]);
+    }
+  }
 }
 
-/* y (N, H, W, K) = convolution of x (N, H, W, C), plus `addend` unless NULL. H and W even, C and K multiples of 16. */
-void conv_forward(const float *x, const float *weights, const float *addend, float *y,
+static void transform(void *job, int part, int parts) { transform_filters(job, part, parts, 0); }
+static void transform_turned(void *job, int part, int parts) { transform_filters(job, part, parts, 1); }
+
+/* G' m G of the sums of all threads. */
+static void collect(void *argument, int part, int parts) {
+  const Convolution *job = argument;
+  const long units = (long)job->C * job->K / LANES, step = (long)job->C * job->K;
+  for (long unit = first_of(units, part, parts); unit < first_of(units, part + 1, parts); unit++) {
+    vec t[REACH][3], g[3][3];
+    for (int j = 0; j < REACH; j++) {
+      vec m[REACH];
+      for (int i = 0; i < REACH; i++) {
+        const float *sums = job->sums + (REACH * i + j) * step + unit * LANES;
+        m[i] = LOAD(sums);
+        for (int other = 1; other < parts; other++) m[i] += LOAD(sums + PLACES * step * other);
+      }
+      back_to_filter(m, t[j]);
+    }
+    for (int i = 0; i < 3; i++) {
+      vec row[REACH];
+      for (int j = 0; j < REACH; j++) row[j] = t[j][i];
+      back_to_filter(row, g[i]);
+    }
+    const long from = unit % job->C, to = unit / job->C * LANES;
+    for (int lane = 0; lane < LANES; lane++)
+      for (int i = 0; i < 9; i++) job->y[((to + lane) * job->C + from) * 9 + i] = g[i / 3][i % 3][lane];
+  }
+}
+
+static Convolution prepared(int N, int H, int W, int C, int K) {
+  return (Convolution){.H = H, .W = W, .C = C, .K = K, .tiles = (long)N * H * W / (SIDE * SIDE)};
+}
+
+static void run(Convolution *job, Work *transformed, int threads) {
+  job->filters = allocate(sizeof(float) * PLACES * job->C * job->K);
+  share(transformed, job, threads);
+  share(convolve, job, threads);
+  free(job->filters);
+}
+
+/* y (N, H, W, K) = convolution of max(0, slope x + shift) with x (N, H, W, C), plus `addend` unless NULL.
+   line: (2, C), slope and shift. H and W multiples of 4, C and K of 16. */
+void conv_forward(const float *x, const float *line, const float *weights, const float *addend, float *y,
                   int N, int H, int W, int C, int K, int threads) {
-  float *filters = allocate(sizeof(float) * 16 * C * K);
-  transform_filters(weights, filters, C, K, 0);
-  Convolution job = {.x = x, .filters = filters, .addend = addend, .y = y,
-                     .H = H, .W = W, .C = C, .K = K, .tiles = (long)N * H * W / 4};
-  share(convolve, &job, threads);
-  free(filters);
+  Convolution job = prepared(N, H, W, C, K);
+  job.x = x, job.line = line, job.weights = weights, job.addend = addend, job.y = y;
+  run(&job, transform, threads);
 }
 
-/* dx from dy: the convolution of dy with the filters turned about. */
+/* Gradient of what is convolved, from dy: the convolution of dy with the filters turned about. */
 void conv_backward_input(const float *dy, const float *weights, float *dx,
                          int N, int H, int W, int C, int K, int threads) {
-  float *filters = allocate(sizeof(float) * 16 * C * K);
-  transform_filters(weights, filters, C, K, 1);
-  Convolution job = {.x = dy, .filters = filters, .y = dx,
-                     .H = H, .W = W, .C = K, .K = C, .tiles = (long)N * H * W / 4};
-  share(convolve, &job, threads);
-  free(filters);
+  Convolution job = prepared(N, H, W, K, C);
+  job.x = dy, job.weights = weights, job.y = dx;
+  run(&job, transform_turned, threads);
 }
 
-void conv_backward_weights(const float *x, const float *dy, float *dweights,
+void conv_backward_weights(const float *x, const float *line, const float *dy, float *dweights,
                            int N, int H, int W, int C, int K, int threads) {
-  const long step = (long)C * K;
-  float *sums = allocate(sizeof(float) * 16 * step * threads);
-  Convolution job = {.x = x, .dy = dy, .sums = sums, .H = H, .W = W, .C = C, .K = K, .tiles = (long)N * H * W / 4};
+  Convolution job = prepared(N, H, W, C, K);
+  job.x = x, job.line = line, job.dy = dy, job.y = dweights, job.sums = allocate(sizeof(float) * PLACES * C * K * threads);
   share(differentiate, &job, threads);
-  for (int part = 1; part < threads; part++)
-    for (long i = 0; i < 16 * step; i++) sums[i] += sums[16 * step * part + i];
-  for (int k = 0; k < K; k++)
-    for (int c = 0; c < C; c++) {
-      const float *s = sums + ((long)(k / LANES) * C + c) * LANES + k % LANES;
-      float t[3][4], *g = dweights + ((long)k * C + c) * 9;
-      for (int j = 0; j < 4; j++) {
-        float p = s[j * step], q = s[(4 + j) * step], r = s[(8 + j) * step], u = s[(12 + j) * step];
-        t[0][j] = p + 0.5f * (q + r), t[1][j] = 0.5f * (q - r), t[2][j] = 0.5f * (q + r) + u;
-      }
-      for (int i = 0; i < 3; i++) {
-        g[3 * i] = t[i][0] + 0.5f * (t[i][1] + t[i][2]), g[3 * i + 1] = 0.5f * (t[i][1] - t[i][2]);
-        g[3 * i + 2] = 0.5f * (t[i][1] + t[i][2]) + t[i][3];
-      }
-    }
-  free(sums);
+  share(collect, &job, threads);
+  free(job.sums);
 }

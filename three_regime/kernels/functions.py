@@ -1,4 +1,4 @@
-"""The kernels as differentiable functions."""
+"""The compiled kernels as differentiable functions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,33 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from three_regime.kernels.binding import Library
+from three_regime.kernels.binding import Library, Norm
 
 
 class NormRelu(torch.autograd.Function):
-    """BatchNorm and ReLU of images, and the images themselves for a second use.
+    """BatchNorm and ReLU of images."""
 
-    The gradient of that use is added in the pass that computes the images' gradient.
+    @staticmethod
+    def forward(ctx: Any, library: Library, images: Tensor, weight: Tensor, bias: Tensor, norm: Norm) -> Tensor:
+        """`weight` and `bias` are those of `norm`: autograd sees only arguments."""
+        result, saved = library.norm_relu(images, norm)
+        ctx.library = library
+        ctx.save_for_backward(images, saved)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of training mode."""
+        images, saved = ctx.saved_tensors
+        return None, *ctx.library.norm_relu_backward(images, _channels_last(gradient), None, saved), None
+
+
+class NormReluConvolution(torch.autograd.Function):
+    """3×3 convolution, of stride and padding 1, of BatchNorm and ReLU of images, plus `addend`.
+
+    What is convolved is never in memory: each pass computes it from the images again. Also returns the images, for a
+    second use: the gradient of that use is added in the pass that computes the images' gradient.
     """
 
     @staticmethod
@@ -22,54 +42,32 @@ class NormRelu(torch.autograd.Function):
         ctx: Any,
         library: Library,
         images: Tensor,
+        norm_weight: Tensor,
+        norm_bias: Tensor,
         weight: Tensor,
-        bias: Tensor,
-        statistics: tuple[Tensor, Tensor],
-        momentum: float,
-        epsilon: float,
-        training: bool,
+        addend: Tensor | None,
+        norm: Norm,
     ) -> tuple[Tensor, Tensor]:
-        """`statistics`: running mean and variance, moved in place when `training`."""
-        result, saved = library.norm_relu(images, weight, bias, *statistics, momentum, epsilon, training)
+        """`norm_weight` and `norm_bias` are those of `norm`; `addend` has the shape of the result."""
+        saved = library.norm_line(images, norm)
         ctx.library = library
-        ctx.save_for_backward(images, weight, bias, saved)
+        ctx.save_for_backward(images, weight, saved)
         ctx.set_materialize_grads(False)
-        return result, images
+        return library.convolution(images, saved, weight, addend), images
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor | None, beside: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of training mode."""
         if gradient is None:
-            return None, beside, *[None] * 6
-        images, weight, bias, saved = ctx.saved_tensors
-        beside = None if beside is None else _channels_last(beside)
-        gradients = ctx.library.norm_relu_backward(images, _channels_last(gradient), beside, weight, bias, saved)
-        return None, *gradients, *[None] * 4
+            return None, beside, *[None] * 5
+        images, weight, saved = ctx.saved_tensors
+        library, gradient = ctx.library, _channels_last(gradient)
+        behind = library.convolution_backward_images(images, weight, gradient)
+        gradients = library.norm_relu_backward(images, behind, _channels_last(beside), saved)
+        of_weight = library.convolution_backward_weight(images, saved, weight, gradient)
+        return None, *gradients, of_weight, gradient if ctx.needs_input_grad[5] else None, None
 
 
-class Convolution(torch.autograd.Function):
-    """3×3 convolution of stride 1 and padding 1, plus `addend` (images like the result, or None)."""
-
-    @staticmethod
-    def forward(ctx: Any, library: Library, images: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
-        ctx.library = library
-        ctx.save_for_backward(images, weight)
-        return library.convolution(images, weight, addend)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        images, weight = ctx.saved_tensors
-        gradient = _channels_last(gradient)
-        _, images_too, weight_too, addend_too = ctx.needs_input_grad
-        return (
-            None,
-            ctx.library.convolution_backward_images(images, weight, gradient) if images_too else None,
-            ctx.library.convolution_backward_weight(images, weight, gradient) if weight_too else None,
-            gradient if addend_too else None,
-        )
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
+def _channels_last(images: Tensor | None) -> Tensor | None:
+    return None if images is None else images.contiguous(memory_format=torch.channels_last)

@@ -35,8 +35,8 @@ static void discard(Norm *job) {
   free(job->sums);
 }
 
-static void repeat(const Norm *job, float *strip) {
-  for (int i = job->C; i < job->width; i += job->C) memcpy(strip + i, strip, sizeof(float) * job->C);
+static void repeat(const Norm *job, float *strip, const float *channels) {
+  for (int i = 0; i < job->width; i += job->C) memcpy(strip + i, channels, sizeof(float) * job->C);
 }
 
 INLINE long chunk_border(const Norm *job, int part, int parts) {
@@ -55,7 +55,8 @@ static void deviations(void *argument, int part, int parts) {
   const Norm *job = argument;
   const int C = job->C, width = job->width;
   double *means = job->sums + 2L * C * part, *squares = means + C, count = 0;
-  float *sum = allocate(sizeof(float) * 3 * width), *square = sum + width, *mean = square + width;
+  float *sum = allocate(sizeof(float) * (3 * width + C)), *square = sum + width, *mean = square + width;
+  float *centre = mean + width;
   memset(means, 0, sizeof(double) * 2 * C);
   const long end = chunk_border(job, part + 1, parts);
   for (long row = chunk_border(job, part, parts); row < end; row += job->chunk) {
@@ -66,14 +67,14 @@ static void deviations(void *argument, int part, int parts) {
       const int n = floats - at < width ? (int)(floats - at) : width;
       for (int i = 0; i < n; i++) sum[i] += chunk[at + i];
     }
-    for (int c = 0; c < C; c++) mean[c] = (float)(down_channel(job, sum, c) / rows);
-    repeat(job, mean);
+    for (int c = 0; c < C; c++) centre[c] = (float)(down_channel(job, sum, c) / rows);
+    repeat(job, mean, centre);
     for (long at = 0; at < floats; at += width) {
       const int n = floats - at < width ? (int)(floats - at) : width;
       for (int i = 0; i < n; i++) square[i] += (chunk[at + i] - mean[i]) * (chunk[at + i] - mean[i]);
     }
     for (int c = 0; c < C; c++) {
-      double apart = mean[c] - means[c], share = rows / (count + rows);
+      double apart = centre[c] - means[c], share = rows / (count + rows);
       means[c] += apart * share;
       squares[c] += down_channel(job, square, c) + apart * apart * count * share;
     }
@@ -97,10 +98,12 @@ static void normalise(void *argument, int part, int parts) {
   }
 }
 
-/* saved: (2, C), mean and 1 / deviation of the batch; written, and the running statistics moved, when `training`. */
+/* saved: (4, C), mean and 1 / deviation of the batch (written, and the running statistics moved, when `training`),
+   slope and shift. y may be NULL: then only these. */
 void norm_relu_forward(const float *x, float *y, long rows, int C, const float *weight, const float *bias,
                        float *running_mean, float *running_var, float *saved, double momentum, double epsilon,
                        int training, int threads) {
+  float *slope = saved + 2 * C, *shift = saved + 3 * C;
   Norm job = prepared(rows, C, threads);
   job.x = x, job.y = y;
   if (training) {
@@ -122,12 +125,14 @@ void norm_relu_forward(const float *x, float *y, long rows, int C, const float *
     }
   }
   for (int c = 0; c < C; c++) {
-    job.slope[c] = weight[c] * (training ? saved[C + c] : (float)(1 / sqrt(running_var[c] + epsilon)));
-    job.shift[c] = bias[c] - (training ? saved[c] : running_mean[c]) * job.slope[c];
+    slope[c] = weight[c] * (training ? saved[C + c] : (float)(1 / sqrt(running_var[c] + epsilon)));
+    shift[c] = bias[c] - (training ? saved[c] : running_mean[c]) * slope[c];
   }
-  repeat(&job, job.slope);
-  repeat(&job, job.shift);
-  share(normalise, &job, threads);
+  if (y) {
+    repeat(&job, job.slope, slope);
+    repeat(&job, job.shift, shift);
+    share(normalise, &job, threads);
+  }
   discard(&job);
 }
 
@@ -185,31 +190,28 @@ static void differentiate_norm(void *argument, int part, int parts) {
 
 /* `beside`: gradient of another use of x, added to dx; or NULL. */
 void norm_relu_backward(const float *x, const float *dy, const float *beside, float *dx, long rows, int C,
-                        const float *weight, const float *bias, const float *saved, float *dweight, float *dbias,
-                        int threads) {
+                        const float *saved, float *dweight, float *dbias, int threads) {
+  const float *mean = saved, *inverse = saved + C, *slope = saved + 2 * C, *shift = saved + 3 * C;
   Norm job = prepared(rows, C, threads);
   job.x = x, job.dy = dy, job.beside = beside, job.y = dx;
-  for (int c = 0; c < C; c++) {
-    job.slope[c] = weight[c] * saved[C + c];
-    job.shift[c] = bias[c] - saved[c] * job.slope[c];
-    job.third[c] = saved[c];
-  }
-  repeat(&job, job.slope);
-  repeat(&job, job.shift);
-  repeat(&job, job.third);
+  repeat(&job, job.slope, slope);
+  repeat(&job, job.shift, shift);
+  repeat(&job, job.third, mean);
   share(gradient_sums, &job, threads);
+  float *factors = allocate(sizeof(float) * 2 * C);
   for (int c = 0; c < C; c++) {
-    double sum = 0, product = 0, inverse = saved[C + c];
+    double sum = 0, product = 0;
     for (int part = 0; part < threads; part++) {
       const double *sums = job.sums + 2L * C * part;
       sum += sums[c], product += sums[C + c];
     }
-    double third = -weight[c] * inverse * inverse * inverse * product / rows;
-    dbias[c] = (float)sum, dweight[c] = (float)(product * inverse);
-    job.third[c] = (float)third, job.fourth[c] = (float)(-weight[c] * inverse * sum / rows - third * saved[c]);
+    double third = -slope[c] * (double)inverse[c] * inverse[c] * product / rows;
+    dbias[c] = (float)sum, dweight[c] = (float)(product * inverse[c]);
+    factors[c] = (float)third, factors[C + c] = (float)(-slope[c] * sum / rows - third * mean[c]);
   }
-  repeat(&job, job.third);
-  repeat(&job, job.fourth);
+  repeat(&job, job.third, factors);
+  repeat(&job, job.fourth, factors + C);
+  free(factors);
   share(differentiate_norm, &job, threads);
   discard(&job);
 }

@@ -33,8 +33,8 @@ class Layer(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) → (N, inputs + growth, H, W)."""
-        hidden, images = self.bn1(images, branch=True)
-        return torch.cat((images, self.conv1(hidden)), 1)
+        result, images = self.bn1.convolved(self.conv1, images)
+        return torch.cat((images, result), 1)
 
 
 class Transition(nn.Module):

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from three_regime.kernels.binding import Library
+    from three_regime.kernels.binding import Library, Norm
 
-MOST_CHANNELS = 128
-"""Above this the transformed filters do not fit the second cache, and torch's convolutions are as fast."""
+MOST_CHANNELS = 256
+"""Above this transformed filters and their gradients fill the third cache (``benchmarks/README.md``)."""
 
 
 class NormRelu(nn.BatchNorm2d):
@@ -24,28 +24,47 @@ class NormRelu(nn.BatchNorm2d):
 
     kernels: Library | None = None
 
-    def forward(self, images: Tensor, branch: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """(N, C, H, W) → the same shape; with `branch` also `images`, for a shortcut around the layer.
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) → the same shape."""
+        if not self._computes(images):
+            # In place: BatchNorm's gradient does not need its output.
+            return F.relu(super().forward(images), inplace=True)
+        from three_regime.kernels import functions
 
-        The gradient of that shortcut then costs no pass of its own.
+        return functions.NormRelu.apply(self.kernels, images, self.weight, self.bias, self._norm())
+
+    def convolved(
+        self, convolution: Convolution3x3, images: Tensor, addend: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`convolution` of this layer's result, plus `addend`; and `images`, for a shortcut around both.
+
+        Where the kernels do both at once, the gradient of that shortcut costs no pass of its own, and neither module
+        is called: hooks on them do not run.
         """
-        result, images = self._result_and_images(images)
-        return (result, images) if branch else result
+        if not (self._computes(images) and convolution.fits(images)):
+            result = convolution(self(images))
+            return (result if addend is None else result + addend), images
+        from three_regime.kernels import functions
 
-    def _result_and_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if addend is not None:
+            addend = addend.contiguous(memory_format=torch.channels_last)
+        weight = convolution.weight.contiguous()
+        return functions.NormReluConvolution.apply(
+            self.kernels, images, self.weight, self.bias, weight, addend, self._norm()
+        )
+
+    def _computes(self, images: Tensor) -> bool:
         differentiable = self.training or not torch.is_grad_enabled()
         several = images.numel() > images.shape[1]
-        if self.kernels is None or not (_fits(images) and differentiable and several):
-            # In place: BatchNorm's gradient does not need its output.
-            return F.relu(super().forward(images), inplace=True), images
-        from three_regime.kernels import functions
+        return self.kernels is not None and _fits(images) and differentiable and several
+
+    def _norm(self) -> Norm:
+        from three_regime.kernels.binding import Norm
 
         if self.training:
             self.num_batches_tracked.add_(1)
         statistics = self.running_mean, self.running_var
-        return functions.NormRelu.apply(
-            self.kernels, images, self.weight, self.bias, statistics, self.momentum, self.eps, self.training
-        )
+        return Norm(self.weight, self.bias, *statistics, self.momentum, self.eps, self.training)
 
 
 class Convolution3x3(nn.Conv2d):
@@ -57,37 +76,25 @@ class Convolution3x3(nn.Conv2d):
         Channels.
     """
 
-    kernels: Library | None = None
-
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, 3, stride, padding=1, bias=False)
 
-    def forward(self, images: Tensor, addend: Tensor | None = None) -> Tensor:
-        """(N, inputs, H, W) → (N, outputs, H / stride, W / stride), plus `addend`."""
-        if self.kernels is None or not (self._suits and _even(images) and _fits(images)):
-            result = super().forward(images)
-            return result if addend is None else result + addend
-        from three_regime.kernels import functions
-
-        if addend is not None:
-            addend = addend.contiguous(memory_format=torch.channels_last)
-        return functions.Convolution.apply(self.kernels, images, self.weight.contiguous(), addend)
-
-    @property
-    def _suits(self) -> bool:
+    def fits(self, images: Tensor) -> bool:
+        """Whether there is a kernel for this convolution of (N, inputs, H, W)."""
         channels = self.in_channels, self.out_channels
-        return self.stride == (1, 1) and all(count % 16 == 0 and count <= MOST_CHANNELS for count in channels)
+        sides = images.shape[2:]
+        return (
+            self.stride == (1, 1)
+            and all(count % 16 == 0 and count <= MOST_CHANNELS for count in channels)
+            and all(side % 4 == 0 for side in sides)
+        )
 
 
 def use_kernels(model: nn.Module, kernels: Library | None) -> None:
     """Let the layers of `model` compute with `kernels`; None: with torch's operations."""
     for module in model.modules():
-        if isinstance(module, NormRelu | Convolution3x3):
+        if isinstance(module, NormRelu):
             module.kernels = kernels
-
-
-def _even(images: Tensor) -> bool:
-    return images.shape[2] % 2 == 0 and images.shape[3] % 2 == 0
 
 
 def _fits(images: Tensor) -> bool:

@@ -39,9 +39,9 @@ class Block(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
-        hidden, images = self.bn1(images, branch=True)
+        hidden, images = self.bn1.convolved(self.conv1, images)
         shortcut = images if self.downsample is None else self.downsample(images)
-        return self.conv2(self.bn2(self.conv1(hidden)), shortcut)
+        return self.bn2.convolved(self.conv2, hidden, shortcut)[0]
 
 
 class PreResNet(nn.Module):
