@@ -28,6 +28,22 @@ include: "rules/analysis.smk"
 include: "rules/figures.smk"
 
 
+# Of these, only the Snakemake that was started by hand takes notice (`three_regime.links`).
+
+
+onstart:
+    if not workflow.touch:
+        three_regime_workflow.before_jobs(STUDIES, workflow.dag)
+
+
+onsuccess:
+    three_regime_workflow.after_jobs(RESULTS, workflow.dag)
+
+
+onerror:
+    three_regime_workflow.after_jobs(RESULTS, workflow.dag)
+
+
 rule all:
     default_target: True
     input:

@@ -17,6 +17,7 @@ for study in STUDIES:
             "../envs/analysis.yaml"
         params:
             study=study.name,
+            settings=settings_of(study),
         message:
             f"Tables of {study.name}"
         script:

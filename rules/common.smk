@@ -82,6 +82,11 @@ def settings(study, stage):
     return of
 
 
+def settings_of(study):
+    """Params function: a hash that changes with any stage's settings or version."""
+    return lambda wildcards: three_regime_workflow.study_fingerprint(study)
+
+
 def resources_of(study, stage):
     """What jobs of a stage ask for; memory and run time grow with the attempt."""
     return job_resources(CONFIG, study, stage)

@@ -19,6 +19,7 @@ for study in STUDIES:
             params:
                 study=study.name,
                 keep=study.config.keep,
+                settings=settings_of(study),
             message:
                 "Discard weights, {wildcards}"
             script:

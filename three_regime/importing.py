@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from three_regime import provenance
+from three_regime import links, provenance
 from three_regime.config import Config
 from three_regime.datasets.prepare import is_prepared
 from three_regime.errors import UserError
 from three_regime.foreign import Foreign, read_foreign
 from three_regime.interruption import Stop
-from three_regime.jobs import Job, discard_links, locked
+from three_regime.jobs import Job, locked
 from three_regime.pruning import Masks, apply_masks, join_masks, removed_count, sparsity, split_masks
 from three_regime.stages import IMPORTED, Product, pack
 from three_regime.storage import Arrays
@@ -77,7 +77,7 @@ def import_checkpoint(
     narrow = product.coordinates.get("density") if "density" not in owner.config.pack else None
     with locked(owner, product.stage, seed, at, narrow):
         _write(job, product, found, checkpoint)
-        discard_links(owner, [product])
+        links.drop(owner, product.outputs)
     log.info("%s: imported as %s, %s", checkpoint, product.stage, product.label)
     return product.outputs
 

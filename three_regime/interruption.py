@@ -57,11 +57,17 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
     """Turn SIGTERM, SIGINT and the loss of the parent workflow into a `Stop`, for as long as the context lasts.
 
     Snakemake killed with SIGKILL leaves its scripts running; without the watch such an orphan would go on writing
     into a folder that the next run works on.
+
+    Parameters
+    ----------
+    to_the_end
+        Ignore the signals for the rest of the process when the context ends well: its work is done, and it must not
+        be called failed because it was stopped on its way out.
     """
     stop = Stop()
     ended = threading.Event()
@@ -72,6 +78,8 @@ def stop_on_signals() -> Iterator[Stop]:
         threading.Thread(target=_watch, args=(workflow, stop, ended), daemon=True).start()
     try:
         yield stop
+        if to_the_end:
+            previous = dict.fromkeys(previous, signal.SIG_IGN)
     finally:
         ended.set()
         for number, handler in previous.items():

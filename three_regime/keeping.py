@@ -16,10 +16,12 @@ training. An imported checkpoint cannot be made again and always stays.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from three_regime import links
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.jobs import locked, state_file
@@ -73,6 +75,8 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
         files = [path for product in goes for path in product.outputs if path.suffix == ".safetensors"]
         if owner.config.keep == "none" and _last_of_seed(owner, seed, temperature):
             files.append(state_file(owner, products["dense"][0]))
+        for product in itertools.chain.from_iterable(products.values()):
+            links.drop(owner, product.outputs)  # the disk space of a file is free when its last name is gone
         there = [path for path in files if path.exists()]
         size = sum(path.stat().st_size for path in there)
         for path in there:

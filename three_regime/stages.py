@@ -165,15 +165,16 @@ class Product:
     @property
     def done(self) -> bool:
         """Whether all files carry the product's fingerprint (see `fingerprint` for errors)."""
-        return self._is_mine(self.stored())
+        return self.accepts(self.stored())
 
     @property
     def done_without_weights(self) -> bool:
         """Whether the JSON file carries the product's fingerprint, and the weights are as good or absent."""
         there = tuple(path for path in self.outputs if path.suffix == ".json" or path.exists())
-        return self._is_mine(self.stored(there))
+        return self.accepts(self.stored(there))
 
-    def _is_mine(self, stored: str | None) -> bool:
+    def accepts(self, stored: str | None) -> bool:
+        """Whether `stored` is the product's fingerprint, computed or imported (see `fingerprint` for errors)."""
         return stored == self.imported_fingerprint or stored == self.fingerprint
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from three_regime import links
 from three_regime.config import load, resolve
 from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
@@ -27,6 +28,7 @@ from three_regime.storage import write_json
 from three_regime.study import Study, planned, study
 
 if TYPE_CHECKING:
+    from snakemake.dag import DAG
     from snakemake.iocontainers import Snakemake
 
 SNAKEMAKE_FOLDER = Path(".snakemake")
@@ -45,6 +47,19 @@ def settings_fingerprint(owner: Study, stage: str, temperature: float | None) ->
     text = choice.entry.kind == "text"
     data = fingerprint_of(prepare_recipe(choice), {}) if text else str(choice.entry.version)
     return fingerprint_of(recipe, {"data": data})[:16]
+
+
+def study_fingerprint(owner: Study) -> str:
+    """Hash of the settings of every stage of a study: of what its tables are made from.
+
+    Without it a job that failed under new settings would be forgotten: Snakemake notes the settings for failed jobs
+    too, and does not look for the results of jobs whose readers are up to date.
+    """
+    return fingerprint_of({
+        f"{stage} {temperature:g}": settings_fingerprint(owner, stage, temperature)
+        for stage in STAGES
+        for temperature in owner.temperatures
+    }, {})[:16]  # fmt: skip
 
 
 def _any_product(owner: Study, stage: str, temperature: float | None) -> dict[str, Any]:
@@ -141,6 +156,19 @@ def rule_name(stage: str, name: str) -> str:
     return f"{stage}_{name.replace('-', '_')}"
 
 
+def before_jobs(owners: Sequence[Study], dag: DAG) -> None:
+    """When the workflow begins: stale results make way, so that none can come back when a job fails."""
+    count = links.set_aside(owners, [path for job in dag.needrun_jobs() for path in job.output])
+    if count:
+        print(f"{count} stale results are kept in .state until they have been computed anew", file=sys.stderr)
+
+
+def after_jobs(results: str, dag: DAG) -> None:
+    """When the workflow ends, well or not: links to what Snakemake has recorded are needed no more."""
+    ended = (job for job in dag.jobs if dag.noneedrun_finished(job))
+    links.drop_recorded(Path(results), (path for job in ended for path in job.output))
+
+
 def run_script(snakemake: Snakemake, stage: str) -> None:
     """Body of the scripts of the heavy stages."""
     from three_regime import jobs
@@ -153,7 +181,7 @@ def run_script(snakemake: Snakemake, stage: str) -> None:
         owner = study(config, name)
         temperature = owner.temperature_of(wildcards.temperature) if folders[2] else None
         density = owner.density_of(wildcards.density) if folders[3] else None
-        jobs.run(config, name, stage, seed, temperature, density)
+        jobs.run(config, name, stage, seed, temperature, density, under_workflow=True)
 
 
 def snakemake_program() -> str:
@@ -205,6 +233,8 @@ def _look_at_results(arguments: Sequence[str]) -> None:
         folder = folder.parent
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} cannot be written: it is read-only, or belongs to somebody else")
+    if restored := links.restore_all(planned(config)):
+        print(f"{restored} results of unfinished jobs are back in their place", file=sys.stderr)
     names = [owner.name for owner in unrecorded(planned(config))]
     if names:
         from three_regime import adopting

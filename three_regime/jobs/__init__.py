@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from three_regime import provenance, slots
+from three_regime import links, provenance, slots
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
+from three_regime.links import sidecar
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
 from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
 from three_regime.study import Study, study
@@ -84,7 +84,7 @@ class Job:
         metadata: Mapping[str, str] | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
-        """Write the files of a product, its JSON first, and keep a link beside the state until the pack has ended.
+        """Write the files of a product, its JSON first, and hold them by links (`three_regime.links`).
 
         Parameters
         ----------
@@ -114,10 +114,7 @@ class Job:
             else:
                 about = {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]}
                 write_arrays(path, arrays or {}, about, compact=True)
-            link = sidecar(self.study, path)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            _link(path, link)
+            links.keep(self.study, path)
 
     def _write_results(self, product: Product, path: Path, results: dict[str, Any]) -> None:
         try:
@@ -132,11 +129,6 @@ def wants_gpu(config: Config, owner: Study, stage: str) -> bool:
     if stage == "prune" or config.device == "cpu":
         return False
     return config.device == "cuda" or getattr(owner.config.resources, stage).gpu > 0
-
-
-def sidecar(owner: Study, path: Path) -> Path:
-    """The place under ``.state`` that belongs to a path of a study's results."""
-    return owner.root / ".state" / path.relative_to(owner.root)
 
 
 def state_file(owner: Study, product: Product) -> Path:
@@ -156,12 +148,25 @@ def lock_file(owner: Study, stage: str, seed: int, temperature: float | None, de
 
 
 def run(
-    config: Config, name: str, stage: str, seed: int, temperature: float | None = None, density: float | None = None
+    config: Config,
+    name: str,
+    stage: str,
+    seed: int,
+    temperature: float | None = None,
+    density: float | None = None,
+    *,
+    under_workflow: bool = False,
 ) -> Outcome:
     """Bring the products of one job up to date.
 
     Products whose files carry their fingerprint are kept; finished ones that a failed job lost are restored from
     beside the state; the others are computed.
+
+    Parameters
+    ----------
+    under_workflow
+        Whether this is a job of Snakemake, which may remove the files even when all is done: links to them stay until
+        it has recorded the job, and from the end of the pack on signals change nothing.
 
     Raises
     ------
@@ -172,10 +177,18 @@ def run(
     """
     owner = study(config, name)
     products = pack(owner, stage, seed, temperature, density)
-    with locked(owner, stage, seed, temperature, density), stop_on_signals() as stop:
+    with (
+        locked(owner, stage, seed, temperature, density),
+        stop_on_signals(to_the_end=under_workflow) as stop,
+    ):
+        if under_workflow:  # this job exists because Snakemake has recorded what it reads
+            links.drop(owner, {path for product in products for path in product.inputs.values()})
         for product in products:
-            _restore(owner, product)
+            links.restore(owner, product)
         stale = [product for product in products if not product.done]
+        if under_workflow:
+            for path in {path for product in products if product not in stale for path in product.outputs}:
+                links.keep(owner, path)
         if stale:
             job = Job(config, owner, seed, temperature, stale, stop)
             for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
@@ -184,18 +197,15 @@ def run(
                 log.info("to compute: %s", product.label)
             with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():
                 importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
+        _remove_states(owner, products)
+        _mend_losses(owner, products)
         _mend_times(products)
-        discard_links(owner, products)
+        if not under_workflow:
+            for product in products:
+                links.drop(owner, product.outputs)
     outcome = Outcome(len(stale), len(products) - len(stale))
     log.info("%s: %d computed, %d kept", _title(owner, stage, seed, temperature), outcome.computed, outcome.kept)
     return outcome
-
-
-def discard_links(owner: Study, products: list[Product]) -> None:
-    """Remove the links that `Job.commit` left beside the state."""
-    for product in products:
-        for path in product.outputs:
-            sidecar(owner, path).unlink(missing_ok=True)
 
 
 def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> str:
@@ -221,22 +231,19 @@ def locked(owner: Study, stage: str, seed: int, temperature: float | None, densi
         lock.release()
 
 
-def _restore(owner: Study, product: Product) -> None:
-    """Put back finished files that Snakemake removed when another member of the pack failed."""
-    links = tuple(sidecar(owner, path) for path in product.outputs)
-    if all(link.exists() for link in links) and not product.done and product.stored(links) == product.fingerprint:
-        for link, path in zip(links, product.outputs, strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            _link(link, path)
-        log.info("restored from an earlier, unfinished job: %s", product.label)
+def _remove_states(owner: Study, products: list[Product]) -> None:
+    """Remove training states that outlived their runs: the process was killed when the result was just written."""
+    for product in products:
+        if product.stage == "retrain" or (product.stage == "dense" and owner.knob.setting is not None):
+            state_file(owner, product).unlink(missing_ok=True)
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
+def _mend_losses(owner: Study, products: list[Product]) -> None:
+    """Put back what was removed while the job ran, e.g. by a Snakemake that takes an earlier attempt for failed."""
+    for product in products:
+        lost = [path for path in product.outputs if not path.exists()]
+        if lost and not links.restore(owner, product):
+            raise UserError(f"{lost[0]} was removed while its job ran; run again")
 
 
 def _mend_times(products: list[Product]) -> None:
