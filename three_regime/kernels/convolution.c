@@ -14,7 +14,7 @@
 #define SIDE 4    /* of a tile of results */
 #define REACH 6   /* of the patch that they see */
 #define PLACES 36 /* of a transformed tile */
-#define GROUP 16  /* tiles that are transformed together; a multiple of BLOCK */
+#define GROUP 8   /* tiles that are transformed together: as many accumulators hide the latency of a product */
 
 typedef struct {
   const float *x, *line, *weights, *addend, *dy; /* line: slope and shift of each channel, or NULL */
@@ -136,17 +136,16 @@ INLINE void transform_result(const Convolution *job, long tile, int slot, int K,
 }
 
 INLINE void multiply(const float *patches, const float *filters, float *products, int C, int K) {
-  for (int k = 0; k < K; k += LANES)
-    for (int first = 0; first < GROUP; first += BLOCK) {
-      vec sums[BLOCK];
-      for (int t = 0; t < BLOCK; t++) sums[t] = (vec){0};
-      for (int c = 0; c < C; c++) {
-        vec filter = LOAD(filters + (long)k * C + c * LANES);
+  for (int k = 0; k < K; k += LANES) {
+    vec sums[GROUP];
+    for (int t = 0; t < GROUP; t++) sums[t] = (vec){0};
+    for (int c = 0; c < C; c++) {
+      vec filter = LOAD(filters + (long)k * C + c * LANES);
 #pragma GCC unroll 16
-        for (int t = 0; t < BLOCK; t++) sums[t] += filter * patches[(first + t) * C + c];
-      }
-      for (int t = 0; t < BLOCK; t++) STORE(products + (first + t) * K + k, sums[t]);
+      for (int t = 0; t < GROUP; t++) sums[t] += filter * patches[t * C + c];
     }
+    for (int t = 0; t < GROUP; t++) STORE(products + t * K + k, sums[t]);
+  }
 }
 
 INLINE void multiply_and_add(const float *patches, const float *gradients, float *sums, int tiles, int C, int K) {
