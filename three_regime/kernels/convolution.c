@@ -61,23 +61,27 @@ INLINE void back(const vec m[REACH], vec y[SIDE]) {
 INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
 
 /* Of the input, or of max(0, slope x + shift), whose border is zero. */
-INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, const float *zero, float *patches) {
-  const float *at[REACH][REACH];
+INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, float *patches) {
   int row, column;
-  const float *corner = job->x + corner_of(job, tile, C, &row, &column);
-  for (int i = 0; i < REACH; i++)
-    for (int j = 0; j < REACH; j++) {
-      int inside = (unsigned)(row + i - 1) < (unsigned)job->H && (unsigned)(column + j - 1) < (unsigned)job->W;
-      at[i][j] = inside ? corner + ((i - 1L) * job->W + j - 1) * C : zero;
-    }
-  const long step = (long)GROUP * C;
+  const float *corner = job->x + corner_of(job, tile, C, &row, &column) - ((long)job->W + 1) * C;
+  const int above = row == 0, below = row + SIDE == job->H, left = column == 0, right = column + SIDE == job->W;
+  const long step = (long)GROUP * C, line = (long)job->W * C;
   for (int c = 0; c < C; c += LANES) {
-    vec m[REACH][REACH];
+    vec m[REACH][REACH], slope = {0}, shift = {0};
+    if (job->line) slope = LOAD(job->line + c), shift = LOAD(job->line + C + c);
     for (int j = 0; j < REACH; j++) {
       vec d[REACH];
+      if ((j == 0 && left) || (j == REACH - 1 && right)) {
+        for (int i = 0; i < REACH; i++) m[i][j] = (vec){0};
+        continue;
+      }
       for (int i = 0; i < REACH; i++) {
-        d[i] = LOAD(at[i][j] + c);
-        if (job->line && at[i][j] != zero) d[i] = rectified(LOAD(job->line + c) * d[i] + LOAD(job->line + C + c));
+        if ((i == 0 && above) || (i == REACH - 1 && below)) {
+          d[i] = (vec){0};
+          continue;
+        }
+        d[i] = LOAD(corner + i * line + (long)j * C + c);
+        if (job->line) d[i] = rectified(slope * d[i] + shift);
       }
       forward_patch(d);
       for (int i = 0; i < REACH; i++) m[i][j] = d[i];
@@ -170,13 +174,12 @@ INLINE int tiles_in(const Convolution *job, long group) {
 
 INLINE void results(const Convolution *job, int part, int parts, int C, int K) {
   const long groups = (job->tiles + GROUP - 1) / GROUP, patch = (long)GROUP * C, product = (long)GROUP * K;
-  float *patches = allocate(sizeof(float) * (PLACES * (patch + product) + C));
-  float *products = patches + PLACES * patch, *zero = products + PLACES * product;
+  float *patches = allocate(sizeof(float) * PLACES * (patch + product));
+  float *products = patches + PLACES * patch;
   memset(patches, 0, sizeof(float) * PLACES * patch); /* a last group that is not full multiplies numbers, too */
-  memset(zero, 0, sizeof(float) * C);
   for (long group = first_of(groups, part, parts); group < first_of(groups, part + 1, parts); group++) {
     int tiles = tiles_in(job, group);
-    for (int t = 0; t < tiles; t++) transform_patch(job, group * GROUP + t, t, C, zero, patches);
+    for (int t = 0; t < tiles; t++) transform_patch(job, group * GROUP + t, t, C, patches);
     for (int p = 0; p < PLACES; p++)
       multiply(patches + p * patch, job->filters + (long)p * C * K, products + p * product, C, K);
     for (int t = 0; t < tiles; t++) transform_result(job, group * GROUP + t, t, K, products);
@@ -186,14 +189,13 @@ INLINE void results(const Convolution *job, int part, int parts, int C, int K) {
 
 INLINE void gradients(const Convolution *job, int part, int parts, int C, int K) {
   const long groups = (job->tiles + GROUP - 1) / GROUP, patch = (long)GROUP * C, product = (long)GROUP * K;
-  float *patches = allocate(sizeof(float) * (PLACES * (patch + product) + C));
-  float *dy = patches + PLACES * patch, *zero = dy + PLACES * product, *sums = job->sums + PLACES * (long)C * K * part;
+  float *patches = allocate(sizeof(float) * PLACES * (patch + product));
+  float *dy = patches + PLACES * patch, *sums = job->sums + PLACES * (long)C * K * part;
   memset(sums, 0, sizeof(float) * PLACES * C * K);
-  memset(zero, 0, sizeof(float) * C);
   for (long group = first_of(groups, part, parts); group < first_of(groups, part + 1, parts); group++) {
     int tiles = tiles_in(job, group);
     for (int t = 0; t < tiles; t++) {
-      transform_patch(job, group * GROUP + t, t, C, zero, patches);
+      transform_patch(job, group * GROUP + t, t, C, patches);
       transform_gradient(job, group * GROUP + t, t, K, dy);
     }
     for (int p = 0; p < PLACES; p++)
