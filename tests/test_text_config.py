@@ -13,7 +13,7 @@ from three_regime.config import DatasetChoice, resolve
 from three_regime.datasets.prepare import chosen, recipe
 from three_regime.errors import UserError
 from three_regime.study import planned, prepared_path
-from three_regime.workflow import resolved_config, settings_fingerprint
+from three_regime.workflow import settings_fingerprint
 
 FIRST = {"name": "toy", "train_pairs": 1000, "subwords": 500}
 
@@ -77,7 +77,7 @@ def test_studies_that_share_a_folder_clean_alike() -> None:
 
 def test_a_resolved_configuration_resolves_to_itself() -> None:
     config = resolve(studies(FIRST))
-    assert resolve(resolved_config(config)) == config
+    assert resolve(config.model_dump(mode="json")) == config
 
 
 def test_the_recipe_holds_what_changes_the_files_and_nothing_else() -> None:
