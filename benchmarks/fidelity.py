@@ -60,7 +60,7 @@ def configuration(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
         "measure": {"train_images": images // 4, "cka_images": images // 4, "last_epochs": 1},
     }
     offline = {"offline": ["offline"]} if (MOSAICS / "rebuild.py").is_file() else {}
-    return {"run": [NAME], "published": False, "data": {"folder": "data", **offline}, "studies": {NAME: study}}
+    return {"run": [NAME], "threads": 1, "published": False, "data": {"folder": "data", **offline}, "studies": {NAME: study}}
 
 
 def run(folder: Path, seeds: Sequence[int], quick: bool) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -117,7 +117,7 @@ def compare(values: pd.DataFrame) -> pd.DataFrame:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--seeds", type=click.IntRange(2), default=4, show_default=True, help="Dense seeds.")
+@click.option("--seeds", type=click.IntRange(2), default=3, show_default=True, help="Dense seeds.")
 @click.option("--quick", is_flag=True, help="Tiny: shows that it runs; the numbers mean nothing.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: benchmarks/results/<machine>-fidelity.json; none for --quick.")  # fmt: skip  # noqa: E501
 def main(seeds: int, quick: bool, out: Path | None) -> None:
