@@ -60,7 +60,8 @@ def configuration(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
         "measure": {"train_images": images // 4, "cka_images": images // 4, "last_epochs": 1},
     }
     offline = {"offline": ["offline"]} if (MOSAICS / "rebuild.py").is_file() else {}
-    return {"run": [NAME], "threads": 1, "published": False, "data": {"folder": "data", **offline}, "studies": {NAME: study}}
+    data = {"folder": "data", **offline}
+    return {"run": [NAME], "threads": 1, "published": False, "data": data, "studies": {NAME: study}}
 
 
 def run(folder: Path, seeds: Sequence[int], quick: bool) -> tuple[pd.DataFrame, dict[str, float]]:
