@@ -8,17 +8,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from benchmarks import conventional, pipeline
+from benchmarks import conventional, fidelity, pipeline
 from benchmarks.setting import BATCH, Setting, outputs, random_images
 from benchmarks.suite import rates_file
 from benchmarks.timing import compare
 from three_regime.datasets import DATASETS
 from three_regime.pricing import Rates
 from three_regime.similarity import linear_cka
-from three_regime.storage import write_arrays
+from three_regime.storage import write_arrays, write_json
 
 CHECKOUT = Path(__file__).parents[1]
 IMAGES = (pipeline.WARM_UP + 3) * BATCH
@@ -105,3 +106,34 @@ def test_the_ratio_is_the_median_over_pairs() -> None:
     found = compare(lambda: next(ours), lambda: next(usual), pairs=3, patience_s=0)
     assert (found["ratio"], found["ratios"]) == (3.0, [2.0, 4.0])
     assert np.median([pair["ratio"] for pair in found["pairs"]]) == found["ratio"]
+
+
+def test_fidelity_reads_each_measure_once_a_seed(tmp_path: Path) -> None:
+    """A mean over the replicas or pairs of a seed, whatever the number of files."""
+    for seed in (1, 2):
+        cell = tmp_path / f"seed{seed}" / "epochs006"
+        write_json(cell / "dense.json", {"test": {"error": 0.1 * seed}})
+        for replica in (1, 2):
+            write_json(cell / "density010" / f"replica{replica}" / "retrained.json", {"test_error": seed + replica})
+        write_json(cell / "density010" / "pair1-2" / "lmc.json", {"lmc": -0.01 * seed})
+        write_json(cell / "density010" / "pair1-2" / "cka.json", {"softmax": 0.9})
+    values = fidelity.measured(tmp_path).set_index(["measure", "seed"]).value
+    assert len(values) == 8
+    assert values["dense test error", "seed2"] == pytest.approx(0.2)
+    assert values["test error, retrained", "seed1"] == pytest.approx(2.5)
+    assert values["LMC", "seed2"] == pytest.approx(-0.02)
+
+
+def test_fidelity_pairs_the_seeds() -> None:
+    values = pd.DataFrame(
+        {
+            "measure": "LMC",
+            "seed": ["seed1", "seed2", "seed3"] * 2,
+            "way": ["kernels"] * 3 + ["torch"] * 3,
+            "value": [0.1, 0.5, 0.9, 0.0, 0.5, 1.0],
+        }
+    )
+    (row,) = fidelity.compare(values).to_dict("records")
+    assert row["difference"] == pytest.approx(0.0)
+    assert row["standard_error"] == pytest.approx(0.1 / 3**0.5)
+    assert row["torch_between_seeds"] == pytest.approx(0.5)
