@@ -189,17 +189,16 @@ def killed(stage: str, victim: str) -> Case:
 
 def _kill(place: Place, target: str, victim: str, delay: float) -> None:
     process = place.start(place.command(target))
-    job = _first_job(process)
+    _await_job(process)
     time.sleep(delay)
     if process.poll() is not None:
         raise TooLate
     if victim == "job":
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if not _jobs(process):
-                process.wait()
-                raise TooLate
-            job = _jobs(process)[0]
-            job.kill()
+        try:
+            _jobs(process)[0].kill()
+        except (IndexError, psutil.NoSuchProcess) as error:
+            process.wait(timeout=600)
+            raise TooLate from error
     elif victim == "snakemake":
         process.kill()
     else:
@@ -218,10 +217,11 @@ def _jobs(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return sorted(found, key=lambda child: child.pid)
 
 
-def _first_job(process: subprocess.Popen[str]) -> psutil.Process:
+def _await_job(process: subprocess.Popen[str]) -> None:
+    """Wait until the workflow has begun its first job."""
     while process.poll() is None:
-        if jobs := _jobs(process):
-            return jobs[0]
+        if _jobs(process):
+            return
         time.sleep(0.02)
     raise TooLate
 
