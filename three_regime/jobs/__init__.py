@@ -23,6 +23,7 @@ from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.links import sidecar
+from three_regime.spinning import spin_briefly
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
 from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
 from three_regime.study import Study, study
@@ -195,6 +196,7 @@ def run(
                 remove_leftovers(path)
             for product in stale:
                 log.info("to compute: %s", product.label)
+            spin_briefly()
             with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():
                 importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
         _remove_states(owner, products)
