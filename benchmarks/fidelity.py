@@ -25,7 +25,7 @@ import yaml
 from tabulate import tabulate
 
 from benchmarks import machine
-from benchmarks.setting import CHECKOUT, MOSAICS
+from benchmarks.setting import CHECKOUT, rebuild_cifar10
 from three_regime.logs import reporting
 from three_regime.storage import read_json, write_json
 
@@ -59,17 +59,12 @@ def configuration(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
         "retrain": {"epochs": epochs, "milestones": [] if quick else [4]},
         "measure": {"train_images": images // 4, "cka_images": images // 4, "last_epochs": 1},
     }
-    offline = {"offline": ["offline"]} if (MOSAICS / "rebuild.py").is_file() else {}
-    data = {"folder": "data", **offline}
-    return {"run": [NAME], "threads": 1, "published": False, "data": data, "studies": {NAME: study}}
+    return {"run": [NAME], "threads": 1, "published": False, "studies": {NAME: study}}
 
 
 def run(folder: Path, seeds: Sequence[int], quick: bool) -> tuple[pd.DataFrame, dict[str, float]]:
     """Compute the study in both ways, in `folder`; returns the measures (`measured`) and the seconds of each way."""
-    if (MOSAICS / "rebuild.py").is_file():
-        batches = folder / "offline" / "cifar-10-batches-py"
-        command = [sys.executable, "rebuild.py", "webp", str(batches)]
-        subprocess.run(command, cwd=MOSAICS, check=True, capture_output=True)
+    rebuild_cifar10(folder / "offline")
     shutil.copy(CHECKOUT / "config.yaml", folder)
     frames, seconds = [], {}
     for way, kernels in WAYS.items():

@@ -63,15 +63,20 @@ def cifar10_file(folder: Path) -> tuple[Path, str]:
     if PREPARED.is_file():
         return PREPARED, "CIFAR-10, as prepared"
     path = folder / "cifar10.safetensors"
-    if (MOSAICS / "rebuild.py").is_file():
-        batches = folder / "cifar-10-batches-py"
-        subprocess.run(
-            [sys.executable, "rebuild.py", "webp", str(batches)], cwd=MOSAICS, check=True, capture_output=True
-        )
+    if rebuild_cifar10(folder):
         write_arrays(path, DATASETS["cifar10"].read(folder), {})
         return path, "CIFAR-10, rebuilt from ../shared"
     write_arrays(path, random_images(DATASETS["cifar10"], 8192, 2048), {})
     return path, "random pixels and labels in the shape of CIFAR-10"
+
+
+def rebuild_cifar10(folder: Path) -> bool:
+    """Rebuild ``cifar-10-batches-py`` in `folder` from the mosaics beside the checkout; False where there are none."""
+    if not (MOSAICS / "rebuild.py").is_file():
+        return False
+    command = [sys.executable, "rebuild.py", "webp", str(folder / "cifar-10-batches-py")]
+    subprocess.run(command, cwd=MOSAICS, check=True, capture_output=True)
+    return True
 
 
 def random_images(entry: ImageDataset, train: int, test: int) -> Arrays:
