@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,24 +10,22 @@ from checkout import Checkout
 from filelock import FileLock
 from finished import OPTIONS, copied, finish
 
+from benchmarks.setting import MOSAICS, rebuild_cifar10
 from three_regime import kernels
 from three_regime.datasets.sources import load_sources
-
-REAL_CIFAR10 = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
 
 
 @pytest.fixture(scope="session")
 def cifar10_batches(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds the real ``cifar-10-batches-py``, rebuilt once (13 s) and then kept in pytest's cache."""
-    if not (REAL_CIFAR10 / "rebuild.py").is_file():
-        pytest.skip(f"the real CIFAR-10 is not at {REAL_CIFAR10}")
+    if not (MOSAICS / "rebuild.py").is_file():
+        pytest.skip(f"the real CIFAR-10 is not at {MOSAICS}")
     cache = getattr(pytestconfig, "cache", None)
     folder = cache.mkdir("cifar10") if cache else tmp_path_factory.mktemp("cifar10")
     members = load_sources()["cifar10"].members
     with FileLock(folder / ".lock"):
         if not _complete(folder, members):
-            command = [sys.executable, "rebuild.py", "webp", str(folder / "cifar-10-batches-py")]
-            subprocess.run(command, cwd=REAL_CIFAR10, check=True, capture_output=True)
+            rebuild_cifar10(folder)
             assert _complete(folder, members)
     return folder
 
