@@ -11,6 +11,7 @@ from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
+from three_regime.interruption import stop_snakemake_in_a_thread
 from three_regime.job_resources import job_resources
 from three_regime.records import stale_without_record
 from three_regime.stages import (
@@ -33,6 +34,8 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(Non
 # Snakemake writes the path of its Python into shell commands as it is: quoted, the checkout's name may hold spaces.
 if os.path.exists(sys.executable):
     sys.executable = shlex.quote(sys.executable)
+
+stop_snakemake_in_a_thread()
 
 try:
     CONFIG = resolve(config)

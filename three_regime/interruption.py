@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -84,6 +85,26 @@ def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
         ended.set()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def stop_snakemake_in_a_thread() -> None:
+    """Make Snakemake answer SIGTERM from a thread, in this process from now on.
+
+    Its own handler (Snakemake 9.27, ``JobScheduler.exit_gracefully``) waits for a lock in the thread that the signal
+    interrupts. While that thread records a finished job it holds the lock itself, and waits for ever: of 25 stopped
+    runs of config/tiny.yaml one hung.
+    """
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    answer = JobScheduler.exit_gracefully
+    if hasattr(answer, "__wrapped__"):
+        return
+
+    @functools.wraps(answer)
+    def exit_gracefully(*arguments: object) -> None:
+        threading.Thread(target=answer, args=arguments, daemon=True).start()
+
+    JobScheduler.exit_gracefully = exit_gracefully
 
 
 def _workflow() -> psutil.Process | None:
