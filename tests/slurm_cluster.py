@@ -24,6 +24,9 @@ TOOLS = Path(__file__).parents[2] / "shared" / "tools" / "slurm"
 INSTALL_S = 420
 """Seconds for installing the packages and starting the daemons; 25 s on a machine that does nothing else."""
 
+GRACE_S = 120
+"""Between the SIGTERM of a preempted job and its end."""
+
 LONGER_S = 180
 """How long the test waits for anything that takes seconds."""
 
@@ -152,7 +155,9 @@ def _start(cluster: Cluster, accounting: bool) -> None:
     # A finished job must be remembered until Snakemake asks again, which it does ever more rarely; 300 s is SLURM's own
     # default.
     config = cluster.base / "etc/slurm.conf"
-    config.write_text(re.sub("MinJobAge=.*", "MinJobAge=300", config.read_text()))
+    text = re.sub("MinJobAge=.*", "MinJobAge=300", config.read_text())
+    # As on most clusters, a preempted job is given time to save its state.
+    config.write_text(re.sub("(PartitionName=preempt .*)", rf"\1 GraceTime={GRACE_S}", text))
     cluster.ask("scontrol", "reconfigure")
     until(lambda: cluster.ask("sinfo", "-h", "-p", "gpu", "-t", "idle", "-o", "%D").strip() == "2", "idle nodes")
 

@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 import yaml
 from checkout import Checkout, copy_to
-from slurm_cluster import Cluster, Watch, gpus_of, started, until
+from slurm_cluster import GRACE_S, Cluster, Watch, gpus_of, started, until
 
 from three_regime import tables
 from three_regime.datasets.prepare import prepare
@@ -149,7 +149,8 @@ def hit(cluster: Cluster, checkout: Checkout, process: subprocess.Popen, log: Pa
         assert job["JobState"] != "COMPLETED", "it ended before it could be preempted"
         return job["JobState"] == "PENDING" and job["Restarts"] == "1"
 
-    until(requeued, "the preempted job to be queued again")
+    # It does not wait for the end of its grace time, nor does it fail, which would cost one of Snakemake's retries.
+    until(requeued, "the preempted job to be queued again", GRACE_S / 2)
     # SLURM lets a requeued job wait for two minutes; the test does not.
     cluster.ask("scontrol", "update", f"JobId={preempted.number}", "StartTime=now")
     return preempted, limited, drained

@@ -23,6 +23,7 @@ from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.links import sidecar
+from three_regime.preemption import requeued_if_preempted
 from three_regime.spinning import spin_briefly
 from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
 from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
@@ -174,11 +175,12 @@ def run(
     UserError
         Naming the missing or damaged file, or the setting to change.
     Interrupted
-        When asked to stop; the training state has been saved.
+        When asked to stop; the training state has been saved, and a SLURM job that is preempted is back in the queue.
     """
     owner = study(config, name)
     products = pack(owner, stage, seed, temperature, density)
     with (
+        requeued_if_preempted(),
         locked(owner, stage, seed, temperature, density),
         stop_on_signals(to_the_end=under_workflow) as stop,
     ):
