@@ -362,8 +362,8 @@ def _seconds(value: float) -> str:
 
 
 def _models() -> list[str]:
-    """Networks on 32-pixel images in the configuration, in its order."""
-    studies = load([CHECKOUT / "config.yaml"]).studies.values()
+    """Networks on 32-pixel images in the configuration, in its order, and the one of the CPU-sized studies."""
+    studies = load([CHECKOUT / "config.yaml", CHECKOUT / "config/cifar10-cpu.yaml"]).studies.values()
     return list(dict.fromkeys(s.model for s in studies if getattr(s.dataset.entry, "image_size", 0) == 32))
 
 

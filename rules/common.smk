@@ -5,13 +5,14 @@ import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from three_regime import workflow as three_regime_workflow
 from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
-from three_regime.interruption import stop_snakemake_in_a_thread
+from three_regime.interruption import stop_in_a_thread
 from three_regime.job_resources import job_resources
 from three_regime.records import stale_without_record
 from three_regime.stages import (
@@ -35,7 +36,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(Non
 if os.path.exists(sys.executable):
     sys.executable = shlex.quote(sys.executable)
 
-stop_snakemake_in_a_thread()
+stop_in_a_thread(JobScheduler)
 
 try:
     CONFIG = resolve(config)

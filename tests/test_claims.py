@@ -142,6 +142,21 @@ def test_an_algorithm_is_judged_by_what_it_chooses_in_each_dense_seed():
     assert row.agreeing == 3
 
 
+def test_an_algorithm_decides_anew_when_a_replica_is_left_out():
+    # Without replica 3 the coldest is connected, and Algorithm 1 stays where the default is.
+    study = Study(
+        lmc=lambda s, t, d, pair: -0.3 * (t == 30 and 3 in pair),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+        error=lambda s, t, d, r: {10: 0.1, 20: 0.2, 30: 0.3}[t],
+    )
+    tuned, default = Side(algorithm="algorithm 1"), Side(algorithm="default temperature")
+    row = study.judge(claim(of=tuned, against=default, expect="not_higher", margin=0.005))
+    assert row.estimate == pytest.approx(-0.1)
+    left_out = np.array([-0.1, -0.1, 0.0])
+    of_one_seed = 2 / 3 * np.sum((left_out - left_out.mean()) ** 2)
+    assert row.replica_se == pytest.approx(np.sqrt(3 * of_one_seed) / 3)
+
+
 def test_one_dense_seed_decides_nothing_about_new_ones():
     row = Study(seeds=(1,), error=lambda s, t, d, r: -0.1 * (t == 10) + 0.001 * r).judge(claim())
     assert row.outcome == "undecided" and np.isnan(row.se)

@@ -4,7 +4,7 @@ Dense seeds are the only independent repetitions (`three_regime.statistics`), so
 within a dense seed first, and its standard error is that of the seeds' mean. Beside it stands what the replicas alone
 say: whether the difference is there for these very dense networks. Replicas share pairs, and their random streams
 are the same at every temperature and density, so that this error is a jackknife that leaves one replica out of all
-cells of a dense seed at once.
+cells of a dense seed at once; an algorithm then decides on what is left.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ EXPECTED = {
 """What may be expected of the difference between the two sides, in words."""
 
 _COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
+
+_CELL = ["dense_seed", "temperature", "density"]
 
 Cell = tuple[float, float]
 """Temperature and density."""
@@ -104,10 +106,8 @@ def evaluate(
     DataFrame
         One row a claim, the columns those of `Verdict`. A dense seed that lacks a cell of a claim does not count.
     """
-    cells = statistics.check_cells(cells)
-    chosen = selection.evaluate(cells, thresholds) if any(_algorithms(claim) for claim in claims) else None
-    values = {name: _values(name, replicas, pairs) for name in {claim.measure for claim in claims}}
-    rows = [asdict(_judge(claim, cells, chosen, values[claim.measure])) for claim in claims]
+    tables = _Tables.of(claims, statistics.check_cells(cells), replicas, pairs, thresholds)
+    rows = [asdict(_judge(claim, tables)) for claim in claims]
     return pd.DataFrame(rows, columns=[field.name for field in fields(Verdict)])
 
 
@@ -172,18 +172,59 @@ def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list
     return [folder / "claims.csv", folder / "claims.md"]
 
 
-def _judge(claim: Claim, cells: pd.DataFrame, chosen: pd.DataFrame | None, values: Values) -> Verdict:
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """What the claims are judged on; `without` holds the same without each replica in turn."""
+
+    cells: pd.DataFrame
+    chosen: pd.DataFrame | None
+    values: Mapping[str, Values]
+    without: Mapping[str, _Tables]
+
+    @classmethod
+    def of(
+        cls,
+        claims: Sequence[Claim],
+        cells: pd.DataFrame,
+        replicas: pd.DataFrame,
+        pairs: pd.DataFrame,
+        thresholds: Thresholds,
+        *,
+        whole: bool = True,
+    ) -> _Tables:
+        chosen = selection.evaluate(cells, thresholds) if any(_algorithms(claim) for claim in claims) else None
+        values = {name: _values(name, replicas, pairs) for name in {claim.measure for claim in claims}}
+        without = {}
+        for name in sorted({str(replica) for replica in replicas["replica"]}) if whole else []:
+            left = _leave_out(name, cells, replicas, pairs)
+            without[name] = cls.of(claims, *left, thresholds, whole=False)
+        return cls(cells, chosen, values, without)
+
+
+def _leave_out(
+    name: str, cells: pd.DataFrame, replicas: pd.DataFrame, pairs: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The tables as they would be without a replica, the means that an algorithm decides on included."""
+    replicas = replicas[replicas["replica"].astype(str) != name]
+    pairs = pairs[[name not in str(pair).split("-") for pair in pairs["pair"]]]
+    means = [replicas.groupby(_CELL)[["test_error"]].mean(), pairs.groupby(_CELL)[["lmc", "cka_softmax"]].mean()]
+    cells = cells.drop(columns=[column for table in means for column in table])
+    for table in means:
+        cells = cells.merge(table, on=_CELL, how="left")
+    return cells, replicas, pairs
+
+
+def _judge(claim: Claim, tables: _Tables) -> Verdict:
     below = claim.expect in ("lower", "not_higher")
     limit = (-1 if claim.expect in ("lower", "not_lower") else 1) * claim.margin
-    seeds = sorted(set(cells["dense_seed"]))
     differences, variances, freedom, missing = [], [], 0, []
-    for seed in seeds:
-        sides = [_cells(side, cells, chosen, int(seed)) for side in (claim.of, claim.against)]
-        if not all(side and all((int(seed), *cell) in values for cell in side) for side in sides):
-            missing.append(int(seed))
+    for seed in sorted({int(seed) for seed in tables.cells["dense_seed"]}):
+        difference = _difference(claim, tables, seed)
+        if difference is None:
+            missing.append(seed)
             continue
-        differences.append(_difference(values, int(seed), sides))
-        left_out = _leaving_one_out(values, int(seed), sides)
+        differences.append(difference)
+        left_out = _leaving_one_out(claim, tables, seed)
         n = len(left_out)
         variances.append((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()) if n else float("nan"))
         freedom += max(n - 1, 0)
@@ -228,7 +269,7 @@ def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values
         table["members"] = [tuple(str(pair).split("-")) for pair in table["pair"]]
     return {
         (int(seed), float(temperature), float(density)): part.set_index("members")[measure]
-        for (seed, temperature, density), part in table.groupby(["dense_seed", "temperature", "density"])
+        for (seed, temperature, density), part in table.groupby(_CELL)
     }
 
 
@@ -245,22 +286,31 @@ def _cells(side: Side, cells: pd.DataFrame, chosen: pd.DataFrame | None, seed: i
     return [(float(at[density]), density) for density in densities] if set(densities) <= at.keys() else []
 
 
-def _difference(values: Values, seed: int, sides: list[list[Cell]], without: str | None = None) -> float:
-    """Mean over the cells of the first side minus mean over those of the second, one replica perhaps left out."""
-    means = []
-    for side in sides:
-        series = [values[(seed, *cell)] for cell in side]
-        kept = [each[[without not in members for members in each.index]] for each in series]
-        means.append(np.mean([each.mean() for each in kept]))
-    return float(means[0] - means[1])
+def _sides(claim: Claim, tables: _Tables, seed: int) -> list[list[pd.Series]] | None:
+    """The values in the cells of both sides for a dense seed; None where a cell is missing."""
+    values = tables.values[claim.measure]
+    sides = [_cells(side, tables.cells, tables.chosen, seed) for side in (claim.of, claim.against)]
+    if not all(side and all((seed, *cell) in values for cell in side) for side in sides):
+        return None
+    return [[values[(seed, *cell)] for cell in side] for side in sides]
 
 
-def _leaving_one_out(values: Values, seed: int, sides: list[list[Cell]]) -> np.ndarray:
-    """The difference without each replica in turn; empty where a cell would be left with nothing."""
-    series = [values[(seed, *cell)] for side in sides for cell in side]
-    names = sorted({name for each in series for members in each.index for name in members})
-    found = np.array([_difference(values, seed, sides, name) for name in names])
-    return found if np.isfinite(found).all() and len(found) > 1 else np.array([])
+def _difference(claim: Claim, tables: _Tables, seed: int) -> float | None:
+    """Mean over the cells of the first side minus mean over those of the second."""
+    sides = _sides(claim, tables, seed)
+    if sides is None:
+        return None
+    first, second = (np.mean([values.mean() for values in side]) for side in sides)
+    return float(first - second)
+
+
+def _leaving_one_out(claim: Claim, tables: _Tables, seed: int) -> np.ndarray:
+    """The difference without each replica in turn, algorithms deciding anew; empty where a cell would be lost."""
+    sides = _sides(claim, tables, seed) or []
+    names = sorted({name for side in sides for values in side for members in values.index for name in members})
+    found = [_difference(claim, tables.without[name], seed) for name in names if name in tables.without]
+    whole = len(found) == len(names) > 1 and None not in found
+    return np.array(found) if whole else np.array([])
 
 
 def _text(value: object) -> bool:

@@ -10,10 +10,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from three_regime.errors import Interrupted
+
+if TYPE_CHECKING:
+    from snakemake.scheduling.job_scheduler import JobScheduler
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +91,14 @@ def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def stop_snakemake_in_a_thread() -> None:
+def stop_in_a_thread(scheduler: type[JobScheduler]) -> None:
     """Make Snakemake answer SIGTERM from a thread, in this process from now on.
 
     Its own handler (Snakemake 9.27, ``JobScheduler.exit_gracefully``) waits for a lock in the thread that the signal
     interrupts. While that thread records a finished job it holds the lock itself, and waits for ever: of 25 stopped
     runs of config/tiny.yaml one hung.
     """
-    from snakemake.scheduling.job_scheduler import JobScheduler
-
-    answer = JobScheduler.exit_gracefully
+    answer = scheduler.exit_gracefully
     if hasattr(answer, "__wrapped__"):
         return
 
@@ -104,7 +106,7 @@ def stop_snakemake_in_a_thread() -> None:
     def exit_gracefully(*arguments: object) -> None:
         threading.Thread(target=answer, args=arguments, daemon=True).start()
 
-    JobScheduler.exit_gracefully = exit_gracefully
+    scheduler.exit_gracefully = exit_gracefully
 
 
 def _workflow() -> psutil.Process | None:
