@@ -114,5 +114,5 @@ def test_a_step_of_two_micro_batches_has_the_gradient_of_the_joined_batch():
     loss, size, _ = criterion(task.model, joined(parts, dictionary.pad()))
     each = [task.loss(start, {}, part) for part in parts]
     tokens = sum(count for _, _, count in each)
-    assert tokens == size
+    assert tokens == size == sum(task.targets(part) for part in parts)
     torch.testing.assert_close(sum(value * count for value, _, count in each) / tokens, loss / size)
