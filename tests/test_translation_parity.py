@@ -73,9 +73,6 @@ def fairseq_weights(task, training, steps: int) -> dict[str, torch.Tensor]:
         loss.backward()
         optimiser.multiply_grads(1 / size)
         optimiser.clip_grad_norm(training.clip_norm)
-        # fairseq adds epsilon before it corrects the second moment's bias; Kingma and Ba's algorithm 1 (ours) after it.
-        correction = (1 - training.betas[1] ** (step + 1)) ** 0.5
-        optimiser.optimizer.param_groups[0]["eps"] = training.epsilon * correction
         optimiser.step()
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 

@@ -24,6 +24,10 @@ class Training(Section):
     weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient on every parameter (R, A).")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay rates (Adam's defaults).")
     epsilon: float = Field(1e-8, gt=0, description="Adam's denominator offset (Adam's default).")
+    epsilon_placement: Literal["torch", "fairseq"] = Field(
+        "torch", description="When Adam adds `epsilon` to the root of the second moment: `torch` after the correction"
+        " of its bias (the usual rule), `fairseq` before it (the default of translation, which follows fairseq)."
+    )  # fmt: skip
     batch_size: Positive = Field(64, description="Images a step (R, A); text: largest number of tokens, padding"
                                  " included, on the longer side of a batch (fairseq's max_tokens).")  # fmt: skip
     epochs: Positive | None = Field(None, description="Length of the run in epochs (R, A: 160). Or give `iterations`.")
