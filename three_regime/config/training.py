@@ -54,7 +54,9 @@ class Training(Section):
                                    " (translation only; 0.1 there).")  # fmt: skip
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
-        " `fp32`. No effect on a CPU; measuring is always fp32."
+        " `fp32`. No effect on a CPU; measuring is always fp32. fp16 is not offered: its narrow range needs scaled"
+        " losses and skipped steps, which bf16 with the range of fp32 does not; a GPU without bf16 (V100, T4) trains"
+        " in `fp32`."
     )  # fmt: skip
     evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
                                      " `measure.last_epochs` are always evaluated.")  # fmt: skip
