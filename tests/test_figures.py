@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, run_tables, tables, ticks
 
@@ -182,6 +183,17 @@ def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypa
     (tmp_path / "lines.csv").touch()
     figures.draw_all(tmp_path)
     assert asked == list(GRID_FIGURES + RUN_FIGURES)
+
+
+@pytest.mark.parametrize(("dataset", "unit"), [("toy", "tokens"), ("digits", "images")])
+@pytest.mark.parametrize("name", ["phase_diagram", "error_against_density", "lmc_lines", "training_curves"])
+def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, name):
+    plane = cells("batch_size", (10, 80, 160)).assign(dataset=dataset)
+    for table, content in {**tables(plane), **run_tables()}.items():
+        write_csv(tmp_path / f"{table}.csv", content)
+    figure, _ = study.drawn(study.Tables(tmp_path), name)
+    said = [text.get_text() for text in figure.findobj(Text) if "batch size" in text.get_text()]
+    assert said and all(f"dense batch size ({unit})" in text for text in said)
 
 
 def test_a_missing_or_damaged_table_and_an_unknown_figure_are_named(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -34,12 +34,13 @@ class Tables:
 
     @property
     def knob(self) -> Knob:
-        """The study's knob."""
+        """The study's knob, labelled in the unit of its setting."""
         grid = self["grid"]
         name = str(grid["knob"].iloc[0]) if "knob" in grid and len(grid) else ""
         if name not in KNOBS:
             raise UserError(f"{self.folder / 'grid.csv'} names no known knob ({', '.join(KNOBS)}) but {name!r}")
-        return KNOBS[name]
+        knob = KNOBS[name]
+        return replace(knob, label=knob.text_label or knob.label) if self.translation else knob
 
     @property
     def title(self) -> str:
