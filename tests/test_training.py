@@ -376,3 +376,20 @@ def test_clipping_bounds_the_step(tmp_path):
     )  # fmt: skip
     assert np.linalg.norm(taken) == pytest.approx(0.01, rel=1e-4)
     np.testing.assert_allclose(taken / 0.01, wanted / np.linalg.norm(wanted), atol=1e-4)
+
+
+def test_a_gpu_without_bf16_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    task = Quadratic()
+    monkeypatch.setattr(task, "device", torch.device("cuda"), raising=False)
+    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not have.*precision to fp32"):
+        train(task, tmp_path / "state", settings(precision="bf16"))
+    assert task.passes == 0
+    monkeypatch.undo()
+    train(Quadratic(), tmp_path / "state", settings(precision="bf16"))  # no effect on a CPU
+
+
+def test_fp16_is_no_precision():
+    with pytest.raises(ValueError, match="'fp32', 'tf32' or 'bf16'"):
+        settings(precision="fp16")

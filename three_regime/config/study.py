@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from three_regime import models
 from three_regime.config.claims import Claim, check_claims
@@ -69,6 +69,16 @@ class StudyConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         return registered(name, KNOBS, "knob")
+
+    @field_validator("dense", "retrain")
+    @classmethod
+    def _adam_of_the_task(cls, training: Training, known: ValidationInfo) -> Training:
+        """Translation follows fairseq's Adam unless its settings say otherwise."""
+        dataset = known.data.get("dataset")
+        text = dataset is not None and dataset.entry.kind == "text"
+        if not text or training.optimiser != "adam" or "epsilon_placement" in training.model_fields_set:
+            return training
+        return training.model_copy(update={"epsilon_placement": "fairseq"})
 
     @field_validator("temperatures", "densities", "dense_seeds", "replicas")
     @classmethod
