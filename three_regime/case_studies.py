@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +13,7 @@ from three_regime.errors import UserError
 from three_regime.regimes import Thresholds
 from three_regime.selection import OUTCOME, Choice
 from three_regime.stages import CASE_TABLES
+from three_regime.storage import write_csv
 
 SAM_COMPARED = (0.0, 0.05)
 """Radii that Algorithm 1 is compared with: no SAM, and the usual default."""
@@ -151,3 +155,11 @@ def build(grids: list[pd.DataFrame], thresholds: Thresholds) -> dict[str, pd.Dat
     sam = pd.concat(tuned, ignore_index=True) if tuned else nothing
     tables = {"family": family, "family_summary": selection.summary(family), "sam": sam}
     return {name: tables[name] for name in CASE_TABLES}
+
+
+def write(folder: Path, grids: Sequence[Path], thresholds: Thresholds) -> list[Path]:
+    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; returns their paths."""
+    tables = build([pd.read_csv(path) for path in grids], thresholds)
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    return [folder / f"{name}.csv" for name in tables]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from three_regime import analysis, claims, figures, scorecard, scorecard_files
+from three_regime import analysis, case_studies, claims, figures, scorecard, scorecard_files
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.regimes import Thresholds
@@ -40,6 +40,9 @@ def redraw(folder: Path, out: Path) -> Path:
     for owner in planned(config):
         _study(folder / owner.name, out / owner.name, owner, config)
     shutil.copyfile(folder / "config.yaml", out / "config.yaml")
+    if (folder / "case_studies").is_dir():
+        grids = [out / owner.name / "grid.csv" for owner in planned(config)]
+        case_studies.write(out / "case_studies", grids, Thresholds(**config.regimes.model_dump()))
     if (folder / SCORECARD_FILES[0]).is_file():
         scorecard_files.write(out, scorecard.of_export(out))
     return out
