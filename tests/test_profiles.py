@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from checkout import ROOT, Checkout
 from finished import OPTIONS, copied
+from snakemake.cli import parse_args
 from snakemake_executor_plugin_slurm import ExecutorSettings
 
 from three_regime import job_resources, pricing
@@ -138,6 +140,17 @@ def test_make_slurm_is_the_whole_paper_unless_a_preset_is_named() -> None:
     named = make("slurm", "PRESET=figure2", "PROFILE=slurm-no-accounting", "TARGETS=figures")
     assert '"profiles/slurm-no-accounting" --configfile "config/figure2.yaml"' in named
     assert named.endswith("-- figures")
+
+
+@pytest.mark.parametrize("target", ["paper", "run", "slurm", "dryrun"])
+def test_make_keeps_options_and_targets_apart(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some options of Snakemake take all words that follow."""
+    monkeypatch.chdir(ROOT)
+    command = shlex.split(make(target, "ARGS=--resources gpu=2", "TARGETS=data figures"))
+    _, parsed = parse_args(command[command.index("workflow") + 1 :])
+    assert parsed.targets == ["data", "figures"]
+    assert parsed.resources["gpu"] == 2
+    assert bool(parsed.dryrun) == (target == "dryrun")
 
 
 # What a job asks for
