@@ -20,10 +20,10 @@ from three_regime.cli import main
 from three_regime.config import DatasetChoice
 from three_regime.datasets.prepare import prepare
 from three_regime.figures.study import Tables, drawn
-from three_regime.regimes import Thresholds
 from three_regime.stages import STAGES, input_digest, pack
 from three_regime.storage import read_arrays, read_json, read_metadata, write_arrays
 from three_regime.study import prepared_path
+from three_regime.thresholds import Thresholds
 
 NEWSTEST = ROOT.parent / "shared" / "data" / "deen"
 
@@ -126,7 +126,7 @@ def test_bleu_along_the_line_is_measured_where_it_is_asked_for(finished, tmp_pat
     ("training_curves", ["validation token error (%)"]),
 ])  # fmt: skip
 def test_figures_speak_of_bleu_and_tokens(finished, name, words):
-    figure, data = drawn(Tables(tiny.owner(finished).folder), name)
+    figure, data = drawn(Tables(tiny.owner(finished).folder, Thresholds()), name)
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert all(any(word in text for text in texts) for word in words), texts
     assert not any("test error" in text for text in texts)

@@ -13,6 +13,7 @@ from three_regime import models
 from three_regime.config.claims import Claim, check_claims
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.measuring import MEASURED, Measurement, Pruning
+from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
 from three_regime.config.section import Density, Positive, Section, Seed
 from three_regime.config.training import TEXT_ONLY, Training
@@ -49,6 +50,7 @@ class StudyConfig(Section):
         "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
         " pruned ones are made again in seconds); none (results alone) (this project's choice)."
     )  # fmt: skip
+    regimes: OwnRegimes = OwnRegimes()
     resources: Resources = Resources()
     claims: tuple[Claim, ...] = Field(
         (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
