@@ -321,6 +321,20 @@ def test_progress_names_epoch_error_rate_and_time_left(tmp_path, caplog):
     assert "images/s" in caplog.text and " left" in caplog.text
 
 
+@pytest.mark.parametrize("length", [{}, {"epochs": None, "iterations": 4}])
+def test_an_epoch_without_a_step_is_refused(tmp_path, images, length):
+    """Dense training would deliver the weights that it began with, and retraining divide by zero."""
+    training = settings(batch_size=10_000, drop_last=True, **length)
+    message = r"toy: no step can be made, .* at batch_size 10000 and accumulate 1 .*set drop_last: false"
+    for task in (images, Quadratic(steps=0)):
+        for checkpoints in ((), (4,)):
+            delivered = Delivered()
+            run = replace(member(task, tmp_path / "state", delivered), checkpoints=checkpoints)
+            with pytest.raises(UserError, match=message):
+                train_pack(task, training, [run], session())
+            assert not delivered and not (tmp_path / "state").exists()
+
+
 # -- steps of several micro-batches
 
 

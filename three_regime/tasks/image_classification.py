@@ -157,11 +157,10 @@ class ImageClassification:
         return None
 
     @property
-    def _multiply_adds(self) -> int:
+    def _multiply_adds(self) -> int | None:
         entry = self.entry
-        return size(
-            self.model_name, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
-        ).multiply_adds
+        counted = size(self.model_name, classes=entry.classes, channels=entry.channels, image_size=entry.image_size)
+        return counted and counted.multiply_adds
 
     def initial_weights(self, streams: Streams) -> Arrays:
         return initial_weights(self.model, streams.generator("initialisation"))
