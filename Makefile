@@ -52,7 +52,7 @@ test: env  ## Run the tests
 	@.venv/bin/python -m pytest $(ARGS)
 
 paper: env  ## Reproduce the whole paper (config.yaml); `python -m three_regime plan` prices it
-	@$(WORKFLOW) $(ARGS) $(TARGETS)
+	@$(WORKFLOW) $(ARGS) -- $(TARGETS)
 
 run: env  ## Run one preset: make run PRESET=figure2 TARGETS=figures
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" $(ARGS) -- $(TARGETS)

@@ -32,6 +32,7 @@ include: "rules/figures.smk"
 
 
 onstart:
+    three_regime_workflow.locks.note()
     if not workflow.touch:
         three_regime_workflow.before_jobs(STUDIES, workflow.dag)
 

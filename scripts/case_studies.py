@@ -4,8 +4,9 @@ from pathlib import Path
 
 from three_regime import case_studies
 from three_regime.logs import reporting
-from three_regime.regimes import Thresholds
+from three_regime.thresholds import Thresholds
 
 with reporting("case studies", Path(snakemake.log[0])):
     grids = [Path(path) for path in snakemake.input]
-    case_studies.write(Path(snakemake.output[0]).parent, grids, Thresholds(**snakemake.params.thresholds))
+    thresholds = {study: Thresholds(**values) for study, values in snakemake.params.thresholds.items()}
+    case_studies.write(Path(snakemake.output[0]).parent, grids, thresholds)

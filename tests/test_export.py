@@ -21,8 +21,8 @@ from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.export import MANIFEST, export
 from three_regime.importing import import_checkpoint
-from three_regime.regimes import Thresholds
 from three_regime.storage import read_json
+from three_regime.thresholds import Thresholds
 
 
 @pytest.fixture

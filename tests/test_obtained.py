@@ -11,16 +11,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from checkout import ROOT
-from finished import FILES, copied, inside, tiny
+from finished import FILES, NAME, copied, inside, tiny
 
 from three_regime import case_studies, claims
 from three_regime.bare import run_stage
 from three_regime.errors import UserError
 from three_regime.export import MANIFEST, export
 from three_regime.redraw import CURVES, read_settings, redraw
-from three_regime.regimes import Thresholds
 from three_regime.stages import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
 from three_regime.storage import read_json
+from three_regime.thresholds import Thresholds
 
 ARCHIVES = sorted(path.parent for path in (ROOT / "reference" / "obtained").glob(f"*/{MANIFEST}"))
 LARGEST = 5_000_000
@@ -42,7 +42,7 @@ def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with inside(own):
         run_stage("tables", FILES)
         results = Path(tiny().results)
-        case_studies.write(results / "case_studies", list(results.glob("*/grid.csv")), Thresholds())
+        case_studies.write(results / "case_studies", list(results.glob("*/grid.csv")), {NAME: Thresholds()})
         return own.path / export(tiny(), Path("mine"))
 
 

@@ -6,16 +6,20 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from checkout import ROOT, Checkout
 from finished import OPTIONS, copied
+from snakemake.cli import parse_args
 from snakemake_executor_plugin_slurm import ExecutorSettings
 
 from three_regime import job_resources, pricing
@@ -140,6 +144,17 @@ def test_make_slurm_is_the_whole_paper_unless_a_preset_is_named() -> None:
     assert named.endswith("-- figures")
 
 
+@pytest.mark.parametrize("target", ["paper", "run", "slurm", "dryrun"])
+def test_make_keeps_options_and_targets_apart(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some options of Snakemake take all words that follow."""
+    monkeypatch.chdir(ROOT)
+    command = shlex.split(make(target, "ARGS=--resources gpu=2", "TARGETS=data figures"))
+    _, parsed = parse_args(command[command.index("workflow") + 1 :])
+    assert parsed.targets == ["data", "figures"]
+    assert parsed.resources["gpu"] == 2
+    assert bool(parsed.dryrun) == (target == "dryrun")
+
+
 # What a job asks for
 
 
@@ -238,27 +253,26 @@ def test_cpu_rates_count_for_a_stage_without_a_gpu_and_by_threads(rates) -> None
 
 
 # Batch systems by their commands: what stands in for them runs each job on this machine and tells its state. The first
-# job dies without having done anything, as one does whose node is lost: nobody writes a marker file.
+# job dies without having done anything, as one does whose node is lost: nobody writes its exit code.
 
 QSUB = """#!/bin/sh
-for script; do :; done
 echo "$@" >> "$STANDIN/asked"
 number=$(wc -l < "$STANDIN/asked").server
+cat > "$STANDIN/$number.sh"
 case $number in
-  1.server) echo 271 > "$STANDIN/$number.code" ;;
-  *) (sh "$script"; code=$?; echo "$code" > "$STANDIN/$number.code") > "$STANDIN/$number.out" 2>&1 & ;;
+  1.server) touch "$STANDIN/$number.ended" ;;
+  *) (sh "$STANDIN/$number.sh"; touch "$STANDIN/$number.ended") > "$STANDIN/$number.out" 2>&1 & ;;
 esac
 echo "$number"
 """
 
 QSTAT = """#!/bin/sh
 for job; do :; done
-echo "Job Id: $job"
-if [ -e "$STANDIN/$job.code" ]; then
-  printf '    job_state = F\\n    Exit_status = %s\\n' "$(cat "$STANDIN/$job.code")"
-else
-  printf '    job_state = R\\n'
+if [ -e "$STANDIN/$job.ended" ]; then
+  echo "qstat: Unknown Job Id $job" >&2
+  exit 153
 fi
+printf 'Job Id: %s\\n    job_state = R\\n' "$job"
 """
 
 KUBECTL = """#!/bin/sh
@@ -301,7 +315,7 @@ def test_a_job_runs_through_a_generic_batch_system_and_again_when_it_is_lost(
     lost = Path("results/tiny/tiny/seed1/epochs004/density010/pair1-2/cka.json")
     before = json.loads((checkout.path / lost).read_text())
     (checkout.path / lost).unlink()
-    path = {"PATH": f"{standin}{os.pathsep}{os.environ['PATH']}", "STANDIN": str(standin)}
+    path = {"PATH": f"{standin}{os.pathsep}{os.environ['PATH']}", "STANDIN": str(standin), "CODE_WAIT_S": "1"}
     output = under(profile, checkout, str(lost), *OPTIONS, path=str(plugin), **path)
     assert "Trying to restart job" in output
     after = json.loads((checkout.path / lost).read_text())
@@ -314,8 +328,10 @@ def test_a_job_runs_through_a_generic_batch_system_and_again_when_it_is_lost(
         assert "mem=2000mb -l walltime=10:00" in second
     else:
         first, second = (yaml.safe_load((standin / f"{number}.yaml").read_text()) for number in (0, 1))
-        assert [each["spec"]["activeDeadlineSeconds"] for each in (first, second)] == [300, 600]
-        resources = second["spec"]["template"]["spec"]["containers"][0]["resources"]
+        pods = [each["spec"]["template"]["spec"] for each in (first, second)]
+        assert [pod["activeDeadlineSeconds"] for pod in pods] == [300, 600]
+        assert not any("activeDeadlineSeconds" in each["spec"] for each in (first, second)), "the queue would count"
+        resources = pods[1]["containers"][0]["resources"]
         assert resources == {
             "requests": {"cpu": "1", "memory": "2000M"},
             "limits": {"memory": "2000M", "nvidia.com/gpu": "0"},
@@ -325,11 +341,20 @@ def test_a_job_runs_through_a_generic_batch_system_and_again_when_it_is_lost(
 @pytest.mark.parametrize(
     ("profile", "command", "says", "code", "state"),
     [
-        ("pbs", "qstat", "    job_state = F\n    Exit_status = 0", 0, "success"),
         ("pbs", "qstat", "    job_state = F\n    Exit_status = 271", 0, "failed"),
-        ("pbs", "qstat", "    job_state = F", 0, "failed"),
+        ("pbs", "qstat", "    job_state = C", 0, "failed"),
         ("pbs", "qstat", "    job_state = Q", 0, "running"),
-        ("pbs", "qstat", "cannot connect to server", 1, "running"),
+        ("pbs", "qstat", "    job_state = R", 0, "running"),
+        ("pbs", "qstat", "qstat: Unknown Job Id 12.server", 153, "failed"),
+        (
+            "pbs",
+            "qstat",
+            "qstat: 12.server Job has finished, use -x or -H to obtain historical job information",
+            35,
+            "failed",
+        ),
+        ("pbs", "qstat", "Following jobs do not exist: 12", 1, "failed"),
+        ("pbs", "qstat", "qstat: cannot connect to server server (errno=15010)", 1, "running"),
         ("kubernetes", "kubectl", "Complete", 0, "success"),
         ("kubernetes", "kubectl", "FailureTarget Failed", 0, "failed"),
         ("kubernetes", "kubectl", "", 0, "running"),
@@ -338,13 +363,83 @@ def test_a_job_runs_through_a_generic_batch_system_and_again_when_it_is_lost(
     ],
 )
 def test_the_state_of_a_job_in_one_word(tmp_path: Path, profile: str, command: str, says: str, code: int, state: str):
-    program = tmp_path / command
+    told = state_of_job(tmp_path, profile, command, says, code, CODE_WAIT_S="0")
+    assert told == state
+
+
+def state_of_job(folder: Path, profile: str, command: str, says: str, code: int, **environment: str) -> str:
+    """What the profile's ``status.sh`` prints in `folder` of job 12 when the batch system's command says so."""
+    program = folder / "bin" / command
+    program.parent.mkdir(exist_ok=True)
     program.write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\nexit {code}\n")
     program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}", **environment}
     asked = ["sh", str(ROOT / f"profiles/{profile}/status.sh"), "12"]
-    told = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines() == [state]
+    told = subprocess.run(asked, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    (line,) = told.stdout.splitlines()
+    return line
+
+
+UNKNOWN = ("pbs", "qstat", "qstat: Unknown Job Id 12", 153)
+
+
+def test_a_pbs_job_that_is_gone_has_failed_when_its_exit_code_does_not_come(tmp_path: Path) -> None:
+    """Another machine's file may be seen late."""
+    assert state_of_job(tmp_path, *UNKNOWN, CODE_WAIT_S="1") == "running"
+    time.sleep(2)
+    assert state_of_job(tmp_path, *UNKNOWN, CODE_WAIT_S="60") == "running"
+    assert state_of_job(tmp_path, *UNKNOWN, CODE_WAIT_S="1") == "failed"
+    (tmp_path / ".snakemake/pbs/12.code").write_text("0\n")
+    assert state_of_job(tmp_path, *UNKNOWN, CODE_WAIT_S="1") == "success"
+
+
+@pytest.mark.parametrize(("code", "state"), [("0", "success"), ("1", "failed"), ("143", "failed")])
+def test_the_exit_code_of_a_pbs_job_counts_whatever_the_server_says(tmp_path: Path, code: str, state: str) -> None:
+    (tmp_path / ".snakemake/pbs").mkdir(parents=True)
+    (tmp_path / ".snakemake/pbs/12.code").write_text(f"{code}\n")
+    for says, number in (("cannot connect to server", 1), ("Unknown Job Id", 153), ("    job_state = E", 0)):
+        assert state_of_job(tmp_path, "pbs", "qstat", says, number) == state
+
+
+JOB = """#!/bin/sh
+# properties = {}
+python3 -c 'import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), open("saved", "w").close(), sys.exit(7)))
+print("ready", flush=True)
+time.sleep(60)' && exit 0 || exit 7
+"""
+
+
+def test_a_pbs_job_at_its_time_limit_saves_its_state_and_leaves_its_exit_code(standin: Path, tmp_path: Path) -> None:
+    """The batch system sends SIGTERM to all processes of the job: its shell waits for the others."""
+    checkout = tmp_path / "a checkout"
+    checkout.mkdir()
+    (checkout / "job.sh").write_text(JOB)
+    (standin / "asked").write_text("")
+    (standin / "1.server.ended").touch()
+    environment = {**os.environ, "PATH": f"{standin}{os.pathsep}{os.environ['PATH']}", "STANDIN": str(standin)}
+    submit = [
+        "sh",
+        str(ROOT / "profiles/pbs/submit.sh"),
+        "retrain_cifar10_preresnet20",
+        "2",
+        "4000",
+        "1",
+        "30",
+        "job.sh",
+    ]
+    told = subprocess.run(submit, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "1.server\n"
+    asked = (standin / "asked").read_text()
+    assert "-N retrain_cifar10 -l select=1:ncpus=2:ngpus=1:mem=4000mb -l walltime=30:00" in asked
+    job = subprocess.Popen(
+        ["sh", str(standin / "1.server.sh")], cwd="/", stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert job.stdout.readline() == "ready\n"
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait(20) == 7
+    assert (checkout / "saved").exists()
+    assert (checkout / ".snakemake/pbs/1.server.code").read_text() == "7\n"
 
 
 def test_scripts_of_the_profiles_may_be_run() -> None:

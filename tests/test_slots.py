@@ -1,7 +1,8 @@
-"""Local GPU slots: never more jobs on a device than allowed, freed by any death, left alone inside a batch job."""
+"""Local GPU slots: never more jobs on a device than allowed, freed by any death; a batch job's one device is kept."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,7 +42,7 @@ with device(shares, Stop(), find=lambda: found, slots=Path(folder)) as held:
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No batch system, no device chosen before, slots of its own."""
-    for name in (*slots.BATCH_JOBS, slots.VISIBLE):
+    for name in (*slots.BATCH_JOBS, slots.VISIBLE, slots.CHOSEN_HERE):
         monkeypatch.setenv(name, "")  # so that what a test sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setattr(slots.tempfile, "gettempdir", lambda: str(tmp_path))
@@ -53,7 +54,8 @@ def hold(
     """A process that holds a slot for so long."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", HOLDER, json.dumps([str(folder), found, shares, seconds, str(journal)])]
-    clean = {name: value for name, value in os.environ.items() if name not in (*slots.BATCH_JOBS, slots.VISIBLE)}
+    own = (*slots.BATCH_JOBS, slots.VISIBLE, slots.CHOSEN_HERE)
+    clean = {name: value for name, value in os.environ.items() if name not in own}
     return subprocess.Popen(command, env={**clean, "PYTHONPATH": str(ROOT), **environment})
 
 
@@ -162,6 +164,49 @@ def test_a_batch_system_is_not_overruled(tmp_path, monkeypatch, caplog, name):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
     assert f"CUDA_VISIBLE_DEVICES=3, as the batch system chose ({name} 12)" in caplog.text
     assert not list(tmp_path.glob("GPU*"))
+
+
+@pytest.mark.parametrize("name", slots.BATCH_JOBS)
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [("0,1", ["GPU-aa", "GPU-bb"]), ("2,3", []), ("GPU-aa,GPU-bb", ["GPU-aa", "GPU-bb"]), ("MIG-5, MIG-6", ["MIG-5"]),
+     ("MIG-GPU-1/7/0,MIG-GPU-1/8/0", [])],
+)  # fmt: skip
+def test_of_several_devices_of_a_batch_job_each_job_gets_one(tmp_path, monkeypatch, name, visible, found):
+    tokens = [token.strip() for token in visible.split(",")]
+    held = []
+    with contextlib.ExitStack() as stack:
+        for _ in tokens:
+            monkeypatch.setenv(name, "12.server")
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+            held.append(stack.enter_context(device(1, Stop(), find=lambda: found, slots=tmp_path)))
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == held[-1].token
+    assert [each.token for each in held] == tokens
+
+
+def test_what_was_taken_from_several_is_held_for_every_job_of_the_process(tmp_path, monkeypatch):
+    """The first job leaves one device in the variable: that is not the batch system's choice."""
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with device(1, Stop(), find=lambda: ["GPU-a", "GPU-b"], slots=tmp_path) as first:
+        pass
+    with device(1, Stop(), find=lambda: ["GPU-a", "GPU-b"], slots=tmp_path) as second:
+        assert first == second == Device("0", "GPU-a")
+        other = hold(
+            tmp_path, ["GPU-a", "GPU-b"], 1, 0, tmp_path / "journal", SLURM_JOB_ID="12", CUDA_VISIBLE_DEVICES="0,1"
+        )
+        assert other.wait(60) == 0
+    assert {held for _, held in entries(tmp_path / "journal")} == {"GPU-b"}
+
+
+def test_allocations_that_number_their_devices_alike_do_not_wait_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    journal = tmp_path / "journal"
+    with device(1, Stop(), find=list, slots=tmp_path) as held:
+        other = hold(tmp_path, [], 1, 0, journal, SLURM_JOB_ID="13", CUDA_VISIBLE_DEVICES="0,1")
+        assert other.wait(60) == 0
+        assert entries(journal)[0] == ["in", held.name] == ["in", "device0"]
 
 
 def test_without_a_device_there_is_nothing_to_hold(tmp_path, monkeypatch):

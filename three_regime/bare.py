@@ -59,7 +59,7 @@ def run_stage(
     if stage == "prepare":
         _prepare(config, owner)
     elif stage == "tables":
-        _tables(config, owner)
+        _tables(owner)
     elif stage == "discard":
         for seed in chosen_seeds:
             for temperature in chosen_temperatures:
@@ -135,17 +135,15 @@ def _refuse_unfit(owner: Study) -> None:
     )
 
 
-def _tables(config: Config, owner: Study) -> None:
+def _tables(owner: Study) -> None:
     from three_regime import analysis, claims, figures, tables
-    from three_regime.regimes import Thresholds
 
     if not any((owner.folder / f"seed{seed}").is_dir() for seed in owner.config.dense_seeds):
         raise UserError(f"{owner.folder} holds no results yet: run stage dense of {owner.name} first")
     _refuse_unfit(owner)
     written = tables.write(owner)
-    thresholds = Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka)
-    written += analysis.write(owner.folder, thresholds)
+    written += analysis.write(owner.folder, owner.thresholds)
     if owner.config.claims:
-        written += claims.write(owner.folder, owner.config.claims, thresholds)
-    written += figures.draw(owner.folder, GRID_FIGURES + RUN_FIGURES)
+        written += claims.write(owner.folder, owner.config.claims, owner.thresholds)
+    written += figures.draw(owner.folder, GRID_FIGURES + RUN_FIGURES, owner.thresholds)
     log.info("%s: %d tables and files of figures", owner.folder, len(written))

@@ -15,10 +15,11 @@ from three_regime.device import choose
 from three_regime.errors import UserError
 from three_regime.foreign import match, read_foreign
 from three_regime.names import registered
+from three_regime.origin import check_corpus, check_exists, origin_of, warn_of_other_images
 from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity, split_masks
 from three_regime.similarity import similarity
 from three_regime.stacks import Alone
-from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.storage import Arrays, tensor_digest, write_arrays, write_json
 from three_regime.tasks import Task
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import convolution_precision
@@ -62,12 +63,13 @@ def lmc_of_files(
     Parameters
     ----------
     data
-        Folder of the raw images, or of the prepared corpus.
+        Folder of the raw images, or of the prepared corpus. Another corpus than that of the checkpoints' records is an
+        error, other images are said in the log.
     train_images
         First images (or pairs of sentences) in file order, for the re-estimation and the training error; None uses
         all.
     """
-    task = _task(model, dataset, data, train_images, test_images)
+    task = _task((first, second), model, dataset, data, train_images, test_images)
     ends = [task.load(_weights_for(task, path), str(path)) for path in (first, second)]
     with convolution_precision(tf32=False):
         networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
@@ -83,7 +85,7 @@ def cka_of_files(
 
     None takes the default of a study: 6,464 images, 2,048 tokens.
     """
-    task = _task(model, dataset, data, None, None)
+    task = _task((first, second), model, dataset, data, None, None)
     key = "cka_images" if task.unit == "images" else "cka_tokens"
     images = images or Measurement.model_fields[key].default
     with convolution_precision(tf32=False):
@@ -93,7 +95,17 @@ def cka_of_files(
     return result
 
 
-def _task(model: str, dataset: str, data: Path, train_images: int | None, test_images: int | None) -> Task:
+def _task(
+    checkpoints: tuple[Path, ...],
+    model: str,
+    dataset: str,
+    data: Path,
+    train_images: int | None,
+    test_images: int | None,
+) -> Task:
+    """The task to measure checkpoints by, on data that `origin` has compared with theirs."""
+    check_exists(*checkpoints)
+    origins = {path: origin_of(path) for path in checkpoints}
     try:
         entry = DATASETS[registered(dataset, DATASETS, "data set")]
     except ValueError as error:
@@ -104,17 +116,25 @@ def _task(model: str, dataset: str, data: Path, train_images: int | None, test_i
         from three_regime.datasets.prepared_text import open_text
         from three_regime.tasks.translation import Translation
 
+        text = open_text(data / MANIFEST)
+        for path, origin in origins.items():
+            check_corpus(path, origin, data)
         return Translation(
-            open_text(data / MANIFEST),
+            text,
             model,
             torch.device(choose("auto")),
             measured_pairs=train_images,
             held_out={"validation": test_images},
         )
     kernels.allow("auto")
+    arrays = entry.read(data)
+    if any(origin.data for origin in origins.values()):
+        digest = tensor_digest(arrays)
+        for path, origin in origins.items():
+            warn_of_other_images(path, origin, dataset, data, digest)
     return ImageClassification(
         entry,
-        entry.read(data),
+        arrays,
         model,
         torch.device(choose("auto")),
         train_images=train_images,

@@ -3,7 +3,8 @@
 Snakemake counts GPUs but never says which one a job got. A job that has something to compute therefore takes a *slot*,
 a locked file that stands for one share of one device, and shows torch that device alone. The system drops the lock when
 the process ends in any way, so that nothing has to be cleaned up; several Snakemake processes share the slots because
-they share the folder. A batch system that has chosen a device for the job is not overruled.
+they share the folder. Where a batch system has chosen one device there is nothing to choose; of several that it has
+listed, as for `salloc --gpus=2`, each job gets its own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 BATCH_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 """Variables that SLURM, PBS, LSF and Grid Engine set inside a job."""
+
+CHOSEN_HERE = "THREE_REGIME_DEVICE"
+"""What this module has written into ``CUDA_VISIBLE_DEVICES``, so that it is not taken for a batch system's choice."""
 
 LOOK_AGAIN_S = 0.5
 SMI_S = 60
@@ -123,11 +127,12 @@ def device(
     find
         Lists the devices of this machine.
     slots
-        Folder of the lock files; default `folder`.
+        Folder of the lock files; default `folder`. Those of an allocation that lists its devices lie in a folder of
+        its own: allocations share no device, but may call theirs by the same numbers.
 
     Yields
     ------
-    The device; None where there is none to allocate: no NVIDIA device, or a batch system has chosen.
+    The device; None where there is none to allocate: no NVIDIA device, or a batch system has listed one or none.
 
     Raises
     ------
@@ -135,17 +140,22 @@ def device(
         When asked to stop while waiting.
     """
     batch = next((f"{name} {os.environ[name]}" for name in BATCH_JOBS if name in os.environ), None)
-    if batch and VISIBLE in os.environ:
-        log.info("%s=%s, as the batch system chose (%s)", VISIBLE, os.environ[VISIBLE], batch)
+    listed = os.environ.get(VISIBLE)
+    if batch and listed is not None and "," not in listed and os.environ.get(CHOSEN_HERE) != listed:
+        log.info("%s=%s, as the batch system chose (%s)", VISIBLE, listed, batch)
         yield None
         return
     usable = devices(os.environ, find())
     if not usable:
         yield None
         return
-    lock, chosen = _acquire(usable, shares, stop, slots or folder())
+    place = slots or folder()
+    if batch and listed is not None:
+        place /= batch.replace("/", "-").replace(" ", "-")
+        place.mkdir(exist_ok=True)
+    lock, chosen = _acquire(usable, shares, stop, place)
     try:
-        os.environ[VISIBLE] = chosen.token
+        os.environ[VISIBLE] = os.environ[CHOSEN_HERE] = chosen.token
         log.info("%s=%s, slot %s", VISIBLE, chosen.token, Path(lock.lock_file).name)
         yield chosen
     finally:

@@ -64,7 +64,9 @@ PUBLISHED = "published"
 """Folder, among the studies, of the tables and figures that are made from the published numbers."""
 
 OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
-LATER_SETTINGS = ("schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing")
+LATER_SETTINGS = (
+    "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "epsilon_placement",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from three_regime import links
+from three_regime import links, locks
 from three_regime.config import load, resolve
 from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
@@ -24,15 +19,14 @@ from three_regime.keeping import record_file
 from three_regime.logs import reporting
 from three_regime.records import configfiles, unrecorded
 from three_regime.stages import STAGES, fingerprint_of, kept_outputs, pack
-from three_regime.storage import write_json
 from three_regime.study import Study, planned, study
 
 if TYPE_CHECKING:
     from snakemake.dag import DAG
     from snakemake.iocontainers import Snakemake
 
-SNAKEMAKE_FOLDER = Path(".snakemake")
-OWNER = SNAKEMAKE_FOLDER / "three-regime-owner.json"
+_DRY = {"--dry-run", "--dryrun", "-n"}
+_UNLOCKING = {"--unlock"}
 
 
 def settings_fingerprint(owner: Study, stage: str, temperature: float | None) -> str:
@@ -199,10 +193,7 @@ def snakemake_program() -> str:
 
 
 def exec_snakemake(arguments: Sequence[str]) -> None:
-    """Replace this process by Snakemake, after removing a lock whose owner is dead.
-
-    Snakemake killed with SIGKILL leaves its folder locked. Each run started here notes host, process and start time;
-    when that process is gone, and ran on this host, its lock is removed.
+    """Replace this process by Snakemake, after removing a lock whose owner is dead (`three_regime.locks`).
 
     Raises
     ------
@@ -210,19 +201,30 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
         When Snakemake is not installed.
     """
     program = snakemake_program()
-    if _stale_lock():
-        print("removing the lock of an earlier run that was killed", file=sys.stderr)
-        subprocess.run([program, *arguments, "--unlock", "--quiet"], check=False)
+    if not _UNLOCKING & set(arguments):
+        _settle_lock(program, arguments)
     _look_at_results(arguments)
-    me = psutil.Process()
-    if not _owner_alive():
-        write_json(OWNER, {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()})
+    if not (_DRY | _UNLOCKING) & set(arguments):
+        locks.forget()
+        locks.note()
     os.execv(program, [program, *arguments])
+
+
+def _settle_lock(program: str, arguments: Sequence[str]) -> None:
+    """Remove a lock that was left behind; of one that may have been, say how."""
+    if locks.is_left_behind():
+        print("removing the lock of an earlier run that was killed", file=sys.stderr)
+        # Before the arguments: what follows `--` there are targets.
+        subprocess.run([program, "--quiet", "--unlock", *arguments], check=False)
+        return
+    unlock = [sys.executable, "-m", "three_regime", "workflow", "--unlock", *arguments]
+    if warning := locks.of_another_machine(unlock):
+        print(warning, file=sys.stderr)
 
 
 def _look_at_results(arguments: Sequence[str]) -> None:
     """Before a real run: the results can be written, and those that Snakemake has no record of are adopted."""
-    if {"--dry-run", "--dryrun", "-n", "--unlock"} & set(arguments):
+    if (_DRY | _UNLOCKING) & set(arguments):
         return
     files = configfiles(arguments)
     if files is None or not all(path.exists() for path in files):
@@ -241,18 +243,3 @@ def _look_at_results(arguments: Sequence[str]) -> None:
 
         print(f"Snakemake has no record of results of {', '.join(names)}: adopting them", file=sys.stderr)
         print(adopting.render(adopting.adopt(config, files), dry_run=False), file=sys.stderr)
-
-
-def _stale_lock() -> bool:
-    return any((SNAKEMAKE_FOLDER / "locks").glob("*")) and OWNER.exists() and not _owner_alive()
-
-
-def _owner_alive() -> bool:
-    """Whether the process that noted itself last may still be running."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        owner = json.loads(OWNER.read_text())
-        if owner["host"] != socket.gethostname():
-            return True
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) < 1
-    return False

@@ -16,11 +16,11 @@ metadata:
   labels: {app: three-regime}
 spec:
   backoffLimit: 0
-  activeDeadlineSeconds: $((minutes * 60))
   ttlSecondsAfterFinished: 86400
   template:
     spec:
       restartPolicy: Never
+      activeDeadlineSeconds: $((minutes * 60)) # of the pod, from its start: the Job's would count the queue too
       terminationGracePeriodSeconds: 60
       containers:
         - name: job

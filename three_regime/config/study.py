@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from three_regime import models
 from three_regime.config.claims import Claim, check_claims
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.measuring import MEASURED, Measurement, Pruning
+from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
 from three_regime.config.section import Density, Positive, Section, Seed
 from three_regime.config.training import TEXT_ONLY, Training
@@ -49,6 +50,7 @@ class StudyConfig(Section):
         "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
         " pruned ones are made again in seconds); none (results alone) (this project's choice)."
     )  # fmt: skip
+    regimes: OwnRegimes = OwnRegimes()
     resources: Resources = Resources()
     claims: tuple[Claim, ...] = Field(
         (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
@@ -69,6 +71,16 @@ class StudyConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         return registered(name, KNOBS, "knob")
+
+    @field_validator("dense", "retrain")
+    @classmethod
+    def _adam_of_the_task(cls, training: Training, known: ValidationInfo) -> Training:
+        """Translation follows fairseq's Adam unless its settings say otherwise."""
+        dataset = known.data.get("dataset")
+        text = dataset is not None and dataset.entry.kind == "text"
+        if not text or training.optimiser != "adam" or "epsilon_placement" in training.model_fields_set:
+            return training
+        return training.model_copy(update={"epsilon_placement": "fairseq"})
 
     @field_validator("temperatures", "densities", "dense_seeds", "replicas")
     @classmethod

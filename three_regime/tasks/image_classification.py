@@ -179,6 +179,9 @@ class ImageClassification:
         errors = (logits.detach().argmax(1) != labels).sum()
         return F.cross_entropy(logits, labels), errors, len(labels)
 
+    def targets(self, batch: tuple[Tensor, Tensor]) -> int:
+        return len(batch[1])
+
     def halves(self, batch: tuple[Tensor, Tensor]) -> None:
         """Never: BatchNorm computes its statistics over the whole batch."""
 
