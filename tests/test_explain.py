@@ -98,7 +98,7 @@ def test_the_jobs_are_those_that_a_dry_run_plans(complete_tiny: Checkout, tmp_pa
     with inside(own):
         told = [each.name for each in light(load([*FILES, Path("edit.yaml")])) if each.reasons]
     assert sorted(told) == sorted(rule for rule in planned if rule.split("_")[0] not in STAGES)
-    assert told
+    assert bool(told) == (edit != "a result deleted"), "it is not missed before it is asked for by name"
 
 
 def test_a_changed_threshold_is_told_from_what_to_what(complete_tiny: Checkout) -> None:
@@ -119,3 +119,13 @@ def test_what_has_no_record_is_said_to_be_unknown(finished_tiny: Checkout) -> No
     assert "nothing would be computed: all 22 results are up to date" in text
     assert "regimes_tiny: results/tiny/tiny/grid.csv is missing, and 6 more" in text
     assert "of 1 others Snakemake has no record" in text, "the tables of cells, which were written without it"
+
+
+def test_a_result_that_is_not_missed_is_told(complete_tiny: Checkout, tmp_path: Path) -> None:
+    own = copied(complete_tiny, tmp_path / "own")
+    with inside(own):
+        (CELL / "pair1-2/cka.json").unlink()
+        findings = explain(tiny(), "tables")
+        text = render(findings, explain_light(tiny(), "tables", findings))
+    assert "1 of 22 results would be computed" in text
+    assert "1 results that tables were made from are missing: Snakemake makes them where they or" in text

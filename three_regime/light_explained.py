@@ -6,7 +6,7 @@ import ast
 import contextlib
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from three_regime.records import record_of
 from three_regime.stages import FIGURE2_STUDY, PUBLISHED
 from three_regime.study import Study, planned, study
 from three_regime.survey import Finding, differences
+from three_regime.thresholds import Thresholds
 from three_regime.workflow import rule_name, study_fingerprint
 
 
@@ -33,12 +34,15 @@ class LightFinding:
         The study; None for what is made once for all of them.
     recorded
         Whether Snakemake's record is there: without it changed settings go unnoticed, by Snakemake too.
+    lost
+        Results that the files were made from and that are not there any more: Snakemake does not miss them.
     """
 
     job: LightJob
     owner: Study | None
     reasons: tuple[str, ...]
     recorded: bool
+    lost: int = 0
 
     @property
     def name(self) -> str:
@@ -69,9 +73,12 @@ def explain_light(config: Config, target: str | None, findings: Sequence[Finding
     again = {path for finding in findings if not finding.done for path in finding.product.outputs}
     found = []
     for each in _asked(config, target):
-        reasons, recorded = tuple(_reasons(config, each, again)), record_of(each.job.files[0]) is not None
+        record = record_of(each.job.files[0])
+        used = set((record or {}).get("input") or []) if each.job.rule == "cells" else set()
+        lost = {path for path in each.job.inputs if str(path) in used and not path.exists()}
+        reasons = tuple(_reasons(config, each, again - lost, record))
         again |= set(each.job.files) if reasons else set()
-        found.append(LightFinding(each.job, each.owner, reasons, recorded))
+        found.append(LightFinding(each.job, each.owner, reasons, record is not None, len(lost)))
     return found
 
 
@@ -124,7 +131,7 @@ def _behind(everything: Sequence[_Owned], path: Path) -> list[_Owned]:
     return chain[::-1]
 
 
-def _reasons(config: Config, each: _Owned, again: Collection[Path]) -> Iterator[str]:
+def _reasons(config: Config, each: _Owned, again: Collection[Path], record: Mapping[str, Any] | None) -> Iterator[str]:
     job = each.job
     absent = [path for path in job.files if not path.exists()]
     if absent:
@@ -134,7 +141,6 @@ def _reasons(config: Config, each: _Owned, again: Collection[Path]) -> Iterator[
     remade = [path for path in job.inputs if path in again]
     if remade:
         yield f"made from {remade[0]}, which is to be made" + _more(remade)
-    record = record_of(job.files[0])
     if not absent and (newer := _newer(job, record or {})):
         yield f"{newer[0]} is newer" + _more(newer)
     if record:
@@ -160,18 +166,22 @@ def _checksum(path: Path) -> str:
 
 def _settings(config: Config, each: _Owned) -> dict[str, Any]:
     """What the params of the job's rule hold of the configuration, by the place of a value in it."""
-    thresholds = {"regimes": config.regimes.model_dump()}
     owner, rule = each.owner, each.job.rule
+    general = Thresholds(**config.regimes.model_dump())
+    by_study = {other.name: other.thresholds for other in planned(config)}
+    thresholds = {"regimes": asdict(owner.thresholds if owner else general)}
     if rule == "cells" and owner:
         return {"the settings of its results": study_fingerprint(owner)}
     if rule == "claims" and owner:
         return {"claims": [claim.model_dump(mode="json") for claim in owner.config.claims], **thresholds}
+    if rule == "case_studies":
+        return {"regimes": {name: asdict(own) for name, own in by_study.items()}}
     if rule == "scorecard":
         scored = config.studies[FIGURE2_STUDY].model_dump(mode="json") if FIGURE2_STUDY in config.run else None
-        return {f"studies.{FIGURE2_STUDY}": scored, **thresholds}
+        return {f"studies.{FIGURE2_STUDY}": scored, "regimes": asdict(by_study.get(FIGURE2_STUDY, general))}
     if rule == "settings":
         return {"": config.model_dump(mode="json")}
-    return thresholds if rule in ("regimes", "case_studies") else {}
+    return thresholds if rule in ("regimes", "draw") else {}
 
 
 def _changes(settings: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
@@ -199,6 +209,11 @@ def lines(found: Sequence[LightFinding]) -> list[str]:
         return []
     said = [f"{len(pending)} of {len(found)} jobs that take seconds would run"]
     said += [f"  {each.name}: {'; '.join(each.reasons)}" for each in pending]
+    if lost := sum(each.lost for each in found if not each.reasons):
+        said.append(
+            f"{lost} results that tables were made from are missing: Snakemake makes them where they or their stage"
+            " are asked for by name"
+        )
     blind = [each for each in found if not each.reasons and not each.recorded]
     if blind:
         said.append(
