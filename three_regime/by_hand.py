@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from three_regime import connectivity, kernels, models
 from three_regime.config import Measurement
@@ -14,6 +17,7 @@ from three_regime.datasets.corpora import MANIFEST
 from three_regime.device import choose
 from three_regime.errors import UserError
 from three_regime.foreign import match, read_foreign
+from three_regime.gpu_memory import refused
 from three_regime.names import registered
 from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity, split_masks
 from three_regime.similarity import similarity
@@ -22,6 +26,8 @@ from three_regime.storage import Arrays, write_arrays, write_json
 from three_regime.tasks import Task
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import convolution_precision
+
+_ELSEWHERE = "or compute on the CPU with CUDA_VISIBLE_DEVICES= before the command"
 
 
 def prune_file(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> dict[str, Any]:
@@ -68,8 +74,9 @@ def lmc_of_files(
         all.
     """
     task = _task(model, dataset, data, train_images, test_images)
-    ends = [task.load(_weights_for(task, path), str(path)) for path in (first, second)]
-    with convolution_precision(tf32=False):
+    _check_counts(task, data, {"train": train_images, "test": test_images})
+    ends = [_loaded(task, path) for path in (first, second)]
+    with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):
         networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
         result = connectivity.line(list(connectivity.measure(Alone(task), networks, batch_size, None)))
     write_json(out, result)
@@ -86,8 +93,9 @@ def cka_of_files(
     task = _task(model, dataset, data, None, None)
     key = "cka_images" if task.unit == "images" else "cka_tokens"
     images = images or Measurement.model_fields[key].default
-    with convolution_precision(tf32=False):
-        outputs = [task.outputs(task.load(_weights_for(task, path), str(path)), images) for path in (first, second)]
+    networks = [_loaded(task, path) for path in (first, second)]
+    with convolution_precision(tf32=False), refused("CKA", _ELSEWHERE):
+        outputs = [task.outputs(weights, images) for weights in networks]
     result = similarity(*outputs, task.unit)
     write_json(out, result)
     return result
@@ -120,6 +128,29 @@ def _task(model: str, dataset: str, data: Path, train_images: int | None, test_i
         train_images=train_images,
         test_images=test_images,
     )
+
+
+def _check_counts(task: Task, data: Path, asked: Mapping[str, int | None]) -> None:
+    """Refuse to measure on more images, or pairs of sentences, than a split has."""
+    if isinstance(task, ImageClassification):
+        there = {split: len(labels) for split, labels in task.labels.items()}  # limited to what was asked for
+    else:
+        from three_regime.datasets.prepared_text import open_text
+
+        text = open_text(data / MANIFEST)
+        there = {"train": len(text.pairs("train")), "test": len(text.pairs("validation"))}
+    for split, count in asked.items():
+        if count is not None and count > there[split]:
+            raise UserError(f"--{split}-images {count}: there are only {there[split]} in {data}")
+
+
+def _loaded(task: Task, path: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights on the task's device, when they are numbers."""
+    arrays = _weights_for(task, path)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path} holds a number that is not finite, in {name}: its training has diverged")
+    return task.load(arrays, str(path))
 
 
 def _weights_for(task: Task, path: Path) -> Arrays:
