@@ -368,15 +368,15 @@ def two_stages(place: Place, rng: random.Random) -> Injected:
 _OUT_OF_MEMORY = """
 import sys, torch
 from three_regime.fitting import Fitting
-sound, steps, limit = Fitting.each, [], int(sys.argv.pop(1))
+sound, steps, limit = Fitting.compute, [], int(sys.argv.pop(1))
 def failing(fitting, parts, compute):
     steps.append(None)
-    def compute_or_fail(part):
+    def compute_or_fail(pieces):
         if len(steps) == limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return compute(part)
+        return compute(pieces)
     return sound(fitting, parts, compute_or_fail)
-Fitting.each = failing
+Fitting.compute = failing
 from three_regime.cli import main
 main()
 """

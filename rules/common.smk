@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from dataclasses import asdict
 
 from snakemake.exceptions import WorkflowError
 from snakemake.scheduling.job_scheduler import JobScheduler
@@ -28,6 +29,7 @@ from three_regime.stages import (
     STAGES,
 )
 from three_regime.study import planned
+from three_regime.thresholds import Thresholds
 
 # Scripts import the library from this checkout, also in an environment that Snakemake made.
 os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]))
@@ -64,6 +66,12 @@ wildcard_constraints:
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
+
+
+def thresholds_of(name):
+    """Where the regimes of a study part; for the published figure, and what is not planned, those of the whole run."""
+    planned_ones = {study.name: study.thresholds for study in STUDIES}
+    return asdict(planned_ones.get(name, Thresholds(**CONFIG.regimes.model_dump())))
 
 
 def raw_files(dataset):

@@ -1,5 +1,6 @@
 # Data: verified downloads, and one array file of images, or one folder of text, that training maps.
 
+from three_regime.config import DatasetChoice
 from three_regime.datasets.prepare import recipe as prepare_recipe
 
 for source in SOURCES.values():
@@ -37,6 +38,8 @@ rule prepare:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        recipe=lambda wildcards: prepare_recipe(DatasetChoice(name=wildcards.dataset)),
     message:
         "Prepare {wildcards.dataset}"
     script:

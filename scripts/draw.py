@@ -4,6 +4,8 @@ from pathlib import Path
 
 from three_regime import figures
 from three_regime.logs import reporting
+from three_regime.thresholds import Thresholds
 
 with reporting(f"draw {Path(snakemake.params.folder).name}", Path(snakemake.log[0])):
-    figures.draw(Path(snakemake.params.folder), snakemake.params.figures)
+    thresholds = Thresholds(**snakemake.params.thresholds)
+    figures.draw(Path(snakemake.params.folder), snakemake.params.figures, thresholds)

@@ -6,6 +6,6 @@ from three_regime.config import resolve
 from three_regime.datasets.prepare import chosen, prepare
 from three_regime.logs import reporting
 
-recipe = snakemake.params.get("recipe") or {"dataset": snakemake.wildcards.dataset}
+recipe = snakemake.params.recipe
 with reporting(f"prepare {recipe['dataset']}", Path(snakemake.log[0])):
     prepare(chosen(recipe), Path(resolve(snakemake.config).data.folder))

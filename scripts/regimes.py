@@ -4,8 +4,8 @@ from pathlib import Path
 
 from three_regime import analysis, regimes
 from three_regime.logs import reporting
-from three_regime.regimes import Thresholds
 from three_regime.stages import PUBLISHED
+from three_regime.thresholds import Thresholds
 
 with reporting(f"regimes {snakemake.params.study}", Path(snakemake.log[0])):
     drawn = regimes.drawn_labels() if snakemake.params.study == PUBLISHED else None

@@ -6,7 +6,7 @@ import pandas as pd
 
 from three_regime import reference, scorecard, scorecard_files, statistics
 from three_regime.logs import reporting
-from three_regime.regimes import Thresholds
+from three_regime.thresholds import Thresholds
 
 with reporting("scorecard", Path(snakemake.log[0])):
     published = reference.load()

@@ -70,6 +70,7 @@ def text_training(**changes: Any) -> Training:
         "learning_rate": 0.005,
         "betas": (0.9, 0.98),
         "epsilon": 1e-9,
+        "epsilon_placement": "fairseq",
         "weight_decay": 0.0,
         "batch_size": 60,
         "epochs": 3,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from three_regime import regimes, selection, statistics
 from three_regime.knobs import KNOBS
-from three_regime.regimes import Thresholds
+from three_regime.thresholds import Thresholds
 
 EPOCHS = KNOBS["epochs"]
 DENSITIES = (0.05, 0.06, 0.08, 0.125, 0.4, 0.8)

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_study import NAME, ROOT, command, config, digests, finish, mapping, owner, run_to, start
+from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, mapping, owner, run_to, start
 
 from three_regime import bare
 from three_regime.bare import run_stage
+from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.stages import CELL_TABLES, REGIME_TABLES
+from three_regime.survey import unfit
 
 HEAVY = ("dense", "prune", "retrain", "lmc", "cka")
 
@@ -144,6 +146,58 @@ def test_tables_and_figures_of_a_part(tmp_path):
 def test_tables_of_nothing_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no results yet: run stage dense of tiny first"):
         run_stage("tables", write(tmp_path))
+
+
+NEW_RATE = {"retrain": {**TRAINING, "learning_rate": 0.05}}
+
+
+def test_tables_of_results_of_other_settings_are_refused(finished, tmp_path):
+    """With their number, the setting, and the command that mends it; nothing is written."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.csv")}
+    files = write(tmp_path, **NEW_RATE)
+    with pytest.raises(UserError) as refused:
+        run_stage("tables", files)
+    said = str(refused.value)
+    assert said.startswith("16 results of tiny (8 retrain, 4 lmc, 4 cka) do not follow from its settings, the first ")
+    assert "retrained.json: stale, training.learning_rate from 0.1 to 0.05; run" in said
+    assert "run-stage retrain --study tiny` with the same --configfile, then lmc, cka" in said
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.csv")} == before
+    for stage in ("retrain", "lmc", "cka"):
+        run_stage(stage, files)
+    assert unfit(owner(resolve(mapping(tmp_path, **NEW_RATE)))) == []
+
+
+def test_what_was_half_computed_again_is_refused_too(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    files = write(tmp_path, **NEW_RATE)
+    run_stage("retrain", files, temperatures=[1])
+    with pytest.raises(UserError, match=r"12 results of tiny \(4 retrain, 4 lmc, 4 cka\) "):
+        run_stage("tables", files)
+
+
+def remove_weights(folder):
+    for path in folder.rglob("*.safetensors"):
+        path.unlink()
+
+
+def remove_dense(folder):
+    for path in (folder / "results" / NAME).rglob("dense.*"):
+        path.unlink() if path.is_file() and path.suffix == ".safetensors" else None
+
+
+def remove_a_cell(folder):
+    shutil.rmtree(folder / "results" / NAME / "seed1" / "epochs001" / "density010")
+
+
+@pytest.mark.parametrize("remove", [remove_weights, remove_dense, remove_a_cell])
+def test_missing_is_not_stale(finished, tmp_path, remove):
+    """Results without weights, as on a laptop; without what they were made from; and a study that is not finished."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    remove(tmp_path)
+    assert unfit(owner(resolve(mapping(tmp_path)))) == []
+    stale = unfit(owner(resolve(mapping(tmp_path, **NEW_RATE))))
+    assert {finding.product.stage for finding in stale} == {"retrain", "lmc", "cka"}
 
 
 def test_one_replica_is_no_error(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -20,8 +21,8 @@ from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.export import MANIFEST, export
 from three_regime.importing import import_checkpoint
-from three_regime.regimes import Thresholds
 from three_regime.storage import read_json
+from three_regime.thresholds import Thresholds
 
 
 @pytest.fixture
@@ -87,6 +88,14 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
     assert [recipe["training"]["length"] for recipe in found["stages"]["dense"]["recipes"]] == [2, 4]
     assert found["imported"] == {"seed1/epochs002/density010/replica1": digest}
     assert "host" not in json.dumps(found)
+
+
+def test_provenance_says_how_networks_were_computed(own: Checkout) -> None:
+    with inside(own):
+        found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]["stages"]["retrain"]["arithmetic"]
+        records = [read_json(path)["provenance"] for path in owner(tiny()).folder.rglob("retrained.json")]
+    expected = Counter((record["kernels"], record["together"]) for record in records)
+    assert {(way["kernels"], way["together"]): way["results"] for way in found} == expected
 
 
 def test_the_time_of_one_dense_run_counts_once_however_many_checkpoints_it_yields(own: Checkout) -> None:

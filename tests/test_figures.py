@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, run_tables, tables, ticks
 
@@ -17,6 +18,8 @@ from three_regime.figures import densities as by_density
 from three_regime.figures import study, style
 from three_regime.stages import GRID_FIGURES, RUN_FIGURES
 from three_regime.storage import write_csv
+
+TABLES = ("grid", "regimes", "boundaries")
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +126,22 @@ def test_a_study_with_nothing_run_still_has_its_figures(tmp_path):
     for name, run in run_tables().items():
         write_csv(tmp_path / f"{name}.csv", run.iloc[:0])
     names = ["lmc", "error_against_density", "model_selection", "threshold_sensitivity", *RUN_FIGURES]
-    assert len(figures.draw(tmp_path, names)) == 3 * len(names)
+    assert len(figures.draw(tmp_path, names, THRESHOLDS)) == 3 * len(names)
+
+
+def test_the_sensitivity_figure_marks_the_threshold_in_use_where_no_border_was_found(tmp_path):
+    write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 20), densities=(0.4, 0.8)))
+    analysis.write(tmp_path, THRESHOLDS)
+    assert "lmc" not in set(pd.read_csv(tmp_path / "boundaries.csv")["boundary"])
+    figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), "threshold_sensitivity")
+    assert figure.axes[0].get_title() == "vertical line: threshold in use, −0.12"
 
 
 def test_drawn_twice_the_files_are_the_same_and_none_is_empty(tmp_path, smooth):
     written = []
-    for name in ("first", "second"):
-        figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, "lmc", "t")
-        written.append(figures.save(figure, tmp_path / name / "phase.2", smooth["grid"]))
+    for place in ("first", "second"):
+        figure = figures.panel_figure(*(smooth[name] for name in TABLES), EPOCHS, THRESHOLDS, "lmc", "t")
+        written.append(figures.save(figure, tmp_path / place / "phase.2", smooth["grid"]))
     assert [path.name for path in written[0]] == ["phase.2.pdf", "phase.2.png", "phase.2.csv"]
     for one, two in zip(*written, strict=True):
         assert one.stat().st_size > 0
@@ -144,7 +155,7 @@ def test_drawn_twice_the_files_are_the_same_and_none_is_empty(tmp_path, smooth):
 def test_drawing_leaves_the_settings_of_matplotlib_alone(smooth):
     with mpl.rc_context({"font.size": 23, "lines.linewidth": 9}):
         before = dict(mpl.rcParams)
-        figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, "lmc")
+        figure = figures.panel_figure(*(smooth[name] for name in TABLES), EPOCHS, THRESHOLDS, "lmc")
         assert dict(mpl.rcParams) == before
     assert panels_of(figure)[0].xaxis.get_ticklabels()[0].get_fontsize() == 7
 
@@ -156,8 +167,8 @@ def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
         write_csv(tmp_path / f"{name}.csv", table)
     code = (
         "import sys\n"
-        "from pathlib import Path; from three_regime import figures\n"
-        "print(len(figures.draw(Path(sys.argv[1]), sys.argv[2:])))\n"
+        "from pathlib import Path; from three_regime import figures; from three_regime.thresholds import Thresholds\n"
+        "print(len(figures.draw(Path(sys.argv[1]), sys.argv[2:], Thresholds(-0.12, 0.97))))\n"
         "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)\n"
     )
     root = Path(__file__).resolve().parents[1]
@@ -175,20 +186,31 @@ def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
 def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypatch):
     assert set(study.DRAWERS) == set(GRID_FIGURES + RUN_FIGURES)
     asked = []
-    monkeypatch.setattr(study, "draw", lambda folder, names: asked.extend(names) or [])
-    figures.draw_all(tmp_path)
+    monkeypatch.setattr(study, "draw", lambda folder, names, thresholds: asked.extend(names) or [])
+    figures.draw_all(tmp_path, THRESHOLDS)
     assert asked == list(GRID_FIGURES)
     asked.clear()
     (tmp_path / "lines.csv").touch()
-    figures.draw_all(tmp_path)
+    figures.draw_all(tmp_path, THRESHOLDS)
     assert asked == list(GRID_FIGURES + RUN_FIGURES)
+
+
+@pytest.mark.parametrize(("dataset", "unit"), [("toy", "tokens"), ("digits", "images")])
+@pytest.mark.parametrize("name", ["phase_diagram", "error_against_density", "lmc_lines", "training_curves"])
+def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, name):
+    plane = cells("batch_size", (10, 80, 160)).assign(dataset=dataset)
+    for table, content in {**tables(plane), **run_tables()}.items():
+        write_csv(tmp_path / f"{table}.csv", content)
+    figure, _ = study.drawn(study.Tables(tmp_path), name)
+    said = [text.get_text() for text in figure.findobj(Text) if "batch size" in text.get_text()]
+    assert said and all(f"dense batch size ({unit})" in text for text in said)
 
 
 def test_a_missing_or_damaged_table_and_an_unknown_figure_are_named(tmp_path):
     with pytest.raises(UserError, match=r"grid\.csv is missing"):
-        figures.draw(tmp_path, ["phase_diagram"])
+        figures.draw(tmp_path, ["phase_diagram"], THRESHOLDS)
     (tmp_path / "grid.csv").write_text("")
     with pytest.raises(UserError, match=r"grid\.csv is not a complete table"):
-        figures.draw(tmp_path, ["phase_diagram"])
+        figures.draw(tmp_path, ["phase_diagram"], THRESHOLDS)
     with pytest.raises(UserError, match="unknown figure 'pie'"):
-        figures.draw(tmp_path, ["pie"])
+        figures.draw(tmp_path, ["pie"], THRESHOLDS)

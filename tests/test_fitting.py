@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,6 +43,9 @@ class Limited(Quadratic):
         value = (self.curvature * gap**2).sum(dim=1).mean() / 2 + (parameters["c"] ** 2).sum() / 2
         return value, torch.tensor(1), len(batch)
 
+    def targets(self, batch: Tensor) -> int:
+        return len(batch)
+
     def halves(self, batch: Tensor) -> tuple[Tensor, Tensor] | None:
         if not self.divides or len(batch) == 1:
             return None
@@ -69,6 +73,54 @@ def test_with_sharpness_aware_steps_too(tmp_path: Path) -> None:
     expected = train(Limited(FULL), tmp_path / "whole", settings(sam_rho=0.1))[4]
     found = train(Limited(4), tmp_path / "limited", settings(sam_rho=0.1))[4]
     np.testing.assert_allclose(found.weights["w"], expected.weights["w"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+@pytest.mark.parametrize(("task", "chosen"), [(Quadratic(), {"accumulate": 40}), (Limited(2), {})])
+def test_a_step_in_many_parts_holds_one_sum(tmp_path: Path, monkeypatch, rho: float, task, chosen) -> None:
+    """No more gradients than a step in two parts, however many parts make up the step."""
+    gradients: list[weakref.ref] = []
+    alive: list[int] = []
+    sound = torch.autograd.grad
+
+    def watched(*arguments):
+        alive.append(sum(gradient() is not None for gradient in gradients))
+        found = sound(*arguments)
+        gradients.extend(weakref.ref(gradient) for gradient in found)
+        return found
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    train(task, tmp_path / "state", settings(epochs=1, milestones=(), sam_rho=rho, **chosen))
+    assert len(alive) >= 4 * task.steps
+    # The sum so far; with SAM also the gradient that the second pass ascends.
+    assert max(alive) == (2 if rho else 1)
+
+
+def test_out_of_memory_in_a_later_part_starts_the_step_again(tmp_path: Path) -> None:
+    """What the earlier parts had added is forgotten."""
+
+    class FailsLate(Limited):
+        def epoch(self, streams, epoch: int, *_) -> ToyEpoch:
+            noise = streams.generator("order", epoch).standard_normal((self.steps, 3, FULL, SIZE), dtype=np.float32)
+            return ToyEpoch(self.steps, noise)
+
+        def loss(self, *arguments) -> tuple:
+            if len(self.sizes) == 2:
+                self.sizes.append(FULL + 1)
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return super().loss(*arguments)
+
+    failing = FailsLate(FULL)
+    found = train(failing, tmp_path / "failing", settings())[4]
+    assert failing.sizes[:9] == [FULL, FULL, FULL + 1, 3, 4, 3, 4, 3, 4]
+    halved = FailsLate(FULL)
+    halved.sizes = [0] * 3  # past the failure
+    halved.limit = 4  # and never whole
+    expected = train(halved, tmp_path / "halved", settings())[4]
+    for name, array in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], array)
+    assert rows(found, "train_loss") == rows(expected, "train_loss")
+    assert rows(found, "train_error") == rows(expected, "train_error")
 
 
 def test_a_single_example_that_does_not_fit_is_refused(tmp_path: Path) -> None:

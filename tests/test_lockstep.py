@@ -215,6 +215,7 @@ def test_evaluation_and_loss_of_rows_equal_those_of_the_task(images):
             own = {name: value.clone() for name, value in network.items()}
             loss, wrong, targets = images.loss(own, own, (pixels, labels))
             assert (count, errors[row]) == (targets, wrong)
+            assert targets == images.targets((pixels, labels)) == stack.targets(batches.micro_batches(step)[0])
             torch.testing.assert_close(losses[row], loss, rtol=1e-5, atol=1e-6)
     for row, (found, network) in enumerate(zip(stack.evaluate(weights, "test"), networks, strict=False)):
         expected = images.evaluate(network, "test")

@@ -11,15 +11,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from checkout import ROOT
-from finished import FILES, copied, inside, tiny
+from finished import FILES, NAME, copied, inside, tiny
 
-from three_regime import claims
+from three_regime import case_studies, claims
 from three_regime.bare import run_stage
 from three_regime.errors import UserError
 from three_regime.export import MANIFEST, export
 from three_regime.redraw import CURVES, read_settings, redraw
-from three_regime.stages import CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
+from three_regime.stages import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
 from three_regime.storage import read_json
+from three_regime.thresholds import Thresholds
 
 ARCHIVES = sorted(path.parent for path in (ROOT / "reference" / "obtained").glob(f"*/{MANIFEST}"))
 LARGEST = 5_000_000
@@ -40,6 +41,8 @@ def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     own = copied(request.getfixturevalue("finished_tiny"), tmp_path_factory.mktemp("own") / "checkout")
     with inside(own):
         run_stage("tables", FILES)
+        results = Path(tiny().results)
+        case_studies.write(results / "case_studies", list(results.glob("*/grid.csv")), {NAME: Thresholds()})
         return own.path / export(tiny(), Path("mine"))
 
 
@@ -66,6 +69,7 @@ def test_it_is_whole_small_and_holds_no_weights(archive: Path) -> None:
 
 def test_tables_claims_and_scorecard_computed_from_it_are_the_committed_ones(archive: Path, again: Path) -> None:
     derived = {f"{name}.csv" for name in REGIME_TABLES} | {*CLAIM_FILES, *SCORECARD_FILES}
+    derived |= {f"{name}.csv" for name in CASE_TABLES}
     committed = [path for path in archive.rglob("*") if path.name in derived]
     assert any(path.name == "grid.csv" for path in committed)
     for path in committed:
@@ -100,6 +104,20 @@ def test_the_readme_shows_the_verdict_on_each_archived_claim() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in (ROOT / "reference" / "obtained").glob("*/*/claims.csv"):
         for line in claims.table_lines(pd.read_csv(path)):
+            assert line in readme, f"README.md is not in step with {path}"
+
+
+def test_the_readme_shows_the_headline_of_each_archived_scorecard() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "reference" / "obtained").glob("*/scorecard.md"):
+        headline = path.read_text(encoding="utf-8").split("## Not run")[0]
+        rows = [
+            line
+            for line in headline.splitlines()
+            if line.startswith("| ") and not line.startswith(("| ---", "| measure"))
+        ]
+        assert rows
+        for line in rows:
             assert line in readme, f"README.md is not in step with {path}"
 
 

@@ -53,6 +53,19 @@ def test_equals_torch_over_twenty_steps(tmp_path, chosen):
         assert np.abs(found[name] - start[name]).max() > 1e-3
 
 
+def test_the_two_placements_of_epsilon_differ_by_the_bias_correction_alone():
+    """√v + ε, corrected as a whole (fairseq), or √v corrected and then ε (torch): the same for a corrected ε."""
+    gradient = torch.tensor([1e-9, 1e-6, 1.0])
+    for step in (0, 5, 5000):
+        ends = {}
+        for placement, epsilon in (("torch", 1e-8), ("fairseq", 1e-8 * (1 - 0.999 ** (step + 1)) ** 0.5)):
+            training = settings(optimiser="adam", weight_decay=0, epsilon=epsilon, epsilon_placement=placement)
+            slots = {"first": torch.zeros(3), "second": gradient**2 * 0.5}
+            ends[placement] = torch.zeros(3)
+            OPTIMISERS["adam"].update(ends[placement], gradient.clone(), slots, training, 0.1, step)
+        torch.testing.assert_close(ends["torch"], ends["fairseq"], rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_members_in_a_stack_advance_as_alone(name):
     """A leading member dimension changes nothing: lock-step packs may use the same functions."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
 from pathlib import Path
 
 import pytest
+from sacrebleu.dataset.base import Dataset
 from written_corpus import REAL, real, sgml
 
 from three_regime.datasets.aligned_text import count_lines, read_aligned
@@ -89,9 +91,18 @@ def test_sgml_entities_tags_and_lines(tmp_path: Path) -> None:
     assert [segment[:2] for segment in segments] == [("one", "1"), ("one", "2"), ("two", "1")]
     assert [segment.text for segment in segments] == [
         'Fischer & Söhne: 3 < 4 – "R&D" &amp;',
-        "a < b and <b>bold</b>,\ntwo lines",
+        "a < b and <b>bold</b>, two lines",
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["foo bar", "foo\nbar", "\nfoo\r\n  bar\n", "foo&#10;bar", "foo \t&nbsp;bar", "foo&#x2028;bar"]
+)
+def test_a_segment_is_one_line_as_in_sacrebleus_references(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "x.sgm", f'<refset><doc docid="one"><seg id="1">{text}</seg></doc></refset>')
+    (segment,) = read_segments(path)
+    assert segment.text == "foo bar" == Dataset._clean(html.unescape(text))
 
 
 @pytest.mark.parametrize(

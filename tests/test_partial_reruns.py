@@ -193,6 +193,9 @@ CASES = {
     "threshold of a regime": Case(
         settings(regimes={"lmc": -0.05}), {"regimes_first": 1, "regimes_second": 1, "case_studies": 1}
     ),
+    "threshold of one study": Case(
+        settings(second={"regimes": {"lmc": -0.05}}), {"regimes_second": 1, "case_studies": 1}
+    ),
     "the published figure drawn too": Case(
         settings(published=True), {"published": 1, "regimes_published": 1, "scorecard": 1}
     ),

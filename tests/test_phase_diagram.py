@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from smooth_plane import DENSITIES, EPOCHS, MEASURED, cells, panels_of, tables, ticks, with_id
+from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, tables, ticks, with_id
 
 from three_regime import figures, reference, regimes, statistics
 from three_regime.errors import UserError
 from three_regime.figures import phase, style
 from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
 from three_regime.knobs import KNOBS
-from three_regime.regimes import Thresholds
+from three_regime.thresholds import Thresholds
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,12 @@ def smooth() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def drawn(smooth) -> Figure:
-    return figures.phase_diagram(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, "title")
+    return figures.phase_diagram(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "title")
 
 
 def diagram(of: pd.DataFrame, knob: str = "epochs") -> Figure:
     found = tables(of)
-    return figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], KNOBS[knob], "title")
+    return figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], KNOBS[knob], THRESHOLDS, "title")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,9 @@ def test_four_panels_each_with_a_labelled_colour_bar(drawn):
 
 
 def test_cells_hold_the_values_of_the_grid_in_the_unit_of_the_bar(smooth):
-    figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, "test_error")
+    figure = figures.panel_figure(
+        smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "test_error"
+    )
     mesh = next(item for item in panels_of(figure)[0].collections if isinstance(item, QuadMesh))
     wide = smooth["grid"].pivot(index="temperature", columns="density", values="test_error").sort_index()
     np.testing.assert_allclose(np.ma.getdata(mesh.get_array()).reshape(wide.shape), 100 * wide.to_numpy())
@@ -118,7 +120,7 @@ def test_undecided_cells_carry_a_dot(smooth):
     labels = smooth["regimes"].assign(decided=True)
     place = (labels["temperature"] == 40) & (labels["density"] == 0.08)
     labels.loc[place, "decided"] = False
-    figure = figures.phase_diagram(smooth["grid"], labels, smooth["boundaries"], EPOCHS)
+    figure = figures.phase_diagram(smooth["grid"], labels, smooth["boundaries"], EPOCHS, THRESHOLDS)
     for axes in panels_of(figure):
         (dots,) = with_id(axes, "undecided")
         np.testing.assert_array_equal(dots.get_xydata(), [[2.5, 1.5]])
@@ -139,18 +141,39 @@ def test_small_grids_draw_without_a_warning(of):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for figure in (
-            figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, "title"),
+            figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS, "title"),
             figures.error_against_density(found["grid"], found["selection"], EPOCHS),
             figures.selection_comparison(found["selection"]),
         ):
             figure.canvas.draw()
 
 
+@pytest.mark.parametrize(
+    ("regime", "says"),
+    [
+        ("II-B", ["no border of Regime I (LMC = −0.12)", "no border II-A / II-B (CKA = 0.97)"]),
+        ("by density", ["no border of Regime I (LMC = −0.12)", "border II-A / II-B (CKA = 0.97)"]),
+    ],
+)
+def test_the_legend_says_both_thresholds_also_where_no_column_crosses_them(smooth, regime, says):
+    """As for a border that runs between two columns, or a study that lies in one regime: boundaries.csv has no row."""
+    labels, nothing = smooth["regimes"].copy(), smooth["boundaries"].iloc[:0]
+    labels["regime"] = np.where(labels["density"] < 0.1, "II-A", "II-B") if regime == "by density" else regime
+    for figure in (
+        figures.phase_diagram(smooth["grid"], labels, nothing, EPOCHS, THRESHOLDS),
+        figures.panel_figure(smooth["grid"], labels, nothing, EPOCHS, THRESHOLDS, "lmc"),
+    ):
+        assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == says
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, "the legend stays on the page"
+
+
 @pytest.mark.skipif(not reference.FIGURE2_FOLDER.is_dir(), reason="reference/figure2 is not here")
 def test_the_published_figure_is_drawn_with_computed_borders():
     grid = statistics.grid(reference.as_cells(reference.load()))
     lines = regimes.boundaries(grid, Thresholds())
-    figure = figures.phase_diagram(grid, regimes.label(grid, Thresholds()), lines, EPOCHS, "published")
+    figure = figures.phase_diagram(grid, regimes.label(grid, Thresholds()), lines, EPOCHS, Thresholds(), "published")
     left = panels_of(figure)[0]
     assert ticks(left.yaxis) == [str(epoch) for epoch in range(10, 170, 10)]
     assert ticks(left.xaxis) == ["5", "6", "7", "8", "10", "14", "20", "40", "80"]
@@ -197,11 +220,11 @@ def test_wrong_tables_are_refused_by_name(smooth):
         ((grid, labels, lines.assign(density=0.3)), "0.3"),
     ):
         with pytest.raises(UserError, match=word):
-            figures.phase_diagram(*broken, EPOCHS)
+            figures.phase_diagram(*broken, EPOCHS, THRESHOLDS)
     with pytest.raises(UserError, match="sam_rho"):
-        figures.phase_diagram(grid, labels, lines, KNOBS["sam_rho"])
+        figures.phase_diagram(grid, labels, lines, KNOBS["sam_rho"], THRESHOLDS)
     with pytest.raises(UserError, match="unknown metric 'bleu'"):
-        figures.panel_figure(grid, labels, lines, EPOCHS, "bleu")
+        figures.panel_figure(grid, labels, lines, EPOCHS, THRESHOLDS, "bleu")
 
 
 # Geometry of borders

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import tracemalloc
 from dataclasses import replace
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import written_corpus
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from written_corpus import NAME, prepared, read, real, register
 
 from three_regime.config import DatasetChoice
@@ -191,6 +195,45 @@ def test_bad_input_loses_nothing_that_was_prepared(tmp_path: Path, monkeypatch: 
         prepared(tmp_path, subwords=100, ratio=3)
     assert {path.name: path.read_bytes() for path in text.folder.iterdir()} == before
     assert not list(tmp_path.glob(".*preparing"))
+
+
+@pytest.mark.parametrize("writer", [(MMapIndexedDatasetBuilder, "add_item"), (Path, "write_bytes"), (Path, "mkdir")])
+def test_a_full_disk_is_told_and_loses_nothing_that_was_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: tuple[type, str]
+) -> None:
+    def no_space(*_: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    register(monkeypatch, tmp_path, train=SENTENCES)
+    text = prepared(tmp_path, subwords=100)
+    before = {path.name: path.read_bytes() for path in text.folder.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(*writer, no_space)
+        with pytest.raises(UserError, match=r"no free disk space while writing .*written-all-100; free some and run"):
+            prepared(tmp_path, subwords=100, ratio=3)
+    assert {path.name: path.read_bytes() for path in text.folder.iterdir()} == before
+    assert not list(tmp_path.glob(".*preparing"))
+
+
+def test_a_reader_that_leaves_line_breaks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, tmp_path, train=SENTENCES)
+    broken = {"test": [("Ja.", "Yes."), ("Ein Haus.", "A\nhouse.")]}
+    monkeypatch.setattr(written_corpus, "read", lambda raw, split: iter(broken.get(split, SENTENCES)))
+    with pytest.raises(UserError, match="written: pair 2 of split test holds a line break"):
+        prepared(tmp_path, subwords=100)
+
+
+def test_text_of_another_number_of_lines_is_never_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every later translation would be compared with its neighbour's reference."""
+    register(monkeypatch, tmp_path, train=SENTENCES)
+    text = prepared(tmp_path, subwords=100)
+    path = text.folder / "validation.en"
+    path.write_text("A\n" + path.read_text())
+    with pytest.raises(
+        UserError, match=r"validation\.en has 3 lines, but split validation has 2 pairs; delete .*again"
+    ):
+        text.references("validation")
+    assert text.sources("validation") == ["Ein Haus.", "Ja."]
 
 
 @pytest.mark.parametrize("name", ["train.de-en.de.bin", "dict.txt", "validation.en", "subwords.model"])

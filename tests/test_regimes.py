@@ -7,7 +7,7 @@ from scipy import stats
 
 from three_regime import reference, regimes, statistics
 from three_regime.errors import UserError
-from three_regime.regimes import Thresholds
+from three_regime.thresholds import Thresholds
 
 
 @pytest.fixture(scope="module")

@@ -188,6 +188,7 @@ def test_deviations_from_the_published_protocol_are_named():
     found = scorecard.deviations(other.studies[reference.FIGURE2_STUDY].model_dump(mode="json"), reference.protocol())
     assert "dataset.train_images is 2000 instead of all" in found
     assert "retrain.epochs is 3 instead of 160" in found
+    assert "dense_seeds is [1] instead of [1, 2, 3]" in found
     published = reference.load()
     grid = statistics.grid(reference.as_cells(published))
     card = scorecard.score(published, grid, deviating=found)

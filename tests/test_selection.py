@@ -6,8 +6,8 @@ import pytest
 
 from three_regime import case_studies, reference, regimes, selection, statistics
 from three_regime.errors import UserError
-from three_regime.regimes import Thresholds
 from three_regime.selection import Column
+from three_regime.thresholds import Thresholds
 
 THRESHOLD = -0.12
 NAN = float("nan")
@@ -242,19 +242,26 @@ def test_family_chooses_across_studies():
         dense_test_error=[0.09, 0.11],
         cka_softmax=[0.95, 0.99],
     )
-    table = case_studies.evaluate_family(pd.concat([epochs, batch]), Thresholds()).set_index("algorithm")
+    both = pd.concat([epochs, batch])
+    alike = {"epochs": Thresholds(), "batch": Thresholds()}
+    table = case_studies.evaluate_family(both, alike).set_index("algorithm")
     assert table.loc["algorithm 2", ["study", "temperature", "regret"]].tolist() == ["batch", 16, 0]
     assert table.loc["algorithm 2.1", ["study", "temperature"]].tolist() == ["batch", 64]
     assert table.loc["lowest dense error", ["study", "temperature"]].tolist() == ["epochs", 20]
     assert table.loc["default temperature", ["study", "temperature"]].tolist() == ["epochs", 20]
     assert table.loc["oracle", "study"] == "batch" and set(table["models"]) == {4}
     assert set(selection.summary(table.reset_index())["dataset"]) == {"cifar10"}
+    # the best dense model, at LMC -0.5, counts as connected by a threshold of its own study alone
+    own = case_studies.evaluate_family(both, alike | {"epochs": Thresholds(lmc=-0.6)}).set_index("algorithm")
+    assert own.loc["algorithm 2", ["study", "temperature", "probes"]].tolist() == ["epochs", 20, 1]
+    others = case_studies.evaluate_family(both, alike | {"batch": Thresholds(lmc=-0.6)}).set_index("algorithm")
+    assert others.loc["algorithm 2", ["study", "temperature"]].tolist() == ["batch", 16]
 
 
 def test_family_of_two_datasets_is_refused():
     both = pd.concat([make_grid([0.0]), make_grid([0.0], study="t", dataset="svhn")])
     with pytest.raises(UserError, match="cifar10, svhn"):
-        case_studies.evaluate_family(both, Thresholds())
+        case_studies.evaluate_family(both, {})
 
 
 def test_sam_tuning_names_what_was_not_run():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,6 +23,13 @@ def test_the_table_holds_torchvisions_digests() -> None:
         url, file, digest = known.SVHN.split_list[split]
         source = sources[f"svhn_{split}"]
         assert (source.urls[0], source.files) == (url, {file: f"md5:{digest}"})
+
+
+def test_what_has_no_mirror_says_so() -> None:
+    """Two names of one host are no mirror."""
+    for name, source in load_sources().items():
+        hosts = {urlsplit(url).hostname.removeprefix("www.") for url in source.urls}
+        assert ("No verified mirror is known." in source.note) == (len(hosts) == 1), name
 
 
 GOOD = """

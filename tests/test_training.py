@@ -321,6 +321,20 @@ def test_progress_names_epoch_error_rate_and_time_left(tmp_path, caplog):
     assert "images/s" in caplog.text and " left" in caplog.text
 
 
+@pytest.mark.parametrize("length", [{}, {"epochs": None, "iterations": 4}])
+def test_an_epoch_without_a_step_is_refused(tmp_path, images, length):
+    """Dense training would deliver the weights that it began with, and retraining divide by zero."""
+    training = settings(batch_size=10_000, drop_last=True, **length)
+    message = r"toy: no step can be made, .* at batch_size 10000 and accumulate 1 .*set drop_last: false"
+    for task in (images, Quadratic(steps=0)):
+        for checkpoints in ((), (4,)):
+            delivered = Delivered()
+            run = replace(member(task, tmp_path / "state", delivered), checkpoints=checkpoints)
+            with pytest.raises(UserError, match=message):
+                train_pack(task, training, [run], session())
+            assert not delivered and not (tmp_path / "state").exists()
+
+
 # -- steps of several micro-batches
 
 
@@ -362,3 +376,20 @@ def test_clipping_bounds_the_step(tmp_path):
     )  # fmt: skip
     assert np.linalg.norm(taken) == pytest.approx(0.01, rel=1e-4)
     np.testing.assert_allclose(taken / 0.01, wanted / np.linalg.norm(wanted), atol=1e-4)
+
+
+def test_a_gpu_without_bf16_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    task = Quadratic()
+    monkeypatch.setattr(task, "device", torch.device("cuda"), raising=False)
+    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not have.*precision to fp32"):
+        train(task, tmp_path / "state", settings(precision="bf16"))
+    assert task.passes == 0
+    monkeypatch.undo()
+    train(Quadratic(), tmp_path / "state", settings(precision="bf16"))  # no effect on a CPU
+
+
+def test_fp16_is_no_precision():
+    with pytest.raises(ValueError, match="'fp32', 'tf32' or 'bf16'"):
+        settings(precision="fp16")

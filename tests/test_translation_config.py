@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import translation_study as tiny
 
-from three_regime.config import load, resolve
+from three_regime.config import StudyConfig, Training, load, resolve
 from three_regime.errors import UserError
 from three_regime.job_resources import first_runtime
 from three_regime.plan import make
 from three_regime.plan_table import render
 from three_regime.pricing import Rates, TextPricer, text_speed
-from three_regime.stages import STAGES, pack
+from three_regime.stages import STAGES, pack, training_recipe
 from three_regime.study import study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +83,41 @@ def test_a_setting_makes_stale_what_it_changes_and_nothing_else(tmp_path, change
     assert {stage for stage in STAGES if fingerprints(before, stage) != fingerprints(after, stage)} == stale
 
 
+def test_adam_is_fairseqs_for_text_and_torchs_for_images(tmp_path):
+    """Unless the settings say otherwise; the filled-in configuration is read back as it is."""
+    bare = {key: value for key, value in tiny.mapping(tmp_path)["studies"][tiny.NAME].items() if key != "dense"}
+    dense = {"optimiser": "adam", "epochs": 2}
+    found = StudyConfig.model_validate({**bare, "dense": dense})
+    assert found.dense.epsilon_placement == "fairseq"
+    assert StudyConfig.model_validate(found.model_dump(mode="json")) == found
+    chosen = StudyConfig.model_validate({**bare, "dense": {**dense, "epsilon_placement": "torch"}})
+    assert chosen.dense.epsilon_placement == "torch"
+    assert StudyConfig.model_validate({**bare, "dense": {"epochs": 2}}).dense.epsilon_placement == "torch", "no Adam"
+    images = load([ROOT / "config.yaml", ROOT / "config" / "tiny.yaml"]).studies["tiny"].model_dump(mode="json")
+    images["dense"] = {**dense, "epochs": 4}
+    assert StudyConfig.model_validate(images).dense.epsilon_placement == "torch"
+
+
+def test_text_trained_with_another_epsilon_is_stale_and_images_are_not(tmp_path):
+    """Recipes from before the setting had no such key: those of text have changed, those of images have not."""
+    settings = tiny.prepared(tiny.config(tmp_path))
+    (dense,) = (product for product in pack(tiny.owner(settings), "dense", 1, 2.0))
+    assert dense.recipe["training"].pop("epsilon_placement") == "fairseq"
+    before = dense.fingerprint
+    (now,) = pack(tiny.owner(settings), "dense", 1, 2.0)
+    assert now.accepts(now.fingerprint) and not now.accepts(before)
+    assert all("epsilon_placement" in recipe["training"] for recipe in fingerprints(settings, "retrain"))
+
+    common = {
+        "learning_rate": 0.1, "weight_decay": 1e-4, "batch_size": 64, "gamma": 0.1, "drop_last": False, "sam_rho": 0.0,
+        "precision": "tf32", "unit": "epochs", "length": 160, "milestones": [80, 120],
+    }  # fmt: skip
+    images = {"epochs": 160, "milestones": (80, 120)}
+    assert training_recipe(Training(**images)) == {"optimiser": "sgd", "momentum": 0.9, **common}
+    adam = {"optimiser": "adam", "betas": [0.9, 0.999], "epsilon": 1e-8, **common}
+    assert training_recipe(Training(optimiser="adam", **images)) == adam
+
+
 def test_hours_are_unknown_until_a_transformer_has_been_measured(tmp_path):
     settings = tiny.config(tmp_path)
     text = render(make(settings, [], Rates.model_validate(RATES)))
@@ -122,7 +157,6 @@ def test_the_wmt14_study_is_read_without_its_data():
 
 def test_measured_rates_are_in_the_format_that_the_plan_reads(tmp_path):
     from benchmarks.translation import rates
-    from three_regime.config import Training
 
     training = Training(
         optimiser="adam", learning_rate=1e-4, epochs=1, batch_size=500, schedule="inverse_sqrt", warmup=10, dropout=0.1

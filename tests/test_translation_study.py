@@ -17,10 +17,13 @@ from tiny_study import start
 
 from three_regime import analysis, tables
 from three_regime.cli import main
+from three_regime.config import DatasetChoice
+from three_regime.datasets.prepare import prepare
 from three_regime.figures.study import Tables, drawn
-from three_regime.regimes import Thresholds
-from three_regime.stages import STAGES, pack
+from three_regime.stages import STAGES, input_digest, pack
 from three_regime.storage import read_arrays, read_json, read_metadata, write_arrays
+from three_regime.study import prepared_path
+from three_regime.thresholds import Thresholds
 
 NEWSTEST = ROOT.parent / "shared" / "data" / "deen"
 
@@ -123,7 +126,7 @@ def test_bleu_along_the_line_is_measured_where_it_is_asked_for(finished, tmp_pat
     ("training_curves", ["validation token error (%)"]),
 ])  # fmt: skip
 def test_figures_speak_of_bleu_and_tokens(finished, name, words):
-    figure, data = drawn(Tables(tiny.owner(finished).folder), name)
+    figure, data = drawn(Tables(tiny.owner(finished).folder, Thresholds()), name)
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert all(any(word in text for text in texts) for word in words), texts
     assert not any("test error" in text for text in texts)
@@ -212,6 +215,47 @@ def test_a_checkpoint_without_its_record_needs_model_and_corpus(finished, invoke
     pickled.write_bytes(b"whatever")
     assert "is no .safetensors file" in invoke("translate", pickled, *arguments[2:], "--model", "transformer-1x16x2",
                                                "--data", folder)  # fmt: skip
+
+
+def test_a_pruned_checkpoint_translates(finished, invoke, tmp_path):
+    source, out = tmp_path / "in.de", tmp_path / "out.en"
+    source.write_text("Die Katze schläft.\n")
+    answer = invoke("translate", checkpoint(finished, "prune"), "--source", source, "--out", out)
+    assert answer.startswith("0 ") and "1 sentences" in answer
+
+
+def test_another_corpus_of_as_many_subwords_is_refused(finished, invoke, tmp_path):
+    """Its subwords are others under the same numbers: what came out would be nonsense."""
+    choice = DatasetChoice(name="toy", train_pairs=150, subwords=300, max_tokens=40)
+    prepare(choice, tmp_path)
+    other = prepared_path(choice, tmp_path)
+    source, out = tmp_path / "in.de", tmp_path / "out"
+    source.write_text("Die Katze schläft.\n")
+    about = ["--data", other.parent, "--out", out]
+    measured = ["--model", "transformer-1x16x2", "--dataset", "toy"]
+    pair = [checkpoint(finished, index=index) for index in (0, 1)]
+    digests = [input_digest(path)[:12] for path in (tiny.owner(finished).prepared, other)]
+    for arguments in (
+        *(["translate", checkpoint(finished, stage), "--source", source] for stage in ("dense", "prune", "retrain")),
+        ["lmc", *pair, *measured],
+        ["cka", *pair, *measured],
+    ):
+        answer = invoke(*arguments, *about)
+        assert answer.startswith("2 ") and "its subwords are others" in answer
+        assert all(digest in answer for digest in digests)
+        assert not out.exists()
+
+
+def test_an_image_checkpoint_is_refused_in_words(finished, invoke, tmp_path):
+    source = tmp_path / "in.de"
+    source.write_text("Die Katze schläft.\n")
+    path = tmp_path / "dense.safetensors"
+    write_arrays(path, {"fc.weight": np.zeros((10, 4), np.float32)}, {})
+    path.with_suffix(".json").write_text(json.dumps({"provenance": {"recipe": {"model": "preresnet-20"}}}))
+    about = ["--source", source, "--out", tmp_path / "o", "--data", tiny.owner(finished).prepared.parent]
+    for more in ([], ["--model", "preresnet-8"]):
+        answer = invoke("translate", path, *about, *more)
+        assert answer.startswith("2 ") and "cannot translate: its model preresnet-" in answer
 
 
 def test_lmc_and_cka_by_hand_are_those_of_the_study(finished, invoke, tmp_path):

@@ -65,6 +65,14 @@ def test_accumulated_batches_make_up_the_steps(task, drop_last):
     assert sizes == [3] * (count // 3) + ([] if drop_last else [count % 3])
 
 
+@pytest.mark.parametrize("checkpoints", [(), (1,)])
+def test_fewer_batches_than_a_step_accumulates_are_refused(task, tmp_path, checkpoints):
+    training = text_training(accumulate=1000, drop_last=True)
+    with pytest.raises(UserError, match=r"toy: no step can be made, .* at batch_size 60 and accumulate 1000 "):
+        train(task, tmp_path / "state", training, checkpoints=checkpoints)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_sentence_longer_than_a_batch_is_named(task):
     with pytest.raises(UserError, match=r"batch_size is 3 tokens, but pair \d+ has 9"):
         task.epoch(STREAMS, 0, text_training(batch_size=3))

@@ -85,6 +85,9 @@ class Quadratic:
         buffers["seen"].add_(1)
         return self.value(parameters, batch), torch.tensor(1), 2
 
+    def targets(self, batch: Tensor) -> int:
+        return 2
+
     def evaluate(self, weights: Mapping[str, Tensor], split: str, images: int | None = None) -> Metrics:
         self.evaluations += 1
         return Metrics(0.5, self.value(weights, torch.zeros(SIZE)).item())

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from three_regime import regimes, selection, statistics
-from three_regime.regimes import Thresholds
 from three_regime.stages import REGIME_TABLES
 from three_regime.storage import write_csv
+from three_regime.thresholds import Thresholds
 
 
 def build(cells: pd.DataFrame, thresholds: Thresholds, drawn: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,7 @@ from three_regime.errors import UserError
 from three_regime.keeping import discard
 from three_regime.stages import GRID_FIGURES, RUN_FIGURES, STAGES, pack
 from three_regime.study import Study, planned, study
+from three_regime.survey import unfit
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,8 @@ def run_stage(
     Raises
     ------
     UserError
-        When the study has no such seed or temperature, when an input is missing (naming the stage that makes it), or
-        for any reason of the stage itself.
+        When the study has no such seed or temperature, when an input is missing (naming the stage that makes it), when
+        tables would hold results of other settings, or for any reason of the stage itself.
     Interrupted
         When asked to stop; run the same command again to continue.
     """
@@ -57,7 +59,7 @@ def run_stage(
     if stage == "prepare":
         _prepare(config, owner)
     elif stage == "tables":
-        _tables(config, owner)
+        _tables(owner)
     elif stage == "discard":
         for seed in chosen_seeds:
             for temperature in chosen_temperatures:
@@ -116,16 +118,32 @@ def _heavy(config: Config, owner: Study, stage: str, seed: int, temperature: flo
     jobs.run(config, owner.name, stage, seed, temperature)
 
 
-def _tables(config: Config, owner: Study) -> None:
+def _refuse_unfit(owner: Study) -> None:
+    """Tables hold results of one configuration: say which are not of this one, and what makes them again."""
+    wrong = unfit(owner)
+    if not wrong:
+        return
+    counts = Counter(finding.product.stage for finding in wrong)
+    stages = [stage for stage in STAGES if stage in counts]
+    first = wrong[0]
+    raise UserError(
+        f"{len(wrong)} results of {owner.name} ({', '.join(f'{counts[stage]} {stage}' for stage in stages)}) do not"
+        f" follow from its settings, the first {first.product.outputs[0]}: {first.verdict}, {first.reason}; run"
+        f" `python -m three_regime run-stage {stages[0]} --study {owner.name}` with the same --configfile"
+        + (f", then {', '.join(stages[1:])}" if stages[1:] else "")
+        + " (`python -m three_regime explain` names them all), or undo the edit"
+    )
+
+
+def _tables(owner: Study) -> None:
     from three_regime import analysis, claims, figures, tables
-    from three_regime.regimes import Thresholds
 
     if not any((owner.folder / f"seed{seed}").is_dir() for seed in owner.config.dense_seeds):
         raise UserError(f"{owner.folder} holds no results yet: run stage dense of {owner.name} first")
+    _refuse_unfit(owner)
     written = tables.write(owner)
-    thresholds = Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka)
-    written += analysis.write(owner.folder, thresholds)
+    written += analysis.write(owner.folder, owner.thresholds)
     if owner.config.claims:
-        written += claims.write(owner.folder, owner.config.claims, thresholds)
-    written += figures.draw(owner.folder, GRID_FIGURES + RUN_FIGURES)
+        written += claims.write(owner.folder, owner.config.claims, owner.thresholds)
+    written += figures.draw(owner.folder, GRID_FIGURES + RUN_FIGURES, owner.thresholds)
     log.info("%s: %d tables and files of figures", owner.folder, len(written))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from three_regime.errors import UserError
 from three_regime.foreign import match, read_foreign
 from three_regime.gpu_memory import refused
 from three_regime.names import registered
+from three_regime.origin import check_corpus, check_exists, origin_of, warn_of_other_images
 from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity, split_masks
 from three_regime.similarity import similarity
 from three_regime.stacks import Alone
-from three_regime.storage import Arrays, write_arrays, write_json
+from three_regime.storage import Arrays, tensor_digest, write_arrays, write_json
 from three_regime.tasks import Task
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import convolution_precision
@@ -68,18 +68,21 @@ def lmc_of_files(
     Parameters
     ----------
     data
-        Folder of the raw images, or of the prepared corpus.
+        Folder of the raw images, or of the prepared corpus. Another corpus than that of the checkpoints' records is an
+        error, other images are said in the log.
     train_images
         First images (or pairs of sentences) in file order, for the re-estimation and the training error; None uses
         all.
     """
-    task = _task(model, dataset, data, train_images, test_images)
-    _check_counts(task, data, {"train": train_images, "test": test_images})
+    task = _task((first, second), model, dataset, data, train_images, test_images)
     ends = [_loaded(task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):
         networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
         result = connectivity.line(list(connectivity.measure(Alone(task), networks, batch_size, None)))
-    write_json(out, result)
+    try:
+        write_json(out, result)
+    except ValueError as error:
+        raise UserError(f"a loss on the line from {first} to {second} is not a finite number") from error
     return result
 
 
@@ -90,7 +93,7 @@ def cka_of_files(
 
     None takes the default of a study: 6,464 images, 2,048 tokens.
     """
-    task = _task(model, dataset, data, None, None)
+    task = _task((first, second), model, dataset, data, None, None)
     key = "cka_images" if task.unit == "images" else "cka_tokens"
     images = images or Measurement.model_fields[key].default
     networks = [_loaded(task, path) for path in (first, second)]
@@ -101,7 +104,17 @@ def cka_of_files(
     return result
 
 
-def _task(model: str, dataset: str, data: Path, train_images: int | None, test_images: int | None) -> Task:
+def _task(
+    checkpoints: tuple[Path, ...],
+    model: str,
+    dataset: str,
+    data: Path,
+    train_images: int | None,
+    test_images: int | None,
+) -> Task:
+    """The task to measure checkpoints by, on data that `origin` has compared with theirs."""
+    check_exists(*checkpoints)
+    origins = {path: origin_of(path) for path in checkpoints}
     try:
         entry = DATASETS[registered(dataset, DATASETS, "data set")]
     except ValueError as error:
@@ -112,17 +125,29 @@ def _task(model: str, dataset: str, data: Path, train_images: int | None, test_i
         from three_regime.datasets.prepared_text import open_text
         from three_regime.tasks.translation import Translation
 
+        text = open_text(data / MANIFEST)
+        for path, origin in origins.items():
+            check_corpus(path, origin, data)
+        _check_count("train", train_images, len(text.pairs("train")), data)
+        _check_count("test", test_images, len(text.pairs("validation")), data)
         return Translation(
-            open_text(data / MANIFEST),
+            text,
             model,
             torch.device(choose("auto")),
             measured_pairs=train_images,
             held_out={"validation": test_images},
         )
     kernels.allow("auto")
+    arrays = entry.read(data)
+    if any(origin.data for origin in origins.values()):
+        digest = tensor_digest(arrays)
+        for path, origin in origins.items():
+            warn_of_other_images(path, origin, dataset, data, digest)
+    for split, count in (("train", train_images), ("test", test_images)):
+        _check_count(split, count, len(arrays[f"{split}_labels"]), data)
     return ImageClassification(
         entry,
-        entry.read(data),
+        arrays,
         model,
         torch.device(choose("auto")),
         train_images=train_images,
@@ -130,18 +155,10 @@ def _task(model: str, dataset: str, data: Path, train_images: int | None, test_i
     )
 
 
-def _check_counts(task: Task, data: Path, asked: Mapping[str, int | None]) -> None:
+def _check_count(split: str, asked: int | None, there: int, data: Path) -> None:
     """Refuse to measure on more images, or pairs of sentences, than a split has."""
-    if isinstance(task, ImageClassification):
-        there = {split: len(labels) for split, labels in task.labels.items()}  # limited to what was asked for
-    else:
-        from three_regime.datasets.prepared_text import open_text
-
-        text = open_text(data / MANIFEST)
-        there = {"train": len(text.pairs("train")), "test": len(text.pairs("validation"))}
-    for split, count in asked.items():
-        if count is not None and count > there[split]:
-            raise UserError(f"--{split}-images {count}: there are only {there[split]} in {data}")
+    if asked is not None and asked > there:
+        raise UserError(f"--{split}-images {asked}: there are only {there} in {data}")
 
 
 def _loaded(task: Task, path: Path) -> dict[str, Tensor]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from three_regime import models
 from three_regime.datasets.aligned_text import read_lines
-from three_regime.datasets.corpora import MANIFEST
 from three_regime.datasets.prepared_text import open_text
 from three_regime.decoding import DEFAULT_SEARCH, Search
 from three_regime.device import choose
 from three_regime.errors import UserError
+from three_regime.origin import check_exists, corpus_of, origin_of
 from three_regime.pruning import split_masks
-from three_regime.stages import input_digest
-from three_regime.storage import PROVENANCE_KEY, read_arrays, read_json, write_text
+from three_regime.storage import read_arrays, write_text
 from three_regime.tasks.translation import Translation
-
-log = logging.getLogger(__name__)
 
 
 def translate_file(
@@ -45,9 +41,10 @@ def translate_file(
     Raises
     ------
     UserError
-        When the file is missing or not UTF-8, a sentence is longer than the model allows, the checkpoint is no
-        safetensors file, or its model or corpus cannot be told.
+        When a file is missing, the text is not UTF-8, a sentence is longer than the model allows, the checkpoint is no
+        safetensors file, its model or corpus cannot be told, or `data` is another corpus.
     """
+    check_exists(checkpoint)
     task = task_of_checkpoint(checkpoint, model, data)
     weights = task.load(weights_of(checkpoint), str(checkpoint))
     lines = list(read_lines(source))
@@ -68,30 +65,10 @@ def weights_of(checkpoint: Path) -> dict[str, Any]:
 
 def task_of_checkpoint(checkpoint: Path, model: str | None, data: Path) -> Translation:
     """The task that a checkpoint was trained for (see `translate_file`)."""
-    record = _provenance(checkpoint)
-    model = model or record.get("recipe", {}).get("model")
+    origin = origin_of(checkpoint)
+    model = model or origin.model
     if model is None:
         raise UserError(f"{checkpoint} has no JSON result beside it that names its model: give --model")
-    return Translation(open_text(_manifest(checkpoint, record, data)), model, torch.device(choose("auto")))
-
-
-def _provenance(checkpoint: Path) -> Mapping[str, Any]:
-    beside = checkpoint.with_suffix(".json")
-    try:
-        return read_json(beside).get(PROVENANCE_KEY, {})
-    except UserError:
-        return {}
-
-
-def _manifest(checkpoint: Path, record: Mapping[str, Any], data: Path) -> Path:
-    if (data / MANIFEST).is_file():
-        return data / MANIFEST
-    digest = record.get("inputs", {}).get("data")
-    found = sorted(data.glob(f"*/{MANIFEST}"))
-    for manifest in found:
-        if digest is not None and input_digest(manifest) == digest:
-            return manifest
-    raise UserError(
-        f"{checkpoint} does not say which prepared corpus below {data} it was trained on; name its folder:"
-        f" --data {found[0].parent if found else data / 'NAME'}"
-    )
+    if (kind := models.parse(model).kind) != "text":
+        raise UserError(f"{checkpoint} cannot translate: its model {model} works on {kind}")
+    return Translation(open_text(corpus_of(checkpoint, origin, data)), model, torch.device(choose("auto")))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from three_regime import selection
 from three_regime.errors import UserError
-from three_regime.regimes import Thresholds
 from three_regime.selection import OUTCOME, Choice
 from three_regime.stages import CASE_TABLES
+from three_regime.storage import write_csv
+from three_regime.thresholds import Thresholds
 
 SAM_COMPARED = (0.0, 0.05)
 """Radii that Algorithm 1 is compared with: no SAM, and the usual default."""
@@ -17,7 +21,7 @@ SAM_COMPARED = (0.0, 0.05)
 
 def evaluate_family(
     grids: pd.DataFrame,
-    thresholds: Thresholds,
+    thresholds: Mapping[str, Thresholds],
     *,
     default: tuple[str, float] | None = None,
     cka: str = "cka_softmax",
@@ -28,6 +32,8 @@ def evaluate_family(
     ----------
     grids
         Grid rows of two or more studies; their order decides ties, the later study counting as colder.
+    thresholds
+        Study → its thresholds: a model counts as connected by those of its own study (this project's choice).
     default
         Study and temperature of the default model; the coldest of the first study with the epochs knob otherwise.
 
@@ -52,7 +58,8 @@ def evaluate_family(
             default = (str(first["study"].iloc[0]), selection.usual_temperature(first))
     rows = []
     for column in selection.columns(grids, cka=cka):
-        choices = selection.choices_without_start(column, thresholds.lmc)
+        own = np.array([thresholds[study].lmc for study in column.studies])
+        choices = selection.choices_without_start(column, own)
         if default is not None:
             usual = selection.at_temperature(column, default[1], study=default[0])
             choices |= {"default temperature": usual} if usual is not None else {}
@@ -124,11 +131,12 @@ def tune_sam(
     return pd.DataFrame(rows, columns=["method", *OUTCOME, "status"])
 
 
-def build(grids: list[pd.DataFrame], thresholds: Thresholds) -> dict[str, pd.DataFrame]:
+def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> dict[str, pd.DataFrame]:
     """The tables of ``CASE_TABLES`` over the grids of several studies.
 
     ``family`` and ``family_summary`` hold one family for each dataset, of its studies together; ``sam`` holds every
-    study with the SAM knob, beside the epochs study of the same dataset and model where there is one.
+    study with the SAM knob, beside the epochs study of the same dataset and model where there is one. `thresholds` are
+    those of each study.
     """
     everything = pd.concat(grids, ignore_index=True)
     families = [evaluate_family(part, thresholds) for _, part in everything.groupby("dataset", sort=False)]
@@ -143,7 +151,7 @@ def build(grids: list[pd.DataFrame], thresholds: Thresholds) -> dict[str, pd.Dat
             if (other["dataset"].iloc[0], other["model"].iloc[0], other["knob"].iloc[0])
             == (first["dataset"], first["model"], "epochs")
         ]
-        table = tune_sam(grid, thresholds, plain=plain[0] if plain else None)
+        table = tune_sam(grid, thresholds[str(first["study"])], plain=plain[0] if plain else None)
         table.insert(0, "study", first["study"])
         tuned.append(table)
     family = pd.concat(families, ignore_index=True)
@@ -151,3 +159,11 @@ def build(grids: list[pd.DataFrame], thresholds: Thresholds) -> dict[str, pd.Dat
     sam = pd.concat(tuned, ignore_index=True) if tuned else nothing
     tables = {"family": family, "family_summary": selection.summary(family), "sam": sam}
     return {name: tables[name] for name in CASE_TABLES}
+
+
+def write(folder: Path, grids: Sequence[Path], thresholds: Mapping[str, Thresholds]) -> list[Path]:
+    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; returns their paths."""
+    tables = build([pd.read_csv(path) for path in grids], thresholds)
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    return [folder / f"{name}.csv" for name in tables]

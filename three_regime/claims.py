@@ -19,8 +19,8 @@ from scipy import stats
 
 from three_regime import markdown, selection, statistics
 from three_regime.config import Claim, Side
-from three_regime.regimes import Thresholds
 from three_regime.storage import write_csv, write_text
+from three_regime.thresholds import Thresholds
 
 LEVEL = 0.95
 """Confidence of each one-sided bound: a sign that is stated beforehand is tested on one side."""

@@ -57,7 +57,10 @@ def list_registered() -> None:
     sections = {
         "data sets": {name: entry.note for name, entry in datasets.DATASETS.items()},
         "models": models.families(),
-        "knobs": {name: f"{knob.label}; hotter is {knob.hotter}" for name, knob in KNOBS.items()},
+        "knobs": {
+            name: " or ".join(filter(None, (knob.label, knob.text_label))) + f"; hotter is {knob.hotter}"
+            for name, knob in KNOBS.items()
+        },
         "optimisers": {name: (entry.update.__doc__ or "").split(",")[0] for name, entry in OPTIMISERS.items()},
     }
     for title, entries in sections.items():

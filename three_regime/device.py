@@ -30,3 +30,20 @@ def choose(wanted: str, *, require_gpu: bool = False) -> str:
     name = torch.cuda.get_device_name(0) if device == "cuda" else f"CPU (torch {torch.__version__})"
     log.info("this job runs on the %s%s", name, "" if available or wanted == "cpu" else ": torch sees no GPU")
     return device
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse what the GPU could only imitate, many times slower.
+
+    Raises
+    ------
+    UserError
+        When `precision` is ``bf16`` and the GPU has no such arithmetic.
+    """
+    import torch
+
+    if precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(
+            f"precision is bf16, which the GPU {torch.cuda.get_device_name()} does not have (NVIDIA's have it from the"
+            " A100 on); set the study's dense.precision and retrain.precision to fp32, or use another GPU"
+        )

@@ -15,7 +15,16 @@ import yaml
 from three_regime import __version__, provenance
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.stages import CELL_TABLES, CLAIM_FILES, IMPORTED, REGIME_TABLES, SCORECARD_FILES, STAGES, pack
+from three_regime.stages import (
+    CASE_TABLES,
+    CELL_TABLES,
+    CLAIM_FILES,
+    IMPORTED,
+    REGIME_TABLES,
+    SCORECARD_FILES,
+    STAGES,
+    pack,
+)
 from three_regime.storage import PROVENANCE_KEY, file_sha256, read_json, replacing, write_json, write_text
 from three_regime.study import Study, planned
 
@@ -29,6 +38,9 @@ result (``provenance.json`` holds it without the repetitions)."""
 FIGURE_SUFFIXES = (".csv", ".pdf", ".png")
 
 _ENVIRONMENT = ("versions", "commit", "device", "threads", "machine")
+_ARITHMETIC = ("kernels", "together")
+"""How a result's network was computed, which its recipe leaves open because it only rounds differently."""
+
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -36,10 +48,10 @@ def export(config: Config, out: Path) -> Path:
     """Write the export of the planned studies to a folder, or to one file when `out` ends in ``.zip``.
 
     The folder holds ``<study>/<table>.csv``, ``<study>/claims.csv`` where claims were stated, and ``<study>/figures/``,
-    the scorecard where there is one, ``config.yaml`` (every setting, defaults filled in), ``provenance.json`` (a list
-    of environments and of recipes with how many results each made, origin of imported results, total times) and
-    ``manifest.json`` (SHA-256 and size of every file). `statistics.read_cells` reads it, and `redraw` makes
-    everything that follows from its tables again.
+    the scorecard and ``case_studies/`` where they were made, ``config.yaml`` (every setting, defaults filled in),
+    ``provenance.json`` (a list of environments and of recipes with how many results each made, origin of imported
+    results, total times) and ``manifest.json`` (SHA-256 and size of every file). `statistics.read_cells` reads it,
+    and `redraw` makes everything that follows from its tables again.
 
     Raises
     ------
@@ -72,8 +84,9 @@ def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
             target = folder / owner.name / source.relative_to(owner.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    for name in SCORECARD_FILES:
+    for name in (*SCORECARD_FILES, *(f"case_studies/{table}.csv" for table in CASE_TABLES)):
         if (Path(config.results) / name).is_file():
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(Path(config.results) / name, folder / name)
     settings = config.model_dump(mode="json")
     settings["studies"] = {owner.name: settings["studies"][owner.name] for owner in owners}
@@ -105,7 +118,8 @@ def provenance_of(owner: Study) -> dict[str, Any]:
     Returns
     -------
     ``environments`` (versions, commit, device, threads, machine, and the number of ``results`` made there),
-    ``stages`` (stage → ``recipes`` with their number of results, ``wall_s`` of all runs, ``first`` and ``last``
+    ``stages`` (stage → ``recipes`` with their number of results, ``arithmetic`` likewise (which ``kernels``, how many
+    networks ``together``; nothing in results older than these), ``wall_s`` of all runs, ``first`` and ``last``
     time) and ``imported`` (folder below the study → digest of the checkpoint that was brought in). Host names are
     left out.
     """
@@ -114,6 +128,7 @@ def provenance_of(owner: Study) -> dict[str, Any]:
     imported: dict[str, str] = {}
     for stage in STAGES:
         recipes: dict[str, dict[str, Any]] = {}
+        arithmetic: dict[str, dict[str, Any]] = {}
         times: list[str] = []
         wall_s: dict[Path, float] = {}
         for path in _results(owner, stage):
@@ -121,6 +136,7 @@ def provenance_of(owner: Study) -> dict[str, Any]:
             _count(environments, {key: record[key] for key in _ENVIRONMENT if key in record})
             # Streams differ with every seed and replica; the grid says which there are.
             _count(recipes, {key: value for key, value in record["recipe"].items() if key != "streams"})
+            _count(arithmetic, {key: record[key] for key in _ARITHMETIC if key in record})
             times.append(record["finished"])
             # Each checkpoint of one dense run counts the time since the run began.
             run = path.parents[1] if stage == "dense" and owner.knob.setting is None else path
@@ -129,7 +145,7 @@ def provenance_of(owner: Study) -> dict[str, Any]:
                 imported[path.parent.relative_to(owner.folder).as_posix()] = record["source_sha256"]
         if times:
             span = {"wall_s": round(sum(wall_s.values()), 3), "first": min(times), "last": max(times)}
-            stages[stage] = {**span, "recipes": list(recipes.values())}
+            stages[stage] = {**span, "recipes": list(recipes.values()), "arithmetic": list(arithmetic.values())}
     return {"environments": list(environments.values()), "stages": stages, "imported": imported}
 
 

@@ -27,8 +27,8 @@ class Fitting:
         self.task, self.label = task, label
         self.halvings = 0
 
-    def each(self, parts: Sequence[Any], compute: Callable[[Any], Value]) -> list[Value]:
-        """`compute` of each part, all of them again in halves when the device runs out of memory.
+    def compute(self, parts: Sequence[Any], compute: Callable[[Sequence[Any]], Value]) -> Value:
+        """`compute` of the parts; again from the start, of their halves, when the device runs out of memory.
 
         Raises
         ------
@@ -37,7 +37,7 @@ class Fitting:
         """
         while True:
             try:
-                return [compute(piece) for part in parts for piece in self._pieces(part, self.halvings)]
+                return compute([piece for part in parts for piece in self._pieces(part, self.halvings)])
             except torch.cuda.OutOfMemoryError as error:
                 reason = ". ".join(str(error).split(". ")[:2])
             # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.

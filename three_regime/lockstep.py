@@ -179,24 +179,31 @@ class Group:
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """Gradient and value of the mean loss over all targets of a step, its errors, and the number of targets.
 
-        Micro-batches are weighted by their targets, so that a step equals one on the joined batch.
+        Micro-batches are weighted by their targets, so that a step equals one on the joined batch. They add to one
+        sum: memory does not grow with their number.
         """
+        count = sum(self.stack.targets(part) for part in parts)
 
-        def of_part(part: Any) -> tuple[Tensor, Tensor, Tensor, int]:
-            with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.reduced):
-                loss, errors, count = self.stack.loss(self.flat.views(vector), buffers, part)
-            (gradient,) = torch.autograd.grad(loss.sum(), vector)
-            return gradient, loss.detach(), errors, count
+        def summed(pieces: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+            first, *others = pieces
+            sums = self._share(vector, buffers, first, count)
+            for piece in others:
+                for so_far, more in zip(sums, self._share(vector, buffers, piece, count), strict=True):
+                    so_far.add_(more)
+            return sums
 
-        found = self.fitting.each(parts, of_part)
-        if len(found) == 1:
-            return found[0]
-        total = sum(count for *_, count in found)
-        gradient, loss = (
-            sum((entry[which] * (entry[3] / total) for entry in found[1:]), found[0][which] * (found[0][3] / total))
-            for which in (0, 1)
-        )
-        return gradient, loss, torch.stack([errors for _, _, errors, _ in found]).sum(0), total
+        return *self.fitting.compute(parts, summed), count
+
+    def _share(
+        self, vector: Tensor, buffers: dict[str, Tensor], part: Any, count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a micro-batch adds to gradient, mean loss and errors of a step with so many targets."""
+        with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.reduced):
+            loss, errors, own = self.stack.loss(self.flat.views(vector), buffers, part)
+        (gradient,) = torch.autograd.grad(loss.sum(), vector)
+        if own == count:
+            return gradient, loss.detach(), errors
+        return gradient.mul_(own / count), loss.detach() * (own / count), errors
 
     def _rate(self, step: int) -> float:
         """Learning rate of a step of the epoch under way."""

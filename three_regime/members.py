@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from three_regime.config import Training
+from three_regime.errors import UserError
 from three_regime.interruption import Stop
 from three_regime.packs import Lockstep
 from three_regime.pruning import Masks
@@ -139,8 +140,20 @@ class Length:
 
 
 def length_of(task: Task, training: Training, member: Member) -> Length:
-    """Length of a member's run; the last epoch may be begun only."""
+    """Length of a member's run; the last epoch may be begun only.
+
+    Raises
+    ------
+    UserError
+        When an epoch has no step: the run would end, or never end, with the weights that it began with.
+    """
     steps_per_epoch = task.epoch(member.streams, 0, training).steps
+    if not steps_per_epoch:
+        raise UserError(
+            f"{member.label}: no step can be made, for drop_last: true drops the last partial batch and at batch_size"
+            f" {training.batch_size} and accumulate {training.accumulate} an epoch holds no other; lower batch_size or"
+            " accumulate, or set drop_last: false"
+        )
     iterations = length_in_iterations(training, steps_per_epoch)
     checkpoints = member.checkpoints or (-(-iterations // steps_per_epoch),)
     return Length(checkpoints, steps_per_epoch, min(iterations, checkpoints[-1] * steps_per_epoch))

@@ -6,6 +6,7 @@ works unchanged because every operation is element-wise. A new optimiser is one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,14 +46,22 @@ def sgd(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training, 
 
 
 def adam(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training, rate: float, step: int) -> None:
-    """Adam with coupled L2, in place (Kingma and Ba 2015, algorithm 1). Arguments as for `sgd`."""
+    """Adam with coupled L2, in place (Kingma and Ba 2015). Arguments as for `sgd`.
+
+    Epsilon is added to the root of the second moment after the correction of its bias (algorithm 1; torch), or before
+    it (the order of their section 2; fairseq), as `training.epsilon_placement` says: the same but for tiny gradients.
+    """
     first_decay, second_decay = training.betas
     gradient.add_(parameters, alpha=training.weight_decay)
     first = slots["first"].lerp_(gradient, 1 - first_decay)
     second = slots["second"].mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
     first_correction = 1 - first_decay ** (step + 1)
     second_correction = 1 - second_decay ** (step + 1)
-    denominator = (second / second_correction).sqrt_().add_(training.epsilon)
+    if training.epsilon_placement == "fairseq":
+        denominator = second.sqrt().add_(training.epsilon)
+        rate *= math.sqrt(second_correction)
+    else:
+        denominator = (second / second_correction).sqrt_().add_(training.epsilon)
     parameters.addcdiv_(first, denominator, value=-rate / first_correction)
 
 

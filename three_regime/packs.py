@@ -14,12 +14,15 @@ TOGETHER = 32
 """Most members together where the setting is ``auto``: more gained nothing (``benchmarks/README.md``)."""
 
 
-def pays_on_cpu(choice: Lockstep, multiply_adds: int) -> bool:
-    """Whether members advance together on a CPU, for a network of so many multiply-adds an image.
+def pays_on_cpu(choice: Lockstep, multiply_adds: int | None) -> bool:
+    """Whether members advance together on a CPU, for a network of so many multiply-adds an image (None: nobody
+    counted them, and ``auto`` does not).
 
     A rule and no timing: the two ways round differently, and a resumed run must go on as it began.
     """
-    return choice != "off" and (choice != "auto" or multiply_adds <= LARGEST_ON_CPU)
+    if choice == "auto":
+        return multiply_adds is not None and multiply_adds <= LARGEST_ON_CPU
+    return choice != "off"
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -104,6 +104,8 @@ class Plan:
         Study → the measured network that its rates were scaled from.
     unpriced
         Studies of which nothing like their network has been measured: their hours are unknown and in no sum.
+    uncounted
+        Studies whose family of networks does not count its layers: neither hours nor bytes of weights are known.
     """
 
     rows: list[Row]
@@ -111,6 +113,7 @@ class Plan:
     rates: Rates | None
     scaled: dict[str, str]
     unpriced: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
 
 def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
@@ -130,6 +133,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     chains: list[float] = []
     scaled: dict[str, str] = {}
     unpriced: list[str] = []
+    uncounted: list[str] = []
     seen: set[Path] = set()
     changed = False
     chosen = wanted(config, targets)
@@ -139,7 +143,9 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         owner = study(config, name)
         pricer = pricer_of(owner)
         speed_here = speed_of(rates, owner) if rates else None
-        if rates and not speed_here:
+        if not pricer.counted:
+            uncounted.append(name)
+        elif rates and not speed_here:
             unpriced.append(name)
         if speed_here and speed_here.scaled:
             scaled[name] = speed_here.scaled
@@ -157,7 +163,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         changed |= any(row.jobs_to_run for row in tabled)
         chains.append(_longest_chain(jobs, seconds))
     rows += _rows_of_all_studies(config, chosen.get(ALL_STUDIES, set()), changed=changed)
-    return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled, tuple(unpriced))
+    return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled, tuple(unpriced), tuple(uncounted))
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:

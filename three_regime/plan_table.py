@@ -45,8 +45,12 @@ def render(plan: Plan) -> str:
 
 
 def _notes(plan: Plan) -> list[str]:
+    uncounted = [
+        f"Hours (?) and the bytes of weights of {', '.join(plan.uncounted)} are unknown and in no sum: the model's"
+        " family does not count its layers (`layers` in three_regime/models/__init__.py)."
+    ] if plan.uncounted else []  # fmt: skip
     if plan.rates is None or plan.longest_chain_s is None:
-        return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates)."]
+        return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates).", *uncounted]
     chain = format_timespan(round(plan.longest_chain_s), max_units=2)
     notes = [
         f"Longest chain, with a device for every job: {chain}.",
@@ -61,7 +65,7 @@ def _notes(plan: Plan) -> list[str]:
         )
     for network in sorted(set(plan.scaled.values())):
         notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
-    return notes
+    return notes + uncounted
 
 
 def _cpu_seconds(row: Row, threads: int) -> float | None:

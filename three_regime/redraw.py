@@ -8,10 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from three_regime import analysis, claims, figures, scorecard, scorecard_files
+from three_regime import analysis, case_studies, claims, figures, scorecard, scorecard_files
 from three_regime.config import Config, load
 from three_regime.errors import UserError
-from three_regime.regimes import Thresholds
 from three_regime.stages import CELL_TABLES, SCORECARD_FILES
 from three_regime.study import Study, planned
 
@@ -38,8 +37,12 @@ def redraw(folder: Path, out: Path) -> Path:
         raise UserError(f"{out} exists already; choose another --out or remove it")
     config = read_settings(folder)
     for owner in planned(config):
-        _study(folder / owner.name, out / owner.name, owner, config)
+        _study(folder / owner.name, out / owner.name, owner)
     shutil.copyfile(folder / "config.yaml", out / "config.yaml")
+    if (folder / "case_studies").is_dir():
+        grids = [out / owner.name / "grid.csv" for owner in planned(config)]
+        thresholds = {owner.name: owner.thresholds for owner in planned(config)}
+        case_studies.write(out / "case_studies", grids, thresholds)
     if (folder / SCORECARD_FILES[0]).is_file():
         scorecard_files.write(out, scorecard.of_export(out))
     return out
@@ -56,14 +59,13 @@ def read_settings(folder: Path) -> Config:
     return load([folder / "config.yaml"])
 
 
-def _study(source: Path, target: Path, owner: Study, config: Config) -> None:
+def _study(source: Path, target: Path, owner: Study) -> None:
     target.mkdir(parents=True)
     copies = {f"{name}.csv": source / f"{name}.csv" for name in CELL_TABLES} | {"curves.csv": source / CURVES}
     for name, path in copies.items():
         if path.is_file():
             shutil.copyfile(path, target / name)
-    thresholds = Thresholds(lmc=config.regimes.lmc, cka=config.regimes.cka)
-    analysis.write(target, thresholds)
+    analysis.write(target, owner.thresholds)
     if owner.config.claims:
-        claims.write(target, owner.config.claims, thresholds)
-    figures.draw_all(target)
+        claims.write(target, owner.config.claims, owner.thresholds)
+    figures.draw_all(target, owner.thresholds)

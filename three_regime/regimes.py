@@ -15,8 +15,8 @@ import pandas as pd
 from scipy import stats
 
 from three_regime import reference
-from three_regime.errors import UserError
 from three_regime.knobs import KNOBS
+from three_regime.thresholds import Thresholds
 
 REGIMES = ("I", "II-A", "II-B")
 
@@ -27,26 +27,6 @@ about half the range of LMC thresholds that fit the drawn Regime I well, and two
 
 SENSITIVITY_RANGE = tuple(float(value) for value in np.round(np.arange(-60, 0) * 0.005, 3))
 """LMC thresholds −0.300, −0.295 … −0.005."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Where the regimes part: ``lmc`` (a fraction of training error, < 0) and ``cka`` (0 … 1).
-
-    Raises
-    ------
-    UserError
-        When a value is out of range; the message names the key.
-    """
-
-    lmc: float = -0.12
-    cka: float = 0.99
-
-    def __post_init__(self) -> None:
-        if not -1 <= self.lmc < 0:
-            raise UserError(f"thresholds.lmc: {self.lmc!r} must be at least -1 and below 0 (0 is no barrier)")
-        if not 0 < self.cka < 1:
-            raise UserError(f"thresholds.cka: {self.cka!r} must lie between 0 and 1")
 
 
 def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax", level: float = 0.95) -> pd.DataFrame:

@@ -17,8 +17,8 @@ import yaml
 from scipy import stats
 
 from three_regime import reference, regimes, statistics
-from three_regime.regimes import Thresholds
 from three_regime.selection import usual_temperature
+from three_regime.thresholds import Thresholds
 
 PANELS = {
     "test_error": "test_error",
@@ -139,7 +139,7 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
     """Score the cells in a study's folder, a results folder, or another lab's unpacked export.
 
     Where the folder, or the one above it, holds the ``config.yaml`` of the run, settings that deviate from the
-    published protocol are named, and thresholds that are not given are the run's.
+    published protocol are named, and thresholds that are not given are those of its study there.
 
     Raises
     ------
@@ -152,8 +152,9 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
         if (place / "config.yaml").is_file():
             config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
             settings = config.get("studies", {}).get(reference.FIGURE2_STUDY, {})
-            if thresholds is None and "regimes" in config:
-                thresholds = Thresholds(**config["regimes"])
+            if thresholds is None:
+                own = {key: value for key, value in (settings.get("regimes") or {}).items() if value is not None}
+                thresholds = Thresholds(**{**config.get("regimes", {}), **own})
             break
     ran = reference.FIGURE2_STUDY in set(obtained["study"])
     deviating = deviations(settings, reference.protocol()) if ran and settings else ()

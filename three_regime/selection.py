@@ -15,7 +15,8 @@ import pandas as pd
 
 from three_regime import regimes, statistics
 from three_regime.knobs import KNOBS
-from three_regime.regimes import SENSITIVITY_RANGE, Thresholds
+from three_regime.regimes import SENSITIVITY_RANGE
+from three_regime.thresholds import Thresholds
 
 USUAL_TEMPERATURE = {"batch_size": 64.0, "learning_rate": 0.1}
 """Temperature of ordinary training by knob (authors' code); for other knobs it is the coldest of the study."""
@@ -47,6 +48,10 @@ class Column:
         lengths = {len(values) for values in vars(self).values() if isinstance(values, np.ndarray | tuple)}
         if len(lengths) != 1:
             raise ValueError(f"a column needs arrays of one length, not {sorted(lengths)}")
+
+
+Threshold = float | np.ndarray
+"""LMC below which a candidate is in Regime I: the same for all of a column, or one each."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def algorithm_1(column: Column, threshold: float, start: int) -> Choice:
     return _choice(column, here, seen)
 
 
-def algorithm_2(column: Column, threshold: float) -> Choice | None:
+def algorithm_2(column: Column, threshold: Threshold) -> Choice | None:
     """Algorithm 2: of the candidates not in Regime I, the one with the lowest dense test error (ties: colder).
 
     Candidates are probed in order of dense error until one is connected, so that probes are as few as the rule allows;
@@ -97,13 +102,14 @@ def algorithm_2(column: Column, threshold: float) -> Choice | None:
     """
     usable = np.isfinite(column.lmc) & np.isfinite(column.dense_error)
     order = [index for index in _coldest_first_by(column.dense_error) if usable[index]]
+    connected = column.lmc >= threshold
     for rank, index in enumerate(order):
-        if column.lmc[index] >= threshold:
+        if connected[index]:
             return _choice(column, index, order[: rank + 1])
     return _choice(column, _coldest_first_by(-np.where(usable, column.lmc, -np.inf))[0], order) if order else None
 
 
-def algorithm_2_1(column: Column, threshold: float) -> Choice | None:
+def algorithm_2_1(column: Column, threshold: Threshold) -> Choice | None:
     """Algorithm 2.1: of the candidates not in Regime I, the one with the highest CKA (ties: colder).
 
     Every candidate is probed. With none connected, the highest LMC. None when no candidate has an LMC and a CKA.
@@ -191,7 +197,7 @@ def outcome(column: Column, choice: Choice) -> dict[str, float]:
     }
 
 
-def choices_without_start(column: Column, threshold: float) -> dict[str, Choice]:
+def choices_without_start(column: Column, threshold: Threshold) -> dict[str, Choice]:
     """Every method that needs no start and no default, by name; those without the measurements are left out."""
     choices = {
         "algorithm 2": algorithm_2(column, threshold),

@@ -38,6 +38,9 @@ class Alone:
         loss, errors, count = self.task.loss(_only(parameters), _only(buffers), batch)
         return loss[None], errors[None], count
 
+    def targets(self, batch: Any) -> int:
+        return self.task.targets(batch)
+
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
         return [self.task.evaluate(_only(weights), split, images)]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from three_regime.config import Training
+from three_regime.datasets import IMPLIED
 from three_regime.errors import UserError
 from three_regime.knobs import density_folder
 from three_regime.storage import DIGEST_KEY, PROVENANCE_KEY, read_json, read_metadata
@@ -63,7 +64,9 @@ PUBLISHED = "published"
 """Folder, among the studies, of the tables and figures that are made from the published numbers."""
 
 OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
-LATER_SETTINGS = ("schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing")
+LATER_SETTINGS = (
+    "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "epsilon_placement",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -278,10 +281,19 @@ def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _examples(study: Study) -> dict[str, Any]:
-    """Which images or sentences a stage uses. How text was cleaned and split into subwords is in the data's digest."""
+    """Which images or sentences a stage uses, and how pixels are normalised and augmented.
+
+    What was read, and how text was cleaned and split into subwords, is in the data's digest.
+    """
     choice = study.config.dataset
-    keys = ("train_images", "test_images") if choice.entry.kind == "images" else ("validation_pairs", "test_pairs")
-    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name}
+    if choice.entry.kind == "text":
+        keys, treatment = ("validation_pairs", "test_pairs"), {}
+    else:
+        keys = ("train_images", "test_images")
+        implied = IMPLIED.get(choice.name, {})
+        pixels = {key: value for key, value in choice.entry.treatment.items() if value != implied.get(key)}
+        treatment = {"pixels": pixels} if pixels else {}
+    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name, **treatment}
 
 
 def _measured(study: Study) -> dict[str, Any]:

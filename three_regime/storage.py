@@ -44,6 +44,28 @@ RESULT_DIGEST_KEY = "result_digest"
 
 
 @contextlib.contextmanager
+def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator[None]:
+    """Turn a full disk or a refused access into a `UserError` that names `path`, which is being written.
+
+    Parameters
+    ----------
+    advice
+        What to do when the disk is full.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise UserError(f"no free disk space while writing {path}; {advice}") from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            at = getattr(error, "filename", None)
+            place = f" ({at})" if at and str(at) != str(path) else ""
+            raise UserError(f"cannot write {path}: {os.strerror(number)}{place}") from error
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success flush it to disk and rename it to `path`.
 
@@ -57,24 +79,18 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; results are shared
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise UserError(f"no free disk space while writing {path}; free some and run again") from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"cannot write {path}: {os.strerror(number)}") from error
-        raise
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; results are shared
+            os.replace(temporary, path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -13,16 +13,18 @@ from three_regime.config import Config, DatasetChoice, StudyConfig
 from three_regime.datasets.corpora import MANIFEST
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, Knob, density_folder
+from three_regime.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
 class Study:
-    """A named study with the folder of its results."""
+    """A named study with the folder of its results, and the thresholds of its regimes: its own, or the run's."""
 
     name: str
     config: StudyConfig
     root: Path
     data: Path
+    thresholds: Thresholds
 
     @property
     def folder(self) -> Path:
@@ -102,7 +104,9 @@ def study(config: Config, name: str) -> Study:
     """
     if name not in config.studies:
         raise UserError(f"no study '{name}'; the configuration defines {', '.join(sorted(config.studies))}")
-    return Study(name, config.studies[name], Path(config.results), Path(config.data.folder))
+    own = config.studies[name]
+    thresholds = own.regimes.over(config.regimes)
+    return Study(name, own, Path(config.results), Path(config.data.folder), thresholds)
 
 
 def planned(config: Config) -> list[Study]:

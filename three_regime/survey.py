@@ -106,6 +106,39 @@ def _with_what_is_needed_again(owner: Study, findings: list[Finding]) -> list[Fi
     return [judged[finding.product.outputs[0]] for finding in findings]
 
 
+def unfit(owner: Study) -> list[Finding]:
+    """Results that are there and do not follow from the present settings: tables must not be made from them.
+
+    A result whose weights, data or upstream are gone is not among them as long as what it was made from was not stale.
+    """
+    wrong: set[Path] = set()
+    found = []
+    for finding in survey(owner):
+        product = finding.product
+        if finding.done or not product.outputs[0].exists():
+            continue
+        if not _follows(product, wrong):
+            wrong.add(product.outputs[-1])
+            found.append(finding)
+    return found
+
+
+def _follows(product: Product, wrong: set[Path]) -> bool:
+    """Whether the files of a product that are there carry the fingerprint of its settings and inputs."""
+    stored = product.stored(tuple(path for path in product.outputs if path.exists()))
+    if stored is None or stored == product.imported_fingerprint:
+        return stored is not None
+    try:
+        recorded = read_json(product.outputs[0])[PROVENANCE_KEY]["inputs"]
+        digests = {
+            role: recorded[role] if role == "data" and not path.exists() else input_digest(path)
+            for role, path in product.inputs.items()
+        }
+    except (UserError, KeyError, TypeError):
+        return False
+    return stored == fingerprint_of(product.recipe, digests) and wrong.isdisjoint(product.inputs.values())
+
+
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any], place: str = "") -> Iterator[str]:
     """Settings that differ between two recipes, e.g. ``training.learning_rate from 0.1 to 0.05``."""
     for key in dict.fromkeys([*current, *stored]):

@@ -14,6 +14,7 @@ import torch
 
 from three_regime import resume
 from three_regime.config import Training
+from three_regime.device import check_precision
 from three_regime.errors import UserError
 from three_regime.lockstep import Group
 from three_regime.members import Checkpoint, Flat, Length, Member, Session, length_of
@@ -40,12 +41,15 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
     Raises
     ------
     UserError
-        When losses were not finite (naming member, epoch and step), after the other members have been delivered, or
-        when a state cannot be continued.
+        When losses were not finite (naming member, epoch and step), after the other members have been delivered,
+        when a state cannot be continued, when an epoch has no step (`members.length_of`), or when the GPU lacks the
+        precision.
     Interrupted
         When `session.stop` was requested; the states have been saved.
     """
+    check_precision(training.precision, task.device.type)
     torch.set_num_threads(session.threads)
+    length_of(task, training, members[0])  # refuses an epoch without a step, which no trial could run either
     progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
         stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members))

@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from three_regime import models
 from three_regime.config.claims import Claim, check_claims
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.measuring import MEASURED, Measurement, Pruning
+from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
 from three_regime.config.section import Density, Positive, Section, Seed
 from three_regime.config.training import TEXT_ONLY, Training
@@ -49,6 +50,7 @@ class StudyConfig(Section):
         "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
         " pruned ones are made again in seconds); none (results alone) (this project's choice)."
     )  # fmt: skip
+    regimes: OwnRegimes = OwnRegimes()
     resources: Resources = Resources()
     claims: tuple[Claim, ...] = Field(
         (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
@@ -69,6 +71,16 @@ class StudyConfig(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         return registered(name, KNOBS, "knob")
+
+    @field_validator("dense", "retrain")
+    @classmethod
+    def _adam_of_the_task(cls, training: Training, known: ValidationInfo) -> Training:
+        """Translation follows fairseq's Adam unless its settings say otherwise."""
+        dataset = known.data.get("dataset")
+        text = dataset is not None and dataset.entry.kind == "text"
+        if not text or training.optimiser != "adam" or "epsilon_placement" in training.model_fields_set:
+            return training
+        return training.model_copy(update={"epsilon_placement": "fairseq"})
 
     @field_validator("temperatures", "densities", "dense_seeds", "replicas")
     @classmethod
@@ -101,10 +113,15 @@ class StudyConfig(Section):
         if knob.setting in TEXT_ONLY and self.dataset.entry.kind == "images":
             raise ValueError(f"knob {knob.name} is for translation only")
         for value in self.temperatures:
-            if not math.isfinite(value) or value < 0 or (value == 0 and knob.setting not in ("sam_rho", "dropout")):
-                raise ValueError(f"temperatures: {value} is out of range for {knob.name}")
             if knob.integer and value != int(value):
                 raise ValueError(f"temperatures: {value} must be a whole number for {knob.name}")
+            if knob.setting is None and value < 1:
+                raise ValueError(f"temperatures: {value} is out of range for {knob.name}; it must be at least 1")
+            try:
+                self.dense_at(value)
+            except ValidationError as error:
+                reasons = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+                raise ValueError(f"temperatures: {value} is out of range for {knob.name}: {reasons}") from error
             with _refused("temperatures: "):
                 knob.folder(value)
         for density in self.densities:
@@ -132,8 +149,6 @@ class StudyConfig(Section):
 
     def _check_text(self) -> None:
         """What a study of translation must agree on."""
-        if self.knob == "dropout" and max(self.temperatures) >= 1:
-            raise ValueError(f"temperatures: {max(self.temperatures)} is out of range for dropout; it must be below 1")
         longest = self.dataset.max_tokens + 1
         for key, training in self._batches():
             if training.batch_size < longest:
@@ -179,12 +194,18 @@ class StudyConfig(Section):
         return [("retrain.batch_size", self.retrain), *dense]
 
     def dense_at(self, temperature: float) -> Training:
-        """Settings of the dense run at a temperature (for the epochs knob: of the one long run)."""
+        """Settings of the dense run at a temperature (for the epochs knob: of the one long run).
+
+        Raises
+        ------
+        pydantic.ValidationError
+            When the temperature is no value of the setting that the knob replaces.
+        """
         knob = KNOBS[self.knob]
         if knob.setting is None:
             return self.dense
         value = int(temperature) if knob.integer else float(temperature)
-        return self.dense.model_copy(update={knob.setting: value})
+        return Training.model_validate({**dict(self.dense), knob.setting: value})
 
 
 @contextlib.contextmanager

@@ -24,6 +24,10 @@ class Training(Section):
     weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient on every parameter (R, A).")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay rates (Adam's defaults).")
     epsilon: float = Field(1e-8, gt=0, description="Adam's denominator offset (Adam's default).")
+    epsilon_placement: Literal["torch", "fairseq"] = Field(
+        "torch", description="When Adam adds `epsilon` to the root of the second moment: `torch` after the correction"
+        " of its bias (the usual rule), `fairseq` before it (the default of translation, which follows fairseq)."
+    )  # fmt: skip
     batch_size: Positive = Field(64, description="Images a step (R, A); text: largest number of tokens, padding"
                                  " included, on the longer side of a batch (fairseq's max_tokens).")  # fmt: skip
     epochs: Positive | None = Field(None, description="Length of the run in epochs (R, A: 160). Or give `iterations`.")
@@ -50,7 +54,9 @@ class Training(Section):
                                    " (translation only; 0.1 there).")  # fmt: skip
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
-        " `fp32`. No effect on a CPU; measuring is always fp32."
+        " `fp32`. No effect on a CPU; measuring is always fp32. fp16 is not offered: its narrow range needs scaled"
+        " losses and skipped steps, which bf16 with the range of fp32 does not; a GPU without bf16 (V100, T4) trains"
+        " in `fp32`."
     )  # fmt: skip
     evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
                                      " `measure.last_epochs` are always evaluated.")  # fmt: skip

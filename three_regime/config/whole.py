@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from three_regime.config.dataset import DatasetChoice
+from three_regime.config.regimes import Regimes
 from three_regime.config.section import Folder, Positive, Section
 from three_regime.config.study import StudyConfig
 from three_regime.names import registered
@@ -18,16 +19,6 @@ class Data(Section):
     folder: Folder = Field("data", description="Downloads (`raw/`) and prepared arrays.")
     offline: tuple[str, ...] = Field(("offline",), description="Folders looked at before the network is used.")
     mirrors: dict[str, tuple[str, ...]] = Field({}, description="Extra addresses tried first: {source: [url, ...]}.")
-
-
-class Regimes(Section):
-    """Where one regime ends and the next begins."""
-
-    lmc: float = Field(-0.12, lt=0, description="Regime I is LMC below this. Default: middle of the plateau fitted on"
-                       " the published Figure 2 (DESIGN section 6).")  # fmt: skip
-    cka: float = Field(
-        0.99, gt=0, le=1, description="Among connected cells, II-B is softmax CKA above this (same fit)."
-    )
 
 
 class Config(Section):

@@ -32,11 +32,11 @@ class ParallelCorpus:
         they stand in the files; imported only when the corpus is prepared.
     sources
         Names in ``sources.yaml`` of what must be downloaded; empty where the text is generated.
+    version
+        Raised by hand when the reader, what it reads, or the languages change: the corpus is then prepared again.
     """
 
     kind: ClassVar[str] = "text"
-    version: ClassVar[int] = 1
-    """Raised by hand when preparation changes the files: corpora are then prepared again."""
 
     name: str
     train_pairs: int | None
@@ -47,6 +47,7 @@ class ParallelCorpus:
     note: str
     source_language: str = "de"
     target_language: str = "en"
+    version: int = 1
 
     @property
     def languages(self) -> tuple[str, str]:

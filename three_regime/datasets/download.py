@@ -26,12 +26,11 @@ from three_regime.datasets.transfer import (
     TooSlow,
     TransferError,
     discard,
-    disk_errors,
     fetch,
     partial_size,
 )
 from three_regime.errors import UserError
-from three_regime.storage import read_json, write_json
+from three_regime.storage import disk_errors, read_json, write_json
 
 __all__ = ["Patience", "Source", "load_sources", "obtain"]
 

@@ -77,6 +77,22 @@ def is_prepared(choice: DatasetChoice, data: Path) -> bool:
     return stored_fingerprint(prepared_path(choice, data)) == fingerprint_of(recipe(choice), {})
 
 
+def check_prepared(choice: DatasetChoice, data: Path) -> None:
+    """Refuse a file that was prepared otherwise than it would be now; one that cannot be read is its reader's matter.
+
+    Raises
+    ------
+    UserError
+        Naming the file and what prepares it again.
+    """
+    path = prepared_path(choice, data)
+    if stored_fingerprint(path) is not None and not is_prepared(choice, data):
+        raise UserError(
+            f"{path} was prepared for another version of {choice.name} or with other settings: delete it, and run"
+            " `snakemake data` or `python -m three_regime run-stage prepare`"
+        )
+
+
 def is_intact(choice: DatasetChoice, data: Path) -> bool:
     """Whether it is prepared (`is_prepared`) and the content of its files has the digests that they carry."""
     try:

@@ -33,7 +33,7 @@ from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, learn, load, sampled
 from three_regime.errors import UserError
 from three_regime.stages import FINGERPRINT_KEY, fingerprint_of
-from three_regime.storage import PROVENANCE_KEY, write_arrays
+from three_regime.storage import PROVENANCE_KEY, disk_errors, write_arrays
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -71,9 +71,14 @@ def prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, 
     Raises
     ------
     UserError
-        When a raw file is missing, misaligned or not UTF-8, when the vocabulary is empty or does not fit the text, or
-        when fewer pairs remain than were asked for.
+        When a raw file is missing, misaligned or not UTF-8, when the vocabulary is empty or does not fit the text,
+        when fewer pairs remain than were asked for, or when the disk is full.
     """
+    with disk_errors(manifest.parent):
+        _prepare(choice, manifest, raw, recipe)
+
+
+def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, Any]) -> None:
     entry = DATASETS[choice.name]
     began = time.monotonic()
     manifest.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +155,11 @@ def _held_out(entry: ParallelCorpus, split: str, raw: Path) -> list[Pair]:
         raise UserError(f"{entry.name} has {len(pairs):,} pairs of split {split} instead of {expected:,}")
     if not pairs:
         raise UserError(f"{entry.name} has no pairs of split {split}")
+    for number, pair in enumerate(pairs, 1):
+        if any("\n" in line for line in pair):  # the text of a split is written and read one sentence a line
+            raise UserError(
+                f"{entry.name}: pair {number:,} of split {split} holds a line break: its reader must join it"
+            )
     return pairs
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from three_regime.datasets.cleaning import normalised
-from three_regime.datasets.corpora import SPLITS
+from three_regime.datasets.corpora import MANIFEST, SPLITS
 from three_regime.datasets.prepare_text import DICTIONARY, LANGUAGES_KEY, MODEL
 from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, load
@@ -81,11 +81,20 @@ class PreparedText:
         return Pairs(*(make_dataset(f"{prefix}.{language}", "mmap") for language in self.languages))
 
     def sources(self, split: str) -> list[str]:
-        """Source sentences of ``validation`` or ``test``, as they were published."""
+        """Source sentences of ``validation`` or ``test``, as they were published.
+
+        Raises
+        ------
+        UserError
+            When the file has not one line for each pair.
+        """
         return self._lines(split, self.languages[0])
 
     def references(self, split: str) -> list[str]:
-        """Reference translations of ``validation`` or ``test``, as they were published: detokenised, for sacrebleu."""
+        """Reference translations of ``validation`` or ``test``, as they were published: detokenised, for sacrebleu.
+
+        See `sources` for errors.
+        """
         return self._lines(split, self.languages[1])
 
     def encode(self, line: str) -> torch.Tensor:
@@ -100,7 +109,14 @@ class PreparedText:
         return self.processor.decode([number for number in map(int, ids) if number not in special])
 
     def _lines(self, split: str, language: str) -> list[str]:
-        return (self.folder / f"{split}.{language}").read_bytes().decode().removesuffix("\n").split("\n")
+        path = self.folder / f"{split}.{language}"
+        lines = path.read_bytes().decode().removesuffix("\n").split("\n")
+        if len(lines) != self.sizes[split]:  # else sentences would be scored against their neighbours' references
+            raise UserError(
+                f"{path} has {len(lines):,} lines, but split {split} has {self.sizes[split]:,} pairs; delete"
+                f" {self.folder / MANIFEST} and prepare the data again"
+            )
+        return lines
 
 
 def open_text(manifest: Path) -> PreparedText:

@@ -12,7 +12,11 @@ from three_regime.errors import UserError
 
 
 class Segment(NamedTuple):
-    """One segment: the document it stands in, its number there, and its text, entities resolved."""
+    """One segment: the document it stands in, its number there, and its text.
+
+    In the text entities are resolved and each run of white space, line breaks included, is one space: sacrebleu, whose
+    references are the official ones, reads these files a line at a time and makes one line of each segment so.
+    """
 
     document: str
     number: str
@@ -87,7 +91,7 @@ class _Parser(HTMLParser):
         if tag not in self.TAGS:
             self.handle_data(f"</{tag}>")
         elif tag == "seg" and self.number is not None:
-            self.segments.append(Segment(self.document or "", self.number, "".join(self.text).strip()))
+            self.segments.append(Segment(self.document or "", self.number, " ".join("".join(self.text).split())))
             self.number = None
         else:
             self.end()

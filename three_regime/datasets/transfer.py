@@ -8,7 +8,6 @@ file is unchanged (If-Range), or when the result will be compared with a known d
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import itertools
 import logging
@@ -27,7 +26,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tqdm import tqdm
 
 from three_regime.errors import UserError
-from three_regime.storage import read_json, write_json
+from three_regime.storage import disk_errors, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -91,19 +90,6 @@ class _Origin:
     url: str
     validator: str | None
     total: int | None
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path, advice: str) -> Iterator[None]:
-    """Turn a full disk or a refused write into a `UserError` that names `path` and gives `advice`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no free disk space while writing {path}; {advice}") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"cannot use {error.filename or path}: {error.strerror}") from error
-        raise
 
 
 def fetch(

@@ -21,6 +21,9 @@ from three_regime.knobs import Knob
 CHOSEN = 4
 """Most temperatures and densities shown unless asked for, evenly spread over what was run."""
 
+FEW_POINTS = 15
+"""Fewer evaluated epochs than these are marked on a training curve."""
+
 MEASURES = {
     "train_error": ("training error (%)", 100),
     "test_error": ("test error (%)", 100),
@@ -36,7 +39,7 @@ _LINE_LOOKS: dict[str, dict[str, Any]] = {
 }
 _CURVES = {
     "train_loss": ("training loss (nats)", 1, (1, 2, 5)),
-    "test_error": ("test error (%)", 100, (1, 1.5, 2, 3, 5, 7)),
+    "test_error": ("test error (%)", 100, (1, 1.5, 2, 3, 4, 5, 6, 8)),
 }
 """Column of curves.csv → label, factor, and the ticks of a decade."""
 
@@ -173,14 +176,18 @@ def training_curves(
         figure = style.new_figure(max(style.COLUMN_WIDTH, 1.75 * (1 + len(shown))), 4.0 if title else 3.8)
         panels = figure.subplots(2, 1 + len(shown), sharex="col", sharey="row", squeeze=False)
         parts = [dense[_among(dense["temperature"], [temperature])] for temperature in trained]
-        _draw_family(panels[:, 0], parts, [style.number(temperature) for temperature in trained])
+        # One dense line is no density: it must not look like one.
+        looks = _looks(len(parts)) if len(parts) > 1 else [("0.45", "solid")]
+        _draw_family(panels[:, 0], parts, [style.number(temperature) for temperature in trained], looks)
         panels[0, 0].set_title("dense training", fontsize=7.5)
         if len(trained) > 1:
             panels[0, 0].legend(title=knob.label, title_fontsize=7, labelspacing=0.2)
         for column, temperature in zip(panels.T[1:], shown, strict=True):
             cell = retrained[_among(retrained["temperature"], [temperature])]
             parts = [cell[_among(cell["density"], [density])] for density in densities]
-            _draw_family(column, parts, [f"{style.percent(density)} %" for density in densities])
+            _draw_family(
+                column, parts, [f"{style.percent(density)} %" for density in densities], _looks(len(parts))
+            )  # fmt: skip
             column[0].set_title(f"retraining from\n{knob.label}: {style.number(temperature)}", fontsize=7.5)
         for row, (label, _, _) in zip(panels, _CURVES.values(), strict=True):
             row[0].set_ylabel(label)
@@ -195,17 +202,27 @@ def training_curves(
     return figure
 
 
-def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list[str]) -> None:
-    """One column of panels: a line for each table of `parts`, from dark to light."""
+Look = tuple[Any, Any]
+"""Colour and dash of a line."""
+
+
+def _looks(count: int) -> list[Look]:
+    """Of as many lines, from dark to light."""
+    return list(zip(style.shades(count), itertools.cycle(style.DASHES), strict=False))
+
+
+def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list[str], looks: list[Look]) -> None:
+    """One column of panels: a line for each table of `parts`."""
     for axes, (measure, (_, factor, ticks)) in zip(panels, _CURVES.items(), strict=True):
         axes.set_yscale("log")
-        looks = zip(style.shades(len(parts)), itertools.cycle(style.DASHES), strict=False)
         for part, label, (colour, dash) in zip(parts, labels, looks, strict=True):
             known = part.dropna(subset=[measure]).groupby("epoch")[measure]
             mean, low, high = factor * known.mean(), factor * known.min(), factor * known.max()
             axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
-            marker = "." if len(mean) < 3 else ""
-            axes.plot(mean.index, mean, color=colour, linestyle=dash, marker=marker, label=label, linewidth=1.0)
+            # Dots say where it was evaluated, which need not be every epoch.
+            marker = "." if len(mean) < FEW_POINTS else ""
+            look = {"color": colour, "linestyle": dash, "linewidth": 1.0, "marker": marker, "markersize": 2.5}
+            axes.plot(mean.index, mean, label=label, **look)
         for epoch in sorted({epoch for part in parts for epoch in _rate_changes(part)}):
             axes.axvline(epoch, color="0.8", linewidth=0.6, zorder=0)
         axes.yaxis.set_major_locator(LogLocator(subs=ticks, numticks=20))

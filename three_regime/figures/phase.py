@@ -19,6 +19,7 @@ from three_regime.figures import style
 from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
 from three_regime.figures.cells import Plane, require
 from three_regime.knobs import Knob
+from three_regime.thresholds import Thresholds
 
 REGIMES = ("I", "II-A", "II-B")
 _CODES = {name: code for code, name in enumerate(REGIMES)}
@@ -50,7 +51,7 @@ FIGURE_2 = tuple(PANELS)[:4]
 
 @dataclass(frozen=True)
 class _Border:
-    """How the border called `name` in boundaries.csv is drawn."""
+    """How the border called `name` in boundaries.csv and in `Thresholds` is drawn."""
 
     name: str
     dash: object
@@ -65,7 +66,12 @@ _BORDERS = (
 
 
 def phase_diagram(
-    grid: pd.DataFrame, regimes: pd.DataFrame, boundaries: pd.DataFrame, knob: Knob, title: str = ""
+    grid: pd.DataFrame,
+    regimes: pd.DataFrame,
+    boundaries: pd.DataFrame,
+    knob: Knob,
+    thresholds: Thresholds,
+    title: str = "",
 ) -> Figure:
     """Four panels: test error, normalised test error, LMC and CKA (paper, Figure 2).
 
@@ -83,6 +89,8 @@ def phase_diagram(
         boundaries.csv of the same study; may be empty.
     knob
         What sets the temperature.
+    thresholds
+        Those of regimes.csv and boundaries.csv, named in the legend beside their borders.
     title
         Heading; empty for none.
 
@@ -97,7 +105,7 @@ def phase_diagram(
         When a table lacks a column, holds several studies, or a boundary lies at a density that the grid lacks.
     """
     with style.context():
-        scene = _Scene.of(grid, regimes, boundaries, knob, 1.15)
+        scene = _Scene.of(grid, regimes, boundaries, knob, thresholds, 1.15)
         height = _plot_height(scene.plane)
         figure = style.new_figure(style.TEXT_WIDTH, height + (1.38 if title else 1.16))
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.035)
@@ -112,7 +120,13 @@ def phase_diagram(
 
 
 def panel_figure(
-    grid: pd.DataFrame, regimes: pd.DataFrame, boundaries: pd.DataFrame, knob: Knob, metric: str, title: str = ""
+    grid: pd.DataFrame,
+    regimes: pd.DataFrame,
+    boundaries: pd.DataFrame,
+    knob: Knob,
+    thresholds: Thresholds,
+    metric: str,
+    title: str = "",
 ) -> Figure:
     """One panel of `phase_diagram`, one column wide.
 
@@ -129,7 +143,7 @@ def panel_figure(
     if metric not in PANELS:
         raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join(PANELS)}")
     with style.context():
-        scene = _Scene.of(grid, regimes, boundaries, knob, 2.85)
+        scene = _Scene.of(grid, regimes, boundaries, knob, thresholds, 2.85)
         figure = style.new_figure(style.COLUMN_WIDTH, _plot_height(scene.plane) + (1.4 if title else 1.18))
         _draw_panel(figure.subplots(), scene, metric, "")
         _finish(figure, scene, (metric,), title, legend_columns=2)
@@ -155,8 +169,8 @@ class _Scene:
         Shape (rows, columns): index into `REGIMES`, or NaN.
     undecided
         Same shape, true where a cell has a label that is not decided.
-    lines, thresholds
-        Polylines in cell coordinates, and the threshold behind them, by border.
+    lines
+        Polylines in cell coordinates by border.
     """
 
     knob: Knob
@@ -166,15 +180,21 @@ class _Scene:
     code: np.ndarray
     undecided: np.ndarray
     lines: dict[str, list[np.ndarray]]
-    thresholds: dict[str, float | None]
+    thresholds: Thresholds
 
     @classmethod
     def of(
-        cls, grid: pd.DataFrame, regimes: pd.DataFrame, boundaries: pd.DataFrame, knob: Knob, panel_width: float
+        cls,
+        grid: pd.DataFrame,
+        regimes: pd.DataFrame,
+        boundaries: pd.DataFrame,
+        knob: Knob,
+        thresholds: Thresholds,
+        panel_width: float,
     ) -> _Scene:
         plane = Plane.of(grid, knob)
         require(regimes, ("regime", "decided"), "regimes.csv")
-        require(boundaries, ("boundary", "density", "temperature_index", "threshold"), "boundaries.csv")
+        require(boundaries, ("boundary", "density", "temperature_index"), "boundaries.csv")
         unknown = set(regimes["regime"].dropna()) - set(REGIMES)
         if unknown:
             raise UserError(f"regimes.csv holds the regime {sorted(unknown)[0]!r}; known are {', '.join(REGIMES)}")
@@ -184,7 +204,7 @@ class _Scene:
         undecided = ~np.isnan(code) & (np.where(pd.isna(decided), 1, decided).astype(float) == 0)
         connected = np.where(code == 0, np.nan, code - 1)
         inside = {"lmc": np.where(np.isnan(code), np.nan, code == 0), "cka": connected}
-        lines, thresholds = {}, {}
+        lines = {}
         for border in _BORDERS:
             rows = boundaries[boundaries["boundary"] == border.name].dropna(subset=["temperature_index"])
             crossings: dict[int, list[float]] = {}
@@ -192,8 +212,6 @@ class _Scene:
                 crossings.setdefault(plane.column(density), []).append(float(position))
             lines[border.name] = border_lines(inside[border.name], crossings)
             lines[border.name] += crossings_in_gaps(np.isnan(code), crossings)
-            known = rows["threshold"].dropna().unique()
-            thresholds[border.name] = float(known[0]) if len(known) == 1 else None
         return cls(knob, plane, panel_width, grid, code, undecided, lines, thresholds)
 
 
@@ -301,21 +319,19 @@ def _colour_bar(axes: Axes, label: str, width: float) -> None:
 
 
 def _finish(figure: Figure, scene: _Scene, shown: tuple[str, ...], title: str, *, legend_columns: int) -> None:
-    """Legend of what occurs in the figure, and its heading."""
+    """Legend of both borders, of what else occurs in the figure, and its heading."""
     handles: list[Line2D | Patch] = []
     for border in _BORDERS:
-        if scene.lines[border.name]:
-            threshold = scene.thresholds[border.name]
-            value = "" if threshold is None else f" ({border.measure} = {style.number(threshold)})"
-            handles.append(Line2D([], [], color="black", linewidth=1.4, linestyle=border.dash))
-            handles[-1].set_label(border.what + value)
+        there = bool(scene.lines[border.name])
+        value = style.number(getattr(scene.thresholds, border.name))
+        handles.append(Line2D([], [], color="black", linewidth=1.4, linestyle=border.dash if there else ""))
+        handles[-1].set_label(f"{'' if there else 'no '}{border.what} ({border.measure} = {value})")
     if scene.undecided.any():
         handles.append(Line2D([], [], label="undecided", **_UNDECIDED))
     if any(pd.isna(scene.plane.matrix(scene.grid, name)).any() for name in shown):
         patch = _missing_patch((0, 0))
         patch.set_label("not run")
         handles.append(patch)
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, columnspacing=1.6)
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, columnspacing=1.6)
     if title:
         figure.suptitle(title)

@@ -24,7 +24,7 @@ REGRETS = {
 _PANELS = (("cells labelled as\ndrawn by hand (%)", AGREEMENT), ("mean regret\n(percentage points)", REGRETS))
 
 
-def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float | None = None, title: str = "") -> Figure:
+def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: str = "") -> Figure:
     """Mean regret at each LMC threshold and, where regimes were drawn by hand, agreement with them.
 
     Parameters
@@ -55,13 +55,11 @@ def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float | None = N
             for column, (name, look) in lines.items():
                 keywords = look.keywords | {"markersize": 3, "markevery": max(1, len(table) // 12)}
                 axes.plot(table["threshold"], 100 * table[column], label=name, **keywords)
-            if threshold is not None:
-                axes.axvline(threshold, color="0.45", linewidth=0.8, zorder=0)
+            axes.axvline(threshold, color="0.45", linewidth=0.8, zorder=0)
             axes.set_ylabel(label)
             axes.grid(axis="y")
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-        if threshold is not None:
-            panels[0].set_title(f"vertical line: threshold in use, {style.number(threshold)}", fontsize=7.5)
+        panels[0].set_title(f"vertical line: threshold in use, {style.number(threshold)}", fontsize=7.5)
         panels[-1].set_xlabel("LMC threshold of Regime I (fraction)")
         if title:
             figure.suptitle(title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,13 +15,15 @@ from three_regime.figures.output import save
 from three_regime.figures.wording import is_translation, reword
 from three_regime.knobs import KNOBS, Knob
 from three_regime.stages import GRID_FIGURES, RUN_FIGURES
+from three_regime.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one study, read when they are asked for."""
+    """The tables of one study, read when they are asked for, and the thresholds that they were made with."""
 
     folder: Path
+    thresholds: Thresholds
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         path = self.folder / f"{name}.csv"
@@ -34,12 +36,13 @@ class Tables:
 
     @property
     def knob(self) -> Knob:
-        """The study's knob."""
+        """The study's knob, labelled in the unit of its setting."""
         grid = self["grid"]
         name = str(grid["knob"].iloc[0]) if "knob" in grid and len(grid) else ""
         if name not in KNOBS:
             raise UserError(f"{self.folder / 'grid.csv'} names no known knob ({', '.join(KNOBS)}) but {name!r}")
-        return KNOBS[name]
+        knob = KNOBS[name]
+        return replace(knob, label=knob.text_label or knob.label) if self.translation else knob
 
     @property
     def title(self) -> str:
@@ -55,27 +58,22 @@ class Tables:
         grid = self["grid"]
         return "dataset" in grid and bool(len(grid)) and is_translation(str(grid["dataset"].iloc[0]))
 
-    @property
-    def threshold(self) -> float | None:
-        """The LMC threshold in use, where a boundary was found with it."""
-        lines = self["boundaries"]
-        values = lines.loc[lines["boundary"] == "lmc", "threshold"]
-        return float(values.iloc[0]) if len(values) else None
-
 
 Drawn = tuple[Figure, pd.DataFrame]
 
 
 def _phase(tables: Tables) -> Drawn:
     grid, regimes = tables["grid"], tables["regimes"]
-    figure = phase.phase_diagram(grid, regimes, tables["boundaries"], tables.knob, tables.title)
+    figure = phase.phase_diagram(grid, regimes, tables["boundaries"], tables.knob, tables.thresholds, tables.title)
     return figure, phase.phase_table(grid, regimes)
 
 
 def _panel(metric: str) -> Callable[[Tables], Drawn]:
     def draw_panel(tables: Tables) -> Drawn:
         grid, regimes = tables["grid"], tables["regimes"]
-        figure = phase.panel_figure(grid, regimes, tables["boundaries"], tables.knob, metric, tables.title)
+        figure = phase.panel_figure(
+            grid, regimes, tables["boundaries"], tables.knob, tables.thresholds, metric, tables.title
+        )
         return figure, phase.phase_table(grid, regimes)
 
     return draw_panel
@@ -94,7 +92,7 @@ def _model_selection(tables: Tables) -> Drawn:
 
 def _threshold_sensitivity(tables: Tables) -> Drawn:
     table = tables["sensitivity"]
-    return sensitivity.threshold_sensitivity(table, tables.threshold, tables.title), table
+    return sensitivity.threshold_sensitivity(table, tables.thresholds.lmc, tables.title), table
 
 
 def _lmc_lines(tables: Tables) -> Drawn:
@@ -136,15 +134,20 @@ def drawn(tables: Tables, name: str) -> Drawn:
     return figure, data
 
 
-def draw(folder: Path, names: Sequence[str]) -> list[Path]:
+def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Path]:
     """Draw figures of the study whose tables are in `folder`; writes ``<folder>/figures/<name>.{pdf,png,csv}``.
+
+    Parameters
+    ----------
+    thresholds
+        Those that the tables were made with: a table of borders says them only where there is one.
 
     Raises
     ------
     UserError
         When a name is unknown, or a table is missing, damaged or lacks a column.
     """
-    tables = Tables(Path(folder))
+    tables = Tables(Path(folder), thresholds)
     paths: list[Path] = []
     for name in names:
         if name not in DRAWERS:
@@ -154,7 +157,7 @@ def draw(folder: Path, names: Sequence[str]) -> list[Path]:
     return paths
 
 
-def draw_all(folder: Path) -> list[Path]:
+def draw_all(folder: Path, thresholds: Thresholds) -> list[Path]:
     """Every figure of a study: those of the grid, and those of what was run where its tables are there."""
     run = (Path(folder) / "lines.csv").exists()
-    return draw(folder, GRID_FIGURES + (RUN_FIGURES if run else ()))
+    return draw(folder, GRID_FIGURES + (RUN_FIGURES if run else ()), thresholds)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from three_regime import gpu_memory, links, provenance, slots
 from three_regime.config import Config
+from three_regime.datasets.prepare import check_prepared
 from three_regime.errors import UserError
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
@@ -193,6 +194,8 @@ def run(
             for path in {path for product in products if product not in stale for path in product.outputs}:
                 links.keep(owner, path)
         if stale:
+            if "data" in stale[0].inputs:
+                check_prepared(owner.config.dataset, owner.data)
             job = Job(config, owner, seed, temperature, stale, stop)
             for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
                 remove_leftovers(path)

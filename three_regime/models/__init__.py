@@ -13,11 +13,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from three_regime.errors import UserError
+from three_regime.models import counting
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,10 @@ class Family:
         The same in words.
     kind
         What it works on: ``images`` or ``text``.
+    layers
+        Function of depth, width, classes, channels and image size that counts a network's layers without torch. None
+        leaves them uncounted: ``plan`` then knows neither hours nor the bytes of weights, jobs ask for the minutes of
+        the study's ``resources``, and on a CPU ``lockstep: auto`` computes one network after another.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Family:
     takes_image_size: Callable[[int], bool]
     image_sizes: str
     kind: Literal["images", "text"] = "images"
+    layers: Callable[[int, float, int, int, int], Iterable[counting.Layer]] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ FAMILIES: dict[str, Family] = {
             nearest_width=lambda width: max(1, round(16 * width)) / 16,
             takes_image_size=_divisible_by_four,
             image_sizes="a side divisible by 4",
+            layers=counting.preresnet,
         ),
         Family(
             name="vgg",
@@ -141,6 +148,7 @@ FAMILIES: dict[str, Family] = {
             nearest_width=_nearest_of(1),
             takes_image_size=lambda size: size == 32,
             image_sizes="a side of 32",
+            layers=counting.vgg,
         ),
         Family(
             name="densenet",
@@ -152,6 +160,7 @@ FAMILIES: dict[str, Family] = {
             nearest_width=lambda width: max(1, round(width)),
             takes_image_size=_divisible_by_four,
             image_sizes="a side divisible by 4",
+            layers=counting.densenet,
         ),
         Family(
             name="transformer",

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from three_regime.models.counting import VGG_CONVOLUTIONS, VGG_WIDTHS
 from three_regime.models.initialisation import Initialisation
 from three_regime.models.layers import NormRelu
-from three_regime.models.sizes import VGG_CONVOLUTIONS, VGG_WIDTHS
 
 """Depth → convolutions in each of the five groups."""
 

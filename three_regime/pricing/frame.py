@@ -102,7 +102,12 @@ class Pricer(ABC):
     @property
     @abstractmethod
     def network(self) -> Size:
-        """Size of the study's network."""
+        """Size of the study's network; ``UNCOUNTED`` when its family does not count its layers."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the size of the network is known, and with it the bytes of its weights."""
+        return True
 
     @abstractmethod
     def steps(self, training: Training) -> int:

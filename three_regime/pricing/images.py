@@ -10,16 +10,20 @@ from typing import ClassVar
 from three_regime import models
 from three_regime.config import Training
 from three_regime.datasets import DATASETS
-from three_regime.models.sizes import Size, size
+from three_regime.models.sizes import UNCOUNTED, Size, size
 from three_regime.packs import pays_on_cpu
 from three_regime.pricing.frame import Pricer, Speed, Work
 from three_regime.pricing.rates import ModelRates, Rates
 from three_regime.study import Study
 
 
-def image_speed(rates: Rates, study: Study) -> Speed:
-    """Rates of a study's network; one that was not measured is scaled from the nearest that was."""
-    ours = network_size(study)
+def image_speed(rates: Rates, study: Study) -> Speed | None:
+    """Rates of a study's network; one that was not measured is scaled from the nearest that was.
+
+    None for a network whose family does not count its layers: nothing tells how much work it is.
+    """
+    if (ours := network_size(study)) is None:
+        return None
     side = DATASETS[study.config.dataset.name].image_size
     measured = rates.models.get(study.config.model)
     if measured and measured.image_size == side:
@@ -32,10 +36,11 @@ def image_speed(rates: Rates, study: Study) -> Speed:
     family = models.parse(study.config.model).family
 
     def distance(item: tuple[str, ModelRates]) -> tuple[bool, float]:
-        return models.parse(item[0]).family != family, abs(math.log(ours.multiply_adds / _multiply_adds(*item)))
+        return models.parse(item[0]).family != family, abs(math.log(ours.multiply_adds / adds[item[0]]))
 
-    name, nearest = min(rates.models.items(), key=distance)
-    factor = _multiply_adds(name, nearest) / ours.multiply_adds
+    adds = {name: counted.multiply_adds for name, each in rates.models.items() if (counted := _measured(name, each))}
+    name, nearest = min(((name, rates.models[name]) for name in adds), key=distance)
+    factor = adds[name] / ours.multiply_adds
     return Speed(
         nearest.train_images_per_s * factor,
         nearest.evaluate_images_per_s * factor,
@@ -52,12 +57,13 @@ def _together(rates: Rates, study: Study, measured: ModelRates) -> float | None:
     return measured.together_images_per_s if allowed else None
 
 
-def _multiply_adds(name: str, measured: ModelRates) -> int:
-    return size(name, classes=10, channels=3, image_size=measured.image_size).multiply_adds
+def _measured(name: str, measured: ModelRates) -> Size | None:
+    """Size of a network that was measured."""
+    return size(name, classes=10, channels=3, image_size=measured.image_size)
 
 
-def network_size(study: Study) -> Size:
-    """Size of a study's network."""
+def network_size(study: Study) -> Size | None:
+    """Size of a study's network; None when its family does not count its layers."""
     entry = DATASETS[study.config.dataset.name]
     return size(study.config.model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size)
 
@@ -82,7 +88,11 @@ class ImagePricer(Pricer):
 
     @cached_property
     def network(self) -> Size:
-        return network_size(self.study)
+        return network_size(self.study) or UNCOUNTED
+
+    @property
+    def counted(self) -> bool:
+        return self.network is not UNCOUNTED
 
     def steps(self, training: Training) -> int:
         return training.steps_on(self.train_images)

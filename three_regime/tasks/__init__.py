@@ -82,6 +82,9 @@ class Task(Protocol):
     def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
         """Mean loss (with gradient), errors and targets of one batch, in training mode; updates `buffers`."""
 
+    def targets(self, batch: Any) -> int:
+        """The targets of a batch, as `loss` counts them: images, or target tokens without padding."""
+
     def halves(self, batch: Any) -> tuple[Any, Any] | None:
         """Two batches that together are `batch`, for a device that cannot hold it; None when it must stay whole.
 
@@ -128,6 +131,9 @@ class Stack(Protocol):
 
     def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
         """Mean loss and errors of each row, (M,), and the targets of a row."""
+
+    def targets(self, batch: Any) -> int:
+        """The targets of a row, as `loss` counts them."""
 
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
         """As `Task.evaluate`, for each row."""

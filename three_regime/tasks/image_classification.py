@@ -157,11 +157,10 @@ class ImageClassification:
         return None
 
     @property
-    def _multiply_adds(self) -> int:
+    def _multiply_adds(self) -> int | None:
         entry = self.entry
-        return size(
-            self.model_name, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
-        ).multiply_adds
+        counted = size(self.model_name, classes=entry.classes, channels=entry.channels, image_size=entry.image_size)
+        return counted and counted.multiply_adds
 
     def initial_weights(self, streams: Streams) -> Arrays:
         return initial_weights(self.model, streams.generator("initialisation"))
@@ -179,6 +178,9 @@ class ImageClassification:
         logits = functional_call(self.model, {**parameters, **buffers}, (images,), tie_weights=False)
         errors = (logits.detach().argmax(1) != labels).sum()
         return F.cross_entropy(logits, labels), errors, len(labels)
+
+    def targets(self, batch: tuple[Tensor, Tensor]) -> int:
+        return len(batch[1])
 
     def halves(self, batch: tuple[Tensor, Tensor]) -> None:
         """Never: BatchNorm computes its statistics over the whole batch."""

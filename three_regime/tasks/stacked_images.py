@@ -92,6 +92,9 @@ class ImageStack:
         errors = (logits.detach().argmax(2) != labels).sum(1)
         return self._losses(logits, labels).mean(1), errors, labels.shape[1]
 
+    def targets(self, batch: tuple[Tensor, Tensor]) -> int:
+        return batch[1].shape[1]
+
     @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
         members = len(next(iter(weights.values())))

@@ -128,6 +128,9 @@ class Translation:
             )
         return total / pairs.tokens, self._errors(logits.detach(), pairs.target), pairs.tokens
 
+    def targets(self, batch: TrainingBatch) -> int:
+        return batch.batch.tokens
+
     def halves(self, batch: TrainingBatch) -> tuple[TrainingBatch, TrainingBatch] | None:
         """Two halves of the sentence pairs, with dropout masks of their own; None for a single pair."""
         return batch.halves(self.text.dictionary.pad())
