@@ -268,6 +268,9 @@ def test_lmc_and_cka_by_hand_are_those_of_the_study(finished, invoke, tmp_path):
     ).startswith("0 ")
     wanted = read_json(pack(tiny.owner(finished), "lmc", 1, 2.0, 0.5)[0].outputs[0])
     assert read_json(line)["lmc"] == wanted["lmc"] and read_json(line)["test_nll"] == wanted["test_nll"]
+    assert "--train-images 99999: there are only" in invoke(
+        "lmc", *pair, *about, "--train-images", 99999, "--out", tmp_path / "more.json"
+    )
     similar = tmp_path / "cka.json"
     assert invoke("cka", *pair, *about, "--images", 200, "--out", similar).startswith("0 ")
     wanted = read_json(pack(tiny.owner(finished), "cka", 1, 2.0, 0.5)[0].outputs[0])
