@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from matplotlib.text import Text
 from tiny_study import start
 
-from three_regime import analysis, tables
+from three_regime import analysis, plan, tables
 from three_regime.cli import main
 from three_regime.config import DatasetChoice
 from three_regime.datasets.prepare import prepare
 from three_regime.figures.study import Tables, drawn
+from three_regime.pricing import Rates
 from three_regime.stages import STAGES, input_digest, pack
 from three_regime.storage import read_arrays, read_json, read_metadata, write_arrays
 from three_regime.study import prepared_path
@@ -53,6 +54,13 @@ def results(settings, stage):
 def test_nothing_is_computed_twice(finished):
     for stage in STAGES:
         assert all(outcome.computed == 0 for outcome in tiny.run(finished, stage))
+
+
+def test_a_finished_study_is_priced_at_nothing_where_no_transformer_was_measured(finished):
+    measured = {"train_images_per_s": 1, "evaluate_images_per_s": 1, "reestimate_images_per_s": 1, "parameters": 1}
+    rates = Rates.model_validate({"device": "cpu", "models": {"preresnet-20": measured}})
+    found = plan.make(finished, ["landscape"], rates)
+    assert found.longest_chain_s == 0 and not found.unpriced and all(row.seconds == 0 for row in found.rows)
 
 
 @pytest.mark.parametrize("stage", ["dense", "retrain"])
