@@ -76,6 +76,9 @@ CASES = {**KILLS, **OTHERS}
 
 NEEDS_MOUNT = re.compile("full disk|read-only")
 
+TRIALS = 75
+"""Trials of `make faults`: each other fault once, and at least 50 SIGKILLs, at least 5 in each stage."""
+
 PROVENANCE_COLUMNS = ["device", "wall_s", "commit", "finished"]
 
 
@@ -197,10 +200,19 @@ def table(trials: Sequence[Trial]) -> str:
     return tabulate(rows, ["fault", "trials", "correct", "refused", "WRONG", "what it said"], tablefmt="github") + "\n"
 
 
+def summary(trials: Sequence[Trial]) -> str:
+    """One sentence on the trials: how many, how many of them SIGKILLs and in how many a stage, and how they ended."""
+    killed = Counter(trial.case.split(" in ")[-1] for trial in trials if trial.case in KILLS)
+    ended = Counter(trial.outcome for trial in trials)
+    kills = f"{killed.total()} SIGKILLs, at least {min(killed[stage] for stage in cases.STAGES)} in each stage"
+    outcomes = f"{ended['correct']} ended correct, {ended['refused']} were refused, {ended['WRONG']} were wrong"
+    return f"Of {len(trials)} trials ({kills}) {outcomes}.\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the trials; the exit code is 1 when one of them ended wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
-    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="trials at a time")
     parser.add_argument("--only", help="regular expression on the names of the faults")
@@ -227,11 +239,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         with ThreadPoolExecutor(chosen.jobs) as pool:
             trials = list(pool.map(one, range(len(names))))
-    print(table(trials))
+    print(table(trials) + "\n" + summary(trials))
     if chosen.out:
         about = {"measured": datetime.now(UTC).date().isoformat(), "seed": chosen.seed, "commit": provenance.commit()}
         write_json(chosen.out / "faults.json", {**about, "trials": [asdict(trial) for trial in trials]})
-        write_text(chosen.out / "faults.md", table(trials))
+        write_text(chosen.out / "faults.md", table(trials) + "\n" + summary(trials))
     return int(any(trial.outcome == "WRONG" for trial in trials))
 
 

@@ -90,6 +90,30 @@ def test_lmc_and_cka_by_hand(pair: tuple[str, str], tmp_path: Path, cifar10_batc
     assert 0 < result["softmax"] < 1
 
 
+def test_lmc_and_cka_refuse_weights_that_are_no_numbers_and_images_that_are_not_there(tmp_path: Path) -> None:
+    """All but the last before anything is computed."""
+    first = checkpoint(tmp_path / "A.safetensors", "preresnet-8x0.25", 1, channels=1)
+    arrays, spoilt = read_arrays(first), tmp_path / "spoilt.safetensors"
+    write_arrays(spoilt, {**arrays, "fc.bias": np.full_like(arrays["fc.bias"], np.nan)}, {})
+    huge = tmp_path / "huge.safetensors"
+    write_arrays(huge, {**arrays, "fc.bias": np.array([3e38] + [0.0] * 9, np.float32)}, {})
+    few = ("--train-images", 64, "--test-images", 32, "--points", 3)
+    out = tmp_path / "out.json"
+    common = ("--model", "preresnet-8x0.25", "--dataset", "digits", "--data", str(tmp_path), "--out", str(out))
+    for arguments, message in (
+        (("lmc", first, spoilt), f"{spoilt} holds a number that is not finite, in fc.bias"),
+        (("cka", first, spoilt), f"{spoilt} holds a number that is not finite, in fc.bias"),
+        (("lmc", first, first, "--train-images", 60000), "--train-images 60000: there are only "),
+        (("lmc", first, first, "--test-images", 10001), "--test-images 10001: there are only "),
+        (("cka", first, first, "--images", 60000), "60000 images were asked for, but there are "),
+        (("lmc", first, huge, *few), f"a loss on the line from {first} to {huge} is not a finite number"),
+    ):
+        ended = CliRunner().invoke(cli.main, [*map(str, arguments), *common])
+        assert ended.exit_code == 2, arguments
+        assert message in ended.stderr
+        assert not out.exists()
+
+
 def test_refusals_are_one_sentence_and_write_nothing(pair: tuple[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     model = ("--model", "preresnet-8x0.25")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,12 +49,50 @@ def test_a_fault_is_survived(place: Place, expected: dict[str, str], name: str, 
     assert trial.outcome in outcomes, trial
 
 
-def test_every_stage_is_killed_at_least_five_times_in_sixty_trials() -> None:
-    names = faults.schedule(60)
-    assert len(names) == 60
+@pytest.mark.parametrize("mountable", [True, False])
+def test_fifty_kills_and_every_other_fault_are_in_a_run(monkeypatch: pytest.MonkeyPatch, mountable: bool) -> None:
+    monkeypatch.setattr(faults.cases, "MOUNTABLE", mountable)
+    names = faults.schedule(faults.TRIALS)
+    assert len(names) == faults.TRIALS
+    kills = [name for name in names if name in faults.KILLS]
+    assert len(kills) >= 50
     for stage in STAGES:
-        assert sum(name.startswith("kill") and name.endswith(f" in {stage}") for name in names) >= 5
-    assert len([name for name in names if name.startswith("kill")]) >= 35
+        assert sum(name.endswith(f" in {stage}") for name in kills) >= 5
+    others = [name for name in names if name not in faults.KILLS]
+    assert sorted(others) == sorted(
+        name for name in faults.OTHERS if mountable or not faults.NEEDS_MOUNT.search(name)
+    )  # fmt: skip
+    assert sum(faults.NEEDS_MOUNT.search(name) is not None for name in faults.OTHERS) == 5
+
+
+def test_make_faults_is_that_run() -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    planned = subprocess.run(
+        ["make", "-n", "faults"], cwd=faults.cases.ROOT, env=clean, capture_output=True, text=True, check=True
+    )
+    assert planned.stdout.splitlines()[-1].split()[1:] == ["-m", "benchmarks.faults", "--out", "benchmarks/results"]
+
+
+def test_the_readme_tells_the_run_that_is_kept() -> None:
+    kept = json.loads((faults.cases.ROOT / "benchmarks/results/faults.json").read_text())["trials"]
+    trials = [faults.Trial(**trial) for trial in kept]
+    numbers = re.findall(r"\d+", faults.summary(trials))
+    readme = (faults.cases.ROOT / "README.md").read_text().split("### Faults")[1].split("##")[0]
+    told = re.search(
+        r"Of (\d+) trials \((\d+) SIGKILLs.*at least (\d+) in each stage.*\*\*(\d+) ended correct\*\*.*"
+        r"\*\*(\d+) were refused\*\*.*\*\*none was wrong\*\*",
+        readme, flags=re.DOTALL,
+    )  # fmt: skip
+    assert told and [*told.groups(), "0"] == numbers
+
+
+def test_the_summary_counts_kills_by_stage() -> None:
+    trials = [faults.Trial(f"kill job in {stage}", 1, "correct", "", "", 1.0) for stage in STAGES]
+    trials += [faults.Trial("kill group in dense", 1, "WRONG", "", "", 1.0)]
+    trials += [faults.Trial("full disk in dense", 1, "refused", "", "", 1.0)]
+    assert faults.summary(trials) == (
+        "Of 9 trials (8 SIGKILLs, at least 1 in each stage) 7 ended correct, 1 were refused, 1 were wrong.\n"
+    )
 
 
 def test_a_wrong_number_is_seen(place: Place, expected: dict[str, str]) -> None:

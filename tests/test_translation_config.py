@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import translation_study as tiny
 
+from three_regime import job_resources
 from three_regime.config import StudyConfig, Training, load, resolve
 from three_regime.errors import UserError
 from three_regime.job_resources import first_runtime
@@ -122,7 +123,31 @@ def test_hours_are_unknown_until_a_transformer_has_been_measured(tmp_path):
     settings = tiny.config(tmp_path)
     text = render(make(settings, [], Rates.model_validate(RATES)))
     assert "Hours of tiny-translation are unknown (?) and in no sum" in text
+    assert "Longest chain, with a device for every job: unknown." in text
     assert all(" ? " in line for line in text.splitlines() if line.split()[1:2] in (["dense"], ["retrain"], ["lmc"]))
+
+
+def test_a_chain_that_leaves_studies_out_says_so(tmp_path):
+    images = load([ROOT / "config.yaml", ROOT / "config" / "tiny.yaml"]).studies["tiny"]
+    settings = tiny.config(tmp_path)
+    both = settings.model_copy(update={"run": ("tiny", tiny.NAME), "studies": {"tiny": images, **settings.studies}})
+    rates = Rates.model_validate(RATES)
+    chain = make(both, ["tiny"], rates).longest_chain_s
+    assert chain > 0
+    text = render(make(both, [], rates))
+    assert f"Longest chain, with a device for every job: at least {round(chain)} seconds, without {tiny.NAME}." in text
+    assert "at least" not in render(make(both, [], Rates.model_validate({**RATES, "text_models": TEXT_RATES})))
+
+
+def test_cpu_hours_count_the_threads_that_the_rates_were_measured_with(tmp_path):
+    settings = tiny.config(tmp_path)
+    rates = {**RATES, "device": "cpu", "threads": 2}
+    own = {name: {**model, "threads": 1} for name, model in TEXT_RATES.items()}
+    for text_models, threads in ((TEXT_RATES, 2), (own, 1)):
+        found = make(settings, [], Rates.model_validate({**rates, "text_models": text_models}))
+        assert {row.stage: row.threads for row in found.rows if row.stage in STAGES} == {
+            "dense": threads, "prune": 1, "retrain": threads, "lmc": threads, "cka": threads,
+        }  # fmt: skip
 
 
 def test_measured_rates_price_tokens_and_sentences(tmp_path):
@@ -133,7 +158,7 @@ def test_measured_rates_price_tokens_and_sentences(tmp_path):
     assert speed.scaled == ""
     work = pricer.job(pack(owner, "retrain", 1, 2.0))
     tokens = 200 * pricer.tokens_a_pair
-    assert work.train == 4 * tokens and work.decoded == 4 * 2 * tiny.HELD_OUT
+    assert work.train == 4 * tokens and work.decoded == 4 * 2 * tiny.HELD_OUT * pricer.tokens_a_pair / 28
     assert work.evaluate == pytest.approx(4 * (100 + 2 * tiny.HELD_OUT) * pricer.tokens_a_pair)
     assert speed.seconds(work) == pytest.approx(work.train / 100 + work.evaluate / 400 + work.decoded / 5)
     assert "unknown" not in render(make(settings, [], rates))
@@ -142,9 +167,14 @@ def test_measured_rates_price_tokens_and_sentences(tmp_path):
     assert scaled.train < speed.train and "transformer-1x16x2 with 300 subwords" in scaled.scaled
 
 
-def test_clusters_are_asked_for_the_configured_minutes_where_nothing_was_measured(tmp_path):
+def test_clusters_are_asked_for_the_configured_minutes_where_no_transformer_was_measured(tmp_path, monkeypatch):
     owner = tiny.owner(tiny.config(tmp_path))
+    rates = {**RATES, "device": "cpu"}
+    monkeypatch.setattr(job_resources, "_rates", lambda gpu: Rates.model_validate(rates))
     assert first_runtime(owner, "retrain", 2.0, None, 1) == owner.config.resources.retrain.runtime
+    slow = {**TEXT_RATES["transformer-1x16x2"], "train_tokens_per_s": 1}
+    rates["text_models"] = {"transformer-1x16x2": slow}
+    assert first_runtime(owner, "retrain", 2.0, None, 1) > owner.config.resources.retrain.runtime
 
 
 def test_the_wmt14_study_is_read_without_its_data():

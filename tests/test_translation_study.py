@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from matplotlib.text import Text
 from tiny_study import start
 
-from three_regime import analysis, tables
+from three_regime import analysis, plan, tables
 from three_regime.cli import main
 from three_regime.config import DatasetChoice
 from three_regime.datasets.prepare import prepare
 from three_regime.figures.study import Tables, drawn
+from three_regime.pricing import Rates
 from three_regime.stages import STAGES, input_digest, pack
 from three_regime.storage import read_arrays, read_json, read_metadata, write_arrays
 from three_regime.study import prepared_path
@@ -53,6 +54,13 @@ def results(settings, stage):
 def test_nothing_is_computed_twice(finished):
     for stage in STAGES:
         assert all(outcome.computed == 0 for outcome in tiny.run(finished, stage))
+
+
+def test_a_finished_study_is_priced_at_nothing_where_no_transformer_was_measured(finished):
+    measured = {"train_images_per_s": 1, "evaluate_images_per_s": 1, "reestimate_images_per_s": 1, "parameters": 1}
+    rates = Rates.model_validate({"device": "cpu", "models": {"preresnet-20": measured}})
+    found = plan.make(finished, ["landscape"], rates)
+    assert found.longest_chain_s == 0 and not found.unpriced and all(row.seconds == 0 for row in found.rows)
 
 
 @pytest.mark.parametrize("stage", ["dense", "retrain"])
@@ -268,6 +276,9 @@ def test_lmc_and_cka_by_hand_are_those_of_the_study(finished, invoke, tmp_path):
     ).startswith("0 ")
     wanted = read_json(pack(tiny.owner(finished), "lmc", 1, 2.0, 0.5)[0].outputs[0])
     assert read_json(line)["lmc"] == wanted["lmc"] and read_json(line)["test_nll"] == wanted["test_nll"]
+    assert "--train-images 99999: there are only" in invoke(
+        "lmc", *pair, *about, "--train-images", 99999, "--out", tmp_path / "more.json"
+    )
     similar = tmp_path / "cka.json"
     assert invoke("cka", *pair, *about, "--images", 200, "--out", similar).startswith("0 ")
     wanted = read_json(pack(tiny.owner(finished), "cka", 1, 2.0, 0.5)[0].outputs[0])

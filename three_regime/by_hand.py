@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from three_regime import connectivity, kernels, models
 from three_regime.config import Measurement
@@ -14,6 +16,7 @@ from three_regime.datasets.corpora import MANIFEST
 from three_regime.device import choose
 from three_regime.errors import UserError
 from three_regime.foreign import match, read_foreign
+from three_regime.gpu_memory import refused
 from three_regime.names import registered
 from three_regime.origin import check_corpus, check_exists, origin_of, warn_of_other_images
 from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity, split_masks
@@ -23,6 +26,8 @@ from three_regime.storage import Arrays, tensor_digest, write_arrays, write_json
 from three_regime.tasks import Task
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import convolution_precision
+
+_ELSEWHERE = "or compute on the CPU with CUDA_VISIBLE_DEVICES= before the command"
 
 
 def prune_file(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> dict[str, Any]:
@@ -70,11 +75,14 @@ def lmc_of_files(
         all.
     """
     task = _task((first, second), model, dataset, data, train_images, test_images)
-    ends = [task.load(_weights_for(task, path), str(path)) for path in (first, second)]
-    with convolution_precision(tf32=False):
+    ends = [_loaded(task, path) for path in (first, second)]
+    with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):
         networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
         result = connectivity.line(list(connectivity.measure(Alone(task), networks, batch_size, None)))
-    write_json(out, result)
+    try:
+        write_json(out, result)
+    except ValueError as error:
+        raise UserError(f"a loss on the line from {first} to {second} is not a finite number") from error
     return result
 
 
@@ -88,8 +96,9 @@ def cka_of_files(
     task = _task((first, second), model, dataset, data, None, None)
     key = "cka_images" if task.unit == "images" else "cka_tokens"
     images = images or Measurement.model_fields[key].default
-    with convolution_precision(tf32=False):
-        outputs = [task.outputs(task.load(_weights_for(task, path), str(path)), images) for path in (first, second)]
+    networks = [_loaded(task, path) for path in (first, second)]
+    with convolution_precision(tf32=False), refused("CKA", _ELSEWHERE):
+        outputs = [task.outputs(weights, images) for weights in networks]
     result = similarity(*outputs, task.unit)
     write_json(out, result)
     return result
@@ -119,6 +128,8 @@ def _task(
         text = open_text(data / MANIFEST)
         for path, origin in origins.items():
             check_corpus(path, origin, data)
+        _check_count("train", train_images, len(text.pairs("train")), data)
+        _check_count("test", test_images, len(text.pairs("validation")), data)
         return Translation(
             text,
             model,
@@ -132,6 +143,8 @@ def _task(
         digest = tensor_digest(arrays)
         for path, origin in origins.items():
             warn_of_other_images(path, origin, dataset, data, digest)
+    for split, count in (("train", train_images), ("test", test_images)):
+        _check_count(split, count, len(arrays[f"{split}_labels"]), data)
     return ImageClassification(
         entry,
         arrays,
@@ -140,6 +153,21 @@ def _task(
         train_images=train_images,
         test_images=test_images,
     )
+
+
+def _check_count(split: str, asked: int | None, there: int, data: Path) -> None:
+    """Refuse to measure on more images, or pairs of sentences, than a split has."""
+    if asked is not None and asked > there:
+        raise UserError(f"--{split}-images {asked}: there are only {there} in {data}")
+
+
+def _loaded(task: Task, path: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights on the task's device, when they are numbers."""
+    arrays = _weights_for(task, path)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path} holds a number that is not finite, in {name}: its training has diverged")
+    return task.load(arrays, str(path))
 
 
 def _weights_for(task: Task, path: Path) -> Arrays:

@@ -130,12 +130,15 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
 def explain(target: str | None, configfiles: list[Path]) -> None:
     """Say why TARGET would be computed: which setting changed from what to what, what is missing or damaged.
 
-    TARGET is a result file, dense, pruned, retrained, landscape, a stage, or a study; default: everything.
+    TARGET is any file of the studies, or a target of `plan` (dense, tables, report, a study, ...); default: everything.
     """
     from three_regime import explain as explaining
     from three_regime.config import load
+    from three_regime.light_explained import explain_light
 
-    click.echo(explaining.render(explaining.explain(load(configfiles), target)), nl=False)
+    config = load(configfiles)
+    findings = explaining.explain(config, target)
+    click.echo(explaining.render(findings, explain_light(config, target, findings)), nl=False)
 
 
 @main.command()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.stages import COLLECTIONS, STAGES
-from three_regime.study import planned
+from three_regime.light_explained import LightFinding, lines, studies_behind
+from three_regime.plan import ALL_STUDIES, wanted
+from three_regime.stages import STAGES
+from three_regime.study import planned, study
 from three_regime.survey import Finding, survey
 
 SHOWN = 20
@@ -22,38 +24,36 @@ def explain(config: Config, target: str | None = None) -> list[Finding]:
     Parameters
     ----------
     target
-        A result file (with all that it is made from), a collection target (``dense``, ``pruned``, ``retrained``,
-        ``landscape``, or one of a study: ``<study>_retrained``), a stage, or a study; None: everything.
+        A result file (with all that it is made from), a table, figure or report (with every result of its studies), or
+        a target of `three_regime.plan`: a collection (``dense``, ``landscape``, ``tables``, …), one of a study
+        (``<study>_retrained``), a stage, or a study; None: everything.
 
     Raises
     ------
     UserError
         When the target is none of these.
     """
-    owners = planned(config)
-    for owner in owners:
-        if target is not None and target.startswith((owner.name, owner.identifier)):
-            rest = target[len(owner.name) :].removeprefix("_")
-            if not rest or rest in COLLECTIONS:
-                owners, target = [owner], rest or None
-                break
-    findings = [finding for owner in owners for finding in survey(owner)]
-    if target is None:
-        return findings
-    wanted = COLLECTIONS.get(target, (target,) if target in STAGES else ())
-    if wanted:
-        return [finding for finding in findings if finding.product.stage in wanted]
-    return _behind(findings, Path(target))
+    if target is not None and (owners := studies_behind(config, Path(target))) is not None:
+        return [finding for owner in owners for finding in survey(owner)]
+    try:
+        chosen = wanted(config, [target] if target else [])
+    except UserError as error:
+        findings = [finding for owner in planned(config) for finding in survey(owner)]
+        return _behind(findings, Path(target), error)
+    return [
+        finding
+        for name, stages in chosen.items()
+        if name != ALL_STUDIES and not stages.isdisjoint(STAGES)
+        for finding in survey(study(config, name))
+        if finding.product.stage in stages
+    ]
 
 
-def _behind(findings: Sequence[Finding], path: Path) -> list[Finding]:
+def _behind(findings: Sequence[Finding], path: Path, unknown: UserError) -> list[Finding]:
     """The product that holds `path`, and every product that it is made from, first made first."""
     by_file = {file: finding for finding in findings for file in finding.product.outputs}
     if path not in by_file:
-        raise UserError(
-            f"{path} is no result of the planned studies; name a result file, a study,"
-            f" or one of {', '.join([*COLLECTIONS, *STAGES])}"
-        )
+        raise UserError(f"{path} is no result, table or figure of the planned studies; {unknown}") from unknown
     needed = {path}
     chain = []
     for finding in reversed(findings):
@@ -63,16 +63,24 @@ def _behind(findings: Sequence[Finding], path: Path) -> list[Finding]:
     return chain[::-1]
 
 
-def render(findings: Sequence[Finding]) -> str:
-    """Reasons, the most common first, then the products; one line when nothing would be computed."""
+def render(findings: Sequence[Finding], light: Sequence[LightFinding] = ()) -> str:
+    """Reasons, the most common first, then the products; one line when nothing would be computed.
+
+    Then the jobs that take seconds (`three_regime.light_explained`).
+    """
+    said = _of_results(findings) if findings or not light else []
+    return "\n".join(said + lines(light)) + "\n"
+
+
+def _of_results(findings: Sequence[Finding]) -> list[str]:
     pending = [finding for finding in findings if not finding.done]
     if not pending:
-        return f"nothing would be computed: all {len(findings)} results are up to date\n"
-    lines = [f"{len(pending)} of {len(findings)} results would be computed"]
+        return [f"nothing would be computed: all {len(findings)} results are up to date"]
+    told = [f"{len(pending)} of {len(findings)} results would be computed"]
     reasons = Counter((finding.product.stage, finding.verdict.value, finding.reason) for finding in pending)
     for (stage, verdict, reason), count in reasons.most_common():
-        lines.append(f"  {count:5d} x {stage}: {verdict}, {reason}")
-    lines += [f"  {finding.product.outputs[-1]}: {finding.verdict.value}" for finding in pending[:SHOWN]]
+        told.append(f"  {count:5d} x {stage}: {verdict}, {reason}")
+    told += [f"  {finding.product.outputs[-1]}: {finding.verdict.value}" for finding in pending[:SHOWN]]
     if len(pending) > SHOWN:
-        lines.append(f"  and {len(pending) - SHOWN} more")
-    return "\n".join(lines) + "\n"
+        told.append(f"  and {len(pending) - SHOWN} more")
+    return told

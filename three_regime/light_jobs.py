@@ -19,8 +19,10 @@ from three_regime.stages import (
     REGIME_TABLES,
     RUN_FIGURES,
     SCORECARD_FILES,
+    STAGES,
+    pack,
 )
-from three_regime.study import Study
+from three_regime.study import Study, planned
 from three_regime.workflow import discard_records
 
 TABLES, FIGURES, DISCARD, REPORT = "tables", "figures", "discard", "report"
@@ -32,19 +34,22 @@ _UPSTREAM = "upstream"
 
 @dataclass(frozen=True)
 class LightJob:
-    """A job by its rule's name without the study's, its files, and the rules that it waits for."""
+    """A job by its rule's name without the study's, its files, the rules that it waits for, and the files it reads."""
 
     rule: str
     files: tuple[Path, ...]
     after: tuple[str, ...] = ()
+    inputs: tuple[Path, ...] = ()
 
 
 def of_study(owner: Study, asked: Collection[str]) -> list[LightJob]:
     """Tables and claims of a study, and its figures if they are asked for."""
-    jobs = [LightJob("cells", _tables(owner.folder, CELL_TABLES), (_UPSTREAM,)), *_regimes(owner.folder)]
+    cells = _tables(owner.folder, CELL_TABLES)
+    jobs = [LightJob("cells", cells, (_UPSTREAM,), _results(owner)), *_regimes(owner.folder)]
     if TABLES in asked and owner.config.claims:
-        jobs.append(LightJob("claims", tuple(owner.folder / name for name in CLAIM_FILES), ("cells",)))
-    return jobs + _drawn(owner.folder, GRID_FIGURES + RUN_FIGURES, asked)
+        files = tuple(owner.folder / name for name in CLAIM_FILES)
+        jobs.append(LightJob("claims", files, ("cells",), _tables(owner.folder, ("cells", "replicas", "pairs"))))
+    return jobs + _drawn(owner.folder, GRID_FIGURES + RUN_FIGURES, asked, cells)
 
 
 def of_published(config: Config, asked: Collection[str]) -> list[LightJob]:
@@ -59,10 +64,12 @@ def of_published(config: Config, asked: Collection[str]) -> list[LightJob]:
 def over_all_studies(config: Config, asked: Collection[str]) -> list[LightJob]:
     """Case studies and scorecard, which are tables."""
     root, jobs = Path(config.results), []
+    grids = tuple(root / name / "grid.csv" for name in config.run)
     if TABLES in asked and config.run:
-        jobs.append(LightJob("case_studies", _tables(root / "case_studies", CASE_TABLES), (_UPSTREAM,)))
+        jobs.append(LightJob("case_studies", _tables(root / "case_studies", CASE_TABLES), (_UPSTREAM,), grids))
     if TABLES in asked and config.published:
-        jobs.append(LightJob("scorecard", tuple(root / name for name in SCORECARD_FILES), (_UPSTREAM,)))
+        files = tuple(root / name for name in SCORECARD_FILES)
+        jobs.append(LightJob("scorecard", files, (_UPSTREAM,), (*grids, root / PUBLISHED / "cells.csv")))
     return jobs
 
 
@@ -70,7 +77,11 @@ def of_report(config: Config) -> list[LightJob]:
     """The resolved settings, and the report."""
     root = Path(config.results)
     settings = LightJob("settings", (root / "config.yaml",))
-    return [settings, LightJob("build_report", (root / "report.html",), (_UPSTREAM, settings.rule))]
+    asked = (TABLES, FIGURES)
+    before = [job for owner in planned(config) for job in of_study(owner, asked)]
+    before += [*of_published(config, asked), *over_all_studies(config, asked), settings]
+    inputs = tuple(path for job in before for path in job.files)
+    return [settings, LightJob("build_report", (root / "report.html",), (_UPSTREAM, settings.rule), inputs)]
 
 
 def of_discarding(owner: Study) -> list[LightJob]:
@@ -95,14 +106,27 @@ def to_run(jobs: Sequence[LightJob], *, changed: bool) -> list[LightJob]:
     return waiting
 
 
+def _results(owner: Study) -> tuple[Path, ...]:
+    """The JSON files of every result of a study."""
+    return tuple(
+        product.outputs[0]
+        for seed in owner.config.dense_seeds
+        for temperature in owner.temperatures
+        for stage in STAGES
+        for product in pack(owner, stage, seed, temperature)
+    )
+
+
 def _tables(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     return tuple(folder / f"{name}.csv" for name in names)
 
 
 def _regimes(folder: Path) -> list[LightJob]:
-    return [LightJob("regimes", _tables(folder, REGIME_TABLES), ("cells",))]
+    return [LightJob("regimes", _tables(folder, REGIME_TABLES), ("cells",), (folder / "cells.csv",))]
 
 
-def _drawn(folder: Path, figures: Sequence[str], asked: Collection[str]) -> list[LightJob]:
+def _drawn(
+    folder: Path, figures: Sequence[str], asked: Collection[str], cells: tuple[Path, ...] = ()
+) -> list[LightJob]:
     files = tuple(folder / "figures" / f"{name}.{kind}" for name in figures for kind in ("pdf", "png", "csv"))
-    return [LightJob("draw", files, ("regimes",))] if FIGURES in asked else []
+    return [LightJob("draw", files, ("regimes",), _tables(folder, REGIME_TABLES) + cells)] if FIGURES in asked else []

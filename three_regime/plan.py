@@ -74,6 +74,8 @@ class Row:
         Bytes of the stage's files when all is finished.
     on_gpu
         Whether `seconds` are those of a GPU.
+    threads
+        CPU threads that are busy for so long.
     """
 
     study: str
@@ -86,6 +88,7 @@ class Row:
     seconds: float | None
     size: float
     on_gpu: bool
+    threads: int = 1
 
     @property
     def members(self) -> int:
@@ -99,13 +102,16 @@ class Plan:
     Attributes
     ----------
     longest_chain_s
-        Seconds from start to end with unlimited devices: the longest sequence of jobs that wait for each other.
+        Seconds from start to end with unlimited devices: the longest sequence of jobs that wait for each other, among
+        the studies that can be priced; None when there are none.
     scaled
         Study → the measured network that its rates were scaled from.
     unpriced
-        Studies of which nothing like their network has been measured: their hours are unknown and in no sum.
+        Studies with something to compute of which nothing like their network has been measured.
     uncounted
         Studies whose family of networks does not count its layers: neither hours nor bytes of weights are known.
+    untimed
+        Studies with something to compute whose hours are unknown for either reason: in no sum and in no chain.
     """
 
     rows: list[Row]
@@ -114,6 +120,7 @@ class Plan:
     scaled: dict[str, str]
     unpriced: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
+    untimed: tuple[str, ...] = ()
 
 
 def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
@@ -134,6 +141,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     scaled: dict[str, str] = {}
     unpriced: list[str] = []
     uncounted: list[str] = []
+    untimed: list[str] = []
     seen: set[Path] = set()
     changed = False
     chosen = wanted(config, targets)
@@ -145,8 +153,6 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         speed_here = speed_of(rates, owner) if rates else None
         if not pricer.counted:
             uncounted.append(name)
-        elif rates and not speed_here:
-            unpriced.append(name)
         if speed_here and speed_here.scaled:
             scaled[name] = speed_here.scaled
         if owner.prepared not in seen:
@@ -154,16 +160,25 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
             rows.append(_data_row(owner, pricer))
         heavy = _with_upstream(stages)
         jobs = jobs_of(owner, _needed(survey(owner, heavy), stages))
+        idle = not any(job.to_compute for job in jobs)
         seconds = {id(job): job_seconds(job, speed_here, pricer) for job in jobs} if speed_here else {}
+        if rates and not speed_here and idle:
+            seconds = {id(job): 0.0 for job in jobs}
+        elif rates and not speed_here:
+            untimed.append(name)
+            unpriced += [name] if pricer.counted else []
         for stage in heavy:
             here = [job for job in jobs if job.stage == stage]
-            rows += [_row(owner, stage, here, pricer, seconds, rates)] if here else []
+            rows += [_row(owner, stage, here, pricer, seconds, speed_here, rates)] if here else []
         tabled = _analysis_rows(owner, pricer, stages, changed=any(job.to_compute for job in jobs))
         rows += tabled
         changed |= any(row.jobs_to_run for row in tabled)
-        chains.append(_longest_chain(jobs, seconds))
+        if rates and name not in untimed:
+            chains.append(_longest_chain(jobs, seconds))
     rows += _rows_of_all_studies(config, chosen.get(ALL_STUDIES, set()), changed=changed)
-    return Plan(rows, max(chains, default=0.0) if rates else None, rates, scaled, tuple(unpriced), tuple(uncounted))
+    nothing = 0.0 if rates and not untimed else None
+    chain = max(chains, default=nothing)
+    return Plan(rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed))
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
@@ -239,6 +254,7 @@ def _row(
     jobs: list[Job],
     pricer: Pricer,
     seconds: dict[int, float],
+    speed_here: Speed | None,
     rates: Rates | None,
 ) -> Row:
     findings = [finding for job in jobs for finding in job.findings]
@@ -257,6 +273,7 @@ def _row(
         sum(seconds[id(job)] for job in jobs) if seconds else None,
         size,
         bool(rates and rates.on_gpu and stage != "prune"),
+        speed_here.threads if speed_here and stage != "prune" else 1,
     )
 
 
@@ -312,8 +329,6 @@ def _light_row(name: str, stage: str, jobs: list[LightJob], changed: bool, size:
 
 def _longest_chain(jobs: list[Job], seconds: dict[int, float]) -> float:
     """Dense, prune and retrain one after another, then LMC beside CKA, over all seeds, temperatures and densities."""
-    if not seconds:
-        return 0.0
     ends: dict[tuple, float] = {}
     for stage in _HEAVY:
         before = {"prune": "dense", "retrain": "prune"}.get(stage, "retrain")

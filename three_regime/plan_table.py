@@ -12,7 +12,6 @@ from three_regime.stages import STAGES
 def render(plan: Plan) -> str:
     """The plan as a text table, with totals and where the rates come from."""
     headers = ["study", "stage", "jobs", "to run", "members", "done", "stale", "missing", "GPU h", "CPU h", "disk"]
-    threads = plan.rates.threads if plan.rates else 1
     table = [
         [
             row.study + ("*" if row.study in plan.scaled and row.stage in STAGES else ""),
@@ -24,7 +23,7 @@ def render(plan: Plan) -> str:
             row.stale,
             row.missing,
             _hours(row.seconds if row.on_gpu else 0.0),
-            _hours(_cpu_seconds(row, threads)),
+            _hours(_cpu_seconds(row)),
             format_size(row.size, binary=False) if row.size else "",
         ]
         for row in plan.rows
@@ -32,7 +31,7 @@ def render(plan: Plan) -> str:
     sums = [sum(getattr(row, name) for row in plan.rows) for name in
             ("jobs", "jobs_to_run", "members", "done", "stale", "missing")]  # fmt: skip
     gpu = [row.seconds for row in plan.rows if row.on_gpu]
-    cpu = [_cpu_seconds(row, threads) for row in plan.rows]
+    cpu = [_cpu_seconds(row) for row in plan.rows]
     measured = plan.rates is not None
     total = [
         "total", "", *sums,
@@ -40,7 +39,9 @@ def render(plan: Plan) -> str:
         _hours(sum(seconds or 0 for seconds in cpu) if measured else None),
         format_size(sum(row.size for row in plan.rows), binary=False),
     ]  # fmt: skip
-    text = tabulate([*table, total], headers, tablefmt="simple", colalign=("left", "left", *["right"] * 9))
+    text = tabulate(
+        [*table, total], headers, tablefmt="simple", disable_numparse=True, colalign=("left", "left", *["right"] * 9)
+    )
     return "\n".join([text, "", *_notes(plan)]) + "\n"
 
 
@@ -49,11 +50,10 @@ def _notes(plan: Plan) -> list[str]:
         f"Hours (?) and the bytes of weights of {', '.join(plan.uncounted)} are unknown and in no sum: the model's"
         " family does not count its layers (`layers` in three_regime/models/__init__.py)."
     ] if plan.uncounted else []  # fmt: skip
-    if plan.rates is None or plan.longest_chain_s is None:
+    if plan.rates is None:
         return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates).", *uncounted]
-    chain = format_timespan(round(plan.longest_chain_s), max_units=2)
     notes = [
-        f"Longest chain, with a device for every job: {chain}.",
+        f"Longest chain, with a device for every job: {_chain(plan)}.",
         f"Rates: {plan.rates.title}. Each run is counted from its start; saved training states make it less.",
     ]
     if not plan.rates.on_gpu:
@@ -68,10 +68,18 @@ def _notes(plan: Plan) -> list[str]:
     return notes + uncounted
 
 
-def _cpu_seconds(row: Row, threads: int) -> float | None:
+def _chain(plan: Plan) -> str:
+    """The longest chain in words; only a lower bound where some studies cannot be priced."""
+    if plan.longest_chain_s is None:
+        return "unknown"
+    length = format_timespan(round(plan.longest_chain_s), max_units=2)
+    return f"at least {length}, without {', '.join(plan.untimed)}" if plan.untimed else length
+
+
+def _cpu_seconds(row: Row) -> float | None:
     if row.seconds is None or row.on_gpu:
         return None if row.seconds is None else 0.0
-    return row.seconds * (threads if row.stage in STAGES and row.stage != "prune" else 1)
+    return row.seconds * row.threads
 
 
 def _hours(seconds: float | None) -> str:

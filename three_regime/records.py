@@ -10,8 +10,11 @@ import os
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from three_regime.errors import UserError
 from three_regime.stages import STAGES, pack
+from three_regime.storage import read_json
 from three_regime.study import Study
 from three_regime.survey import Verdict, survey
 
@@ -75,9 +78,24 @@ def _first_outputs(owner: Study) -> Iterator[Path]:
                     yield from (product.outputs[0] for product in pack(owner, stage, seed, temperature, density)[:1])
 
 
+def record_of(path: Path) -> dict[str, Any] | None:
+    """What Snakemake (version 9) recorded when it made a file: ``params``, ``input_checksums``, …; None without one."""
+    name = _name(path)
+    if len(name) > _LONGEST_NAME:
+        return None
+    try:
+        return read_json(_FOLDER / "metadata" / name)
+    except UserError:
+        return None
+
+
+def _name(path: Path) -> str:
+    return urlsafe_b64encode(str(path).encode()).decode()
+
+
 def _known(path: Path) -> bool:
     """Whether Snakemake has recorded the file, or begun to make it, in its folder of this version (9)."""
-    name = urlsafe_b64encode(str(path).encode()).decode()
+    name = _name(path)
     if len(name) > _LONGEST_NAME:
         return True
     return any((_FOLDER / kind / name).exists() for kind in ("metadata", "incomplete"))

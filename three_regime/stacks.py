@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from three_regime.config import Training
+from three_regime.gpu_memory import in_short
 from three_regime.packs import Lockstep
 from three_regime.streams import Streams
 from three_regime.tasks import Epoch, Metrics, Split, Stack, Stackable, Task, Weights
@@ -68,10 +69,24 @@ def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> S
     alone = Alone(task)
     stack = task.stack(choice) if isinstance(task, Stackable) else None
     if stack is not None and choice == "auto" and task.device.type != "cpu":
-        together, apart = seconds(stack), seconds(alone)
-        log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
-        stack = stack if together < apart else None
+        stack = stack if _faster(stack, alone, seconds) else None
     return stack or alone
+
+
+def _faster(stack: Stack, alone: Stack, seconds: Callable[[Stack], float]) -> bool:
+    """Whether members are computed sooner together than alone; where memory does not suffice they are not."""
+    try:
+        together = seconds(stack)
+    except torch.cuda.OutOfMemoryError as error:
+        reason = in_short(error)
+    else:
+        apart = seconds(alone)
+        log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
+        return together < apart
+    # Outside the handler: the exception's traceback would hold on to the tensors of the failed trial.
+    torch.cuda.empty_cache()
+    log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
+    return False
 
 
 def stacked(networks: Sequence[Weights], rows: int) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from three_regime import links, provenance, slots
+from three_regime import gpu_memory, links, provenance, slots
 from three_regime.config import Config
 from three_regime.datasets.prepare import check_prepared
 from three_regime.errors import UserError
@@ -202,7 +202,11 @@ def run(
             for product in stale:
                 log.info("to compute: %s", product.label)
             spin_briefly()
-            with slots.device(config.gpu_slots, stop) if wants_gpu(config, owner, stage) else contextlib.nullcontext():
+            gpu = wants_gpu(config, owner, stage)
+            with (
+                slots.device(config.gpu_slots, stop) if gpu else contextlib.nullcontext(),
+                gpu_memory.refused(_title(owner, stage, seed, temperature), _needing_less_memory(owner)),
+            ):
                 importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
         _remove_states(owner, products)
         _mend_losses(owner, products)
@@ -213,6 +217,12 @@ def run(
     outcome = Outcome(len(stale), len(products) - len(stale))
     log.info("%s: %d computed, %d kept", _title(owner, stage, seed, temperature), outcome.computed, outcome.kept)
     return outcome
+
+
+def _needing_less_memory(owner: Study) -> str:
+    """Settings that let a job use less of a GPU; what is finished, and the state of runs, is kept."""
+    alone = "" if owner.config.dataset.entry.kind == "text" else ", `lockstep: off` in the study"
+    return f"or let it be shared less: `gpu_slots: 1`{alone}; then run again, it continues"
 
 
 def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> str:

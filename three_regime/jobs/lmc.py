@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from three_regime import connectivity
+from three_regime.gpu_memory import in_short
 from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
 from three_regime.jobs.pairs import check_stop, replica_weights
-from three_regime.stacks import choose, stacked, wait_for
+from three_regime.stacks import Alone, choose, stacked, wait_for
 from three_regime.stages import Product
 from three_regime.tasks import Stack, Task
 from three_regime.training import convolution_precision
@@ -34,15 +36,39 @@ def compute(job: Job) -> None:
             began = time.monotonic()
             replicas = replica_weights(task, pairs)
             stack = stack or _choose(job, task, replicas)
-            for product, path in _paths(job, task, stack, pairs, replicas):
-                results = connectivity.line(path)
-                if job.study.config.measure.bleu_along_line:
-                    ends = (replicas[product.inputs[role]] for role in ("first", "second"))
-                    results["bleu"] = _bleu(task, *ends, results["t"])
-                log.info("%s: LMC %+.4f", product.label, results["lmc"])
-                together = min(stack.width, len(path)) if stack.together else 0
-                job.commit(product, results, wall_s=time.monotonic() - began, together=together)
-                began = time.monotonic()
+            try:
+                _measure(job, task, stack, pairs, replicas, began)
+            except torch.cuda.OutOfMemoryError as error:
+                if not stack.together:
+                    raise
+                reason = in_short(error)
+            else:
+                continue
+            # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.
+            torch.cuda.empty_cache()
+            log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
+            stack = Alone(task)
+            _measure(job, task, stack, [pair for pair in pairs if not pair.done], replicas, time.monotonic())
+
+
+def _measure(
+    job: Job,
+    task: Task,
+    stack: Stack,
+    pairs: list[Product],
+    replicas: dict[Path, dict[str, Tensor]],
+    began: float,
+) -> None:
+    """Measure and write the pairs of one cell, the first of which was begun at `began`."""
+    for product, path in _paths(job, task, stack, pairs, replicas):
+        results = connectivity.line(path)
+        if job.study.config.measure.bleu_along_line:
+            ends = (replicas[product.inputs[role]] for role in ("first", "second"))
+            results["bleu"] = _bleu(task, *ends, results["t"])
+        log.info("%s: LMC %+.4f", product.label, results["lmc"])
+        together = min(stack.width, len(path)) if stack.together else 0
+        job.commit(product, results, wall_s=time.monotonic() - began, together=together)
+        began = time.monotonic()
 
 
 def _paths(

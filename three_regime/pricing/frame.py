@@ -38,7 +38,7 @@ line."""
 @dataclass(frozen=True)
 class Work:
     """Images or tokens that pass through a network, forward and back (`train`, and `together` for members that advance
-    in lock-step) or forward only; parameters that are ranked; sentences that are translated."""
+    in lock-step) or forward only; parameters that are ranked; sentences of the measured length that are translated."""
 
     train: float = 0.0
     evaluate: float = 0.0
@@ -63,7 +63,7 @@ class Speed:
     """Rates of one study's network.
 
     `scaled` names the measured network that they were scaled from, by multiply-adds of one image; empty when the
-    network itself was measured.
+    network itself was measured. `threads` are the CPU threads that they were measured with.
     """
 
     train: float
@@ -72,6 +72,7 @@ class Speed:
     scaled: str = ""
     decode: float = math.inf
     together: float | None = None
+    threads: int = 1
 
     def seconds(self, work: Work) -> float:
         """Time of `work` on one device."""

@@ -32,6 +32,7 @@ def image_speed(rates: Rates, study: Study) -> Speed | None:
             measured.evaluate_images_per_s,
             measured.reestimate_images_per_s,
             together=_together(rates, study, measured),
+            threads=rates.threads,
         )
     family = models.parse(study.config.model).family
 
@@ -46,6 +47,7 @@ def image_speed(rates: Rates, study: Study) -> Speed | None:
         nearest.evaluate_images_per_s * factor,
         nearest.reestimate_images_per_s * factor,
         scaled=f"{name} at {nearest.image_size} pixels",
+        threads=rates.threads,
     )
 
 

@@ -6,10 +6,11 @@ They are measured by ``benchmarks/`` and lie in ``benchmarks/rates/<name>.json``
      "models": {"preresnet-20": {"train_images_per_s": ..., "evaluate_images_per_s": ...,
                                  "reestimate_images_per_s": ..., "parameters": 272282, "image_size": 32}},
      "text_models": {"transformer-6x512x8": {"train_tokens_per_s": ..., "evaluate_tokens_per_s": ...,
-                                             "decode_sentences_per_s": ..., "subwords": 32000}}}
+                                             "decode_sentences_per_s": ..., "subwords": 32000, "threads": 1}}}
 
-`image_size` may be left out and is 32 then, and so may `text_models`; every other key of a model must be there. Tokens
-are target tokens; a sentence is decoded once by the measured beam and once greedily.
+`image_size` may be left out and is 32 then, and so may `text_models`, and `threads` in there, which are those above
+then; every other key of a model must be there. Tokens are target tokens; a sentence, of 28 tokens in the mean, is
+decoded once by the measured beam and once greedily.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class TextRates(BaseModel):
     evaluate_tokens_per_s: float = Field(gt=0)
     decode_sentences_per_s: float = Field(gt=0)
     subwords: int = Field(gt=0)
+    threads: int | None = Field(None, gt=0)
 
 
 class Rates(BaseModel):

@@ -20,7 +20,8 @@ from three_regime.storage import read_metadata
 from three_regime.study import Study
 
 TOKENS_A_PAIR = 28
-"""Target tokens of a training pair of unprepared text: WMT14 with 32,000 subwords, an order only."""
+"""Target tokens of a training pair of unprepared text, and of a sentence whose decoding is measured: WMT14 with 32,000
+subwords, an order only."""
 
 _BYTES_A_TOKEN, _BYTES_A_PAIR = 2, 2 * 12
 """Of fairseq's binary files and of their index, each side."""
@@ -43,6 +44,7 @@ def text_speed(rates: Rates, study: Study) -> Speed | None:
         math.inf,  # nothing is re-estimated
         scaled="" if factor == 1 else f"{name} with {measured.subwords:,} subwords",
         decode=measured.decode_sentences_per_s * factor,
+        threads=measured.threads or rates.threads,
     )
 
 
@@ -98,7 +100,11 @@ class TextPricer(Pricer):
         return pairs * self.tokens_a_pair
 
     def _measured(self) -> Work:
-        return Work(evaluate=self._evaluated, decoded=float(sum(self._held_out)))
+        return Work(evaluate=self._evaluated, decoded=self._decoded(sum(self._held_out)))
+
+    def _decoded(self, sentences: int) -> float:
+        """As many sentences of the measured length as take the same steps; validation and test stand for training."""
+        return sentences * self.tokens_a_pair / TOKENS_A_PAIR
 
     def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
         """The error of a retraining is that of its end: its last epochs are validated by the interval alone."""
@@ -113,4 +119,4 @@ class TextPricer(Pricer):
     def _lmc(self, points: int, pairs: int) -> Work:
         measure = self.study.config.measure
         decoded = pairs * measure.points * self._held_out[0] if measure.bleu_along_line else 0
-        return Work(evaluate=points * self._evaluated, decoded=float(decoded))
+        return Work(evaluate=points * self._evaluated, decoded=self._decoded(decoded))

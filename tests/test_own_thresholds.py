@@ -1,0 +1,97 @@
+"""Thresholds of one study: where they are written, what they override, and that everything that judges uses them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from checkout import ROOT
+from finished import FILES, NAME, copied, inside
+from tiny_study import mapping
+
+from three_regime import figures, redraw, reference, scorecard
+from three_regime.bare import run_stage
+from three_regime.config import load, resolve
+from three_regime.config.regimes import Regimes
+from three_regime.storage import write_csv
+from three_regime.study import planned, study
+from three_regime.thresholds import Thresholds
+
+ARCHIVE = ROOT / "reference" / "obtained" / "cifar10-cpu"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, Thresholds(lmc=-0.3, cka=0.8)),
+        ({"lmc": -0.05}, Thresholds(lmc=-0.05, cka=0.8)),
+        ({"cka": 0.9}, Thresholds(lmc=-0.3, cka=0.9)),
+        ({"lmc": -0.05, "cka": None}, Thresholds(lmc=-0.05, cka=0.8)),
+        ({"lmc": -0.05, "cka": 0.9}, Thresholds(lmc=-0.05, cka=0.9)),
+    ],
+)
+def test_either_threshold_or_both_override_those_of_the_run(tmp_path, own, expected):
+    config = resolve(mapping(tmp_path, top={"regimes": {"lmc": -0.3, "cka": 0.8}}, regimes=own))
+    assert study(config, "tiny").thresholds == expected
+    assert planned(resolve(config.model_dump(mode="json")))[0].thresholds == expected, "as an export writes it"
+
+
+def test_the_defaults_stand_once():
+    assert Regimes().model_dump() == vars(Thresholds())
+
+
+def test_translation_does_not_take_those_of_images_silently():
+    for name, study_ in load([ROOT / "config.yaml"]).studies.items():
+        text = study_.dataset.entry.kind == "text"
+        assert (None not in study_.regimes.model_dump().values()) == text, name
+
+
+def labels(folder: Path) -> pd.Series:
+    return pd.read_csv(folder / "regimes.csv")["regime"]
+
+
+def test_tables_without_snakemake_use_them(finished_tiny, tmp_path, monkeypatch):
+    own = copied(finished_tiny, tmp_path / "checkout")
+    drawn = {}
+    monkeypatch.setattr(figures, "draw", lambda folder, names, thresholds: drawn.update({folder: thresholds}) or [])
+    with inside(own):
+        lmc = pd.read_csv(f"results/tiny/{NAME}/cells.csv")["lmc"]
+        between = Thresholds(lmc=float(lmc.median()), cka=0.5)
+        assert between.lmc < 0, "the tiny study's networks lie apart"
+        Path("own.yaml").write_text(yaml.safe_dump({"studies": {NAME: {"regimes": vars(between)}}}))
+        for files, expected in (([*FILES, Path("own.yaml")], between), (FILES, Thresholds())):
+            run_stage("tables", files)
+            folder = Path(f"results/tiny/{NAME}")
+            assert ((labels(folder) == "I") == (lmc < expected.lmc)).all()
+            assert drawn[folder] == expected
+
+
+def test_an_export_is_redrawn_with_them(tmp_path, monkeypatch):
+    """Also an archive that was made before a study could have any: there the run's apply."""
+    drawn = []
+    monkeypatch.setattr(figures, "draw_all", lambda folder, thresholds: drawn.append(thresholds))
+    redraw.redraw(ARCHIVE, tmp_path / "as it is")
+    before = labels(tmp_path / "as it is" / "cifar10-cpu")
+    copy = tmp_path / "copy"
+    shutil.copytree(ARCHIVE, copy)
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    settings["studies"]["cifar10-cpu"]["regimes"] = {"lmc": -0.001}
+    (copy / "config.yaml").write_text(yaml.safe_dump(settings))
+    redraw.redraw(copy, tmp_path / "again")
+    assert drawn == [Thresholds(lmc=-0.033, cka=0.95), Thresholds(lmc=-0.001, cka=0.95)]
+    after = labels(tmp_path / "again" / "cifar10-cpu")
+    assert (after == "I").sum() > (before == "I").sum()
+
+
+@pytest.mark.parametrize(("own", "agrees"), [({}, False), ({"lmc": None}, False), ({"lmc": -0.12, "cka": 0.99}, True)])
+def test_the_scorecard_of_an_export_uses_those_of_its_figure_2_study(tmp_path, own, agrees):
+    name = reference.FIGURE2_STUDY
+    (tmp_path / name).mkdir()
+    write_csv(tmp_path / name / "cells.csv", reference.as_cells(reference.load()).assign(study=name))
+    settings = {"regimes": {"lmc": -0.9, "cka": 0.5}, "studies": {name: {"regimes": own}, "other": {}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    rows = scorecard.of_export(tmp_path).headline.set_index("measure")["value"]
+    assert (rows["agreement, Regime I against the rest, as drawn"] > 0.9) == agrees
