@@ -69,19 +69,26 @@ def test_tables_without_snakemake_use_them(finished_tiny, tmp_path, monkeypatch)
             assert drawn[folder] == expected
 
 
+def archive(folder, changed, own):
+    """The archive with other settings, and with the study's own thresholds or, as once, without the key."""
+    shutil.copytree(ARCHIVE, folder)
+    settings = yaml.safe_load((folder / "config.yaml").read_text()) | changed
+    del settings["studies"]["cifar10-cpu"]["regimes"]
+    if own is not None:
+        settings["studies"]["cifar10-cpu"]["regimes"] = own
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
 def test_an_export_is_redrawn_with_them(tmp_path, monkeypatch):
     """Also an archive that was made before a study could have any: there the run's apply."""
     drawn = []
     monkeypatch.setattr(figures, "draw_all", lambda folder, thresholds: drawn.append(thresholds))
-    redraw.redraw(ARCHIVE, tmp_path / "as it is")
-    before = labels(tmp_path / "as it is" / "cifar10-cpu")
-    copy = tmp_path / "copy"
-    shutil.copytree(ARCHIVE, copy)
-    settings = yaml.safe_load((copy / "config.yaml").read_text())
-    settings["studies"]["cifar10-cpu"]["regimes"] = {"lmc": -0.001}
-    (copy / "config.yaml").write_text(yaml.safe_dump(settings))
-    redraw.redraw(copy, tmp_path / "again")
+    older = {"regimes": {"lmc": -0.033, "cka": 0.95}}
+    redraw.redraw(archive(tmp_path / "older", older, own=None), tmp_path / "before")
+    redraw.redraw(archive(tmp_path / "newer", older, own={"lmc": -0.001}), tmp_path / "again")
     assert drawn == [Thresholds(lmc=-0.033, cka=0.95), Thresholds(lmc=-0.001, cka=0.95)]
+    before = labels(tmp_path / "before" / "cifar10-cpu")
     after = labels(tmp_path / "again" / "cifar10-cpu")
     assert (after == "I").sum() > (before == "I").sum()
 
