@@ -201,7 +201,7 @@ def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, n
     plane = cells("batch_size", (10, 80, 160)).assign(dataset=dataset)
     for table, content in {**tables(plane), **run_tables()}.items():
         write_csv(tmp_path / f"{table}.csv", content)
-    figure, _ = study.drawn(study.Tables(tmp_path), name)
+    figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), name)
     said = [text.get_text() for text in figure.findobj(Text) if "batch size" in text.get_text()]
     assert said and all(f"dense batch size ({unit})" in text for text in said)
 
