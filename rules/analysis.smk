@@ -59,7 +59,7 @@ for name, (folder, _) in TABLED.items():
             "../envs/analysis.yaml"
         params:
             study=name,
-            thresholds=thresholds_of(name),
+            thresholds=asdict(thresholds_of(CONFIG, name)),
         message:
             f"Regimes and algorithms of {name}"
         script:
@@ -89,7 +89,7 @@ for study in [study for study in STUDIES if study.config.claims]:
         params:
             study=study.name,
             claims=[claim.model_dump(mode="json") for claim in study.config.claims],
-            thresholds=thresholds_of(study.name),
+            thresholds=asdict(thresholds_of(CONFIG, study.name)),
         message:
             f"Claims of {study.name}"
         script:
@@ -107,7 +107,7 @@ rule case_studies:
     conda:
         "../envs/analysis.yaml"
     params:
-        thresholds={study.name: thresholds_of(study.name) for study in STUDIES},
+        thresholds={study.name: asdict(thresholds_of(CONFIG, study.name)) for study in STUDIES},
     message:
         "Case studies 2 and 3 over all studies"
     script:
@@ -133,7 +133,7 @@ rule scorecard:
     conda:
         "../envs/analysis.yaml"
     params:
-        thresholds=thresholds_of(FIGURE2_STUDY),
+        thresholds=asdict(thresholds_of(CONFIG, FIGURE2_STUDY)),
         settings={study.name: study.config.model_dump(mode="json") for study in STUDIES}.get(FIGURE2_STUDY),
     message:
         "Score what was obtained against the published Figure 2"

@@ -28,8 +28,7 @@ from three_regime.stages import (
     RUN_FIGURES,
     STAGES,
 )
-from three_regime.study import planned
-from three_regime.thresholds import Thresholds
+from three_regime.study import planned, thresholds_of
 
 # Scripts import the library from this checkout, also in an environment that Snakemake made.
 os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]))
@@ -66,12 +65,6 @@ wildcard_constraints:
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
-
-
-def thresholds_of(name):
-    """Where the regimes of a study part; for the published figure, and what is not planned, those of the whole run."""
-    planned_ones = {study.name: study.thresholds for study in STUDIES}
-    return asdict(planned_ones.get(name, Thresholds(**CONFIG.regimes.model_dump())))
 
 
 def raw_files(dataset):

@@ -28,7 +28,7 @@ for name, (folder, figures_of) in TABLED.items():
         params:
             folder=lambda wildcards, input: os.path.dirname(input[0]),
             figures=figures_of,
-            thresholds=thresholds_of(name),
+            thresholds=asdict(thresholds_of(CONFIG, name)),
         message:
             f"Figures of {name}"
         script:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 from checkout import Checkout
 from filelock import FileLock
 from finished import OPTIONS, copied, finish
+from tiny_study import compute_all
 
 from benchmarks.setting import MOSAICS, rebuild_cifar10
 from three_regime import kernels
@@ -55,3 +57,16 @@ def complete_tiny(finished_tiny: Checkout, tmp_path_factory: pytest.TempPathFact
     checkout = copied(finished_tiny, tmp_path_factory.mktemp("complete") / "checkout")
     checkout.run(*OPTIONS)
     return checkout
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stage of the smallest study (`tiny_study`) is done; not to be changed."""
+    return compute_all(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def study_folder(finished_study: Path, tmp_path: Path) -> Path:
+    """The same in a folder of the test's own."""
+    shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
+    return tmp_path

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_study import compute_all, config, digests, files, owner, run
+from tiny_study import config, digests, files, owner, run
 
 from three_regime import gpu_memory
 from three_regime.errors import UserError
@@ -21,18 +20,6 @@ from three_regime.tasks.image_classification import ImageClassification
 from three_regime.tasks.stacked_images import ImageStack
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 10.00 GiB. And more."
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every stage of the smallest study is done."""
-    return compute_all(tmp_path_factory.mktemp("finished"))
-
-
-@pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return tmp_path
 
 
 def full(monkeypatch: pytest.MonkeyPatch, where: type, name: str, times: range = range(1)) -> list[int]:
@@ -71,15 +58,15 @@ def test_where_several_do_not_fit_the_timing_chooses_one_after_another(caplog: p
 
 
 @pytest.mark.parametrize(("calls", "together"), [(0, [0, 0, 2, 2]), (5, [2, 0, 2, 2])])
-def test_lmc_goes_on_with_one_network_after_another(folder, monkeypatch, caplog, calls, together):
+def test_lmc_goes_on_with_one_network_after_another(study_folder, monkeypatch, caplog, calls, together):
     """What was written before stays, and the numbers are those of networks computed alone."""
     caplog.set_level(logging.INFO)
-    alone = config(folder, lockstep="off")
+    alone = config(study_folder, lockstep="off")
     for path in files(alone, "lmc"):
         path.unlink()
     run(alone, "lmc")
     expected = [values(path) for path in files(alone, "lmc")]
-    settings = config(folder, lockstep=2)
+    settings = config(study_folder, lockstep=2)
     for path in files(settings, "lmc"):
         path.unlink()
     full(monkeypatch, ImageStack, "evaluate", range(calls, calls + 1))
@@ -107,8 +94,8 @@ def values(path: Path) -> dict[str, Any]:
         ("cka", ImageClassification, "outputs", "auto"),
     ],
 )
-def test_out_of_memory_in_a_measurement_is_one_sentence(folder, monkeypatch, stage, where, method, lockstep):
-    settings = config(folder, lockstep=lockstep)
+def test_out_of_memory_in_a_measurement_is_one_sentence(study_folder, monkeypatch, stage, where, method, lockstep):
+    settings = config(study_folder, lockstep=lockstep)
     for path in files(settings, stage):
         path.unlink()
     run(settings, stage)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_study import NAME, compute_all, config, digests, files, owner, products, run, run_to
+from tiny_study import NAME, config, digests, files, owner, products, run, run_to
 
 from three_regime import jobs
 from three_regime.config import Config
@@ -19,18 +19,6 @@ from three_regime.errors import Interrupted, UserError
 from three_regime.jobs import Outcome, sidecar, state_file
 from three_regime.stages import Product, pack
 from three_regime.storage import read_arrays, read_metadata, write_arrays
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder in which every stage of the smallest study is done."""
-    return compute_all(tmp_path_factory.mktemp("finished"))
-
-
-@pytest.fixture
-def study_folder(finished, tmp_path) -> Path:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return tmp_path
 
 
 def failing_pack(settings: Config) -> tuple[list[Product], Product]:

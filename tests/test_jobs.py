@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_study import ALL, ROOT, TOTALS, command, compute_all, config, digests, files, owner, products, run, run_to
+from tiny_study import ALL, ROOT, TOTALS, command, config, digests, files, owner, products, run, run_to
 
 from three_regime import stages
 from three_regime.config import Config
@@ -21,18 +21,6 @@ from three_regime.jobs import Outcome
 from three_regime.pruning import MASK_PREFIX
 from three_regime.stages import STAGES, input_digest
 from three_regime.storage import read_arrays, read_json, read_metadata
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A folder in which every stage of the smallest study is done."""
-    return compute_all(tmp_path_factory.mktemp("finished"))
-
-
-@pytest.fixture
-def study_folder(finished, tmp_path) -> Path:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return tmp_path
 
 
 def outcomes(settings: Config) -> dict[str, Outcome]:
@@ -72,8 +60,8 @@ def test_nothing_stale_touches_nothing(study_folder):
     assert snapshot(files(settings)) == before
 
 
-def test_pruning_imports_no_torch(tmp_path, finished):
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+def test_pruning_imports_no_torch(tmp_path, finished_study):
+    shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
     settings = config(tmp_path)
     for path in files(settings, "prune"):
         path.unlink()
@@ -258,8 +246,8 @@ def test_one_replica_has_no_pairs(tmp_path):
 # -- what a result says of itself
 
 
-def test_every_result_carries_its_provenance(finished):
-    settings = config(finished)
+def test_every_result_carries_its_provenance(finished_study):
+    settings = config(finished_study)
     for stage in ALL:
         for product in products(settings, stage):
             record = read_json(product.outputs[0])["provenance"]
@@ -273,8 +261,8 @@ def test_every_result_carries_its_provenance(finished):
                 assert read_metadata(path)["fingerprint"] == product.fingerprint
 
 
-def test_retrained_networks_keep_their_masks(finished):
-    for product in products(config(finished), "retrain"):
+def test_retrained_networks_keep_their_masks(finished_study):
+    for product in products(config(finished_study), "retrain"):
         pruned, retrained = read_arrays(product.inputs["pruned"]), read_arrays(product.outputs[-1])
         masks = [name for name in pruned if name.startswith(MASK_PREFIX)]
         assert masks
@@ -283,16 +271,16 @@ def test_retrained_networks_keep_their_masks(finished):
             assert (retrained[name.removeprefix(MASK_PREFIX)][pruned[name] == 0] == 0).all()
 
 
-def test_the_test_error_is_the_mean_over_the_last_epochs(finished):
-    for product in products(config(finished), "retrain"):
+def test_the_test_error_is_the_mean_over_the_last_epochs(finished_study):
+    for product in products(config(finished_study), "retrain"):
         result = read_json(product.outputs[0])
         errors = [row["test_error"] for row in result["history"]]
         assert result["test_error"] == pytest.approx(np.mean(errors[-2:]), abs=1e-15)
         assert result["test"]["error"] == errors[-1]
 
 
-def test_no_training_state_is_left_but_the_dense_run(finished):
-    left = [path.name for path in (finished / "results" / ".state").rglob("*") if path.is_file()]
+def test_no_training_state_is_left_but_the_dense_run(finished_study):
+    left = [path.name for path in (finished_study / "results" / ".state").rglob("*") if path.is_file()]
     assert {name for name in left if not name.endswith(".lock")} == {"dense.state.safetensors"}
 
 

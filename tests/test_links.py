@@ -14,7 +14,7 @@ import pytest
 import tiny_study
 from checkout import Checkout
 from finished import NAME, OPTIONS, copied, inside, owner, tiny
-from tiny_study import compute_all, config, products
+from tiny_study import config, products
 
 from three_regime import jobs, links
 from three_regime.config import Config
@@ -29,17 +29,10 @@ PRESET_SECONDS = 120
 """How long a test waits for a workflow of seconds."""
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every stage of the smallest study is done."""
-    return compute_all(tmp_path_factory.mktemp("finished"))
-
-
 @pytest.fixture
-def settings(finished: Path, tmp_path: Path) -> Config:
+def settings(study_folder: Path) -> Config:
     """The study in a folder of its own."""
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return config(tmp_path)
+    return config(study_folder)
 
 
 def run_job(settings: Config, stage: str, temperature: float = 2) -> Outcome:

@@ -12,7 +12,7 @@ from three_regime.light_explained import LightFinding, lines, studies_behind
 from three_regime.plan import ALL_STUDIES, wanted
 from three_regime.stages import STAGES
 from three_regime.study import planned, study
-from three_regime.survey import Finding, survey
+from three_regime.survey import Finding, chain_to, survey
 
 SHOWN = 20
 """Lines of single products; the rest is counted."""
@@ -51,16 +51,10 @@ def explain(config: Config, target: str | None = None) -> list[Finding]:
 
 def _behind(findings: Sequence[Finding], path: Path, unknown: UserError) -> list[Finding]:
     """The product that holds `path`, and every product that it is made from, first made first."""
-    by_file = {file: finding for finding in findings for file in finding.product.outputs}
-    if path not in by_file:
+    chain = chain_to(path, findings, lambda each: (each.product.outputs, each.product.inputs.values()))
+    if not chain:
         raise UserError(f"{path} is no result, table or figure of the planned studies; {unknown}") from unknown
-    needed = {path}
-    chain = []
-    for finding in reversed(findings):
-        if needed & set(finding.product.outputs):
-            chain.append(finding)
-            needed |= set(finding.product.inputs.values())
-    return chain[::-1]
+    return chain
 
 
 def render(findings: Sequence[Finding], light: Sequence[LightFinding] = ()) -> str:

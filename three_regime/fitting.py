@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from three_regime.errors import UserError
+from three_regime.gpu_memory import in_short
 from three_regime.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Fitting:
             try:
                 return compute([piece for part in parts for piece in self._pieces(part, self.halvings)])
             except torch.cuda.OutOfMemoryError as error:
-                reason = ". ".join(str(error).split(". ")[:2])
+                reason = in_short(error)
             # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.
             torch.cuda.empty_cache()
             self.halvings += 1

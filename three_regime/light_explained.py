@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from three_regime.light_jobs import DISCARD, FIGURES, REPORT, TABLES, LightJob
 from three_regime.plan import ALL_STUDIES, DATA, wanted
 from three_regime.records import record_of
 from three_regime.stages import FIGURE2_STUDY, PUBLISHED
-from three_regime.study import Study, planned, study
-from three_regime.survey import Finding, differences
-from three_regime.thresholds import Thresholds
+from three_regime.storage import file_sha256
+from three_regime.study import Study, planned, study, thresholds_of
+from three_regime.survey import Finding, chain_to, differences
 from three_regime.workflow import rule_name, study_fingerprint
 
 
@@ -122,13 +121,7 @@ def _of(config: Config, name: str, asked: Collection[str]) -> list[_Owned]:
 
 def _behind(everything: Sequence[_Owned], path: Path) -> list[_Owned]:
     """The job that writes `path`, and the light jobs that it waits for; empty when none writes it."""
-    needed = {path}
-    chain = []
-    for each in reversed(everything):
-        if needed.intersection(each.job.files):
-            chain.append(each)
-            needed.update(each.job.inputs)
-    return chain[::-1]
+    return chain_to(path, everything, lambda each: (each.job.files, each.job.inputs))
 
 
 def _reasons(config: Config, each: _Owned, again: Collection[Path], record: Mapping[str, Any] | None) -> Iterator[str]:
@@ -156,29 +149,22 @@ def _newer(job: LightJob, record: Mapping[str, Any]) -> list[Path]:
     oldest = min(path.stat().st_mtime_ns for path in job.files)
     young = [path for path in job.inputs if path.exists() and path.stat().st_mtime_ns > oldest]
     recorded = record.get("input_checksums") or {}
-    return [path for path in young if recorded.get(str(path)) != _checksum(path)]
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return [path for path in young if recorded.get(str(path)) != f"sha256:{file_sha256(path)}"]
 
 
 def _settings(config: Config, each: _Owned) -> dict[str, Any]:
     """What the params of the job's rule hold of the configuration, by the place of a value in it."""
     owner, rule = each.owner, each.job.rule
-    general = Thresholds(**config.regimes.model_dump())
-    by_study = {other.name: other.thresholds for other in planned(config)}
-    thresholds = {"regimes": asdict(owner.thresholds if owner else general)}
+    thresholds = {"regimes": asdict(thresholds_of(config, owner.name if owner else PUBLISHED))}
     if rule == "cells" and owner:
         return {"the settings of its results": study_fingerprint(owner)}
     if rule == "claims" and owner:
         return {"claims": [claim.model_dump(mode="json") for claim in owner.config.claims], **thresholds}
     if rule == "case_studies":
-        return {"regimes": {name: asdict(own) for name, own in by_study.items()}}
+        return {"regimes": {name: asdict(thresholds_of(config, name)) for name in config.run}}
     if rule == "scorecard":
         scored = config.studies[FIGURE2_STUDY].model_dump(mode="json") if FIGURE2_STUDY in config.run else None
-        return {f"studies.{FIGURE2_STUDY}": scored, "regimes": asdict(by_study.get(FIGURE2_STUDY, general))}
+        return {f"studies.{FIGURE2_STUDY}": scored, "regimes": asdict(thresholds_of(config, FIGURE2_STUDY))}
     if rule == "settings":
         return {"": config.model_dump(mode="json")}
     return thresholds if rule in ("regimes", "draw") else {}

@@ -36,12 +36,13 @@ def redraw(folder: Path, out: Path) -> Path:
     if out.exists():
         raise UserError(f"{out} exists already; choose another --out or remove it")
     config = read_settings(folder)
-    for owner in planned(config):
+    owners = planned(config)
+    for owner in owners:
         _study(folder / owner.name, out / owner.name, owner)
     shutil.copyfile(folder / "config.yaml", out / "config.yaml")
     if (folder / "case_studies").is_dir():
-        grids = [out / owner.name / "grid.csv" for owner in planned(config)]
-        thresholds = {owner.name: owner.thresholds for owner in planned(config)}
+        grids = [out / owner.name / "grid.csv" for owner in owners]
+        thresholds = {owner.name: owner.thresholds for owner in owners}
         case_studies.write(out / "case_studies", grids, thresholds)
     if (folder / SCORECARD_FILES[0]).is_file():
         scorecard_files.write(out, scorecard.of_export(out))

@@ -109,6 +109,11 @@ def study(config: Config, name: str) -> Study:
     return Study(name, own, Path(config.results), Path(config.data.folder), thresholds)
 
 
+def thresholds_of(config: Config, name: str) -> Thresholds:
+    """Where the regimes of a study part; for the published figure, and what is not planned, those of the whole run."""
+    return study(config, name).thresholds if name in config.run else Thresholds(**dict(config.regimes))
+
+
 def planned(config: Config) -> list[Study]:
     """The studies that `run` names, in its order."""
     return [study(config, name) for name in config.run]

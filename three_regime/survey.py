@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from three_regime.errors import UserError
 from three_regime.stages import (
@@ -23,6 +23,8 @@ from three_regime.stages import (
 )
 from three_regime.storage import PROVENANCE_KEY, read_arrays, read_json
 from three_regime.study import Study
+
+Made = TypeVar("Made")
 
 
 class Verdict(StrEnum):
@@ -137,6 +139,28 @@ def _follows(product: Product, wrong: set[Path]) -> bool:
     except (UserError, KeyError, TypeError):
         return False
     return stored == fingerprint_of(product.recipe, digests) and wrong.isdisjoint(product.inputs.values())
+
+
+def chain_to(
+    path: Path, made: Sequence[Made], files: Callable[[Made], tuple[Iterable[Path], Iterable[Path]]]
+) -> list[Made]:
+    """What writes `path`, and all that it is made from; empty when nothing writes it.
+
+    Parameters
+    ----------
+    made
+        Everything that is made, what is made first first.
+    files
+        The files that one of them writes, and those that it reads.
+    """
+    needed = {path}
+    chain = []
+    for each in reversed(made):
+        outputs, inputs = files(each)
+        if not needed.isdisjoint(outputs):
+            chain.append(each)
+            needed.update(inputs)
+    return chain[::-1]
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any], place: str = "") -> Iterator[str]:
