@@ -46,6 +46,14 @@ def render(plan: Plan) -> str:
 
 
 def _notes(plan: Plan) -> list[str]:
+    return _notes_on_times(plan) + [
+        f"The regimes of {', '.join(names)} part at thresholds that were set for {dataset}: give such a study `regimes:`"
+        " of its own, from a pilot (README, \"Regimes\")."
+        for dataset, names in sorted(plan.inherited.items())
+    ]
+
+
+def _notes_on_times(plan: Plan) -> list[str]:
     uncounted = [
         f"Hours (?) and the bytes of weights of {', '.join(plan.uncounted)} are unknown and in no sum: the model's"
         " family does not count its layers (`layers` in three_regime/models/__init__.py)."

@@ -153,12 +153,16 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
             config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
             settings = config.get("studies", {}).get(reference.FIGURE2_STUDY, {})
             if thresholds is None:
-                own = {key: value for key, value in (settings.get("regimes") or {}).items() if value is not None}
-                thresholds = Thresholds(**{**config.get("regimes", {}), **own})
+                both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
+                thresholds = Thresholds(**{key: both[key] for key in ("lmc", "cka") if key in both})
             break
     ran = reference.FIGURE2_STUDY in set(obtained["study"])
     deviating = deviations(settings, reference.protocol()) if ran and settings else ()
     return score(reference.load(), obtained, thresholds=thresholds, deviating=deviating)
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:
