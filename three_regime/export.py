@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from three_regime.storage import PROVENANCE_KEY, file_sha256, read_json, replaci
 from three_regime.study import Study, planned
 
 MANIFEST = "manifest.json"
+PROVENANCE = "provenance.json"
 FORMAT = 1
 
 TOO_LONG = ("curves", "provenance")
@@ -91,14 +92,19 @@ def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
     settings = config.model_dump(mode="json")
     settings["studies"] = {owner.name: settings["studies"][owner.name] for owner in owners}
     write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    write_json(folder / "provenance.json", {owner.name: provenance_of(owner) for owner in owners})
+    write_json(folder / PROVENANCE, {owner.name: provenance_of(owner) for owner in owners})
+    write_manifest(folder, [owner.name for owner in owners])
+
+
+def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
+    """Write ``manifest.json``: format, version and commit, `about`, studies, SHA-256 and size of every file."""
     files = {
         path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    about = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
-    write_json(folder / MANIFEST, {**about, "studies": [owner.name for owner in owners], "files": files})
+    made_by = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
+    write_json(folder / MANIFEST, {**made_by, **about, "studies": list(studies), "files": files})
 
 
 def _files(owner: Study) -> Iterator[Path]:

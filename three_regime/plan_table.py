@@ -47,8 +47,8 @@ def render(plan: Plan) -> str:
 
 def _notes(plan: Plan) -> list[str]:
     return _notes_on_times(plan) + [
-        f"The regimes of {', '.join(names)} part at thresholds that were set for {dataset}: give such a study `regimes:`"
-        " of its own, from a pilot (README, \"Regimes\")."
+        f"The regimes of {', '.join(names)} part at thresholds that were set for {dataset}: give such a study its own"
+        ' `regimes:`, from a pilot (README, "Regimes").'
         for dataset, names in sorted(plan.inherited.items())
     ]
 

@@ -54,7 +54,7 @@ GRID_FIGURES = (
 )
 """Figures that need the tables of ``REGIME_TABLES`` alone, each as PDF, PNG and the CSV behind it."""
 
-RUN_FIGURES = ("lmc_lines", "training_curves", "sparsity_per_layer")
+RUN_FIGURES = ("seeds", "lmc_lines", "training_curves", "sparsity_per_layer")
 """Figures of what was run: they need ``CELL_TABLES`` too."""
 
 FIGURE2_STUDY = "cifar10-preresnet20-epochs"

@@ -70,9 +70,7 @@ def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
     return float((values[0] + values[-1]) / 2 - values[inside].mean()) if inside.any() else float("nan")
 
 
-def with_middle(
-    cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``cells`` and ``pairs`` of an export older than ``lmc_middle``, with it, from ``lines``; others as they are."""
     if "lmc_middle" in pairs or "lmc_middle" in cells:
         return cells, pairs
