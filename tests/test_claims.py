@@ -212,3 +212,45 @@ def test_the_preset_states_each_of_the_four_claims():
     stated = config.studies["cifar10-cpu"].claims
     assert {each.name[0] for each in stated} == set("abcd")
     assert {each.measure for each in stated} == {"lmc", "cka_softmax", "test_error"}
+
+
+def over_replicas(**changes) -> Claim:
+    return claim().model_copy(update={"over": "replicas", **changes})
+
+
+def test_replicas_decide_a_study_of_one_dense_seed():
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.4 - (0.02 if t == 10 else 0) + 0.001 * r * (t == 10))
+    row = study.judge(over_replicas())
+    assert (row.outcome, row.these_networks) == ("holds", "holds") and np.isnan(row.se)
+    assert study.judge(claim()).outcome == "undecided", "one dense seed says nothing about others"
+
+
+def test_cell_noise_is_added_in_quadrature():
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.4 - (0.01 if t == 10 else 0) + 0.0001 * r * (t == 10))
+    quiet, noisy = (study.judge(over_replicas(cell_noise=noise)) for noise in (0.0, 0.02))
+    sides = 2 * 0.02**2 / 2  # each side is the mean of two cells
+    assert noisy.replica_se == pytest.approx(np.sqrt(quiet.replica_se**2 + sides))
+    assert (quiet.outcome, noisy.outcome) == ("holds", "undecided")
+
+
+def test_cell_noise_alone_judges_the_lmc_of_two_replicas():
+    study = Study(seeds=(1,), replicas=(1, 2), lmc=lambda s, t, d, pair: 0.0 if t == 10 else -0.5)
+    stated = over_replicas(measure="lmc", expect="higher")
+    assert study.judge(stated).outcome == "undecided", "one pair has no spread"
+    row = study.judge(stated.model_copy(update={"cell_noise": 0.04}))
+    assert row.outcome == "holds" and row.replica_se == pytest.approx(0.04)
+    assert row.replica_lower == pytest.approx(0.5 - 1.645 * 0.04, abs=1e-3), "known noise has no t distribution"
+
+
+def test_where_an_algorithm_stops_is_a_measure():
+
+    def cka(seed: int, temperature: float, density: float, pair: tuple[int, int]) -> float:
+        return 0.9 + temperature / 1000
+
+    stated = over_replicas(
+        measure="temperature", of=Side(algorithm="algorithm 1"), against=Side(algorithm="default temperature")
+    )
+    left = Study(seeds=(1,), lmc=lambda s, t, d, pair: -0.5 if t == 30 else 0.0, cka=cka).judge(stated)
+    assert (left.outcome, left.estimate) == ("holds", -10), "one step hotter than Regime I"
+    stayed = Study(seeds=(1,), cka=cka).judge(stated)
+    assert stayed.outcome == "not tested", "both sides are the coldest cells"
