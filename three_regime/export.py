@@ -1,4 +1,4 @@
-"""An export for sharing: tables, figures, settings and provenance of the planned studies, without weights."""
+"""An export for sharing: tables, figures, settings and provenance of the planned studies; weights where asked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ARITHMETIC = ("kernels", "together")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def export(config: Config, out: Path) -> Path:
+def export(config: Config, out: Path, *, weights: bool = False) -> Path:
     """Write the export of the planned studies to a folder, or to one file when `out` ends in ``.zip``.
 
     The folder holds ``<study>/<table>.csv``, ``<study>/claims.csv`` where claims were stated, and ``<study>/figures/``,
@@ -53,6 +53,12 @@ def export(config: Config, out: Path) -> Path:
     ``provenance.json`` (a list of environments and of recipes with how many results each made, origin of imported
     results, total times) and ``manifest.json`` (SHA-256 and size of every file). `statistics.read_cells` reads it,
     and `redraw` makes everything that follows from its tables again.
+
+    Parameters
+    ----------
+    weights
+        Also pack the dense and the retrained networks, each with its result and as it is stored (pruned ones sparse),
+        under the same names as in the results. `remeasure` computes LMC and CKA from them.
 
     Raises
     ------
@@ -71,7 +77,7 @@ def export(config: Config, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"
-        _fill(folder, config, owners)
+        _fill(folder, config, owners, weights)
         if out.suffix == ".zip":
             _zip(folder, out)
         else:
@@ -79,9 +85,9 @@ def export(config: Config, out: Path) -> Path:
     return out
 
 
-def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
+def _fill(folder: Path, config: Config, owners: list[Study], weights: bool) -> None:
     for owner in owners:
-        for source in _files(owner):
+        for source in (*_files(owner), *(_weights(owner) if weights else ())):
             target = folder / owner.name / source.relative_to(owner.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
@@ -116,6 +122,12 @@ def _files(owner: Study) -> Iterator[Path]:
     for path in sorted((owner.folder / "figures").glob("*")):
         if path.suffix in FIGURE_SUFFIXES:
             yield path
+
+
+def _weights(owner: Study) -> Iterator[Path]:
+    for stage in ("dense", "retrain"):
+        for result in _results(owner, stage):
+            yield from (path for path in (result, result.with_suffix(".safetensors")) if path.is_file())
 
 
 def provenance_of(owner: Study) -> dict[str, Any]:
