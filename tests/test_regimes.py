@@ -146,8 +146,9 @@ def test_a_cell_that_the_seeds_cannot_tell_from_chance_has_no_regime():
     labels = regimes.label(table, Thresholds())
     assert labels["regime"].tolist() == ["chance", "II-B"]
     assert labels["decided"].tolist() == [False, True] and np.isnan(labels["confidence"][0])
-    quiet = at_error([0.88, 0.80], seeds=(-0.001, 0.0, 0.001))
-    assert regimes.label(quiet, Thresholds())["regime"].tolist() == ["II-B", "II-B"]
+    quiet = at_error([0.88, 0.90], seeds=(-0.001, 0.0, 0.001))
+    assert regimes.label(quiet, Thresholds())["regime"].tolist() == ["II-B", "chance"]
+    assert regimes.at_chance(at_error([0.9], seeds=(0.0, 0.0, 0.0))).all(), "all seeds collapsed"
 
 
 def test_no_border_passes_a_cell_at_chance():
