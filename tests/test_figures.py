@@ -82,7 +82,7 @@ def test_every_dense_seed_is_a_point_and_the_dominant_one_is_ringed():
     shown = sorted(
         value
         for line in panels[1, 0].lines
-        if line.get_linestyle() == "None" and line.get_gid() is None and len(line.get_xdata()) == 3
+        if line.get_marker() in tuple("os^") and line.get_gid() is None
         for value in line.get_ydata()
     )
     np.testing.assert_allclose(shown, sorted(plane.loc[plane["density"] == 0.05, "lmc"]))
