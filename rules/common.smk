@@ -27,6 +27,7 @@ from three_regime.stages import (
     REGIME_TABLES,
     RUN_FIGURES,
     STAGES,
+    TABLES_VERSION,
 )
 from three_regime.study import planned, thresholds_of
 

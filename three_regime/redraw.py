@@ -93,7 +93,7 @@ def _complete(folder: Path) -> None:
     """Add to the tables of an older export what can be computed from its others."""
     paths = [folder / f"{name}.csv" for name in ("cells", "pairs", "lines")]
     if all(path.is_file() for path in paths):
-        old = [pd.read_csv(path, float_precision="round_trip") for path in paths]
+        old = [pd.read_csv(path) for path in paths]
         for path, before, after in zip(paths, old, tables.with_middle(*old), strict=False):
             if after is not before:
                 write_csv(path, after)

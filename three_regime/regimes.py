@@ -100,7 +100,7 @@ def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     chance = grid["dataset"].map(chance_error).astype(float)
     freedom = (grid["test_error_seeds"] - 1).where(grid["test_error_seeds"] >= 2)
     bound = grid["test_error_se"] * stats.t.ppf(level, freedom)
-    return grid["test_error"] + bound.fillna(CHANCE_MARGIN) > chance
+    return grid["test_error"] + bound.fillna(CHANCE_MARGIN) >= chance - 1e-9
 
 
 def drawn_labels(published: pd.DataFrame | None = None, boundaries: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -33,7 +33,7 @@ MEASURES = {
 """What can be drawn along a line: column of lines.csv → label and factor."""
 
 _LINE_LOOKS: dict[str, dict[str, Any]] = {
-    "pairs of replicas, a colour a dense seed": {"color": style.SERIES[0].colour, "linewidth": 0.6, "alpha": 0.7},
+    "pairs, by dense seed": {"color": style.SERIES[0].colour, "linewidth": 0.6, "alpha": 0.7},
     "mean": {"color": "black", "linewidth": 1.5},
     "mean of the ends": {"color": "0.3", "linewidth": 0.9, "linestyle": (0, (1, 1.5))},
 }

@@ -109,7 +109,9 @@ def phase_diagram(
     with style.context():
         scene = _Scene.of(grid, regimes, boundaries, knob, thresholds, 1.15)
         height = _plot_height(scene.plane)
-        figure = style.new_figure(style.TEXT_WIDTH, height + (1.38 if title else 1.16) + _legend_extra(scene, 4))
+        figure = style.new_figure(
+            style.TEXT_WIDTH, height + (1.23 if title else 1.01) + _legend_height(scene, FIGURE_2, 4)
+        )
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.035)
         axes = figure.subplots(1, len(FIGURE_2), sharey=True)
         for letter, name, one in zip("abcd", FIGURE_2, axes, strict=True):
@@ -146,9 +148,8 @@ def panel_figure(
         raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join(PANELS)}")
     with style.context():
         scene = _Scene.of(grid, regimes, boundaries, knob, thresholds, 2.85)
-        figure = style.new_figure(
-            style.COLUMN_WIDTH, _plot_height(scene.plane) + (1.4 if title else 1.18) + _legend_extra(scene, 2)
-        )
+        height = _plot_height(scene.plane) + (1.1 if title else 0.88) + _legend_height(scene, (metric,), 2)
+        figure = style.new_figure(style.COLUMN_WIDTH, height)
         _draw_panel(figure.subplots(), scene, metric, "")
         _finish(figure, scene, (metric,), title, legend_columns=2)
     return figure
@@ -266,11 +267,11 @@ def _draw_panel(axes: Axes, scene: _Scene, name: str, prefix: str) -> None:
     for row, column in np.argwhere(scene.chance & ~missing):
         axes.add_patch(_chance_patch((column, row)))
     for row, column in np.argwhere(scene.one_seed(name)):
-        axes.add_patch(_corner_patch(column, row))
+        axes.add_patch(_corner_patch(column, row, scene))
     for side in axes.spines.values():
         side.set_visible(True)
     _draw_borders(axes, scene)
-    _name_regions(axes, scene)
+    _name_regions(axes, scene, scene.one_seed(name))
     _colour_bar(axes, prefix + panel.label if prefix else panel.label.replace("\n", " "), scene.panel_width)
 
 
@@ -282,13 +283,27 @@ def _chance_patch(corner: tuple[float, float]) -> Rectangle:
     return Rectangle(corner, 1, 1, facecolor="0.7", edgecolor="white", linewidth=0.25, gid="chance")
 
 
-def _corner_patch(column: int, row: int) -> Polygon:
-    corner = [(column + 1 - _CORNER, row), (column + 1, row), (column + 1, row + _CORNER)]
-    return Polygon(corner, facecolor="#E69F00", edgecolor="black", linewidth=0.4, zorder=2.9, gid="one-seed")
+def _corner_patch(column: int, row: int, scene: _Scene) -> Polygon:
+    """Marks the upper right corner of a cell."""
+    rows, columns = scene.plane.shape
+    width = min(0.4, _CORNER * columns / scene.panel_width)
+    height = min(0.4, _CORNER * rows / _plot_height(scene.plane))
+    corner = [(column + 1 - width, row), (column + 1, row), (column + 1, row + height)]
+    return Polygon(corner, gid="one-seed", zorder=2.9, facecolor=_MARK, edgecolor="black", linewidth=0.4)
 
 
-_CORNER = 0.4
-"""Share of a cell's sides that the mark of one dominant seed takes."""
+_CORNER = 0.08
+"""Inches that a marked corner takes at most."""
+
+_MARK = "#E69F00"
+_ONE_SEED = {
+    "linestyle": "",
+    "marker": [(-0.5, 0.5), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5)],
+    "markersize": 5,
+    "markerfacecolor": _MARK,
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.4,
+}
 
 
 def _draw_borders(axes: Axes, scene: _Scene) -> None:
@@ -314,10 +329,11 @@ _UNDECIDED = {
 }
 
 
-def _name_regions(axes: Axes, scene: _Scene) -> None:
+def _name_regions(axes: Axes, scene: _Scene, marked: np.ndarray) -> None:
     rows, columns = scene.plane.shape
     obstacles = [line for lines in scene.lines.values() for line in lines]
     obstacles += [np.array([[column + 0.5, row + 0.5]]) for row, column in np.argwhere(scene.undecided)]
+    obstacles += [np.array([[column + 0.95, row + 0.05]]) for row, column in np.argwhere(marked)]
     for code, name in enumerate(REGIMES):
         region = scene.code == code
         point = roomiest_point(region, obstacles, cell_width=0.45 / columns, cell_height=1 / rows)
@@ -353,14 +369,8 @@ def _colour_bar(axes: Axes, label: str, width: float) -> None:
     bar.outline.set_linewidth(0.5)
 
 
-def _legend_extra(scene: _Scene, columns: int) -> float:
-    """Inches that the legend takes beyond its first rows: further kinds of cells, and whose thresholds are used."""
-    kinds = scene.chance.any() + any(scene.one_seed(name).any() for name in PANELS if name in scene.grid)
-    return 0.15 * (bool(scene.thresholds.inherited) + -(-int(kinds) // columns))
-
-
-def _finish(figure: Figure, scene: _Scene, shown: tuple[str, ...], title: str, *, legend_columns: int) -> None:
-    """Legend of both borders, of what else occurs in the figure, and its heading."""
+def _handles(scene: _Scene, shown: tuple[str, ...]) -> list[Line2D | Patch]:
+    """Of the legend: both borders, and what else occurs in the panels `shown`."""
     handles: list[Line2D | Patch] = []
     for border in _BORDERS:
         there = bool(scene.lines[border.name])
@@ -369,24 +379,31 @@ def _finish(figure: Figure, scene: _Scene, shown: tuple[str, ...], title: str, *
         handles[-1].set_label(f"{'' if there else 'no '}{border.what} ({border.measure} = {value})")
     if scene.undecided.any():
         handles.append(Line2D([], [], label="undecided", **_UNDECIDED))
+    if any(scene.one_seed(name).any() for name in shown):
+        handles.append(Line2D([], [], label="one-seed spread", **_ONE_SEED))
     if any(pd.isna(scene.plane.matrix(scene.grid, name)).any() for name in shown):
-        patch = _missing_patch((0, 0))
-        patch.set_label("not run")
-        handles.append(patch)
+        handles.append(_missing_patch((0, 0)))
+        handles[-1].set_label("not run")
     if scene.chance.any():
         handles.append(_chance_patch((0, 0)))
-        handles[-1].set_label("at chance: no regime")
-    if any(scene.one_seed(name).any() for name in shown):
-        handles.append(_corner_patch(0, 0))
-        handles[-1].set_label("spread of one dense seed")
+        handles[-1].set_label("at chance")
+    return handles
+
+
+def _legend_height(scene: _Scene, shown: tuple[str, ...], columns: int) -> float:
+    """Inches that the legend takes."""
+    return 0.15 * -(-len(_handles(scene, shown)) // columns) + 0.2 * bool(scene.thresholds.inherited)
+
+
+def _finish(figure: Figure, scene: _Scene, shown: tuple[str, ...], title: str, *, legend_columns: int) -> None:
+    """Legend, with a word on thresholds of another data set, and heading."""
     inherited = scene.thresholds.inherited
-    note = f"thresholds set for {inherited}, not for this data set" if inherited else None
     figure.legend(
-        handles=handles,
+        handles=_handles(scene, shown),
         loc="outside lower center",
         ncols=legend_columns,
         columnspacing=1.6,
-        title=note,
+        title=f"thresholds set for {inherited}, not for this data set" if inherited else None,
         title_fontsize=7,
     )
     if title:

@@ -94,8 +94,11 @@ def seed_points(
     columns = sorted(table["density"].unique())
     seeds = sorted(int(seed) for seed in table["dense_seed"].unique())
     with style.context():
+        handles = _legend(seeds, rings=bool(table["one_seed"].notna().any()))
         width = max(style.COLUMN_WIDTH, 0.7 + 1.55 * len(columns))
-        figure = style.new_figure(width, 1.15 * len(measures) + (0.95 if title else 0.75))
+        in_a_row = len(handles) if width > 5 else 3
+        height = 0.14 * -(-len(handles) // in_a_row) + 1.15 * len(measures) + (0.8 if title else 0.6)
+        figure = style.new_figure(width, height)
         panels = figure.subplots(len(measures), len(columns), sharex=True, squeeze=False)
         for row, measure in zip(panels, measures, strict=True):
             for axes, density in zip(row, columns, strict=True):
@@ -110,16 +113,16 @@ def seed_points(
             axes.set_xticks(kept, [plane.temperature_labels[place] for place in kept])
             axes.set_xlim(-0.5, len(plane.temperatures) - 0.5)
         figure.supxlabel(f"hot ← {knob.label} → cold", fontsize=7.5)
-        handles = _legend(seeds, rings=bool(table["one_seed"].notna().any()))
         # A heading of the figure would be laid over the legend.
-        heading = {"title": title or None, "title_fontsize": 9}
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2, **heading)
+        heading = {"title": title or None, "title_fontsize": 9, "columnspacing": 1.2, "handlelength": 1.6}
+        figure.legend(handles=handles, loc="outside upper center", ncols=in_a_row, **heading)
     return figure
 
 
 def _draw(axes: Axes, cell: pd.DataFrame, plane: Plane, seeds: list[int], factor: float) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     axes.grid(axis="y")
+    axes.margins(y=0.12)
     places = {temperature: place for place, temperature in enumerate(plane.temperatures)}
     means = cell.drop_duplicates("temperature").assign(place=lambda table: table["temperature"].map(places))
     means = means.sort_values("place")
@@ -154,9 +157,9 @@ def _look(index: int, count: int) -> dict[str, object]:
 def _legend(seeds: list[int], *, rings: bool) -> list[Line2D]:
     handles = [Line2D([], [], label="mean ± standard error", **_line())]
     if len(seeds) <= _NAMED:
-        handles += [Line2D([], [], label=f"dense seed {seed}", **_look(i, len(seeds))) for i, seed in enumerate(seeds)]
+        handles += [Line2D([], [], label=f"seed {seed}", **_look(i, len(seeds))) for i, seed in enumerate(seeds)]
     else:
-        handles.append(Line2D([], [], label="dense seeds", **_look(0, len(seeds))))
+        handles.append(Line2D([], [], label="seeds", **_look(0, len(seeds))))
     if rings:
         handles.append(Line2D([], [], label="dominates the spread", **_RING))
     return handles
