@@ -9,7 +9,6 @@ from snakemake.exceptions import WorkflowError
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from three_regime import workflow as three_regime_workflow
-from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
@@ -41,7 +40,7 @@ if os.path.exists(sys.executable):
 stop_in_a_thread(JobScheduler)
 
 try:
-    CONFIG = resolve(config)
+    CONFIG = three_regime_workflow.as_written(workflow, config)
 except UserError as error:
     raise WorkflowError(str(error))
 

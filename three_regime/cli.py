@@ -6,15 +6,25 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from three_regime import __version__
 from three_regime.logs import reporting
+from three_regime.places import expanded
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
-PATH = click.Path(path_type=Path)
+
+class UserPath(click.Path):
+    """A path in which `~` is the home folder also where no shell has replaced it, as in ``--out=~/x``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return super().convert(expanded(value), param, ctx)
+
+
+FILE = UserPath(path_type=Path, dir_okay=False)
+FOLDER = UserPath(path_type=Path, file_okay=False)
+PATH = UserPath(path_type=Path)
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
