@@ -28,7 +28,7 @@ for study in STUDIES:
 rule published:
     input:
         expand(
-            "reference/figure2/{panel}_bounds.csv",
+            of_checkout("reference/figure2/{panel}_bounds.csv"),
             panel=["test_error", "normalized_test_error", "lmc", "cka"],
         ),
     output:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from snakemake.exceptions import WorkflowError
 from snakemake.scheduling.job_scheduler import JobScheduler
 
+from three_regime import slurm_plugin
 from three_regime import workflow as three_regime_workflow
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
@@ -38,6 +39,7 @@ if os.path.exists(sys.executable):
     sys.executable = shlex.quote(sys.executable)
 
 stop_in_a_thread(JobScheduler)
+slurm_plugin.mend()
 
 try:
     CONFIG = three_regime_workflow.as_written(workflow, config)
@@ -65,6 +67,11 @@ wildcard_constraints:
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
+
+
+def of_checkout(path):
+    """A file of the checkout, whatever the working folder (`--directory`) is."""
+    return os.path.relpath(f"{workflow.basedir}/{path}")
 
 
 def raw_files(dataset):

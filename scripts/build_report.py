@@ -11,6 +11,7 @@ from three_regime.storage import replacing
 with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.output[0])) as temporary:
     html = temporary.with_suffix(".html")  # Snakemake chooses the format by the ending
     command = [sys.executable, "-m", "snakemake", "figures", "tables", "--configfile", snakemake.input.config]
+    command += ["--snakefile", str(Path(snakemake.scriptdir).parent / "Snakefile")]  # the working folder may be another
     command += ["--report", str(html), "--nolock", "--quiet"]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode or not html.exists():

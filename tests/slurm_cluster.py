@@ -94,6 +94,11 @@ class Watch:
         return [{number: job for number, job in jobs.items() if job["JobState"] == "RUNNING"} for jobs in self.seen]
 
 
+def name_of(job: dict[str, str]) -> str:
+    """What SLURM calls a job alone; the number of one task of an array is that of the array too."""
+    return f"{job['ArrayJobId']}_{job['ArrayTaskId']}" if "ArrayJobId" in job else job["JobId"]
+
+
 def gpus_of(job: dict[str, str]) -> set[tuple[str, str]]:
     """(node, number) of every GPU that a running job was given."""
     found = re.fullmatch(r"gpu(?::\w+)?:\d+\(IDX:([\d,-]+)\)", job.get("GRES", ""))

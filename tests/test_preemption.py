@@ -19,6 +19,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "asked").touch()
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("SLURM_JOB_ID", "17")
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "asked"
 
 
@@ -33,6 +35,14 @@ def interrupt(asked: Path, **fields: str) -> str:
 
 def test_a_preempted_job_is_requeued(asked: Path) -> None:
     assert interrupt(asked) == "requeue 17"
+
+
+def test_of_an_array_the_task_alone_is_requeued(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of one task, here 17, is that of the array too: SLURM would requeue them all."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert interrupt(asked) == "requeue 17_3"
+    assert asked.read_text().splitlines()[0] == "--oneliner show job 17_3"
 
 
 @pytest.mark.parametrize(

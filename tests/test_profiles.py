@@ -80,11 +80,18 @@ def test_slurm_settings_are_those_of_the_plugin(profile: str) -> None:
     assert (ROOT / settings(profile)["slurm-partition-config"]).is_file()
 
 
-def test_without_accounting_only_the_state_query_differs() -> None:
+def test_without_accounting_only_the_account_differs() -> None:
     first, second = (settings(profile) for profile in ON_SLURM)
     differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
-    assert differing == {"slurm-no-account", "slurm-status-command", "slurm-init-seconds-before-status-checks"}
+    assert differing == {"slurm-no-account"}
     assert second["slurm-status-command"] == "squeue"
+
+
+@pytest.mark.parametrize("profile", ON_SLURM)
+def test_an_array_fits_on_a_command_line(profile: str) -> None:
+    """1.7 KB a task were measured; Linux takes 128 KB in one argument."""
+    assert settings(profile)["slurm-array-jobs"] == "all"
+    assert 1.7 * settings(profile)["slurm-array-limit"] < 128
 
 
 @pytest.fixture(scope="module")

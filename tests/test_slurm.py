@@ -1,7 +1,7 @@
-"""The tiny study on a real SLURM: GPUs, preemption, time limit, a drained node, and the numbers of a local run.
+"""The tiny study on a real SLURM: GPUs, arrays, preemption, time limit, a drained node, and a local run's numbers.
 
-One run serves all tests: its three retraining jobs run at once, one is preempted, one reaches its time limit, and the
-node of the third is drained.
+One study serves all tests: its dense job is cancelled by hand; of its three retraining jobs, the tasks of one array,
+which run at once, one is preempted, one reaches its time limit, and the node of the third is drained.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import finished
 import pandas as pd
 import pytest
 import yaml
 from checkout import Checkout, copy_to
-from slurm_cluster import GRACE_S, Cluster, Watch, gpus_of, started, until
+from slurm_cluster import GRACE_S, Cluster, Watch, gpus_of, name_of, started, until
 
 from three_regime import tables
 from three_regime.datasets.prepare import prepare
@@ -49,10 +51,13 @@ EPOCHS = 3
 
 @dataclass(frozen=True)
 class Hit:
-    """A retraining job that something was done to: its temperature, SLURM number, node, and the epoch saved before."""
+    """A retraining job that something was done to: its temperature, SLURM number and name, node, and the epoch saved
+    before.
+    """
 
     temperature: int
     number: int
+    name: str
     node: str
     epoch: int
 
@@ -104,19 +109,41 @@ def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
     checkout = checkout_in(folder / "cluster")
     log = folder / "log"
     with open(log, "w") as stream, Watch(cluster) as watch:
-        process = subprocess.Popen(
-            snakemake("profiles/slurm-no-accounting", "tables", *CONFIG),
-            cwd=checkout.path, env=cluster.environment(**checkout.environment()), stdout=stream, stderr=stream,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
+        # In two parts, so that all retraining jobs are ready at once.
+        with running(cluster, checkout, "pruned", stream) as process:
+            cluster.ask("scancel", str(until(lambda: dense_job(cluster, process, log), "the dense job")))
+            assert process.wait(300) == 0, log.read_text()[-4000:]
+        with running(cluster, checkout, "tables", stream) as process:
             hits = hit(cluster, checkout, process, log)
             local = compute_here(copy_to(folder / "local"))
             code = process.wait(900)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
     return Run(checkout, local, log.read_text(), code, watch, *hits)
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster, checkout: Checkout, target: str, stream: IO[str]) -> Iterator[subprocess.Popen]:
+    """Snakemake under way, with what it prints in `stream`; killed at the end."""
+    process = subprocess.Popen(
+        snakemake("profiles/slurm-no-accounting", target, *CONFIG),
+        cwd=checkout.path, env=cluster.environment(**checkout.environment()), stdout=stream, stderr=stream,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def dense_job(cluster: Cluster, process: subprocess.Popen, log: Path) -> int | None:
+    """The number of the dense job, once it runs."""
+    assert process.poll() is None, log.read_text()[-4000:]
+    jobs = cluster.jobs().items()
+    return next((number for number, job in jobs if is_of("dense", job) and job["JobState"] == "RUNNING"), None)
+
+
+def is_of(stage: str, job: dict[str, str]) -> bool:
+    return job.get("Comment", "").startswith(f"rule_{stage}_")
 
 
 def hit(cluster: Cluster, checkout: Checkout, process: subprocess.Popen, log: Path) -> tuple[Hit, Hit, Hit]:
@@ -125,10 +152,13 @@ def hit(cluster: Cluster, checkout: Checkout, process: subprocess.Popen, log: Pa
     def under_way() -> dict[int, Hit]:
         assert process.poll() is None, log.read_text()[-4000:]
         found = {}
-        for number, job in cluster.jobs().items():
-            for temperature in STUDY["temperatures"]:
-                if job["JobState"] == "RUNNING" and job.get("Comment") == RETRAIN.format(temperature):
-                    found[number] = Hit(temperature, number, job["NodeList"], saved_epoch(checkout, temperature))
+        jobs = cluster.jobs()
+        for temperature in STUDY["temperatures"]:
+            number = number_of(checkout, temperature)
+            job = jobs.get(number, {})
+            if job.get("JobState") == "RUNNING":
+                epoch = saved_epoch(checkout, temperature)
+                found[number] = Hit(temperature, number, name_of(job), job["NodeList"], epoch)
         return found if len(found) == 3 and all(job.epoch >= EPOCHS for job in found.values()) else {}
 
     jobs = until(under_way, "three retraining jobs with a saved state", 400)
@@ -137,8 +167,8 @@ def hit(cluster: Cluster, checkout: Checkout, process: subprocess.Popen, log: Pa
     (full,) = [node for node in cluster.nodes if nodes.count(node) == 2]
     (drained,) = [job for job in jobs.values() if job.node == alone]
     cluster.ask("scontrol", "update", f"NodeName={alone}", "State=DRAIN", "Reason=test")
-    limited, preempted = (job for job in jobs.values() if job.node == full)
-    cluster.ask("scontrol", "update", f"JobId={limited.number}", "EndTime=now+1")
+    preempted, limited = sorted((job for job in jobs.values() if job.node == full), key=lambda job: job.name)
+    cluster.ask("scontrol", "update", f"JobId={limited.name}", "EndTime=now+1")
     until(lambda: cluster.jobs()[limited.number]["JobState"] == "TIMEOUT", "the end of the time limit")
     # A job of higher priority needs both GPUs of the node.
     needs = ("-p", "gpu", "-w", full, "--gpus=2", "--mem=100", "-t", "1")
@@ -152,8 +182,15 @@ def hit(cluster: Cluster, checkout: Checkout, process: subprocess.Popen, log: Pa
     # It does not wait for the end of its grace time, nor does it fail, which would cost one of Snakemake's retries.
     until(requeued, "the preempted job to be queued again", GRACE_S / 2)
     # SLURM lets a requeued job wait for two minutes; the test does not.
-    cluster.ask("scontrol", "update", f"JobId={preempted.number}", "StartTime=now")
+    cluster.ask("scontrol", "update", f"JobId={preempted.name}", "StartTime=now")
     return preempted, limited, drained
+
+
+def number_of(checkout: Checkout, temperature: int) -> int | None:
+    """SLURM's number of a retraining job that has begun to compute, as its log has it; no array tells its tasks so."""
+    path = checkout.path / f"results/tiny/logs/retrain/tiny/seed1-epochs{temperature:03d}.log"
+    found = re.search(r"SLURM_JOB_ID (\d+)", path.read_text()) if path.exists() else None
+    return int(found[1]) if found else None
 
 
 def saved_epoch(checkout: Checkout, temperature: int) -> int:
@@ -252,14 +289,31 @@ def test_a_preempted_job_continues_from_its_state(run: Run) -> None:
 
 def test_a_job_at_its_time_limit_is_submitted_again_with_more_and_continues(run: Run) -> None:
     comment = RETRAIN.format(run.limited.temperature)
-    numbers = sorted(number for number, job in run.watch.last().items() if job.get("Comment") == comment)
+    last = run.watch.last().items()
+    numbers = [run.limited.number]
+    numbers += [number for number, job in last if job.get("Comment") == comment and "ArrayJobId" not in job]
     assert [run.watch.last()[number]["JobState"] for number in numbers] == ["TIMEOUT", "COMPLETED"]
     assert continued_at(run, run.limited.temperature) >= (1, run.limited.epoch) >= (1, EPOCHS)
     first, second = (
         next(moment[number] for moment in run.watch.seen if number in moment) for number in numbers
     )  # as submitted
     assert (first["TimeLimit"], second["TimeLimit"]) == ("01:00:00", "02:00:00")
-    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("1000M", "2000M")
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("1001M", "2000M")  # an array's commands take some
+
+
+def test_jobs_that_are_ready_together_are_one_array(run: Run) -> None:
+    for stage in ("prune", "retrain"):
+        jobs = [job for job in run.watch.last().values() if is_of(stage, job) and "ArrayTaskId" in job]
+        assert len({job["ArrayJobId"] for job in jobs}) == 1
+        assert {job["ArrayTaskId"] for job in jobs if job["ArrayTaskId"].isdigit()} == {"1", "2", "3"}
+    assert {run.preempted.name.split("_")[0], run.limited.name.split("_")[0]} == {run.drained.name.split("_")[0]}
+
+
+def test_a_cancelled_job_is_noticed_and_submitted_again(run: Run) -> None:
+    first, second = (job for _, job in sorted(run.watch.last().items()) if is_of("dense", job))
+    assert (first["JobState"], second["JobState"]) == ("CANCELLED", "COMPLETED")
+    noticed = datetime.fromisoformat(second["SubmitTime"]) - datetime.fromisoformat(first["EndTime"])
+    assert noticed.total_seconds() < 60
 
 
 def test_a_job_on_a_drained_node_ends_there_and_no_other_comes(run: Run) -> None:

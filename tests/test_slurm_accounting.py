@@ -1,7 +1,8 @@
-"""A job on a real SLURM with accounting: profiles/slurm as its comments say to adapt it."""
+"""Jobs on a real SLURM with accounting, asked by `sacct`: profiles/slurm as its comments say to adapt it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,17 +14,18 @@ import pytest
 import yaml
 from checkout import Checkout
 from finished import OPTIONS, copied
-from slurm_cluster import started
+from slurm_cluster import started, until
 
 pytestmark = pytest.mark.slow
 
-LOST = Path("results/tiny/tiny/seed1/epochs004/density010/pair1-2/cka.json")
+LOST = [Path(f"results/tiny/tiny/seed1/epochs00{epochs}/density010/pair1-2/cka.json") for epochs in (2, 4)]
 
 
-def test_a_job_is_accounted_for(complete_tiny: Checkout, tmp_path: Path) -> None:
+def test_jobs_are_accounted_for_and_a_cancelled_one_runs_again(complete_tiny: Checkout, tmp_path: Path) -> None:
     checkout = copied(complete_tiny, tmp_path / "checkout")
-    before = json.loads((checkout.path / LOST).read_text())
-    (checkout.path / LOST).unlink()
+    before = [json.loads((checkout.path / lost).read_text()) for lost in LOST]
+    for lost in LOST:
+        (checkout.path / lost).unlink()
     profile = checkout.path / "profiles/slurm/config.yaml"
     text = profile.read_text()
     assert "\n# - slurm_account=ME " in text
@@ -37,19 +39,28 @@ def test_a_job_is_accounted_for(complete_tiny: Checkout, tmp_path: Path) -> None
         del partitions["partitions"]["gpu"], partitions["partitions"]["preempt"]
         (checkout.path / "profiles/slurm/partitions.yaml").write_text(yaml.safe_dump(partitions))
         command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", "profiles/slurm"]
-        command += ["--slurm-init-seconds-before-status-checks", "3", str(LOST), *OPTIONS]
-        process = subprocess.Popen(
-            command, cwd=checkout.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
+        command += ["--slurm-status-command", "sacct", "--slurm-init-seconds-before-status-checks", "3"]
+        log = tmp_path / "log"
+        nodes = f"NodeName={','.join(cluster.nodes)}"
+        cluster.ask("scontrol", "update", nodes, "State=DRAIN", "Reason=test")
+        with open(log, "w") as stream:
+            process = subprocess.Popen(
+                [*command, *map(str, LOST), *OPTIONS], cwd=checkout.path, env=environment, stdout=stream, stderr=stream,
+                start_new_session=True,
+            )  # fmt: skip
         try:
-            output = process.communicate(timeout=400)[0]
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        assert process.returncode == 0, output[-4000:]
-        fields = ("-X", "-n", "-P", "-o", "Account,Partition,State,ExitCode")
-        assert cluster.ask("sacct", *fields).splitlines() == ["dev|short|COMPLETED|0:0"]
-    after = json.loads((checkout.path / LOST).read_text())
-    assert after.pop("provenance") and before.pop("provenance")
+            until(lambda: process.poll() is not None or cluster.jobs(), "the array to wait in the queue")
+            cluster.ask("scancel", "1_1")
+            until(lambda: "Trying to restart job" in log.read_text(), "the cancelled task to be noticed", 60)
+            cluster.ask("scontrol", "update", nodes, "State=RESUME")
+            assert process.wait(300) == 0, log.read_text()[-4000:]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        told = cluster.ask("sacct", "-X", "-n", "-P", "-o", "JobID,Account,Partition,State,ExitCode").splitlines()
+        (again,) = (line.split("|")[0] for line in told if "_" not in line.split("|")[0])
+        expected = ["1_1|dev|short|CANCELLED by 0|0:0", "1_2|dev|short|COMPLETED|0:0"]
+        assert sorted(told) == sorted([*expected, f"{again}|dev|short|COMPLETED|0:0"])
+    after = [json.loads((checkout.path / lost).read_text()) for lost in LOST]
+    assert all(result.pop("provenance") for result in [*before, *after])
     assert after == before

@@ -91,11 +91,11 @@ def cka_of_files(
 ) -> dict[str, Any]:
     """CKA of two checkpoints on the first `images` training images (or target tokens), written to `out`.
 
-    None takes the default of a study: 6,464 images, 2,048 tokens.
+    None takes the default of a study, 6,464 images or 2,048 tokens, or all where there are fewer.
     """
     task = _task((first, second), model, dataset, data, None, None)
     key = "cka_images" if task.unit == "images" else "cka_tokens"
-    images = images or Measurement.model_fields[key].default
+    images = images or min(Measurement.model_fields[key].default, task.comparable)
     networks = [_loaded(task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("CKA", _ELSEWHERE):
         outputs = [task.outputs(weights, images) for weights in networks]

@@ -26,10 +26,16 @@ def requeued_if_preempted() -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        number = os.environ.get("SLURM_JOB_ID")
+        number = _own_number()
         if number is not None:
             _requeue_if_preempted(number)
         raise
+
+
+def _own_number() -> str | None:
+    """What SLURM calls this job: of an array the task alone, since one task's own number is that of the array too."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def _requeue_if_preempted(number: str) -> None:

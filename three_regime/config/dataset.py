@@ -80,6 +80,16 @@ class DatasetChoice(Section):
         return datasets.DATASETS[self.name]
 
     @property
+    def images(self) -> int:
+        """Training images that a study uses."""
+        return self.train_images or self.entry.train_images
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sentence of the training text, its end mark included."""
+        return self.max_tokens + 1
+
+    @property
     def folder(self) -> str:
         """Name of the folder of a prepared corpus: its name, training pairs and subwords."""
         return f"{self.name}-{self.train_pairs or 'all'}-{self.subwords}"

@@ -14,6 +14,9 @@ MEASURED = {
 }
 """Keys of `measure` that one kind of data has and the other has not."""
 
+CKA_TOKENS = 2048
+"""Default of `cka_tokens`; how many there are is known only once the text has been prepared."""
+
 
 class Pruning(Section):
     """One-shot magnitude pruning of the dense checkpoint."""
@@ -39,7 +42,10 @@ class Measurement(Section):
         " choice)."
     )  # fmt: skip
     cka_tokens: int = Field(
-        2048, ge=2, description="Text: target tokens of CKA, from the first training pair (this project's choice)."
+        CKA_TOKENS,
+        ge=2,
+        description="Text: target tokens of CKA, from the first training pair; of the default's 2,048"
+        " as many as there are (this project's choice).",
     )
     beam: Positive = Field(4, description="Text: beam of the translations whose BLEU counts (Vaswani et al. 2017).")
     length_penalty: float = Field(0.6, ge=0, description="Text: exponent of the length by which beam search divides a"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -20,6 +20,8 @@ from three_regime.config.training import TEXT_ONLY, Training
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS, density_folder
 from three_regime.names import registered
+
+Filled = TypeVar("Filled", bound=Section)
 
 
 class StudyConfig(Section):
@@ -40,7 +42,7 @@ class StudyConfig(Section):
     dense: Training = Field(description="Dense training; the knob overrides one of its settings.")
     retrain: Training = Field(description="Retraining of the pruned networks.")
     prune: Pruning = Pruning()
-    measure: Measurement = Measurement()
+    measure: Measurement = Field(Measurement(), validate_default=True)
     pack: tuple[Literal["density", "replica"], ...] = Field(
         ("density", "replica"), description="What one job advances together: all densities and replicas of a"
         " temperature, or, with [replica], one cell."
@@ -84,6 +86,31 @@ class StudyConfig(Section):
         if not text or training.optimiser != "adam" or "epsilon_placement" in training.model_fields_set:
             return training
         return training.model_copy(update={"epsilon_placement": "fairseq"})
+
+    @field_validator("dense", "retrain")
+    @classmethod
+    def _batch_that_fits(cls, training: Training, known: ValidationInfo) -> Training:
+        """A batch that nobody has set holds the longest sentence, or no more images than there are."""
+        dataset = known.data.get("dataset")
+        if dataset is None or "batch_size" in training.model_fields_set:
+            return training
+        if dataset.entry.kind == "text":
+            return training.model_copy(update={"batch_size": max(training.batch_size, dataset.longest)})
+        return _at_most(training, "batch_size", dataset.images)
+
+    @field_validator("measure")
+    @classmethod
+    def _measured_that_is_there(cls, measure: Measurement, known: ValidationInfo) -> Measurement:
+        """What nobody has set asks for no more than there is (cf. `_check_images`, `_check_text`)."""
+        dataset, retrain = (known.data.get(key) for key in ("dataset", "retrain"))
+        if dataset is None or retrain is None:
+            return measure
+        if dataset.entry.kind == "text":
+            return _at_most(measure, "train_pairs", dataset.train_pairs)
+        if not retrain.steps_on(dataset.images):  # refused below
+            return measure
+        measure = _at_most(measure, "cka_images", dataset.images)
+        return _at_most(measure, "last_epochs", retrain.epochs_on(dataset.images))
 
     @field_validator("temperatures", "densities", "dense_seeds", "replicas")
     @classmethod
@@ -152,7 +179,7 @@ class StudyConfig(Section):
 
     def _check_text(self) -> None:
         """What a study of translation must agree on."""
-        longest = self.dataset.max_tokens + 1
+        longest = self.dataset.longest
         for key, training in self._batches():
             if training.batch_size < longest:
                 raise ValueError(
@@ -173,7 +200,7 @@ class StudyConfig(Section):
             if training.precision == "bf16":
                 raise ValueError(f"{section}.precision: bf16 is for translation only; use tf32 or fp32")
         entry = self.dataset.entry
-        images = self.dataset.train_images or entry.train_images
+        images = self.dataset.images
         if (self.measure.train_images or 0) > images:
             raise ValueError("measure.train_images is more than the study's training images")
         for key, training in self._batches():
@@ -209,6 +236,13 @@ class StudyConfig(Section):
             return self.dense
         value = int(temperature) if knob.integer else float(temperature)
         return Training.model_validate({**dict(self.dense), knob.setting: value})
+
+
+def _at_most(section: Filled, key: str, most: int | None) -> Filled:
+    """`section` with a default that exceeds `most` lowered to it; what was written stands, and may be refused."""
+    if most is None or key in section.model_fields_set or getattr(section, key) <= most:
+        return section
+    return section.model_copy(update={key: most})
 
 
 @contextlib.contextmanager

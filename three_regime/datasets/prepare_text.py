@@ -26,11 +26,12 @@ import numpy as np
 from filelock import FileLock
 
 from three_regime import provenance
+from three_regime.config.dataset import TEXT_DEFAULTS
 from three_regime.datasets import DATASETS
 from three_regime.datasets.cleaning import Limits, fault, normalised
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
-from three_regime.datasets.subwords import SPECIAL, learn, load, sampled
+from three_regime.datasets.subwords import SPECIAL, TooManySubwordsError, learn, load, sampled
 from three_regime.errors import UserError
 from three_regime.stages import FINGERPRINT_KEY, fingerprint_of
 from three_regime.storage import PROVENANCE_KEY, disk_errors, write_arrays
@@ -129,7 +130,7 @@ class _Report:
 def _write_files(entry: ParallelCorpus, choice: DatasetChoice, raw: Path, folder: Path) -> _Report:
     report = _Report()
     held_out = {split: _held_out(entry, split, raw) for split in HELD_OUT}  # first: faults show at once
-    model = learn(_vocabulary_text(entry, choice, raw), choice.subwords, entry.name)
+    model = _vocabulary(entry, choice, raw)
     (folder / MODEL).write_bytes(model)
     processor = load(model)
     limits = Limits(choice.max_tokens, choice.ratio)
@@ -161,6 +162,19 @@ def _held_out(entry: ParallelCorpus, split: str, raw: Path) -> list[Pair]:
                 f"{entry.name}: pair {number:,} of split {split} holds a line break: its reader must join it"
             )
     return pairs
+
+
+def _vocabulary(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> bytes:
+    """The sentencepiece model; of the default's subwords as many as the text has."""
+    size = choice.subwords
+    while True:
+        try:
+            return learn(_vocabulary_text(entry, choice, raw), size, entry.name)
+        except TooManySubwordsError as error:
+            if choice.subwords != TEXT_DEFAULTS["subwords"]:
+                raise
+            size = error.largest
+            log.info("%s has fewer than the %d subwords of the default: taking %d", entry.name, choice.subwords, size)
 
 
 def _vocabulary_text(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> Iterator[str]:

@@ -40,6 +40,14 @@ def sampled(pairs: Iterable[tuple[str, str]], total: int | None) -> Iterator[str
             return
 
 
+class TooManySubwordsError(UserError):
+    """The text has no more than `largest` subwords."""
+
+    def __init__(self, message: str, largest: int) -> None:
+        super().__init__(message)
+        self.largest = largest
+
+
 def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
     """A sentencepiece model of exactly `size` subwords, `SPECIAL` among them.
 
@@ -53,8 +61,10 @@ def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
 
     Raises
     ------
+    TooManySubwordsError
+        When there is so little text that it has not so many subwords.
     UserError
-        When there is no text, or so little that it has not so many subwords, or more characters than subwords.
+        When there is no text, or it has more characters than subwords.
     """
     import sentencepiece
 
@@ -79,7 +89,7 @@ def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(_explained(str(error), size, name)) from error
+        raise _explained(str(error), size, name) from error
     return model.getvalue()
 
 
@@ -90,11 +100,14 @@ def load(model: bytes) -> SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
-def _explained(message: str, size: int, name: str) -> str:
+def _explained(message: str, size: int, name: str) -> UserError:
     if match := re.search(r"too high \(\d+\)\D*<= (\d+)", message):
-        return f"subwords: {size} is too large for the text of {name}; the largest possible value is {match[1]}"
+        told = f"subwords: {size} is too large for the text of {name}; the largest possible value is {match[1]}"
+        return TooManySubwordsError(told, int(match[1]))
     if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return f"subwords: {size} is too small for the characters of {name}; the smallest possible value is {match[1]}"
+        return UserError(
+            f"subwords: {size} is too small for the characters of {name}; the smallest possible value is {match[1]}"
+        )
     if "sentences_.empty()" in message:
-        return f"the vocabulary of {name} would be empty: after cleaning it holds no training text"
-    return f"subwords: no vocabulary of {size} could be learnt from {name}: {message}"
+        return UserError(f"the vocabulary of {name} would be empty: after cleaning it holds no training text")
+    return UserError(f"subwords: no vocabulary of {size} could be learnt from {name}: {message}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from three_regime.config.measuring import CKA_TOKENS
 from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
 from three_regime.jobs.pairs import measured_pairs
@@ -19,9 +20,13 @@ def compute(job: Job) -> None:
     task = task_of(job)
     recipe = job.products[0].recipe
     inputs = "images" if "images" in recipe else "tokens"
+    count = recipe[inputs]
+    if inputs == "tokens" and count == CKA_TOKENS > task.comparable:
+        count = task.comparable
+        log.info("CKA on all %d target tokens of the measured pairs: fewer than the default's %d", count, CKA_TOKENS)
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, recipe[inputs])):
+        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, count)):
             results = similarity(first, second, inputs)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
             job.commit(product, results, wall_s=time.monotonic() - began)

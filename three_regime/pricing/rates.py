@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from three_regime.errors import UserError
 from three_regime.storage import read_json
 
-RATES = Path("benchmarks/rates")
+RATES = Path(__file__).resolve().parents[2] / "benchmarks" / "rates"
 
 
 class ModelRates(BaseModel):

@@ -62,6 +62,8 @@ class Task(Protocol):
         Shapes of the trained tensors and of the others (BatchNorm statistics), in a fixed order.
     prunable
         Names of the parameters that pruning may remove.
+    comparable
+        The most training inputs that `outputs` can take: images, or target tokens of the measured pairs.
     """
 
     unit: str
@@ -69,6 +71,9 @@ class Task(Protocol):
     parameters: Mapping[str, tuple[int, ...]]
     buffers: Mapping[str, tuple[int, ...]]
     prunable: tuple[str, ...]
+
+    @property
+    def comparable(self) -> int: ...
 
     def initial_weights(self, streams: Streams) -> Arrays:
         """Fresh parameters and buffers from the stream ``initialisation``."""

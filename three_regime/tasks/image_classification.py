@@ -220,11 +220,15 @@ class ImageClassification:
                 norm.momentum = momentum
         return {**weights, **{name: self._own[name].clone() for name in self.buffers}}
 
+    @property
+    def comparable(self) -> int:
+        return len(self.labels["train"])
+
     @torch.no_grad()
     def outputs(self, weights: Weights, images: int) -> dict[str, np.ndarray]:
         """Logits and softmax outputs, (images, classes) float64, on the first training images in file order (A)."""
-        if images > len(self.labels["train"]):
-            raise UserError(f"{images} images were asked for, but there are {len(self.labels['train'])}")
+        if images > self.comparable:
+            raise UserError(f"{images} images were asked for, but there are {self.comparable}")
         model = self._become(weights).eval()
         batches = self.in_file_order("train", EVALUATION_BATCH, images)
         logits = torch.cat([model(batch) for batch, _ in batches]).double()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,15 @@ class Translation:
         """The weights as they are: a Transformer has no statistics of its data."""
         return dict(weights)
 
+    @property
+    def comparable(self) -> int:
+        return int(self._ends[-1])
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """Target tokens up to the end of each measured training pair."""
+        return np.cumsum(self._pairs["train"].target_lengths[: self._counts["train"]])
+
     @torch.no_grad()
     def outputs(self, weights: Weights, images: int) -> dict[str, Outputs]:
         """Logits and softmax outputs at the first `images` target tokens of the training pairs, in file order.
@@ -177,9 +187,11 @@ class Translation:
         UserError
             When the fixed subset has fewer target tokens.
         """
-        ends = np.cumsum(self._pairs["train"].target_lengths[: self._counts["train"]])
-        if images > ends[-1]:
-            raise UserError(f"{images} target tokens were asked for, but the measured training pairs have {ends[-1]}")
+        ends = self._ends
+        if images > self.comparable:
+            raise UserError(
+                f"{images} target tokens were asked for, but the measured training pairs have {self.comparable}"
+            )
         pairs = int(np.searchsorted(ends, images)) + 1
         starts = np.concatenate([[0], ends])
         logits = np.empty((int(ends[pairs - 1]), len(self.text.dictionary)), np.float32)
