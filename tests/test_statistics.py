@@ -87,6 +87,7 @@ def test_paired_differences_are_pooled_within_a_density_too():
         ([0.1, 0.1, 0.3], 3),
         ([0.5, 0.1, np.nan], None),
         ([0.1, 0.1, 0.1], None),
+        ([0.0, 5e-17, 0.0], None),  # a difference of equal errors
         ([1.0, 0.10, 0.11, 0.12, 0.09], 1),
     ],
 )
