@@ -53,11 +53,12 @@ class Scorecard:
     cells
         One row per metric and published cell: ``study``, ``panel`` (obtained metric), ``temperature``, ``density``,
         ``published``, ``lower``, ``upper`` (digitising bounds), ``obtained``, ``se``, ``ci95``, ``seeds``,
-        ``difference`` (obtained − published), ``within`` (the obtained 95 % interval meets the digitising bounds;
-        missing where the value lies outside them and its uncertainty is unknown), ``status`` ("obtained", "imported"
-        or "not run"). Errors are fractions. The published figure's own spread over seeds is unknown and not allowed
-        for, so that some misses are expected. Normalised errors are compared only where every published temperature
-        of the density was run, since both are relative to the column's minimum.
+        ``one_seed`` (the dense seed that dominates the spread, see `statistics.grid`), ``difference`` (obtained −
+        published), ``within`` (the obtained 95 % interval meets the digitising bounds; missing where the value lies
+        outside them and its uncertainty is unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
+        fractions. The published figure's own spread over seeds is unknown and not allowed for, so that some misses
+        are expected. Normalised errors are compared only where every published temperature of the density was run,
+        since both are relative to the column's minimum.
     headline
         ``study``, ``measure``, ``panel``, ``value``, ``beside`` (what to compare the value with, a text), ``note``.
     """
@@ -179,6 +180,7 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
             se=obtained[f"{metric}_se"],
             ci95=obtained[f"{metric}_ci95"],
             seeds=obtained[f"{metric}_seeds"],
+            one_seed=obtained[f"{metric}_one_seed"],
         )
         tables.append(table.merge(here, on=KEYS, how="left").assign(panel=metric))
     cells = pd.concat(tables, ignore_index=True).assign(study=study)
@@ -195,7 +197,7 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
     cells["within"] = meets.astype("boolean").where(known)
     imported = cells["origin"].fillna("").str.contains("imported")
     cells["status"] = np.select([cells["obtained"].isna(), imported], ["not run", "imported"], "obtained")
-    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds"]
+    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds", "one_seed"]
     return cells[[*order, "difference", "within", "status"]]
 
 

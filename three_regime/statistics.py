@@ -158,7 +158,7 @@ def dominant_seed(values: pd.Series) -> float:
     """
     known = values.dropna()
     spread = known.std(ddof=1)
-    if len(known) < 3 or spread <= 1e-12 * known.abs().max():  # equal but for rounding
+    if len(known) < 3 or spread <= 1e-12 * max(1.0, known.abs().max()):  # equal but for rounding
         return float("nan")
     without = pd.Series({seed: known.drop(seed).std(ddof=1) for seed in known.index})
     return float(without.idxmin()) if without.min() * DOMINATES <= spread else float("nan")
