@@ -29,6 +29,7 @@ from three_regime.datasets.transfer import (
 )
 from three_regime.errors import UserError
 from three_regime.exclusive import exclusively
+from three_regime.places import expanded
 from three_regime.storage import disk_errors, read_json, write_json
 
 __all__ = ["Patience", "Source", "load_sources", "obtain"]
@@ -91,7 +92,7 @@ def obtain(
             job = _job(source, folder)  # another process may have been at it while we waited
             if job.wanted:
                 reasons: list[str] = []
-                places = [Path(place).expanduser() for place in offline]
+                places = [expanded(place) for place in offline]
                 if not _from_disk(job, places, reasons) and not _from_network(
                     job, mirrors, progress, patience, reasons
                 ):
