@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from three_regime.errors import UserError
+from three_regime.html_report import without_early_ends
 from three_regime.logs import reporting
 from three_regime.storage import replacing
 
@@ -17,4 +18,5 @@ with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.outpu
     if ended.returncode or not html.exists():
         html.unlink(missing_ok=True)
         raise UserError(f"snakemake --report failed: {' '.join(ended.stderr.split()[-60:])}")
-    html.replace(temporary)
+    temporary.write_text(without_early_ends(html.read_text(encoding="utf-8")), encoding="utf-8")
+    html.unlink()

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from humanfriendly import format_timespan
 from tabulate import tabulate
 
 from three_regime.config import Config, Training
 from three_regime.errors import UserError
+from three_regime.exclusive import Timeout, acquired
 from three_regime.jobs import lock_file, state_file
 from three_regime.knobs import density_folder
 from three_regime.plan import Job, jobs_of
@@ -137,11 +137,13 @@ def _held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with FileLock(path).acquire(timeout=0):
-            return False
+        lock = acquired(path, timeout=0)
+        if lock is not None:
+            lock.release()
+        return False
     except Timeout:
         return True
-    except OSError:  # results of somebody else, or read-only
+    except UserError:  # results of somebody else, or read-only
         return False
 
 

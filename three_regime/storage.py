@@ -45,7 +45,7 @@ RESULT_DIGEST_KEY = "result_digest"
 
 @contextlib.contextmanager
 def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator[None]:
-    """Turn a full disk or a refused access into a `UserError` that names `path`, which is being written.
+    """Turn what the system says (a full disk, refused access, a bad disk, …) into a `UserError` that names `path`.
 
     Parameters
     ----------
@@ -58,9 +58,10 @@ def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise UserError(f"no free disk space while writing {path}; {advice}") from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-            at = getattr(error, "filename", None)
-            place = f" ({at})" if at and str(at) != str(path) else ""
+        if isinstance(error, SafetensorError):
+            raise UserError(f"cannot write {path}: {error}") from error
+        if number is not None and not isinstance(error, ConnectionError | ChildProcessError):
+            place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
             raise UserError(f"cannot write {path}: {os.strerror(number)}{place}") from error
         raise
 
@@ -149,6 +150,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if expected is not None and _result_digest(value) != expected:
         raise UserError(f"{path} is damaged: its content does not match its digest; delete it and run again")
     return value
@@ -250,3 +253,5 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path} is missing") from error
     except SafetensorError as error:
         raise UserError(f"{path} is not a complete safetensors file ({error}); delete it and run again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -41,7 +41,7 @@ _REPEATABLE = {
 def as_written(workflow: Workflow, config: dict[str, Any]) -> Config:
     """The configuration of a Snakefile, its files read again by this project's reader, which replaces `config`.
 
-    Snakemake reads YAML 1.1: to it ``off`` is false, ``010`` is eight, and of a key that stands twice it forgets one.
+    Snakemake reads YAML 1.1: to it ``off`` is false, ``010`` eight, and of a key that stands twice it forgets one.
 
     Parameters
     ----------

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 from three_regime import provenance
 from three_regime.config.dataset import TEXT_DEFAULTS
@@ -33,6 +32,7 @@ from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, TooManySubwordsError, learn, load, sampled
 from three_regime.errors import UserError
+from three_regime.exclusive import exclusively
 from three_regime.stages import FINGERPRINT_KEY, fingerprint_of
 from three_regime.storage import PROVENANCE_KEY, disk_errors, write_arrays
 
@@ -84,7 +84,9 @@ def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str,
     began = time.monotonic()
     manifest.parent.mkdir(parents=True, exist_ok=True)
     staging = manifest.parent.with_name(f".{manifest.parent.name}.preparing")
-    with FileLock(manifest.parent.with_name(f".{manifest.parent.name}.lock")):
+    with exclusively(
+        manifest.parent.with_name(f".{manifest.parent.name}.lock"), f"another process prepares {manifest}"
+    ):
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:

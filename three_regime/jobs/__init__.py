@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from three_regime import gpu_memory, links, provenance, slots
 from three_regime.config import Config
 from three_regime.datasets.prepare import check_prepared
 from three_regime.errors import UserError
+from three_regime.exclusive import exclusively
 from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.links import sidecar
@@ -233,19 +232,10 @@ def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> st
 @contextlib.contextmanager
 def locked(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
     """Hold the lock of this job's files; the system releases it when the process dies in any way."""
-    lock = FileLock(lock_file(owner, stage, seed, temperature, density))
-    try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning("another process works on %s: waiting for it to end", _title(owner, stage, seed, temperature))
-        lock.acquire()
-    except OSError as error:
-        raise UserError(f"cannot write {lock.lock_file}: {error.strerror}") from error
-    try:
+    title = _title(owner, stage, seed, temperature)
+    waiting = f"another process works on {title}: waiting for it to end"
+    with exclusively(lock_file(owner, stage, seed, temperature, density), waiting):
         yield
-    finally:
-        lock.release()
 
 
 def _remove_states(owner: Study, products: list[Product]) -> None:
