@@ -10,7 +10,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config.yaml"
+if "frozen" not in config:  # jobs of a run, wherever they run, use what it resolved at its start (three_regime.runs)
+
+    configfile: "config.yaml"
 
 
 report: "rules/captions/workflow.rst"
@@ -34,15 +36,16 @@ include: "rules/figures.smk"
 onstart:
     three_regime_workflow.locks.note()
     if not workflow.touch:
+        three_regime_workflow.freeze(workflow, CONFIG, CONFIG_FILES)
         three_regime_workflow.before_jobs(STUDIES, workflow.dag)
 
 
 onsuccess:
-    three_regime_workflow.after_jobs(RESULTS, workflow.dag)
+    three_regime_workflow.after_jobs(RESULTS, workflow.dag, config)
 
 
 onerror:
-    three_regime_workflow.after_jobs(RESULTS, workflow.dag)
+    three_regime_workflow.after_jobs(RESULTS, workflow.dag, config)
 
 
 rule all:

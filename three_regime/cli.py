@@ -216,6 +216,23 @@ def adopt(configfiles: list[Path], dry_run: bool) -> None:
 
 @main.command()
 @configured
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def verify(configfiles: list[Path], as_json: bool) -> None:
+    """Read every result, table and data file against its digests and settings; exit code 1 when one is not right."""
+    import json
+    from dataclasses import asdict
+
+    from three_regime import verifying
+    from three_regime.config import load
+
+    found = verifying.verify(load(configfiles))
+    click.echo(json.dumps(asdict(found), indent=1) + "\n" if as_json else verifying.render(found), nl=False)
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@configured
 @click.option("--out", required=True, type=PATH, help="New folder, or a file that ends in .zip.")
 def export(configfiles: list[Path], out: Path) -> None:
     """Pack tables, figures, settings and provenance for sharing; no weights."""

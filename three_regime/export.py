@@ -12,9 +12,11 @@ from typing import Any
 
 import yaml
 
-from three_regime import __version__, provenance
+from three_regime import __version__, manifest, provenance
 from three_regime.config import Config
 from three_regime.errors import UserError
+from three_regime.manifest import MANIFEST
+from three_regime.results import read_result
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
@@ -25,10 +27,9 @@ from three_regime.stages import (
     STAGES,
     pack,
 )
-from three_regime.storage import PROVENANCE_KEY, file_sha256, read_json, replacing, write_json, write_text
+from three_regime.storage import replacing, write_json, write_text
 from three_regime.study import Study, planned
 
-MANIFEST = "manifest.json"
 FORMAT = 1
 
 TOO_LONG = ("curves", "provenance")
@@ -92,11 +93,7 @@ def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
     settings["studies"] = {owner.name: settings["studies"][owner.name] for owner in owners}
     write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     write_json(folder / "provenance.json", {owner.name: provenance_of(owner) for owner in owners})
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = manifest.entries(folder)
     about = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
     write_json(folder / MANIFEST, {**about, "studies": [owner.name for owner in owners], "files": files})
 
@@ -132,7 +129,7 @@ def provenance_of(owner: Study) -> dict[str, Any]:
         times: list[str] = []
         wall_s: dict[Path, float] = {}
         for path in _results(owner, stage):
-            record = read_json(path)[PROVENANCE_KEY]
+            record = read_result(path).provenance
             _count(environments, {key: record[key] for key in _ENVIRONMENT if key in record})
             # Streams differ with every seed and replica; the grid says which there are.
             _count(recipes, {key: value for key, value in record["recipe"].items() if key != "streams"})

@@ -16,7 +16,7 @@ from three_regime.errors import UserError
 from three_regime.stages import STAGES, pack
 from three_regime.storage import read_json
 from three_regime.study import Study
-from three_regime.survey import Verdict, survey
+from three_regime.survey import Finding, Verdict, survey
 
 LONG_AGO_NS = 10**9
 """Time given to what must be made again: one second into 1970, before every input."""
@@ -47,6 +47,32 @@ def stale_without_record(owners: Iterable[Study]) -> str:
                     " three_regime adopt` with the same --configfile first: it keeps what is right and plans the rest"
                 )
     return ""
+
+
+def set_back(paths: Iterable[Path]) -> None:
+    """Let Snakemake make files again: a time before everything, and no record.
+
+    With its record it would find the content of small inputs unchanged, whatever the times.
+    """
+    for path in paths:
+        if path.exists():
+            os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS), follow_symlinks=False)
+        if len(_name(path)) <= _LONGEST_NAME:
+            (_FOLDER / "metadata" / _name(path)).unlink(missing_ok=True)
+
+
+def tables_agree(owner: Study, findings: Iterable[Finding]) -> bool:
+    """Whether the tables are of this study and were gathered from just these results, by their fingerprints."""
+    import pandas as pd  # the Snakefile is parsed in every job, most of which need no tables
+
+    findings = list(findings)
+    try:
+        listed = sorted(pd.read_csv(owner.folder / "provenance.csv")["fingerprint"])
+        names = set(pd.read_csv(owner.folder / "cells.csv")["study"])
+    except (OSError, KeyError, ValueError, TypeError, pd.errors.ParserError):
+        return False
+    stored = [finding.fingerprint for finding in findings if finding.verdict is not Verdict.MISSING]
+    return all(finding.done for finding in findings) and listed == sorted(stored) and names == {owner.name}
 
 
 def configfiles(arguments: Sequence[str]) -> list[Path] | None:
@@ -91,6 +117,12 @@ def record_of(path: Path) -> dict[str, Any] | None:
 
 def _name(path: Path) -> str:
     return urlsafe_b64encode(str(path).encode()).decode()
+
+
+def begun(path: Path) -> bool:
+    """Whether Snakemake has begun to make the file and not ended."""
+    name = _name(path)
+    return len(name) <= _LONGEST_NAME and (_FOLDER / "incomplete" / name).exists()
 
 
 def _known(path: Path) -> bool:

@@ -12,9 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from three_regime.results import read_result
 from three_regime.stages import CELL_TABLES, Product, pack
-from three_regime.storage import PROVENANCE_KEY, read_json, write_csv
+from three_regime.storage import PROVENANCE_KEY, write_csv
 from three_regime.study import Study
+from three_regime.survey import refuse_unfit
 
 CELL = ["dense_seed", "temperature", "density"]
 BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy"]
@@ -44,7 +46,14 @@ def build(owner: Study) -> dict[str, pd.DataFrame]:
 
 
 def write(owner: Study) -> list[Path]:
-    """Build and write ``<study>/<table>.csv``; returns the paths."""
+    """Build and write ``<study>/<table>.csv``; returns the paths.
+
+    Raises
+    ------
+    UserError
+        When a result that is there does not follow from the study's settings (`survey.refuse_unfit`).
+    """
+    refuse_unfit(owner)
     paths = []
     for name, table in build(owner).items():
         paths.append(owner.folder / f"{name}.csv")
@@ -77,7 +86,7 @@ def _finished(owner: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any
             for product in pack(owner, stage, seed, temperature):
                 path = product.outputs[0]
                 if path.exists():
-                    yield product, read_json(path)
+                    yield product, read_result(path).content
 
 
 def _where(product: Product) -> dict[str, Any]:

@@ -15,9 +15,12 @@ from three_regime.config.whole import Config
 from three_regime.errors import UserError
 from three_regime.names import nearest
 
+FROZEN = "frozen"
+"""Key beside the settings in the configuration file of one run (`three_regime.runs`)."""
+
 
 def resolve(mapping: Mapping[str, Any]) -> Config:
-    """Validate a merged mapping and fill in its defaults.
+    """Validate a merged mapping and fill in its defaults; what a run noted of itself (`FROZEN`) is passed over.
 
     Raises
     ------
@@ -25,7 +28,7 @@ def resolve(mapping: Mapping[str, Any]) -> Config:
         One line for each problem: the key's place, what is wrong, and the nearest valid key or value.
     """
     try:
-        return Config.model_validate(mapping)
+        return Config.model_validate({key: value for key, value in mapping.items() if key != FROZEN})
     except ValidationError as error:
         raise UserError("\n".join(_sentence(problem) for problem in error.errors())) from error
 

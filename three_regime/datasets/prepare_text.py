@@ -32,7 +32,8 @@ from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, learn, load, sampled
 from three_regime.errors import UserError
-from three_regime.stages import FINGERPRINT_KEY, fingerprint_of
+from three_regime.results import FINGERPRINT_KEY
+from three_regime.stages import fingerprint_of
 from three_regime.storage import PROVENANCE_KEY, disk_errors, write_arrays
 
 if TYPE_CHECKING:
