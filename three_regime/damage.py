@@ -11,6 +11,7 @@ from pathlib import Path
 from three_regime.errors import Damaged, UserError
 from three_regime.records import LONG_AGO_NS
 from three_regime.results import FINGERPRINT_KEY, read_result
+from three_regime.stages import stored_fingerprint
 from three_regime.storage import DIGEST_KEY, disk_errors, read_arrays, read_metadata
 
 log = logging.getLogger(__name__)
@@ -83,3 +84,19 @@ def inputs_set_aside(inputs: Collection[Path]) -> Iterator[None]:
             raise
         aside = set_aside(error.path, error.what)
         raise UserError(f"{error.what}; it is kept as {aside}: run again, and it is made anew") from error
+
+
+def refuse_to_replace(out: Path, *read: Path) -> None:
+    """Refuse an output that would take the place of what it is made from, or of a study's result.
+
+    Raises
+    ------
+    UserError
+        Naming it.
+    """
+    if not out.exists():
+        return
+    if any(path.exists() and out.samefile(path) for path in read):
+        raise UserError(f"{out} is read by this command and would be replaced by what it writes; choose another --out")
+    if stored_fingerprint(out) is not None:
+        raise UserError(f"{out} is a result of a study and would be replaced; choose another --out")

@@ -72,7 +72,8 @@ def tables_agree(owner: Study, findings: Iterable[Finding]) -> bool:
     except (OSError, KeyError, ValueError, TypeError, pd.errors.ParserError):
         return False
     stored = [finding.fingerprint for finding in findings if finding.verdict is not Verdict.MISSING]
-    return all(finding.done for finding in findings) and listed == sorted(stored) and names == {owner.name}
+    right = all(finding.done or finding.verdict is Verdict.MISSING for finding in findings)
+    return right and listed == sorted(stored) and names == {owner.name}
 
 
 def configfiles(arguments: Sequence[str]) -> list[Path] | None:
