@@ -6,6 +6,7 @@ that is young enough for up to date. Fingerprints know better: what they call st
 
 from __future__ import annotations
 
+import csv
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,17 +64,20 @@ def set_back(paths: Iterable[Path]) -> None:
 
 def tables_agree(owner: Study, findings: Iterable[Finding]) -> bool:
     """Whether the tables are of this study and were gathered from just these results, by their fingerprints."""
-    import pandas as pd  # the Snakefile is parsed in every job, most of which need no tables
-
     findings = list(findings)
     try:
-        listed = sorted(pd.read_csv(owner.folder / "provenance.csv")["fingerprint"])
-        names = set(pd.read_csv(owner.folder / "cells.csv")["study"])
-    except (OSError, KeyError, ValueError, TypeError, pd.errors.ParserError):
+        listed = sorted(_column(owner.folder / "provenance.csv", "fingerprint"))
+        names = set(_column(owner.folder / "cells.csv", "study"))
+    except (OSError, KeyError, ValueError, TypeError, csv.Error):
         return False
     stored = [finding.fingerprint for finding in findings if finding.verdict is not Verdict.MISSING]
     right = all(finding.done or finding.verdict is Verdict.MISSING for finding in findings)
     return right and listed == sorted(stored) and names == {owner.name}
+
+
+def _column(path: Path, name: str) -> list[str]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return [row[name] for row in csv.DictReader(file)]
 
 
 def configfiles(arguments: Sequence[str]) -> list[Path] | None:

@@ -20,7 +20,7 @@ from three_regime.config import Training
 from three_regime.datasets import IMPLIED
 from three_regime.errors import UserError
 from three_regime.knobs import density_folder
-from three_regime.results import FINGERPRINT_KEY, read_result
+from three_regime.results import FINGERPRINT_KEY, Result, read_result
 from three_regime.storage import DIGEST_KEY, read_metadata
 from three_regime.study import Study
 
@@ -151,12 +151,16 @@ class Product:
         digests = {role: input_digest(path) for role, path in self.inputs.items()}
         return fingerprint_of(self.recipe, digests)
 
-    def stored(self, paths: tuple[Path, ...] | None = None) -> str | None:
+    def stored(self, paths: tuple[Path, ...] | None = None, result: Result | None = None) -> str | None:
         """The fingerprint that all files carry, or None when one is missing, damaged or disagrees.
 
-        Weights whose digest is not the one that the JSON file beside them records do not belong to it.
+        Weights whose digest is not the one that the JSON file beside them records do not belong to it. `result` is what
+        has been read of the JSON file, if it has.
         """
-        found = [_carried(path) for path in (paths or self.outputs)]
+        found = [
+            (result.fingerprint, result.digest) if result and path.suffix == ".json" else _carried(path)
+            for path in (paths or self.outputs)
+        ]
         fingerprints = {fingerprint for fingerprint, _ in found}
         digests = {digest for _, digest in found if digest is not None}
         return fingerprints.pop() if len(fingerprints) == 1 and len(digests) <= 1 else None

@@ -226,7 +226,7 @@ class _Known:
             return Finding(product, Verdict.MISSING, reason)
         try:
             result = read_result(product.outputs[0])
-            stored = product.stored(there)
+            stored = product.stored(there, result)
             if stored is None:
                 return Finding(product, Verdict.DAMAGED, _disagreement(product, there))
             for path in there:
