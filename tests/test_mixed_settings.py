@@ -19,6 +19,7 @@ from three_regime.bare import run_stage
 from three_regime.config import load
 from three_regime.distrust import plan_again
 from three_regime.errors import UserError
+from three_regime.export import export
 from three_regime.study import planned
 from three_regime.survey import survey, unfit
 from three_regime.thresholds import Thresholds
@@ -63,7 +64,7 @@ def test_an_edit_while_jobs_run_changes_nothing_of_that_run(own: Checkout) -> No
         path.unlink()
     earlier = set((own.path / "results/tiny/logs/runs").iterdir())
     process = subprocess.Popen(
-        own.command("tables", *OPTIONS), cwd=own.path, env=own.environment(), stdout=subprocess.PIPE,
+        own.command("landscape", "tables", *OPTIONS), cwd=own.path, env=own.environment(), stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -200,3 +201,11 @@ def test_unfit_results_are_those_of_other_settings(finished_tiny: Checkout) -> N
         assert unfit(owner(tiny())) == []
         wrong = unfit(owner(tiny(measure={"points": 5})))
     assert {(each.product.stage, each.reason) for each in wrong} == {("lmc", CHANGED)}
+
+
+def test_an_export_does_not_join_tables_to_other_settings(finished_tiny: Checkout, tmp_path: Path) -> None:
+    with inside(finished_tiny):
+        assert export(tiny(), tmp_path / "mine").is_dir()
+        with pytest.raises(UserError, match=f"4 results of tiny .4 lmc. .*{CHANGED}"):
+            export(tiny(measure={"points": 5}), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

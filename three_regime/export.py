@@ -16,6 +16,7 @@ from three_regime import __version__, manifest, provenance
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.manifest import MANIFEST
+from three_regime.records import refuse_other_tables
 from three_regime.results import read_result
 from three_regime.stages import (
     CASE_TABLES,
@@ -57,7 +58,8 @@ def export(config: Config, out: Path) -> Path:
     Raises
     ------
     UserError
-        When `out` exists already, or a study has no tables yet.
+        When `out` exists already, or a study has no tables yet, or some that do not follow from its results and these
+        settings.
     """
     out = Path(out)
     if out.exists():
@@ -68,6 +70,7 @@ def export(config: Config, out: Path) -> Path:
     for owner in owners:
         if not (owner.folder / "cells.csv").is_file():
             raise UserError(f"{owner.folder / 'cells.csv'} is missing: run `snakemake tables` first")
+        refuse_other_tables(owner)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"

@@ -17,7 +17,7 @@ from three_regime.errors import UserError
 from three_regime.stages import STAGES, pack
 from three_regime.storage import read_json
 from three_regime.study import Study
-from three_regime.survey import Finding, Verdict, survey
+from three_regime.survey import Finding, Verdict, refuse_unfit, survey
 
 LONG_AGO_NS = 10**9
 """Time given to what must be made again: one second into 1970, before every input."""
@@ -73,6 +73,29 @@ def tables_agree(owner: Study, findings: Iterable[Finding]) -> bool:
     stored = [finding.fingerprint for finding in findings if finding.verdict is not Verdict.MISSING]
     right = all(finding.done or finding.verdict is Verdict.MISSING for finding in findings)
     return right and listed == sorted(stored) and names == {owner.name}
+
+
+def refuse_other_tables(owner: Study) -> None:
+    """Refuse tables that were not made from the results that are there, or under another name.
+
+    Results that are there no more are no reason.
+
+    Raises
+    ------
+    UserError
+        Naming the table and what makes it anew; or what `survey.refuse_unfit` says of the results.
+    """
+    refuse_unfit(owner)
+    cells = owner.folder / "cells.csv"
+    try:
+        listed = set(_column(owner.folder / "provenance.csv", "fingerprint"))
+        names = set(_column(cells, "study"))
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"the tables of {owner.name} cannot be read ({error}): run `snakemake tables` first") from error
+    if names != {owner.name}:
+        raise UserError(f"{cells} is of the study {sorted(names)[0]!r}: run `snakemake tables` first")
+    if any(each.fingerprint and each.fingerprint not in listed for each in survey(owner)):
+        raise UserError(f"{cells} was made from other results than are there now: run `snakemake tables` first")
 
 
 def _column(path: Path, name: str) -> list[str]:
