@@ -10,8 +10,10 @@ from three_regime.logs import reporting
 from three_regime.storage import replacing
 
 with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.output[0])) as temporary:
+    # Only the run's own file stands for itself: another is laid over config.yaml, which may have been edited since.
+    settings = snakemake.config["frozen"]["file"] if "frozen" in snakemake.config else snakemake.input.config
     html = temporary.with_suffix(".html")  # Snakemake chooses the format by the ending
-    command = [sys.executable, "-m", "snakemake", "figures", "tables", "--configfile", snakemake.input.config]
+    command = [sys.executable, "-m", "snakemake", "figures", "tables", "--configfile", settings]
     command += ["--snakefile", str(Path(snakemake.scriptdir).parent / "Snakefile")]  # the working folder may be another
     command += ["--report", str(html), "--nolock", "--quiet"]
     ended = subprocess.run(command, capture_output=True, text=True)

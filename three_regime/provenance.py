@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def record(
     threads: int,
     wall_s: float,
     together: int = 0,
+    run: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The provenance block stored with a result that was computed here.
 
@@ -64,6 +66,8 @@ def record(
         Seconds of wall time spent on this result, over all its interruptions.
     together
         Networks that were computed together with it, itself included; 0 where each was on its own.
+    run
+        What to say of the run of the workflow that it belongs to (`runs.Run.record`).
     """
     return {
         "fingerprint": fingerprint,
@@ -79,5 +83,6 @@ def record(
         "machine": platform.machine(),
         "host": platform.node(),
         "wall_s": round(wall_s, 3),
+        **(run or {}),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

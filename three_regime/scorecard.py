@@ -16,7 +16,8 @@ import pandas as pd
 import yaml
 from scipy import stats
 
-from three_regime import reference, regimes, statistics
+from three_regime import manifest, reference, regimes, statistics
+from three_regime.errors import UserError
 from three_regime.selection import usual_temperature
 from three_regime.thresholds import Thresholds
 
@@ -148,13 +149,14 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
     Raises
     ------
     UserError
-        When there is no ``cells.csv``.
+        When there is no ``cells.csv``, or a file of an export is not the one that was packed.
     """
     obtained = statistics.grid(statistics.read_cells(path))
     settings: Mapping[str, Any] = {}
     for place in (Path(path), Path(path).parent):
+        manifest.check(place)
         if (place / "config.yaml").is_file():
-            config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+            config = _settings(place / "config.yaml")
             settings = config.get("studies", {}).get(reference.FIGURE2_STUDY, {})
             if thresholds is None:
                 both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
@@ -167,6 +169,16 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("studies", {}), dict):
+        raise UserError(f"{path} is not the config.yaml of a run: it maps no studies")
+    return config
 
 
 def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:

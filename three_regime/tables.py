@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from three_regime.results import read_result
 from three_regime.stages import CELL_TABLES, Product, pack
-from three_regime.storage import PROVENANCE_KEY, read_json, write_csv
+from three_regime.storage import PROVENANCE_KEY, write_csv
 from three_regime.study import Study
+from three_regime.survey import refuse_unfit
 
 CELL = ["dense_seed", "temperature", "density"]
 MIDDLE = (0.3, 0.7)
@@ -90,7 +92,14 @@ def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -
 
 
 def write(owner: Study) -> list[Path]:
-    """Build and write ``<study>/<table>.csv``; returns the paths."""
+    """Build and write ``<study>/<table>.csv``; returns the paths.
+
+    Raises
+    ------
+    UserError
+        When a result that is there does not follow from the study's settings (`survey.refuse_unfit`).
+    """
+    refuse_unfit(owner)
     paths = []
     for name, table in build(owner).items():
         paths.append(owner.folder / f"{name}.csv")
@@ -123,7 +132,7 @@ def _finished(owner: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any
             for product in pack(owner, stage, seed, temperature):
                 path = product.outputs[0]
                 if path.exists():
-                    yield product, read_json(path)
+                    yield product, read_result(path).content
 
 
 def _where(product: Product) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from three_regime import provenance
 from three_regime.config import DatasetChoice
 from three_regime.datasets import ImageDataset
 from three_regime.errors import UserError
-from three_regime.stages import FINGERPRINT_KEY, fingerprint_of, stored_fingerprint
+from three_regime.results import FINGERPRINT_KEY
+from three_regime.stages import fingerprint_of, stored_fingerprint
 from three_regime.storage import PROVENANCE_KEY, read_arrays, write_arrays
 from three_regime.study import prepared_path
 

@@ -33,7 +33,8 @@ from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, TooManySubwordsError, learn, load, sampled
 from three_regime.errors import UserError
 from three_regime.exclusive import exclusively
-from three_regime.stages import FINGERPRINT_KEY, fingerprint_of
+from three_regime.results import FINGERPRINT_KEY
+from three_regime.stages import fingerprint_of
 from three_regime.storage import PROVENANCE_KEY, disk_errors, write_arrays
 
 if TYPE_CHECKING:

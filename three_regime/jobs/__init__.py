@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from three_regime import gpu_memory, links, provenance, slots
+from three_regime import damage, gpu_memory, links, provenance, slots
 from three_regime.config import Config
 from three_regime.datasets.prepare import check_prepared
 from three_regime.errors import UserError
@@ -24,9 +24,19 @@ from three_regime.interruption import Stop, stop_on_signals
 from three_regime.knobs import density_folder
 from three_regime.links import sidecar
 from three_regime.preemption import requeued_if_preempted
+from three_regime.results import FINGERPRINT_KEY
+from three_regime.runs import Run
 from three_regime.spinning import spin_briefly
-from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
+from three_regime.stages import Product, input_digest, pack
+from three_regime.storage import (
+    DIGEST_KEY,
+    PROVENANCE_KEY,
+    Arrays,
+    remove_leftovers,
+    tensor_digest,
+    write_arrays,
+    write_result,
+)
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -50,6 +60,8 @@ class Job:
         The products that have to be computed.
     stop
         Asked between members and steps.
+    run
+        For provenance: the run of the workflow that it belongs to.
     """
 
     config: Config
@@ -58,6 +70,7 @@ class Job:
     temperature: float | None
     products: list[Product]
     stop: Stop
+    run: Mapping[str, str] | None = None
 
     @property
     def device(self) -> str:
@@ -107,6 +120,7 @@ class Job:
             threads=self.config.threads,
             wall_s=wall_s,
             together=together,
+            run=self.run,
         )
         if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
             record = {**record, DIGEST_KEY: tensor_digest(arrays)}
@@ -158,17 +172,20 @@ def run(
     density: float | None = None,
     *,
     under_workflow: bool = False,
+    started: Run | None = None,
 ) -> Outcome:
     """Bring the products of one job up to date.
 
     Products whose files carry their fingerprint are kept; finished ones that a failed job lost are restored from
-    beside the state; the others are computed.
+    beside the state; the others are computed. Damaged files are set aside (`three_regime.damage`).
 
     Parameters
     ----------
     under_workflow
         Whether this is a job of Snakemake, which may remove the files even when all is done: links to them stay until
         it has recorded the job, and from the end of the pack on signals change nothing.
+    started
+        The run of the workflow that the job belongs to; named in the log and in provenance.
 
     Raises
     ------
@@ -183,10 +200,13 @@ def run(
         requeued_if_preempted(),
         locked(owner, stage, seed, temperature, density),
         stop_on_signals(to_the_end=under_workflow) as stop,
+        damage.inputs_set_aside({path for product in products for path in product.inputs.values()}),
     ):
         if under_workflow:  # this job exists because Snakemake has recorded what it reads
             links.drop(owner, {path for product in products for path in product.inputs.values()})
         for product in products:
+            for path, what in damage.found(product.outputs):
+                damage.set_aside(path, what)
             links.restore(owner, product)
         stale = [product for product in products if not product.done]
         if under_workflow:
@@ -195,7 +215,11 @@ def run(
         if stale:
             if "data" in stale[0].inputs:
                 check_prepared(owner.config.dataset, owner.data)
-            job = Job(config, owner, seed, temperature, stale, stop)
+            job = Job(config, owner, seed, temperature, stale, stop, started.record() if started else None)
+            if started:
+                log.info("settings of the run: %s", started.file)
+            if job.run and "changed_code" in job.run:
+                log.warning("the checkout changed since this run began: %s", job.run["changed_code"])
             for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
                 remove_leftovers(path)
             for product in stale:
@@ -263,9 +287,9 @@ def _mend_times(products: list[Product]) -> None:
     for path in inputs:
         if path.stat().st_mtime_ns > now:
             with contextlib.suppress(OSError):
-                os.utime(path, ns=(now, now))
+                os.utime(path, ns=(now, now), follow_symlinks=False)
     newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
     for product in products:
         for path in product.outputs:
             if not newest <= path.stat().st_mtime_ns <= now:
-                os.utime(path, ns=(now, now))
+                os.utime(path, ns=(now, now), follow_symlinks=False)
