@@ -39,6 +39,8 @@ onstart:
 
 onsuccess:
     three_regime_workflow.after_jobs(RESULTS, workflow.dag)
+    if told := recomputing.notice(workflow):
+        logger.warning(told)
 
 
 onerror:

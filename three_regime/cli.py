@@ -228,6 +228,22 @@ def adopt(configfiles: list[Path], dry_run: bool) -> None:
 
 
 @main.command()
+@click.argument("targets", nargs=-1, required=True, type=PATH)
+@configured
+@click.option("--dry-run", "-n", is_flag=True, help="Say what would be set aside; touch nothing.")
+def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool) -> None:
+    """Set the results at TARGETS (files, or folders of them) aside, so that the next run computes them anew.
+
+    What is made from them is computed again only where they turn out different.
+    """
+    from three_regime import recomputing
+    from three_regime.config import load
+
+    found = recomputing.set_aside(load(configfiles), targets, dry_run=dry_run)
+    click.echo(recomputing.render(found, dry_run=dry_run), nl=False)
+
+
+@main.command()
 @configured
 @click.option("--out", required=True, type=PATH, help="New folder, or a file that ends in .zip.")
 def export(configfiles: list[Path], out: Path) -> None:
