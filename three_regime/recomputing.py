@@ -97,8 +97,8 @@ def _move(owner: Study, product: Product, folder: Path) -> None:
 def render(found: SetAside, *, dry_run: bool) -> str:
     """What was set aside, a line each, and what to do next."""
     lines = [str(product.outputs[0].with_suffix("")) for product in found.products]
-    where = "would be set aside" if dry_run else f"are in {found.folder} now; the next run computes them anew"
-    return "\n".join([*lines, f"{len(lines)} results {where}"]) + "\n"
+    done = "would be set aside" if dry_run else f"set aside in {found.folder}; the next run computes them"
+    return "\n".join([*lines, f"{len(lines)} {done}"]) + "\n"
 
 
 def notice(workflow: Workflow) -> str:
