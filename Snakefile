@@ -43,6 +43,8 @@ onstart:
 
 onsuccess:
     three_regime_workflow.after_jobs(RESULTS, workflow.dag, config)
+    if told := recomputing.notice(workflow):
+        logger.warning(told)
 
 
 onerror:

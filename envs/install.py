@@ -1,7 +1,8 @@
 """Make the project's environment: a virtual environment in ``.venv`` from the pinned lock, and this package in it.
 
-Run by `make env` with any Python ≥ 3.11, standard library only. What is complete and up to date is left alone.
-A stamp, written last, says so; an environment without it was interrupted, and is made anew from nothing.
+Run by `make env` with any Python ≥ 3.11, standard library only; another folder than ``.venv`` is the one argument. What
+is complete and up to date is left alone. A stamp, written last, says so; an environment without it was interrupted, and
+is made anew from nothing. A folder that was not made here is never touched: a mark, written first, tells.
 """
 
 from __future__ import annotations
@@ -18,53 +19,69 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("requirements-hashed.txt", "requirements.txt", "requirements-lock.txt")
+MARK = "made-by-three-regime"
+"""File in every environment that was made here."""
 
 
-def key(root: Path) -> str:
+def key(root: Path, venv: Path) -> str:
     """Hash of what the environment is made from and where: programs in it carry their absolute path."""
     content = [(root / "envs" / name).read_bytes() for name in REQUIREMENTS]
-    return hashlib.sha256(b"\0".join([*content, os.fsencode(root)])).hexdigest()
+    elsewhere = [] if venv == root / ".venv" else [os.fsencode(venv)]
+    return hashlib.sha256(b"\0".join([*content, os.fsencode(root), *elsewhere])).hexdigest()
 
 
-def complete(root: Path) -> bool:
-    """Whether ``.venv`` was finished from the present requirements, and its Python still exists."""
-    venv = root / ".venv"
+def complete(root: Path, venv: Path) -> bool:
+    """Whether the environment was finished from the present requirements, and its Python still exists."""
     with contextlib.suppress(OSError):
-        return (venv / "bin" / "python").exists() and (venv / "complete").read_text() == key(root)
+        return (venv / "bin" / "python").exists() and (venv / "complete").read_text() == key(root, venv)
     return False
 
 
+def foreign(venv: Path) -> bool:
+    """Whether something is there that was not made here; a link never was, whatever it leads to."""
+    if venv.is_symlink() or not venv.is_dir():
+        return venv.is_symlink() or venv.exists()
+    if any((venv / name).is_file() for name in (MARK, "complete")) or not any(venv.iterdir()):
+        return False
+    with contextlib.suppress(OSError):  # of earlier versions, which left no mark in what was interrupted
+        return "requirements-lock.txt" not in (venv / "pip.conf").read_text()
+    return True
+
+
 @contextlib.contextmanager
-def locked(root: Path) -> Iterator[int | None]:
-    """Hold the lock on ``.venv``; its descriptor goes to child processes, so that it is held as long as any works."""
-    with (root / ".venv.lock").open("a") as file:
+def locked(venv: Path) -> Iterator[int | None]:
+    """Hold the lock on `venv`; its descriptor goes to child processes, so that it is held as long as any works."""
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with venv.with_name(f"{venv.name}.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("another make works on .venv: waiting for it to end", flush=True)
+            print(f"another make works on {venv}: waiting for it to end", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
-            print("this file system has no locks: run one make at a time until .venv is complete", flush=True)
+            print(f"this file system has no locks: run one make at a time until {venv} is complete", flush=True)
         yield file.fileno()
 
 
-def remove(venv: Path) -> None:
-    """Remove the environment, its stamp first."""
-    if venv.is_symlink():
-        venv.unlink()
-    elif venv.exists():
+def begin(venv: Path) -> None:
+    """Remove what is left of an environment, its stamp first, and leave an empty folder with the mark."""
+    if venv.exists():
         (venv / "complete").unlink(missing_ok=True)
-        shutil.rmtree(venv)
+        for path in venv.iterdir():
+            if path.name != MARK:  # the last to go: without it the rest would be taken for somebody else's
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    venv.mkdir(exist_ok=True)
+    (venv / MARK).touch()
 
 
-def base_python() -> str:
-    """The running Python, or the one it was made from when it lies inside the ``.venv`` about to be removed."""
-    if Path(sys.prefix).resolve() != ROOT / ".venv":
+def base_python(venv: Path) -> str:
+    """The running Python, or the one it was made from when it lies inside the `venv` about to be removed."""
+    if Path(sys.prefix).resolve() != venv.resolve():
         return sys.executable
     return str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
 
 
-def make(root: Path, python: str, lock: int | None) -> None:
+def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
     """Make the environment from nothing.
 
     Raises
@@ -72,7 +89,7 @@ def make(root: Path, python: str, lock: int | None) -> None:
     subprocess.CalledProcessError
         When a step fails.
     """
-    venv, envs = root / ".venv", root / "envs"
+    envs = root / "envs"
     constraints = (envs / "requirements-lock.txt").as_uri()  # a plain path would be split at its spaces
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
@@ -91,7 +108,7 @@ def make(root: Path, python: str, lock: int | None) -> None:
     def pip(*arguments: str | Path) -> None:
         run(venv / "bin" / "python", "-m", "pip", "install", *arguments)
 
-    remove(venv)
+    begin(venv)
     run(python, "-m", "venv", venv)
     # Holds for whatever somebody installs here by hand later, too: nothing changes torch unasked.
     (venv / "pip.conf").write_text(f"[global]\nconstraint = {constraints}\n")
@@ -99,20 +116,28 @@ def make(root: Path, python: str, lock: int | None) -> None:
     pip("-r", envs / "requirements.txt")
     pip("--no-deps", "--no-build-isolation", "-e", root)
     stamp = venv / "complete.new"
-    stamp.write_text(key(root))
+    stamp.write_text(key(root, venv))
     stamp.replace(venv / "complete")
 
 
-def main() -> int:
-    """Make the environment where it is missing, half-made or out of date."""
-    if complete(ROOT):
+def main(place: str = ".venv") -> int:
+    """Make the environment where it is missing, half-made or out of date; `place` counts from the checkout."""
+    venv = Path(os.path.abspath(ROOT / Path(place).expanduser()))  # a link stays a link
+    if complete(ROOT, venv):
         return 0
-    with locked(ROOT) as lock:
-        if complete(ROOT):
+    if foreign(venv):
+        print(
+            f"{venv} was not made by `make env` and is left as it is: name another place for this project's environment"
+            " (make TARGET VENV=PATH), or move it away",
+            file=sys.stderr,
+        )
+        return 2
+    with locked(venv) as lock:
+        if complete(ROOT, venv):
             return 0
-        print("making the environment in .venv (about 2 minutes and 2 GB; more with CUDA)", flush=True)
+        print(f"making the environment in {place} (about 2 minutes and 2 GB; more with CUDA)", flush=True)
         try:
-            make(ROOT, base_python(), lock)
+            make(ROOT, venv, base_python(venv), lock)
         except subprocess.CalledProcessError as error:
             print(f"the environment is not complete: `{' '.join(error.cmd)}` failed; run make again", file=sys.stderr)
             return 1
@@ -123,4 +148,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

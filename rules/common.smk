@@ -6,9 +6,10 @@ import sys
 from dataclasses import asdict
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from three_regime import slurm_plugin
+from three_regime import recomputing, slurm_plugin
 from three_regime import workflow as three_regime_workflow
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources

@@ -257,8 +257,8 @@ def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 def phony() -> set[str]:
-    (line,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    return set(line.split())
+    line, _ = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    return set(line.split())  # the second line: what others need first
 
 
 @pytest.mark.parametrize("arguments", [["help"], []])
@@ -272,7 +272,46 @@ def test_help_lists_every_target(arguments: list[str]) -> None:
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_the_two_commands_make_the_environment_first(target: str) -> None:
     planned = make("-n", target).stdout
-    assert planned.index("envs/install.py") < planned.index(".venv/bin/python -m")
+    assert planned.index("envs/install.py") < planned.index('".venv/bin/python" -m')
+    elsewhere = make("-n", target, "VENV=/scratch/my env").stdout
+    assert 'envs/install.py "/scratch/my env"' in elsewhere
+    assert '"/scratch/my env/bin/python" -m' in elsewhere
+    assert ".venv" not in elsewhere
+
+
+@pytest.mark.parametrize("target", ["run", "dryrun"])
+def test_without_a_preset_the_presets_and_their_price_are_shown(tmp_path: Path, target: str) -> None:
+    for name in ("Makefile", "config", "benchmarks/plans"):
+        source, copy = ROOT / name, tmp_path / name
+        shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+    ended = make(target, cwd=tmp_path)
+    assert ended.returncode
+    listed = {line.split()[0].rstrip("*"): line for line in ended.stdout.splitlines() if line.strip()}
+    assert {path.stem for path in (ROOT / "config").glob("*.yaml")} < set(listed)
+    assert "6,302" in listed["figure2"]
+    assert "Nothing was started" in ended.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("target", ["run", "dryrun", "slurm"])
+def test_a_preset_that_does_not_exist_is_one_sentence(tmp_path: Path, target: str) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/figure2.yaml").touch()
+    ended = make(target, "PRESET=nosuch", cwd=tmp_path)
+    assert ended.returncode
+    sentence, _ = ended.stderr.splitlines()  # and make's own
+    assert sentence == "There is no preset 'nosuch' (config/nosuch.yaml); there are: figure2"
+
+
+def test_a_dryrun_installs_nothing(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/demo.yaml").touch()
+    ended = make("dryrun", "PRESET=demo", cwd=tmp_path)
+    assert ended.returncode
+    assert "There is no environment in .venv yet: make env" in ended.stderr
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_clean_touches_neither_results_nor_data_nor_environment(tmp_path: Path) -> None:
@@ -326,8 +365,8 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
         module.commands.append(" ".join(command))
         module.environment = env
         if "venv" in command:
-            (module.ROOT / ".venv" / "bin").mkdir(parents=True)
-            (module.ROOT / ".venv" / "bin" / "python").touch()
+            (Path(command[-1]) / "bin").mkdir(parents=True)
+            (Path(command[-1]) / "bin" / "python").touch()
         if module.fails_at and module.fails_at in command:
             raise subprocess.CalledProcessError(1, command)
 
@@ -367,20 +406,60 @@ def test_a_moved_checkout_or_a_lost_python_makes_another_environment(install: Mo
     install.main()
     moved = install.ROOT.parent / "moved"
     install.ROOT.rename(moved)
-    assert not install.complete(moved)
+    assert not install.complete(moved, moved / ".venv")
     moved.rename(install.ROOT)
-    assert install.complete(install.ROOT)
-    (install.ROOT / ".venv" / "bin" / "python").unlink()
-    assert not install.complete(install.ROOT)
+    venv = install.ROOT / ".venv"
+    assert install.complete(install.ROOT, venv)
+    (venv / "bin" / "python").unlink()
+    assert not install.complete(install.ROOT, venv)
 
 
-def test_a_linked_environment_is_unlinked_and_not_emptied(install: ModuleType, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    (other / "bin").mkdir(parents=True)
-    (install.ROOT / ".venv").symlink_to(other)
-    install.main()
-    assert (other / "bin").is_dir()
-    assert not (install.ROOT / ".venv").is_symlink()
+def somebody_elses(venv: Path, kind: str) -> None:
+    """Something at the place of the environment that `install` did not make."""
+    if kind == "file":
+        venv.write_text("mine")
+    elif kind == "link":
+        (venv.parent / "other" / "bin").mkdir(parents=True)
+        venv.symlink_to(venv.parent / "other")
+    elif kind == "link to nowhere":
+        venv.symlink_to(venv.parent / "nowhere")
+    else:
+        (venv / "bin").mkdir(parents=True)
+        (venv / "pyvenv.cfg").write_text("home = /usr/bin\n")
+        (venv / "pip.conf").write_text("[global]\nindex-url = mine\n")
+
+
+@pytest.mark.parametrize("kind", ["environment", "link", "link to nowhere", "file"])
+def test_somebody_elses_environment_is_left_alone(
+    install: ModuleType, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    venv = install.ROOT / ".venv"
+    somebody_elses(venv, kind)
+    before = {str(path): path.lstat().st_mtime_ns for path in [venv, *venv.rglob("*")]}
+    assert install.main() == 2
+    assert "is left as it is" in (said := capsys.readouterr().err) and "VENV=" in said
+    assert install.commands == []
+    assert {str(path): path.lstat().st_mtime_ns for path in [venv, *venv.rglob("*")]} == before
+    assert install.main("elsewhere") == 0
+    assert (install.ROOT / "elsewhere/complete").exists()
+    assert {str(path): path.lstat().st_mtime_ns for path in [venv, *venv.rglob("*")]} == before
+
+
+@pytest.mark.parametrize("leaves", ["nothing", "pip.conf"])
+def test_what_an_earlier_version_left_half_made_is_ours(install: ModuleType, leaves: str) -> None:
+    venv = install.ROOT / ".venv"
+    venv.mkdir()
+    if leaves == "pip.conf":
+        (venv / "pip.conf").write_text("[global]\nconstraint = file:///a/envs/requirements-lock.txt\n")
+    assert install.main() == 0
+
+
+def test_an_environment_is_marked_before_anything_else_is_in_it(install: ModuleType) -> None:
+    install.fails_at = "venv"
+    assert install.main() == 1
+    assert (install.ROOT / ".venv" / install.MARK).exists()
+    install.fails_at = None
+    assert install.main() == 0
 
 
 def test_the_lock_binds_source_builds_and_later_installs_too(install: ModuleType) -> None:

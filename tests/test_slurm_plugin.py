@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import snakemake_executor_plugin_slurm as submitting
-import snakemake_executor_plugin_slurm_jobstep as within
 
 from three_regime import slurm_plugin
 from three_regime.slurm_plugin import in_arrays
+
+within = sys.modules["snakemake_executor_plugin_slurm_jobstep"]
 
 
 @pytest.fixture(autouse=True)

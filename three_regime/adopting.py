@@ -21,7 +21,7 @@ from three_regime.datasets.prepare import is_intact
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.plan import Job, jobs_of
-from three_regime.records import ADOPTING, set_back, tables_agree
+from three_regime.records import ADOPTING, CHECKOUT, set_back, tables_agree
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
@@ -177,6 +177,7 @@ def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) 
     times = {path: path.stat().st_mtime_ns for path in kept}
     overlays = [str(path) for path in configfiles if path != Path("config.yaml")]
     options = ["--touch", "--force", "--quiet", "--cores", "1", *(["--configfile", *overlays] if overlays else [])]
+    options += [] if Path("Snakefile").exists() else ["--snakefile", str(CHECKOUT / "Snakefile")]
     try:
         for first in range(0, len(targets), _TARGETS_A_CALL):
             some = [str(path) for path in targets[first : first + _TARGETS_A_CALL]]

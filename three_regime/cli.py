@@ -46,9 +46,10 @@ class Commands(click.Group):
         with reporting():
             try:
                 return super().invoke(ctx)
-            except (click.ClickException, click.exceptions.Exit, click.Abort) as ended:
+            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError) as ended:
                 clicks_own = ended
-        raise clicks_own  # help was shown, or an option is wrong: click says so itself
+        # Help was shown, or an option is wrong: click says so itself. Or nobody reads on (`| head`): it ends quietly.
+        raise clicks_own
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -132,6 +133,18 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     from three_regime.pricing import read_rates
 
     click.echo(render(make(load(configfiles), targets, read_rates(folder, device))), nl=False)
+
+
+@main.command()
+@click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
+@click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
+def presets(base: Path, device: str) -> None:
+    """List the presets in config/, what each is and what of it is still to be computed: hours and disk."""
+    from three_regime.presets import listing
+    from three_regime.pricing import RATES, read_rates
+
+    overlays = [None, *sorted((base.parent / "config").glob("*.yaml"))]
+    click.echo(listing(base, overlays, read_rates(RATES, device)), nl=False)
 
 
 @main.command()
@@ -225,6 +238,22 @@ def adopt(configfiles: list[Path], dry_run: bool) -> None:
 
     found = adopting.adopt(load(configfiles), configfiles, dry_run=dry_run)
     click.echo(adopting.render(found, dry_run=dry_run), nl=False)
+
+
+@main.command()
+@click.argument("targets", nargs=-1, required=True, type=PATH)
+@configured
+@click.option("--dry-run", "-n", is_flag=True, help="Say what would be set aside; touch nothing.")
+def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool) -> None:
+    """Set the results at TARGETS (files, or folders of them) aside, so that the next run computes them anew.
+
+    What is made from them is computed again only where they turn out different.
+    """
+    from three_regime import recomputing
+    from three_regime.config import load
+
+    found = recomputing.set_aside(load(configfiles), targets, dry_run=dry_run)
+    click.echo(recomputing.render(found, dry_run=dry_run), nl=False)
 
 
 @main.command()

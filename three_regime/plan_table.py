@@ -22,27 +22,32 @@ def render(plan: Plan) -> str:
             row.done,
             row.stale,
             row.missing,
-            _hours(row.seconds if row.on_gpu else 0.0),
-            _hours(_cpu_seconds(row)),
+            hours(row.seconds if row.on_gpu else 0.0),
+            hours(_cpu_seconds(row)),
             format_size(row.size, binary=False) if row.size else "",
         ]
         for row in plan.rows
     ]
     sums = [sum(getattr(row, name) for row in plan.rows) for name in
             ("jobs", "jobs_to_run", "members", "done", "stale", "missing")]  # fmt: skip
-    gpu = [row.seconds for row in plan.rows if row.on_gpu]
-    cpu = [_cpu_seconds(row) for row in plan.rows]
+    gpu, cpu = worked(plan)
     measured = plan.rates is not None
     total = [
         "total", "", *sums,
-        _hours(sum(seconds or 0 for seconds in gpu) if measured else None),
-        _hours(sum(seconds or 0 for seconds in cpu) if measured else None),
+        hours(gpu if measured else None),
+        hours(cpu if measured else None),
         format_size(sum(row.size for row in plan.rows), binary=False),
     ]  # fmt: skip
     text = tabulate(
         [*table, total], headers, tablefmt="simple", disable_numparse=True, colalign=("left", "left", *["right"] * 9)
     )
     return "\n".join([text, "", *_notes(plan)]) + "\n"
+
+
+def worked(plan: Plan) -> tuple[float, float]:
+    """Seconds of a GPU and of one CPU core that are to be worked, as far as they are known."""
+    gpu = sum(row.seconds or 0.0 for row in plan.rows if row.on_gpu)
+    return gpu, sum(_cpu_seconds(row) or 0.0 for row in plan.rows)
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -90,7 +95,8 @@ def _cpu_seconds(row: Row) -> float | None:
     return row.seconds * row.threads
 
 
-def _hours(seconds: float | None) -> str:
+def hours(seconds: float | None) -> str:
+    """Hours as they are written in tables: nothing for 0, a question mark where they are unknown."""
     if seconds is None:
         return "?"
     if seconds == 0:

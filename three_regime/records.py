@@ -25,6 +25,9 @@ LONG_AGO_NS = 10**9
 ADOPTING = "THREE_REGIME_ADOPTING"
 """Environment variable under which Snakemake is called to record what has been adopted."""
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+"""The folder of the Snakefile, when it is not the present one."""
+
 _FOLDER = Path(".snakemake")
 _LONGEST_NAME = 250
 
@@ -103,11 +106,17 @@ def _column(path: Path, name: str) -> list[str]:
         return [row[name] for row in csv.DictReader(file)]
 
 
+def base_file() -> Path:
+    """``config.yaml`` of this folder, or else of the checkout."""
+    here = Path("config.yaml")
+    return here if here.exists() else CHECKOUT / here
+
+
 def configfiles(arguments: Sequence[str]) -> list[Path] | None:
     """The configuration files that Snakemake's arguments name, ``config.yaml`` first; None when they change more."""
     if "--config" in arguments or "-C" in arguments:
         return None
-    found = [Path("config.yaml")]
+    found = [base_file()]
     taking = False
     for argument in arguments:
         name, _, value = argument.partition("=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from three_regime import links, locks, places, runs
+from three_regime import links, locks, places, runs, starting
 from three_regime.config import FROZEN, Config, load, read, resolve, settle
 from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
@@ -315,25 +316,31 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        When Snakemake is not installed.
+        When Snakemake is not installed, a configuration file is not there, or a person says no (`starting.ask`).
     """
     program = snakemake_program()
     arguments = joined(arguments)
-    if not _UNLOCKING & set(arguments):
-        _settle_lock(program, arguments)
-    _look_at_results(arguments)
-    if not (_DRY | _UNLOCKING) & set(arguments):
-        locks.forget()
-        locks.note()
+    starting.check_configfiles(arguments)
+    arguments, folder = starting.located(arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    here = Path.cwd()
+    with contextlib.chdir(folder):  # whose lock and results are looked at
+        if not _UNLOCKING & set(arguments):
+            _settle_lock(program, arguments, here)
+        starting.ask(arguments)
+        _look_at_results(arguments)
+        if not (_DRY | _UNLOCKING) & set(arguments):
+            locks.forget()
+            locks.note()
     os.execv(program, [program, *arguments])
 
 
-def _settle_lock(program: str, arguments: Sequence[str]) -> None:
-    """Remove a lock that was left behind; of one that may have been, say how."""
+def _settle_lock(program: str, arguments: Sequence[str], here: Path) -> None:
+    """Remove a lock that was left behind; of one that may have been, say how. `arguments` count from `here`."""
     if locks.is_left_behind():
         print("removing the lock of an earlier run that was killed", file=sys.stderr)
         # Before the arguments: what follows `--` there are targets.
-        subprocess.run([program, "--quiet", "--unlock", *arguments], check=False)
+        subprocess.run([program, "--quiet", "--unlock", *arguments], cwd=here, check=False)
         return
     unlock = [sys.executable, "-m", "three_regime", "workflow", "--unlock", *arguments]
     if warning := locks.of_another_machine(unlock):
