@@ -17,7 +17,7 @@ from three_regime.storage import PROVENANCE_KEY, read_json, write_csv
 from three_regime.study import Study
 
 CELL = ["dense_seed", "temperature", "density"]
-BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy"]
+BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy", "chrf", "chrf_test"]
 
 
 def build(owner: Study) -> dict[str, pd.DataFrame]:
@@ -58,7 +58,7 @@ def checkpoint_error(result: Mapping[str, Any]) -> float:
 
 
 def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """BLEU as columns; none for images."""
+    """BLEU and chrF as columns; none for images."""
     if "scores" not in result:
         return {}
     validation, test = result["scores"]["validation"], result["scores"]["test"]
@@ -67,7 +67,10 @@ def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         f"{prefix}bleu_greedy": validation["greedy_bleu"],
         f"{prefix}bleu_test": test["bleu"],
         f"{prefix}bleu_test_greedy": test["greedy_bleu"],
+        f"{prefix}chrf": validation["chrf"],
+        f"{prefix}chrf_test": test["chrf"],
         f"{prefix}bleu_signature": validation["signature"],
+        f"{prefix}chrf_signature": validation["chrf_signature"],
     }
 
 
