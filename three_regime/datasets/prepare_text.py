@@ -26,7 +26,6 @@ import numpy as np
 from filelock import FileLock
 
 from three_regime import provenance
-from three_regime.datasets import DATASETS
 from three_regime.datasets.cleaning import Limits, fault, normalised
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
@@ -79,7 +78,7 @@ def prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, 
 
 
 def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, Any]) -> None:
-    entry = DATASETS[choice.name]
+    entry = choice.entry
     began = time.monotonic()
     manifest.parent.mkdir(parents=True, exist_ok=True)
     staging = manifest.parent.with_name(f".{manifest.parent.name}.preparing")
