@@ -433,8 +433,28 @@ def translate(
 @click.option("--hyp", required=True, type=FILE, help="Translations, detokenised, one a line.")
 @click.option("--ref", required=True, type=FILE, help="Reference translations, one a line.")
 def bleu(hyp: Path, ref: Path) -> None:
-    """BLEU of translations by sacrebleu, with its signature."""
-    from three_regime.bleu import bleu_of_files
+    """BLEU and chrF of translations by sacrebleu, with their signatures."""
+    from three_regime.bleu import scores_of_files
 
-    score = bleu_of_files(hyp, ref)
+    score = scores_of_files(hyp, ref)
     click.echo(f"BLEU {score['bleu']:.2f} ({score['sentences']:,} sentences) {score['signature']}")
+    click.echo(f"chrF {score['chrf']:.2f} ({score['sentences']:,} sentences) {score['chrf_signature']}")
+
+
+@main.command()
+@click.argument("first", type=FILE)
+@click.argument("second", type=FILE)
+@click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
+@click.option(
+    "--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared corpus, or a folder of them."
+)
+def bootstrap(first: Path, second: Path, split: str, data: Path) -> None:
+    """Whether the kept translations of FIRST and SECOND differ, by a paired bootstrap of BLEU and chrF.
+
+    FIRST and SECOND are checkpoints of translation studies, or their JSON results; nothing is decoded.
+    """
+    from three_regime.by_hand_text import bootstrap_of_results
+
+    for name, found in bootstrap_of_results(first, second, split, data).items():
+        scores = f"{found['first']:.2f} against {found['second']:.2f}"
+        click.echo(f"{name} {scores}, p = {found['p_value']:.3f} {found['signature']}")

@@ -207,7 +207,8 @@ class Group:
 
     def _rate(self, step: int) -> float:
         """Learning rate of a step of the epoch under way."""
-        return learning_rate(self.training, self.epoch, self.epoch * self.length.steps_per_epoch + step)
+        steps = self.length.steps_per_epoch
+        return learning_rate(self.training, self.epoch, self.epoch * steps + step, steps)
 
     def _sharpness_aware(self, gradient: Tensor, parts: tuple[Any, ...]) -> Tensor:
         """Gradient at w + rho g/‖g‖, one norm over all parameters of a member (Foret et al. 2021, non-adaptive; A).

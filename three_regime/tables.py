@@ -23,7 +23,7 @@ CELL = ["dense_seed", "temperature", "density"]
 MIDDLE = (0.3, 0.7)
 """Part of the line, ends included, over which `middle_deviation` is averaged."""
 _PAIR_MEASURES = ("lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
-BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy"]
+BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy", "chrf", "chrf_test"]
 
 
 def build(owner: Study) -> dict[str, pd.DataFrame]:
@@ -113,7 +113,7 @@ def checkpoint_error(result: Mapping[str, Any]) -> float:
 
 
 def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """BLEU as columns; none for images."""
+    """BLEU and chrF as columns; none for images."""
     if "scores" not in result:
         return {}
     validation, test = result["scores"]["validation"], result["scores"]["test"]
@@ -122,7 +122,10 @@ def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         f"{prefix}bleu_greedy": validation["greedy_bleu"],
         f"{prefix}bleu_test": test["bleu"],
         f"{prefix}bleu_test_greedy": test["greedy_bleu"],
+        f"{prefix}chrf": validation["chrf"],
+        f"{prefix}chrf_test": test["chrf"],
         f"{prefix}bleu_signature": validation["signature"],
+        f"{prefix}chrf_signature": validation["chrf_signature"],
     }
 
 

@@ -179,8 +179,13 @@ def _staging(job: _Job) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _settle(job: _Job, staging: Path, archive: Path | None = None) -> None:
+def _settle(job: _Job, staging: Path, archive: Path | None = None, fault: str | None = None) -> None:
     """Verify the staged files, record digests that were not known, and move the files to their names.
+
+    Parameters
+    ----------
+    archive, fault
+        Where the files come from, and what is wrong with it.
 
     Raises
     ------
@@ -189,13 +194,15 @@ def _settle(job: _Job, staging: Path, archive: Path | None = None) -> None:
     """
     for name in job.wanted:
         size = job.source.bytes if name == job.source.file else None
-        if fault := _fault(staging / name, job.known.get(name), size):
-            raise _Refused(f"{name} {fault}{job.hint(name)}")
+        if differs := _fault(staging / name, job.known.get(name), size):
+            raise _Refused(f"{name} {differs}{job.hint(name)}")
     new = {name: digest_of(staging / name) for name in job.wanted if name not in job.known}
     if archive is not None and job.source.file not in job.known:
         new[job.source.file] = digest_of(archive)
     if new:
-        log.info("%s: no digest is published; those of this copy are kept in %s", job.source.file, job.record)
+        verified = archive is not None and job.source.file in job.known and not fault
+        what = "its digest is right; those of its members" if verified else "no digest is published; those of this copy"
+        log.info("%s: %s are kept in %s", job.source.file, what, job.record)
         write_json(job.record, {**_recorded(job.record), **new})
     for name in job.wanted:
         (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +219,7 @@ def _settle_archive(job: _Job, archive: Path) -> None:
     try:
         with _staging(job) as staging:
             extract(archive, source.file, job.wanted, staging, limit)
-            _settle(job, staging, archive)
+            _settle(job, staging, archive, fault)
     except (ArchiveError, _Refused) as error:
         inner = f"the archive {error}" if isinstance(error, ArchiveError) else str(error)
         raise _Refused(f"the archive {fault}, and {inner}" if fault else inner) from error

@@ -81,7 +81,7 @@ def prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, 
 
 
 def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, Any]) -> None:
-    entry = DATASETS[choice.name]
+    entry = choice.entry
     began = time.monotonic()
     manifest.parent.mkdir(parents=True, exist_ok=True)
     staging = manifest.parent.with_name(f".{manifest.parent.name}.preparing")
