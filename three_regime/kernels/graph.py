@@ -6,12 +6,20 @@ order of its forward pass. Names are those of its parameters and buffers, withou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = Literal["convolution", "average", "maximum", "head"]
 KINDS: tuple[Kind, ...] = ("convolution", "average", "maximum", "head")
 """As numbered in ``sparse.h``."""
+
+
+EPSILON = 1e-5
+"""Of every norm: torch's."""
 
 
 class Unsupported(Exception):
@@ -41,8 +49,6 @@ class Layer:
         Channels written: `first` … `first` + `outputs` − 1 of the map `into`.
     beside
         Map that is added to the result.
-    epsilon
-        Of the norm.
     """
 
     kind: Kind
@@ -57,7 +63,6 @@ class Layer:
     stride: int = 1
     bias: bool = False
     beside: Map | None = None
-    epsilon: float = 1e-5
 
 
 @runtime_checkable
@@ -114,7 +119,9 @@ class Graph:
             Where it writes; None: to a map of its own.
         """
         if kernel not in (1, 3) or stride not in (1, 2) or source.side % stride:
-            raise Unsupported(f"{name}: a convolution of {kernel}×{kernel}, stride {stride}, on a side of {source.side}")
+            raise Unsupported(
+                f"{name}: a convolution of {kernel}×{kernel}, stride {stride}, on a side of {source.side}"
+            )
         into = into or self.map(outputs, source.side // stride)
         self.layers.append(Layer(
             "convolution", source, into, norm, name, inputs or source.channels, outputs, first, kernel, stride, bias,
@@ -129,6 +136,16 @@ class Graph:
         into = into or self.map(source.channels, source.side // 2)
         self.layers.append(Layer(kind, source, into, norm, inputs=source.channels, outputs=source.channels))
         return into
+
+    def kept(self, masks: Mapping[str, np.ndarray]) -> float:
+        """Share of the convolutions' multiply-adds that masks leave; a convolution without one keeps all."""
+        whole = left = 0.0
+        for layer in self.layers:
+            if layer.kind == "convolution":
+                cost = layer.inputs * layer.outputs * layer.kernel**2 * layer.into.side**2
+                mask = masks.get(f"{layer.name}.weight")
+                whole, left = whole + cost, left + cost * (1.0 if mask is None else float(mask.mean()))
+        return left / whole
 
     def head(self, source: Map, norm: str, name: str, classes: int) -> None:
         """The end: norm, ReLU, mean over space, linear classifier, cross-entropy."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from three_regime.kernels.graph import KINDS, Graph, Layer, Map, Unsupported
+from three_regime.kernels.graph import EPSILON, KINDS, Graph, Layer, Map, Unsupported
 
 Mode = Literal["evaluate", "statistics", "gradient", "step"]
 MODES: tuple[Mode, ...] = ("evaluate", "statistics", "gradient", "step")
@@ -151,17 +151,19 @@ class Program:
         self.classes = graph.layers[-1].outputs
         self._lanes = functions.sparse_lanes()
         self._held: list[Any] = []
-        self._starts = dict(zip(shapes, np.cumsum([0, *(np.prod(s, dtype=int) for s in shapes.values())]), strict=False))
+        self._starts = dict(
+            zip(shapes, np.cumsum([0, *(np.prod(s, dtype=int) for s in shapes.values())]), strict=False)
+        )
         self._places: list[np.ndarray] = []
         self._slots = 0
         normed = {layer.source.number for layer in graph.layers if layer.norm is not None}
         memory = _Memory(graph, training)
         values = [self._floats(self._size(map_)) for map_ in memory.values]
-        gradients = [self._floats(self._size(map_)) for map_ in memory.gradients]
+        gradients = [self._address(self._floats(self._size(map_))) for map_ in memory.gradients]
         maps = [
             _Map(
                 self._address(values[memory.value_of[each.number]]),
-                self._address(gradients[memory.gradient_of[each.number]]) if each.number in memory.gradient_of else None,
+                gradients[memory.gradient_of[each.number]] if each.number in memory.gradient_of else None,
                 *(self._address(self._floats(each.channels)) for _ in range(4)),
                 each.channels, each.side, each.side, each.number in normed,
             )
@@ -306,7 +308,7 @@ class Program:
         slot = self._slot(weight, layer.inputs)
         self._slot(bias, layer.inputs)
         room = (self._address(self._floats(layer.inputs)) for _ in range(2))
-        return _Norm(layer.inputs, weight, bias, slot, layer.epsilon, *room)
+        return _Norm(layer.inputs, weight, bias, slot, EPSILON, *room)
 
     def _slot(self, places: np.ndarray | int, count: int = 0) -> int:
         """Number trained numbers at these places; returns the first's number."""
@@ -423,11 +425,11 @@ def _shared(maps: Sequence[Map], lives: Mapping[int, tuple[int, ...]]) -> tuple[
         born, ends = lives[each.number]
         volume = each.channels * each.side**2
         free = [i for i, until in enumerate(busy_until) if until < born]
-        found = min(free, key=lambda i: abs(pieces[i].channels * pieces[i].side**2 - volume), default=len(pieces))
+        found = min(free, key=lambda i: abs(pieces[i].channels * pieces[i].side ** 2 - volume), default=len(pieces))
         if found == len(pieces):
             pieces.append(each)
             busy_until.append(ends)
-        elif volume > pieces[found].channels * pieces[found].side**2:
+        elif volume > pieces[found].channels * pieces[found].side ** 2:
             pieces[found] = each
         busy_until[found] = ends
         piece_of[each.number] = found
