@@ -26,7 +26,6 @@ import numpy as np
 
 from three_regime import provenance
 from three_regime.config.dataset import TEXT_DEFAULTS
-from three_regime.datasets import DATASETS
 from three_regime.datasets.cleaning import Limits, fault, normalised
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of

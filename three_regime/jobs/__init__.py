@@ -21,6 +21,7 @@ from three_regime.datasets.prepare import check_prepared
 from three_regime.errors import UserError
 from three_regime.exclusive import exclusively
 from three_regime.interruption import Stop, stop_on_signals
+from three_regime.kernels import Kernels
 from three_regime.knobs import density_folder
 from three_regime.links import sidecar
 from three_regime.preemption import requeued_if_preempted
@@ -96,6 +97,7 @@ class Job:
         *,
         wall_s: float,
         together: int = 0,
+        computed_with: Kernels | None = None,
         metadata: Mapping[str, str] | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
@@ -109,6 +111,8 @@ class Job:
             Seconds that the product took.
         together
             Networks that were computed together with it, itself included; 0 where each was on its own.
+        computed_with
+            Kernels; None: those of this process.
         record
             Provenance to write, where the product was not computed by this job.
         """
@@ -121,6 +125,7 @@ class Job:
             wall_s=wall_s,
             together=together,
             run=self.run,
+            computed_with=computed_with,
         )
         if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
             record = {**record, DIGEST_KEY: tensor_digest(arrays)}
