@@ -224,7 +224,7 @@ def test_jobs_elsewhere_are_given_the_file_of_the_run(finished_tiny: Checkout, t
         workflow = SimpleNamespace(config_settings=settings, config={}, storage_settings=StorageSettings())
         freeze(workflow, tiny(measure={"points": 5}), {})
         workflow.overwrite_configfiles = settings.configfiles
-        (frozen,) = Path("results/tiny/logs/runs").glob("*.yaml")
+        *_, frozen = sorted(Path("results/tiny/logs/runs").glob("*.yaml"))
         factory = SpawnedJobArgsFactory(workflow)
         assert factory.get_configfiles_arg() == f"--configfiles {frozen.absolute()}"
         assert factory.workflow_property_to_arg("config_settings.config_args", flag="--config") == ""
