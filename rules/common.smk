@@ -8,6 +8,7 @@ from dataclasses import asdict
 from snakemake.exceptions import WorkflowError
 from snakemake.scheduling.job_scheduler import JobScheduler
 
+from three_regime import places
 from three_regime import workflow as three_regime_workflow
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
@@ -64,6 +65,14 @@ wildcard_constraints:
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
+
+
+def check_writable(results):
+    """Before the first job: the results can be written."""
+    try:
+        places.check_writable(results)
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 def raw_files(dataset):
