@@ -281,6 +281,7 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     """
     program = snakemake_program()
     arguments = joined(arguments)
+    os.environ.update(places.stand_ins())
     if not _UNLOCKING & set(arguments):
         _settle_lock(program, arguments)
     _look_at_results(arguments)
