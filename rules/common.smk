@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from three_regime import recomputing, slurm_plugin
+from three_regime import places, recomputing, slurm_plugin
 from three_regime import workflow as three_regime_workflow
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
@@ -80,6 +80,14 @@ wildcard_constraints:
 def of_checkout(path):
     """A file of the checkout, whatever the working folder (`--directory`) is."""
     return os.path.relpath(f"{workflow.basedir}/{path}")
+
+
+def check_writable(results):
+    """Before the first job: the results can be written."""
+    try:
+        places.check_writable(results)
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 def raw_files(dataset):
