@@ -33,6 +33,7 @@ include: "rules/figures.smk"
 
 onstart:
     three_regime_workflow.locks.note()
+    three_regime_workflow.check_writable(RESULTS)
     if not workflow.touch:
         three_regime_workflow.before_jobs(STUDIES, workflow.dag)
 

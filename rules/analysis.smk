@@ -18,6 +18,7 @@ for study in STUDIES:
         params:
             study=study.name,
             settings=settings_of(study),
+            tables=TABLES_VERSION,
         message:
             f"Tables of {study.name}"
         script:

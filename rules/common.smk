@@ -11,7 +11,6 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 from three_regime import recomputing, slurm_plugin
 from three_regime import workflow as three_regime_workflow
-from three_regime.config import resolve
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
@@ -29,6 +28,7 @@ from three_regime.stages import (
     REGIME_TABLES,
     RUN_FIGURES,
     STAGES,
+    TABLES_VERSION,
 )
 from three_regime.study import planned, thresholds_of
 
@@ -43,7 +43,7 @@ stop_in_a_thread(JobScheduler)
 slurm_plugin.mend()
 
 try:
-    CONFIG = resolve(config)
+    CONFIG = three_regime_workflow.as_written(workflow, config)
 except UserError as error:
     raise WorkflowError(str(error))
 

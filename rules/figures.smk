@@ -7,7 +7,7 @@ for name, (folder, figures_of) in TABLED.items():
             three_regime_workflow.rule_name("draw", name)
         input:
             [f"{folder}/{table}.csv" for table in REGIME_TABLES],
-            [f"{folder}/{table}.csv" for table in CELL_TABLES if name != PUBLISHED],
+            [f"{folder}/{table}.csv" for table in CELL_TABLES if name != PUBLISHED or table == "cells"],
         output:
             pdf=[f"{folder}/figures/{figure}.pdf" for figure in figures_of],
             csv=[f"{folder}/figures/{figure}.csv" for figure in figures_of],

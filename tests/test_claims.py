@@ -157,6 +157,60 @@ def test_an_algorithm_decides_anew_when_a_replica_is_left_out():
     assert row.replica_se == pytest.approx(np.sqrt(3 * of_one_seed) / 3)
 
 
+def test_an_algorithm_that_stays_at_the_default_everywhere_tests_nothing():
+    # Without replica 3 Algorithm 1 would move: the jackknife has a spread, and yet nothing was compared.
+    study = Study(
+        lmc=lambda s, t, d, pair: -0.3 * (t == 30 and 3 not in pair and d < 0.2),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+        error=lambda s, t, d, r: {10: 0.1, 20: 0.2, 30: 0.3}[t] + s / 100,
+    )
+    tuned, default = Side(algorithm="algorithm 1"), Side(algorithm="default temperature")
+    stated = claim(of=tuned, against=default, expect="not_higher", margin=0.005)
+    row = study.judge(stated)
+    assert row.se == 0 and row.estimate == 0
+    assert row.outcome == row.these_networks == "not tested"
+    page = claims.to_markdown(pd.DataFrame([row]), "made-up")
+    assert "holds 0, fails 0, undecided 0, not tested 1" in page and "| same cells | **not tested** |" in page
+
+
+def test_equal_differences_between_different_cells_are_a_test():
+    row = Study(error=lambda s, t, d, r: 0.4 - 0.25 * (t == 10)).judge(claim())
+    assert row.se == 0 and row.outcome == "holds"
+
+
+def test_seeds_in_which_both_sides_are_the_same_cells_are_named():
+    study = Study(
+        lmc=lambda s, t, d, pair: -0.5 * (t == 30 and s == 3),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+        error=lambda s, t, d, r: {10: 0.1, 20: 0.2, 30: 0.3}[t],
+    )
+    tuned, default = Side(algorithm="algorithm 1"), Side(algorithm="default temperature")
+    row = study.judge(claim(of=tuned, against=default, expect="not_higher", margin=0.005))
+    assert row.outcome == "undecided"
+    assert "both sides are the same cells in dense seed 1, 2" in row.note
+
+
+def test_a_claim_says_when_its_mean_is_that_of_one_seed():
+    by_seed = {1: -0.06, 2: -0.59, 3: -0.08}
+    row = Study(lmc=lambda s, t, d, pair: by_seed[s] * (t == 30)).judge(claim("lmc", COLD, HOT))
+    assert row.estimate == pytest.approx(np.mean(list(by_seed.values()))) and row.outcome == "undecided"
+    assert row.note == "dense seed 2 dominates the spread: without it -7.00"
+    even = Study(lmc=lambda s, t, d, pair: -0.1 * s * (t == 30)).judge(claim("lmc", COLD, HOT))
+    assert even.note == ""
+
+
+@pytest.mark.parametrize(("measure", "shown"), [("lmc_middle", "-5.00"), ("lmc_nll", "-0.0500")])
+def test_further_measures_of_the_line_may_be_claimed(measure, shown):
+    study = Study()
+    study.pairs[measure] = -0.05 * (study.pairs["temperature"] == 30)
+    row = study.judge(claim(measure, COLD, HOT))
+    assert row.estimate == pytest.approx(-0.05) and row.outcome == "holds"
+    assert f"| {shown} [" in claims.to_markdown(pd.DataFrame([row]), "made-up")
+    study.pairs = study.pairs.drop(columns=measure)
+    with pytest.raises(UserError, match=f"no column '{measure}'"):
+        study.judge(claim(measure, COLD, HOT))
+
+
 def test_one_dense_seed_decides_nothing_about_new_ones():
     row = Study(seeds=(1,), error=lambda s, t, d, r: -0.1 * (t == 10) + 0.001 * r).judge(claim())
     assert row.outcome == "undecided" and np.isnan(row.se)
@@ -212,3 +266,45 @@ def test_the_preset_states_each_of_the_four_claims():
     stated = config.studies["cifar10-cpu"].claims
     assert {each.name[0] for each in stated} == set("abcd")
     assert {each.measure for each in stated} == {"lmc", "cka_softmax", "test_error"}
+
+
+def over_replicas(**changes) -> Claim:
+    return claim().model_copy(update={"over": "replicas", **changes})
+
+
+def test_replicas_decide_a_study_of_one_dense_seed():
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.4 - (0.02 if t == 10 else 0) + 0.001 * r * (t == 10))
+    row = study.judge(over_replicas())
+    assert (row.outcome, row.these_networks) == ("holds", "holds") and np.isnan(row.se)
+    assert study.judge(claim()).outcome == "undecided", "one dense seed says nothing about others"
+
+
+def test_cell_noise_is_added_in_quadrature():
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.4 - (0.01 if t == 10 else 0) + 0.0001 * r * (t == 10))
+    quiet, noisy = (study.judge(over_replicas(cell_noise=noise)) for noise in (0.0, 0.02))
+    sides = 2 * 0.02**2 / 2  # each side is the mean of two cells
+    assert noisy.replica_se == pytest.approx(np.sqrt(quiet.replica_se**2 + sides))
+    assert (quiet.outcome, noisy.outcome) == ("holds", "undecided")
+
+
+def test_cell_noise_alone_judges_the_lmc_of_two_replicas():
+    study = Study(seeds=(1,), replicas=(1, 2), lmc=lambda s, t, d, pair: 0.0 if t == 10 else -0.5)
+    stated = over_replicas(measure="lmc", expect="higher")
+    assert study.judge(stated).outcome == "undecided", "one pair has no spread"
+    row = study.judge(stated.model_copy(update={"cell_noise": 0.04}))
+    assert row.outcome == "holds" and row.replica_se == pytest.approx(0.04)
+    assert row.replica_lower == pytest.approx(0.5 - 1.645 * 0.04, abs=1e-3), "known noise has no t distribution"
+
+
+def test_where_an_algorithm_stops_is_a_measure():
+
+    def cka(seed: int, temperature: float, density: float, pair: tuple[int, int]) -> float:
+        return 0.9 + temperature / 1000
+
+    stated = over_replicas(
+        measure="temperature", of=Side(algorithm="algorithm 1"), against=Side(algorithm="default temperature")
+    )
+    left = Study(seeds=(1,), lmc=lambda s, t, d, pair: -0.5 if t == 30 else 0.0, cka=cka).judge(stated)
+    assert (left.outcome, left.estimate) == ("holds", -10), "one step hotter than Regime I"
+    stayed = Study(seeds=(1,), cka=cka).judge(stated)
+    assert stayed.outcome == "not tested", "both sides are the coldest cells"

@@ -145,6 +145,24 @@ MALFORMED = [
 ]
 
 
+WHOLE_NUMBERS = [
+    "threads",
+    "max_runtime",
+    "study.dense.epochs",
+    "study.dense.batch_size",
+    "study.retrain.milestones",
+    "study.dense_seeds",
+    "study.replicas",
+    "study.measure.points",
+    "study.measure.train_images",
+    "study.dataset.train_images",
+    "study.resources.dense.mem_mb",
+]
+NUMBERS = ["state_every_s", "regimes.lmc", "study.temperatures", "study.densities", "study.dense.gamma",
+           "study.dense.clip_norm", "study.dense.learning_rate", "study.dense.betas"]  # fmt: skip
+LISTS = ("milestones", "dense_seeds", "replicas", "temperatures", "densities", "betas")
+
+
 @pytest.mark.parametrize(("place", "value", "nearest"), MISSPELT)
 def test_a_misspelt_key_is_named_with_the_nearest_valid_one(place, value, nearest):
     with pytest.raises(UserError) as refused:
@@ -159,6 +177,59 @@ def test_a_malformed_value_is_refused_by_its_key(place, value, said):
         resolve(changed(place, value))
     lines = str(refused.value).splitlines()
     assert all(line.startswith("config") for line in lines), "one sentence a problem, from the key on"
+
+
+@pytest.mark.parametrize("place", WHOLE_NUMBERS)
+@pytest.mark.parametrize("value", [True, False, 1.0, 2.5, "1", "010", "yes", [1]])
+def test_only_a_whole_number_is_a_whole_number(place, value):
+    with pytest.raises(
+        UserError, match=rf"config\.{place.replace('study', 'studies.tiny')}[.0]*: must be a whole number"
+    ):
+        resolve(changed(place, [value] if place.split(".")[-1] in LISTS else value))
+
+
+@pytest.mark.parametrize("place", NUMBERS)
+@pytest.mark.parametrize("value", [True, False, "1", "1e-3", "1:30", "yes"])
+def test_only_a_number_is_a_number(place, value):
+    with pytest.raises(UserError, match=rf"config\.{place.replace('study', 'studies.tiny')}[.0]*: must be a number"):
+        resolve(changed(place, [value] if place.split(".")[-1] in LISTS else value))
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [(True, True), ("yes", True), ("ON", True), ("no", False), ("off", False), (False, False)]
+)
+def test_a_boolean_may_be_written_as_a_word(value, meant):
+    assert resolve(changed("study.dense.drop_last", value)).studies["tiny"].dense.drop_last is meant
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, "1", "y", "true-ish", None])
+def test_nothing_else_is_a_boolean(value):
+    with pytest.raises(UserError, match=r"config\.published: must be true or false"):
+        resolve(changed("published", value))
+
+
+def test_messages_speak_of_keys_and_not_of_the_library():
+    for place, value, _ in [*MALFORMED, ("study.lockstep", "on", ""), ("study.lockstep", 0, "")]:
+        with pytest.raises(UserError) as refused:
+            resolve(changed(place, value))
+        for foreign in ("Input should", "constrained-int", "literal[", "tuple", "pydantic", "instance of", "dict"):
+            if foreign != "Input should" or "out of range" not in str(refused.value):
+                assert foreign not in str(refused.value)
+
+
+def test_mirrors_are_of_known_sources_and_are_addresses():
+    for mirrors, said in (
+        ({"cifra10": ["https://m.example/"]}, "unknown source 'cifra10'; did you mean 'cifar10'"),
+        ({"cifar10": ["javascript:x"]}, "'javascript:x' is no address"),
+        ({"cifar10": ["m.example/cifar"]}, "'m.example/cifar' is no address"),
+        ({"cifar10": ["http://m.example:port/"]}, "is no address"),
+        ({"cifar10": ["https://m.example/a b"]}, "is no address"),
+        ({"cifar10": "https://m.example/"}, "must be a list"),
+    ):
+        with pytest.raises(UserError, match=rf"config\.data\.mirrors.*{said}"):
+            resolve(changed("data.mirrors", mirrors))
+    good = {"cifar10": ["https://m.example/", "http://127.0.0.1:8000/a/b.tar.gz"]}
+    assert resolve(changed("data.mirrors", good)).data.mirrors["cifar10"] == tuple(good["cifar10"])
 
 
 def test_there_are_enough_malformed_cases():
@@ -198,7 +269,7 @@ def test_the_smallest_configuration_is_right():
     [
         ("studies: {a: [}", "is not valid YAML"),
         ("- a\n- b\n", "must hold a mapping"),
-        ("a: \t- b", "is not valid YAML"),
+        ("a: \t- b", "is not valid YAML: line 1: a tab"),
         ("just text", "must hold a mapping"),
     ],
 )
@@ -227,6 +298,25 @@ def test_later_files_are_laid_over_earlier_ones(tmp_path):
     study = load([tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml")]).studies["tiny"]
     assert study.densities == (0.25,)
     assert (study.dense.momentum, study.dense.epochs) == (0.5, 2)
+
+
+def test_a_fault_names_file_line_and_words(tmp_path):
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(mapping(Path("anywhere"))))
+    (tmp_path / "b.yaml").write_text("studies:\n  tiny:\n    temperatures: [1,\n      010]\n    dense: {gama: 1}\n")
+    with pytest.raises(UserError) as refused:
+        load([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert str(refused.value).splitlines() == [
+        "config.studies.tiny.temperatures.1: must be a number: write 10, without the leading zero"
+        f" (it is '010'; {tmp_path}/b.yaml, line 4)",
+        f"config.studies.tiny.dense.gama: unknown key; did you mean 'gamma'? ({tmp_path}/b.yaml, line 5)",
+    ]
+
+
+def test_lockstep_may_be_off(tmp_path):
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(mapping(Path("anywhere"))))
+    (tmp_path / "b.yaml").write_text("studies: {tiny: {lockstep: off}}\npublished: no\n")
+    config = load([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert (config.studies["tiny"].lockstep, config.published) == ("off", False)
 
 
 def test_merging_equals_snakemakes():

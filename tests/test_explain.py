@@ -8,11 +8,12 @@ import pytest
 from checkout import Checkout
 from finished import FILES, OPTIONS, copied, inside, tiny
 
+from three_regime import light_explained
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.explain import explain, render
 from three_regime.light_explained import LightFinding, explain_light
-from three_regime.stages import STAGES
+from three_regime.stages import STAGES, TABLES_VERSION
 
 CELL = Path("results/tiny/tiny/seed1/epochs004/density010")
 
@@ -110,6 +111,14 @@ def test_a_changed_threshold_is_told_from_what_to_what(complete_tiny: Checkout) 
     assert "nothing would be computed" in text
     assert f"regimes_tiny: changed: regimes.lmc from {config.regimes.lmc} to -0.05" in text
     assert "draw_tiny: made from results/tiny/tiny/grid.csv, which is to be made" in text
+
+
+def test_tables_of_another_version_are_made_again(complete_tiny: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(light_explained, "TABLES_VERSION", TABLES_VERSION + 1)
+    with inside(complete_tiny):
+        findings = explain(tiny(), "tables")
+        text = render(findings, explain_light(tiny(), "tables", findings))
+    assert "cells_tiny: changed: the version of tables" in text
 
 
 def test_what_has_no_record_is_said_to_be_unknown(finished_tiny: Checkout) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -51,6 +52,62 @@ def test_error_against_density_shows_percent_with_intervals_and_the_temperature_
         half = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()]
         np.testing.assert_allclose(half, 100 * rows["test_error_ci95"])
     assert ticks(chosen.yaxis)[0] == "20" and chosen.yaxis_inverted()
+
+
+def test_single_dense_seeds_stand_beside_the_error_and_paired_beside_the_regret(smooth):
+    table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, cells=cells())
+    single = [name for name in table if name.startswith("regret_seed")]
+    assert single == ["regret_seed1", "regret_seed2", "regret_seed3"]
+    np.testing.assert_allclose(table[single].mean(axis=1), table["regret"], atol=1e-12)
+    assert table[[f"test_error_seed{seed}" for seed in (1, 2, 3)]].mean(axis=1).to_numpy() == pytest.approx(
+        table["test_error"]
+    )
+    figure = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS, cells=cells())
+    without = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS, cells=cells(seeds=(1,)))
+    for axes, bare in zip(figure.axes[:2], without.axes[:2], strict=True):
+        assert len(axes.lines) == len(bare.lines) + 3 * 3
+    assert "dense seeds" in [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_every_dense_seed_is_a_point_and_the_dominant_one_is_ringed():
+    plane = cells(temperatures=(10, 80, 160), densities=(0.05, 0.8))
+    sparse = (plane["density"] == 0.05) & (plane["temperature"] == 160)
+    plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"] -= 0.5
+    grid = tables(plane)["grid"]
+    table = figures.seed_table(grid, plane, EPOCHS)
+    assert len(table) == 3 * len(plane), "lmc_middle was not measured"
+    assert set(table.loc[table["one_seed"].notna(), "measure"]) == {"lmc"}
+    figure = figures.seed_points(grid, plane, EPOCHS)
+    panels = np.array(figure.axes).reshape(3, 2)
+    shown = sorted(
+        value
+        for line in panels[1, 0].lines
+        if line.get_marker() in tuple("os^") and line.get_gid() is None
+        for value in line.get_ydata()
+    )
+    np.testing.assert_allclose(shown, sorted(plane.loc[plane["density"] == 0.05, "lmc"]))
+    rings = [
+        line for axes in panels.flat for line in axes.lines if line.get_gid() == "one-seed" and len(line.get_xdata())
+    ]
+    assert len(rings) == 1 and rings[0].axes is panels[1, 0]
+    assert rings[0].get_ydata() == pytest.approx(plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"])
+
+
+def test_pairs_have_the_colour_of_their_dense_seed():
+    figure = figures.lmc_lines(run_tables()["lines"], EPOCHS)
+    *pairs, _, _ = figure.axes[0].lines
+    colours = [line.get_color() for line in pairs]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_training_curves_average_replicas_before_dense_seeds():
+    curves = run_tables()["curves"]
+    part = curves[(curves["stage"] == "retrain") & (curves["temperature"] == 10) & (curves["density"] == 0.05)]
+    more = part[part["dense_seed"] == 1].assign(replica=2)  # seed 1 has two replicas now, seed 2 one
+    lower = curves["test_error"].mask(curves.index.isin(part.index[part["dense_seed"] == 2]), 0.01)
+    figure = figures.training_curves(pd.concat([curves.assign(test_error=lower), more]), EPOCHS)
+    line = np.array(figure.axes).reshape(2, 4)[1, 1].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), 100 * (0.4 / np.array([1, 2, 3, 4]) + 0.01) / 2)
 
 
 def test_selection_comparison_gives_mean_and_range_over_starts(smooth):
@@ -135,6 +192,9 @@ def test_the_sensitivity_figure_marks_the_threshold_in_use_where_no_border_was_f
     assert "lmc" not in set(pd.read_csv(tmp_path / "boundaries.csv")["boundary"])
     figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), "threshold_sensitivity")
     assert figure.axes[0].get_title() == "vertical line: threshold in use, −0.12"
+    borrowed = replace(THRESHOLDS, inherited="cifar10")
+    figure, _ = study.drawn(study.Tables(tmp_path, borrowed), "threshold_sensitivity")
+    assert figure.axes[0].get_title().endswith("−0.12 (set for cifar10)")
 
 
 def test_drawn_twice_the_files_are_the_same_and_none_is_empty(tmp_path, smooth):
@@ -196,10 +256,10 @@ def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("dataset", "unit"), [("toy", "tokens"), ("digits", "images")])
-@pytest.mark.parametrize("name", ["phase_diagram", "error_against_density", "lmc_lines", "training_curves"])
+@pytest.mark.parametrize("name", ["phase_diagram", "error_against_density", "seeds", "lmc_lines", "training_curves"])
 def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, name):
     plane = cells("batch_size", (10, 80, 160)).assign(dataset=dataset)
-    for table, content in {**tables(plane), **run_tables()}.items():
+    for table, content in {"cells": plane, **tables(plane), **run_tables()}.items():
         write_csv(tmp_path / f"{table}.csv", content)
     figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), name)
     said = [text.get_text() for text in figure.findobj(Text) if "batch size" in text.get_text()]

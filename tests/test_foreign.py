@@ -1,7 +1,10 @@
 """Checkpoints from elsewhere."""
 
+import errno
 import hashlib
 import os
+import time
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -11,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import prune
 
-from three_regime import models
+from three_regime import foreign, models
 from three_regime.errors import UserError
 from three_regime.foreign import STATE_DICT_KEYS, match, read_foreign
 from three_regime.models.initialisation import initial_weights
@@ -61,18 +64,18 @@ def test_the_authors_pruned_checkpoint_is_read_as_weights_and_masks(tmp_path, mo
                "optimizer": optimiser.state_dict()}  # fmt: skip
     torch.save(content, path)
 
-    foreign = read_foreign(path)
-    arrays = match(foreign.arrays, build(), source=path)
+    found = read_foreign(path)
+    arrays = match(found.arrays, build(), source=path)
     assert list(arrays) == list(dense)
     for name, value in product.items():
         np.testing.assert_array_equal(arrays[f"{name}.weight"], value.detach().numpy())
-    assert set(foreign.masks) == {*models.prunable(build()), "fc.weight"}
-    for name, mask in foreign.masks.items():
+    assert set(found.masks) == {*models.prunable(build()), "fc.weight"}
+    for name, mask in found.masks.items():
         assert mask.dtype == bool and not arrays[name][~mask].any()
-    assert foreign.masks["fc.weight"].all()
-    conv1 = foreign.masks["conv1.weight"]
+    assert found.masks["fc.weight"].all()
+    conv1 = found.masks["conv1.weight"]
     assert conv1.sum() == conv1.size - round(0.8 * conv1.size)
-    assert foreign.source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found.source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("key", [None, *STATE_DICT_KEYS])
@@ -80,9 +83,9 @@ def test_the_authors_pruned_checkpoint_is_read_as_weights_and_masks(tmp_path, mo
 def test_a_dense_state_dict_is_found_at_the_top_or_under_a_known_key(tmp_path, model, key, suffix):
     path = tmp_path / f"checkpoint{suffix}"
     torch.save(model.state_dict() if key is None else {"epoch": 1, key: model.state_dict()}, path)
-    foreign = read_foreign(path)
-    assert foreign.masks is None
-    assert_same(match(foreign.arrays, build()), own_values(model))
+    found = read_foreign(path)
+    assert found.masks is None
+    assert_same(match(found.arrays, build()), own_values(model))
 
 
 def test_the_old_file_format_of_torch_is_read(tmp_path, model):
@@ -93,9 +96,9 @@ def test_the_old_file_format_of_torch_is_read(tmp_path, model):
 def test_our_own_safetensors_are_read(tmp_path, model):
     path = tmp_path / "own.safetensors"
     write_arrays(path, own_values(model), {"stage": "dense"})
-    foreign = read_foreign(path)
-    assert foreign.masks is None
-    assert_same(match(foreign.arrays, build(), source=path), own_values(model))
+    found = read_foreign(path)
+    assert found.masks is None
+    assert_same(match(found.arrays, build(), source=path), own_values(model))
 
 
 def test_wrappers_in_wrappers_are_removed_and_other_names_are_not_touched(tmp_path):
@@ -114,10 +117,139 @@ def test_other_number_types_become_those_of_the_model(tmp_path, model):
         np.testing.assert_array_equal(arrays["conv1.weight"], state["conv1.weight"].float().numpy())
 
 
-def test_a_number_type_that_numpy_lacks_is_named(tmp_path):
-    save_file({"a": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "brain.safetensors")
-    with pytest.raises(UserError, match="brain.safetensors holds a number type.*save float32"):
-        read_foreign(tmp_path / "brain.safetensors")
+def test_brain_floats_are_read_from_safetensors_too(tmp_path):
+    save_file({"module.a": torch.full((2,), 1.5, dtype=torch.bfloat16)}, tmp_path / "brain.safetensors")
+    found = read_foreign(tmp_path / "brain.safetensors").arrays["a"]
+    assert (found.dtype, found.tolist()) == (np.float32, [1.5, 1.5])
+
+
+def floating(state, change):
+    return {name: change(value) if value.is_floating_point() else value for name, value in state.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_tensors_are_read_in_full(tmp_path, model):
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name.endswith("weight"):
+                value[value.abs() < value.abs().median()] = 0
+    for to_sparse in (torch.Tensor.to_sparse, lambda v: v.to_sparse_csr() if v.dim() == 2 else v.to_sparse()):
+        torch.save(floating(model.state_dict(), to_sparse), tmp_path / "sparse.pt")
+        assert_same(match(read_foreign(tmp_path / "sparse.pt").arrays, build()), own_values(model))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v.to(torch.float8_e4m3fn), "holds float8_e4m3fn.*save float32"),
+        (lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), "is quantised; save"),
+        (lambda v: v.to("meta"), "meta device.; load the weights"),
+        (lambda v: v.to(torch.complex64).conj(), "complex numbers; save real ones"),
+        (lambda v: (v * 100).to(torch.int8), "holds int8 where weights are real numbers; save float32"),
+        (lambda v: v > 0, "holds bool where weights"),
+        (lambda v: torch.zeros(1).expand(1 << 20, 1 << 20), "unfolds to .* numbers, too many"),
+        (lambda v: torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=int), [1.0], (1 << 30, 1 << 30)), "unfolds to"),
+    ],
+)
+def test_numbers_that_are_no_weights_are_named(tmp_path, model, change, said):
+    torch.save(floating(model.state_dict(), change), tmp_path / "odd.pt")
+    with pytest.raises(UserError, match=f"checkpoint .*odd.pt.* {said}"):
+        match(read_foreign(tmp_path / "odd.pt").arrays, build(), tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "_orig_mod.", "model.", "network.", "net.", "module._orig_mod.", "_orig_mod.module.",
+     "model.module._orig_mod.", "module.module.", "model.net.module.", "_fsdp_wrapped_module."],
+)  # fmt: skip
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("keys", [(), ("state_dict",), ("model", "state_dict"), ("ema", "module")])
+def test_wrappers_are_removed_in_any_order(tmp_path, model, prefix, averaged, keys):
+    content = {prefix + name: value for name, value in model.state_dict().items()}
+    if averaged:
+        content |= {"n_averaged": torch.tensor(3), f"{prefix}n_averaged": torch.tensor(3)}
+    for key in reversed(keys):
+        content = {"epoch": 3, key: content, "optimizer": {"state": {}}}
+    torch.save(content, tmp_path / "wrapped.pt")
+    assert_same(match(read_foreign(tmp_path / "wrapped.pt").arrays, build()), own_values(model))
+
+
+def test_what_torch_itself_wraps_is_read(tmp_path, model):
+    for number, wrapped in enumerate((
+        torch.compile(model),
+        nn.DataParallel(torch.compile(model)),
+        torch.compile(nn.DataParallel(model)),
+        torch.optim.swa_utils.AveragedModel(model),
+        torch.optim.swa_utils.AveragedModel(torch.compile(nn.DataParallel(model))),
+    )):  # fmt: skip
+        torch.save(wrapped.state_dict(), tmp_path / f"{number}.pt")
+        assert_same(match(read_foreign(tmp_path / f"{number}.pt").arrays, build()), own_values(model))
+
+
+def test_a_part_that_was_compiled_is_read(tmp_path, model):
+    expected = own_values(model)
+    model.layer1 = torch.compile(model.layer1)
+    assert any("layer1._orig_mod." in name for name in model.state_dict())
+    torch.save(model.state_dict(), tmp_path / "part.pt")
+    assert_same(match(read_foreign(tmp_path / "part.pt").arrays, build()), expected)
+
+
+def test_entries_beside_the_tensors_are_passed_over(tmp_path, model):
+    torch.save({**model.state_dict(), "epoch": 3, "note": "x", "_extra_state": None}, tmp_path / "more.pt")
+    assert_same(match(read_foreign(tmp_path / "more.pt").arrays, build()), own_values(model))
+
+
+def test_weights_are_taken_before_their_averages(tmp_path):
+    torch.save({"ema": {"a": torch.zeros(1)}, "model": {"a": torch.ones(1)}}, tmp_path / "both.pt")
+    assert read_foreign(tmp_path / "both.pt").arrays["a"].item() == 1
+
+
+def test_names_that_meet_without_their_wrappers_are_refused(tmp_path):
+    torch.save({"a._orig_mod.b": torch.ones(1), "a.b": torch.ones(1)}, tmp_path / "meet.pt")
+    with pytest.raises(UserError, match="meet.pt holds a.b twice"):
+        read_foreign(tmp_path / "meet.pt")
+
+
+def test_keys_that_are_no_text_are_no_state_dict(tmp_path):
+    torch.save({0: torch.ones(1)}, tmp_path / "numbers.pt")
+    with pytest.raises(UserError, match="numbers.pt holds no state dict"):
+        read_foreign(tmp_path / "numbers.pt")
+
+
+def test_a_very_long_name_is_read_quickly_and_shown_in_short(tmp_path):
+    torch.save({"module." * 60_000 + "a": torch.ones(1)}, tmp_path / "long.pt")
+    began = time.monotonic()
+    assert list(read_foreign(tmp_path / "long.pt").arrays) == ["a"]
+    torch.save({"x." * 60_000 + "a": torch.ones(1)}, tmp_path / "long.pt")
+    with pytest.raises(UserError) as refused:
+        match(read_foreign(tmp_path / "long.pt").arrays, build())
+    assert len(str(refused.value)) < 500 and time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("bit", [0, 5])
+def test_a_flipped_bit_is_seen(tmp_path, model, bit):
+    path = tmp_path / "flipped.pt"
+    torch.save(model.state_dict(), path)
+    with zipfile.ZipFile(path) as file:
+        largest = max(file.infolist(), key=lambda info: info.file_size)
+        at = path.read_bytes().index(file.read(largest)) + largest.file_size // 2
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"flipped\.pt is damaged.*(checksum|CRC)"):
+        read_foreign(path)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "theirs.pt").touch()
+
+    def refuse(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(foreign, "file_sha256", refuse)
+    with pytest.raises(UserError, match="theirs.pt cannot be read: Input/output error"):
+        read_foreign(tmp_path / "theirs.pt")
 
 
 class Harmful:

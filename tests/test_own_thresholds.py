@@ -12,10 +12,12 @@ from checkout import ROOT
 from finished import FILES, NAME, copied, inside
 from tiny_study import mapping
 
-from three_regime import figures, redraw, reference, scorecard
+from three_regime import figures, plan, redraw, reference, scorecard
 from three_regime.bare import run_stage
 from three_regime.config import load, resolve
 from three_regime.config.regimes import Regimes
+from three_regime.errors import UserError
+from three_regime.plan_table import render
 from three_regime.storage import write_csv
 from three_regime.study import planned, study
 from three_regime.thresholds import Thresholds
@@ -40,7 +42,40 @@ def test_either_threshold_or_both_override_those_of_the_run(tmp_path, own, expec
 
 
 def test_the_defaults_stand_once():
-    assert Regimes().model_dump() == vars(Thresholds())
+    assert Regimes().thresholds == Thresholds()
+
+
+@pytest.mark.parametrize(
+    ("run", "own", "inherited"),
+    [
+        ({}, {}, "cifar10"),
+        ({}, {"lmc": -0.05}, "cifar10"),
+        ({}, {"lmc": -0.12, "cka": 0.99}, "cifar10"),
+        ({}, {"lmc": -0.05, "cka": 0.9}, ""),
+        ({"lmc": -0.02, "cka": 0.97}, {}, ""),
+        ({"lmc": -0.02, "cka": 0.97, "dataset": "digits"}, {}, ""),
+        ({"lmc": -0.02, "cka": 0.97, "dataset": "svhn"}, {}, "svhn"),
+        ({"lmc": -0.02, "cka": 0.97, "dataset": "svhn"}, {"lmc": -0.05, "cka": 0.9}, ""),
+        ({"lmc": -0.02}, {}, "cifar10"),
+    ],
+)
+def test_a_study_knows_whose_thresholds_it_inherits(tmp_path, run, own, inherited):
+    config = resolve(mapping(tmp_path, top={"regimes": run}, regimes=own))
+    assert config.studies["tiny"].dataset.name == "digits"
+    assert study(config, "tiny").thresholds.inherited == inherited
+
+
+def test_plan_names_thresholds_of_another_data_set(tmp_path):
+    def said(run: dict) -> str:
+        return render(plan.make(resolve(mapping(tmp_path, top={"regimes": run})), ["tables"], None))
+
+    assert "The regimes of tiny part at thresholds that were set for cifar10" in said({})
+    assert "set for" not in said({"lmc": -0.02, "cka": 0.97})
+
+
+def test_a_data_set_that_thresholds_were_set_for_must_exist(tmp_path):
+    with pytest.raises(UserError, match=r"regimes\.dataset: unknown dataset 'digit'; did you mean 'digits'"):
+        resolve(mapping(tmp_path, top={"regimes": {"dataset": "digit"}}))
 
 
 def test_translation_does_not_take_those_of_images_silently():
@@ -61,8 +96,8 @@ def test_tables_without_snakemake_use_them(finished_tiny, tmp_path, monkeypatch)
         lmc = pd.read_csv(f"results/tiny/{NAME}/cells.csv")["lmc"]
         between = Thresholds(lmc=float(lmc.median()), cka=0.5)
         assert between.lmc < 0, "the tiny study's networks lie apart"
-        Path("own.yaml").write_text(yaml.safe_dump({"studies": {NAME: {"regimes": vars(between)}}}))
-        for files, expected in (([*FILES, Path("own.yaml")], between), (FILES, Thresholds())):
+        Path("own.yaml").write_text(yaml.safe_dump({"studies": {NAME: {"regimes": {"lmc": between.lmc, "cka": 0.5}}}}))
+        for files, expected in (([*FILES, Path("own.yaml")], between), (FILES, Thresholds(inherited="cifar10"))):
             run_stage("tables", files)
             folder = Path(f"results/tiny/{NAME}")
             assert ((labels(folder) == "I") == (lmc < expected.lmc)).all()
@@ -98,7 +133,7 @@ def test_the_scorecard_of_an_export_uses_those_of_its_figure_2_study(tmp_path, o
     name = reference.FIGURE2_STUDY
     (tmp_path / name).mkdir()
     write_csv(tmp_path / name / "cells.csv", reference.as_cells(reference.load()).assign(study=name))
-    settings = {"regimes": {"lmc": -0.9, "cka": 0.5}, "studies": {name: {"regimes": own}, "other": {}}}
+    settings = {"regimes": {"lmc": -0.9, "cka": 0.5, "dataset": None}, "studies": {name: {"regimes": own}, "other": {}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     rows = scorecard.of_export(tmp_path).headline.set_index("measure")["value"]
     assert (rows["agreement, Regime I against the rest, as drawn"] > 0.9) == agrees

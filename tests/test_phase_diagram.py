@@ -1,6 +1,7 @@
 """Phase diagrams: what stands where on the axes, and borders at the computed places."""
 
 import warnings
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -81,6 +82,47 @@ def test_every_computed_crossing_is_a_vertex_on_every_panel_and_no_other_lies_on
         vertices = np.concatenate([line.get_xydata() for line in with_id(axes, f"border-{name}")])
         on_centres = {(x, round(y, 9)) for x, y in vertices if x % 1 == 0.5}
         assert on_centres == expected
+
+
+def test_cells_at_chance_are_grey_on_every_panel_without_a_dot_or_a_border():
+    plane = cells()
+    plane.loc[plane["density"] == 0.05, "test_error"] = 0.9
+    found = tables(plane)
+    assert set(found["regimes"].query("density == 0.05")["regime"]) == {"chance"}
+    figure = figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS)
+    rows = found["grid"]["temperature"].nunique()
+    for axes in panels_of(figure):
+        grey = with_id(axes, "chance")
+        assert sorted(patch.get_xy() for patch in grey) == [(0, row) for row in range(rows)]
+        dots = [x for line in with_id(axes, "undecided") for x in line.get_xdata()]
+        lines = [x for name in ("lmc", "cka") for line in with_id(axes, f"border-{name}") for x in line.get_xdata()]
+        assert lines and min([*lines, *dots]) >= 1
+    mesh = next(item for item in panels_of(figure)[0].collections if isinstance(item, QuadMesh))
+    assert mesh.get_clim()[1] < 90, "chance does not stretch the colours of the others"
+    assert "at chance" in [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_a_corner_is_marked_where_one_seed_dominates_the_panels_measure():
+    plane = cells()
+    at = (plane["density"] == 0.8) & (plane["temperature"] == 40)
+    plane.loc[at & (plane["dense_seed"] == 3), "lmc"] += 0.3
+    found = tables(plane)
+    figure = figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS)
+    marked = [len(with_id(axes, "one-seed")) for axes in panels_of(figure)]
+    assert marked == [0, 0, 1, 0]
+    corner = with_id(panels_of(figure)[2], "one-seed")[0].get_xy()
+    assert corner.min(axis=0)[1] == 1 and corner.max(axis=0)[0] == len(DENSITIES)
+    assert "one-seed spread" in [text.get_text() for text in figure.legends[0].texts]
+    bare = figures.panel_figure(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS, "cka_softmax")
+    assert "one-seed spread" not in [text.get_text() for text in bare.legends[0].texts]
+
+
+def test_thresholds_of_another_data_set_are_named_in_the_legend(smooth):
+    borrowed = replace(THRESHOLDS, inherited="cifar10")
+    figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, borrowed, "lmc")
+    assert figure.legends[0].get_title().get_text() == "thresholds set for cifar10, not for this data set"
+    own = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "lmc")
+    assert own.legends[0].get_title().get_text() == ""
 
 
 def test_the_two_borders_differ_in_dash_and_have_a_white_casing_below(drawn):

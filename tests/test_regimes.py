@@ -112,6 +112,59 @@ def test_confidence_of_a_connected_cell_is_the_weaker_of_its_two_decisions():
     assert regimes.label(table.assign(lmc=-0.5), Thresholds())["confidence"][0] > 0.99
 
 
+def at_error(errors, dataset="cifar10", seeds=(0.0,), density=0.05) -> pd.DataFrame:
+    """Connected, similar cells whose test errors are `errors`, shifted by `seeds`."""
+    tables = [
+        pd.DataFrame({"temperature": np.arange(len(errors)) + 1.0, "test_error": np.array(errors) + shift})
+        .assign(dense_seed=seed, lmc=-0.001, cka_softmax=0.999)
+        for seed, shift in enumerate(seeds)
+    ]  # fmt: skip
+    fixed = {"study": "s", "dataset": dataset, "model": "m", "knob": "epochs", "density": density, "origin": "computed"}
+    return statistics.grid(pd.concat(tables, ignore_index=True).assign(**fixed))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "errors", "chance"),
+    [
+        ("cifar10", [0.9, 0.895, 0.88, 0.3], [True, True, False, False]),
+        ("cifar100", [0.99, 0.985, 0.9], [True, True, False]),
+        ("svhn", [0.804, 0.79], [True, False]),  # always the commonest digit
+        ("wmt14-de-en", [1.0, 0.995, 0.9], [True, True, False]),
+        ("elsewhere", [0.9, 1.0], [False, False]),
+    ],
+)
+def test_chance_is_the_best_constant_answer_of_the_data_set(dataset, errors, chance):
+    table = at_error(errors, dataset)
+    assert regimes.at_chance(table).tolist() == chance
+    assert (regimes.label(table, Thresholds())["regime"] == regimes.CHANCE).tolist() == chance
+
+
+def test_a_cell_that_the_seeds_cannot_tell_from_chance_has_no_regime():
+    table = at_error([0.88, 0.80], seeds=(-0.02, 0.0, 0.02))
+    bound = stats.t.ppf(0.95, 2) * 0.02 / np.sqrt(3)
+    assert 0.88 + bound > 0.9 > 0.80 + bound
+    labels = regimes.label(table, Thresholds())
+    assert labels["regime"].tolist() == ["chance", "II-B"]
+    assert labels["decided"].tolist() == [False, True] and np.isnan(labels["confidence"][0])
+    quiet = at_error([0.88, 0.90], seeds=(-0.001, 0.0, 0.001))
+    assert regimes.label(quiet, Thresholds())["regime"].tolist() == ["II-B", "chance"]
+    assert regimes.at_chance(at_error([0.9], seeds=(0.0, 0.0, 0.0))).all(), "all seeds collapsed"
+
+
+def test_no_border_passes_a_cell_at_chance():
+    table = at_error([0.2, 0.2, 0.9]).assign(lmc=[0.0, -0.2, 0.0])
+    assert regimes.boundaries(table, Thresholds())["temperature_index"].tolist() == pytest.approx([0.6])
+
+
+def test_a_label_names_the_seed_that_dominates_its_measure():
+    table = grid([-0.5, 0.0, 0.0], noise=0.01)
+    table.loc[[0, 2], "cka_softmax_one_seed"] = 1
+    table.loc[1, "lmc_one_seed"] = 2
+    found = regimes.label(table, Thresholds())["one_seed"]
+    assert np.isnan(found[0]), "its CKA decides nothing"
+    assert found[1:].tolist() == [2, 1]
+
+
 def test_without_an_error_the_margin_decides():
     table = grid([-0.13, -0.15, -0.11, 0.0, 0.0], cka=[0.5, 0.5, 0.5, 0.9905, 0.995], seeds=1)
     labels = regimes.label(table, Thresholds())

@@ -195,6 +195,16 @@ def test_deviations_from_the_published_protocol_are_named():
     assert "retrain.epochs is 3 instead of 160" in to_markdown(card)
 
 
+def test_what_no_setting_changes_is_said_after_the_deviations(published):
+    card = scorecard.score(published, statistics.grid(obtained_cells(published)), deviating=["x is 1 instead of 2"])
+    rows = card.headline[card.headline["measure"].isin([scorecard.DEVIATION, scorecard.IN_EVERY_RUN])]
+    assert rows["note"].tolist() == ["x is 1 instead of 2", *reference.differences()]
+    said = " ".join(reference.differences())
+    assert "TF32" in said and "retraining stream" in said and "not known" in said
+    nothing = scorecard.score(published, statistics.grid(obtained_cells(published)).iloc[:0])
+    assert scorecard.IN_EVERY_RUN not in set(nothing.headline["measure"])
+
+
 def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, published):
     folder = tmp_path / "export"
     (folder / STUDY).mkdir(parents=True)

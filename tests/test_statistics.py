@@ -34,7 +34,7 @@ def test_one_row_per_cell_of_the_plane_with_the_mean_over_seeds():
     assert cell(grid, 10, 0.05)["test_error"] == pytest.approx(0.1 + 0.02 + 0.01 + 0.05)
 
 
-def test_variance_is_pooled_with_weight_seeds_minus_one_and_t_has_as_many_degrees_of_freedom():
+def test_variance_is_pooled_with_weight_seeds_minus_one():
     errors = {(10.0, 1): 0.10, (10.0, 2): 0.12, (10.0, 3): 0.17, (20.0, 1): 0.20, (20.0, 2): 0.21}
     table = cells(densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
     grid = statistics.grid(table)
@@ -45,6 +45,63 @@ def test_variance_is_pooled_with_weight_seeds_minus_one_and_t_has_as_many_degree
     assert three["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * three["test_error_se"])
     assert two["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 1) * two["test_error_se"])
     assert (three["test_error_seeds"], two["test_error_seeds"], two["seeds"]) == (3, 2, 2)
+
+
+def test_a_quiet_density_does_not_take_the_spread_of_a_loud_one():
+    """Spreads of 0.0005 at 80 % and 0.3 at 5 %, as in the demo: pooled over both, all would be ± 0.2."""
+    offsets = {1: -1.0, 2: 0.0, 3: 1.0}
+    by_density = {0.05: 0.3, 0.2: 0.02, 0.8: 0.0005}
+    grid = statistics.grid(
+        cells(densities=(0.05, 0.2, 0.8), value=lambda seed, t, d: 0.5 + t / 1000 + by_density[d] * offsets[seed])
+    )
+    for density, spread in by_density.items():
+        for temperature in (10, 20):
+            row = cell(grid, temperature, density)
+            assert row["test_error_se"] == pytest.approx(spread / np.sqrt(3))
+            assert row["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * spread / np.sqrt(3))
+
+
+def test_the_spread_is_pooled_over_the_temperatures_of_a_density():
+    offsets = {10.0: 0.01, 20.0: 0.03}
+    grid = statistics.grid(cells(value=lambda seed, t, d: 0.5 + offsets[t] * (seed - 2) * (1 if d < 0.07 else 2)))
+    pooled = np.sqrt((0.01**2 + 0.03**2) / 2)
+    for temperature in offsets:
+        assert cell(grid, temperature, 0.05)["test_error_se"] == pytest.approx(pooled / np.sqrt(3))
+        assert cell(grid, temperature, 0.1)["test_error_se"] == pytest.approx(2 * pooled / np.sqrt(3))
+
+
+def test_paired_differences_are_pooled_within_a_density_too():
+    noise = {0.05: 0.2, 0.1: 0.001}
+    table = cells(value=lambda seed, t, d: 0.1 + 0.1 * seed + (t == 20) * (0.01 + noise[d] * (seed - 2)))
+    grid = statistics.grid(table)
+    for density, spread in noise.items():
+        assert cell(grid, 20, density)["normalised_test_error_se"] == pytest.approx(spread / np.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("values", "seed"),
+    [
+        ([-0.06, -0.59, -0.08], 2),  # the demo at 5 % and 40 epochs
+        ([0.1, 0.2, 0.3], None),
+        ([0.1, 0.15, 0.3], None),
+        ([0.1, 0.1, 0.3], 3),
+        ([0.5, 0.1, np.nan], None),
+        ([0.1, 0.1, 0.1], None),
+        ([1.0, 0.10, 0.11, 0.12, 0.09], 1),
+    ],
+)
+def test_a_seed_dominates_when_the_spread_is_its_own(values, seed):
+    found = statistics.dominant_seed(pd.Series(values, index=range(1, len(values) + 1)))
+    assert found == seed if seed else np.isnan(found)
+
+
+def test_a_cell_names_its_dominant_seed_only_where_it_carries_the_error():
+    loud, quiet = {1: 0.0, 2: -0.5, 3: 0.01}, {1: 0.0, 2: -0.001, 3: 0.0}
+    at = {(10.0, 0.05): loud, (20.0, 0.05): quiet, (10.0, 0.1): quiet, (20.0, 0.1): quiet}
+    grid = statistics.grid(cells(value=lambda seed, t, d: 0.6 + at[t, d][seed]))
+    assert cell(grid, 10, 0.05)["test_error_one_seed"] == 2
+    assert np.isnan(cell(grid, 20, 0.05)["test_error_one_seed"]), "its error is that of the loud cell"
+    assert cell(grid, 10, 0.1)["test_error_one_seed"] == cell(grid, 20, 0.1)["test_error_one_seed"] == 2
 
 
 def test_studies_are_pooled_apart():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from three_regime import places
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.keeping import discard
@@ -53,6 +54,7 @@ def run_stage(
         When asked to stop; run the same command again to continue.
     """
     config = load(configfiles)
+    places.check_writable(config.results)
     owner = _study(config, name)
     chosen_seeds = _chosen(owner, "dense seed", seeds, owner.config.dense_seeds)
     chosen_temperatures = _chosen(owner, "temperature", temperatures, owner.temperatures)

@@ -1,15 +1,16 @@
-"""Claims stated in a study's configuration, judged on its tables: holds, fails or undecided. No torch.
+"""Claims stated in a study's configuration, judged on its tables: holds, fails, undecided or not tested. No torch.
 
 Dense seeds are the only independent repetitions (`three_regime.statistics`), so that each claim's difference is taken
 within a dense seed first, and its standard error is that of the seeds' mean. Beside it stands what the replicas alone
 say: whether the difference is there for these very dense networks. Replicas share pairs, and their random streams
 are the same at every temperature and density, so that this error is a jackknife that leaves one replica out of all
-cells of a dense seed at once; an algorithm then decides on what is left.
+cells of a dense seed at once; an algorithm then decides on what is left. A claim may name the noise of a cell that is
+known beforehand, which is added to it, and a study of one dense seed lets the replicas decide (``over: replicas``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scipy import stats
 
 from three_regime import markdown, selection, statistics
 from three_regime.config import Claim, Side
+from three_regime.errors import UserError
 from three_regime.storage import write_csv, write_text
 from three_regime.thresholds import Thresholds
 
@@ -32,6 +34,10 @@ EXPECTED = {
     "not_lower": "not lower by as much as the margin",
 }
 """What may be expected of the difference between the two sides, in words."""
+
+NOT_TESTED = "not tested"
+OUTCOMES = ("holds", "fails", "undecided", NOT_TESTED)
+"""What a claim can come to (see `Verdict.outcome`)."""
 
 _COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
 
@@ -58,12 +64,15 @@ class Verdict:
         Dense seeds that have all cells of the claim, and those whose own difference lies on the expected side.
     outcome
         ``holds`` when the bound towards the limit lies on the expected side, ``fails`` when even the other one lies
-        beyond the limit, else ``undecided``.
+        beyond the limit, else ``undecided``. ``not tested`` when both sides are the same cells in every dense seed (an
+        algorithm chose what it is compared with): the difference is 0 whatever the networks do.
+        Judged over dense seeds, or for a claim ``over: replicas`` as `these_networks`.
     replica_se, replica_lower, replica_upper, these_networks
-        The same from the spread between replicas alone, for the dense networks that were trained; missing where it
-        is not known (LMC and CKA need three replicas).
+        The same from the spread between replicas, with the claim's ``cell_noise`` in quadrature, for the dense
+        networks that were trained; missing where neither is known (the spread of LMC and CKA needs three replicas).
     note
-        What is missing.
+        What is missing; where both sides are the same cells; the dense seed that dominates the spread, and the mean
+        without it: no claim may rest on a mean that one seed makes.
     """
 
     claim: str
@@ -129,14 +138,16 @@ def outcome(expect: str, limit: float, lower: float, upper: float) -> str:
 
 def to_markdown(table: pd.DataFrame, study: str) -> str:
     """The verdicts as a page: what the columns mean, and `table_lines`."""
-    counts = table["outcome"].value_counts()
-    shown = ", ".join(f"{name} {counts.get(name, 0)}" for name in ("holds", "fails", "undecided"))
+    counts = table["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
+    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
     lines = [
         f"# Claims stated beforehand: {study}",
         "",
-        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; errors and LMC in points.",
+        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; errors and LMC in points",
+        "(`lmc_nll` in nats).",
         "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
-        "spread between replicas alone, for the dense networks that were trained.",
+        "spread between replicas alone, for the dense networks that were trained. *Not tested*: both sides are the",
+        "same cells in every dense seed.",
         "",
         *table_lines(table),
     ]
@@ -154,12 +165,18 @@ def table_lines(table: pd.DataFrame) -> list[str]:
                 f"`{row.claim}`: {row.statement}",
                 row.expected + limit,
                 _interval(row.measure, row.estimate, row.lower, row.upper),
-                f"{row.agreeing} of {row.seeds}",
+                "same cells" if row.outcome == NOT_TESTED else f"{row.agreeing} of {row.seeds}",
                 f"**{row.outcome}**" + (f"; {row.note}" if _text(row.note) else ""),
-                f"{alone}: {row.these_networks}" if _text(row.these_networks) else "spread unknown",
+                _alone(row, alone),
             )
         )
     return markdown.table(_COLUMNS, rows)
+
+
+def _alone(row: tuple, interval: str) -> str:
+    if row.outcome == NOT_TESTED:
+        return NOT_TESTED
+    return f"{interval}: {row.these_networks}" if _text(row.these_networks) else "spread unknown"
 
 
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
@@ -217,23 +234,26 @@ def _leave_out(
 def _judge(claim: Claim, tables: _Tables) -> Verdict:
     below = claim.expect in ("lower", "not_higher")
     limit = (-1 if claim.expect in ("lower", "not_lower") else 1) * claim.margin
-    differences, variances, freedom, missing = [], [], 0, []
+    differences, spread, missing, same = {}, [], [], []
     for seed in sorted({int(seed) for seed in tables.cells["dense_seed"]}):
         difference = _difference(claim, tables, seed)
         if difference is None:
             missing.append(seed)
             continue
-        differences.append(difference)
-        left_out = _leaving_one_out(claim, tables, seed)
-        n = len(left_out)
-        variances.append((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()) if n else float("nan"))
-        freedom += max(n - 1, 0)
+        differences[seed] = difference
+        same += [seed] if _same_cells(claim, tables, seed) else []
+        spread.append(_replica_variance(claim, tables, seed))
     n = len(differences)
-    estimate = float(np.mean(differences)) if n else float("nan")
-    se = float(np.std(differences, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    replica_se = float(np.sqrt(np.sum(variances)) / n) if n else float("nan")
+    values = np.array(list(differences.values()))
+    estimate = float(values.mean()) if n else float("nan")
+    se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    replica_se = float(np.sqrt(sum(variance for variance, _ in spread)) / n) if n else float("nan")
+    freedom = sum(freedom for _, freedom in spread)
     lower, upper = bounds(estimate, se, n - 1)
     replica_lower, replica_upper = bounds(estimate, replica_se, freedom)
+    tested = not differences or len(same) < n
+    alone = outcome(claim.expect, limit, replica_lower, replica_upper) if np.isfinite(replica_se) else ""
+    verdict = alone if claim.over == "replicas" else outcome(claim.expect, limit, lower, upper)
     return Verdict(
         claim=claim.name,
         statement=claim.statement,
@@ -245,14 +265,57 @@ def _judge(claim: Claim, tables: _Tables) -> Verdict:
         lower=lower,
         upper=upper,
         seeds=n,
-        agreeing=sum((value < limit) if below else (value > limit) for value in differences),
-        outcome=outcome(claim.expect, limit, lower, upper),
+        agreeing=sum(bool(value < limit if below else value > limit) for value in values),
+        outcome=(verdict or "undecided") if tested else NOT_TESTED,
         replica_se=replica_se,
         replica_lower=replica_lower,
         replica_upper=replica_upper,
-        these_networks=outcome(claim.expect, limit, replica_lower, replica_upper) if np.isfinite(replica_se) else "",
-        note=f"cells missing for dense seed {', '.join(map(str, missing))}" if missing else "",
+        these_networks=alone if tested else NOT_TESTED,
+        note="; ".join(_notes(claim, differences, missing, same if tested else [])),
     )
+
+
+def _replica_variance(claim: Claim, tables: _Tables, seed: int) -> tuple[float, float]:
+    """Variance of a dense seed's difference and its degrees of freedom: jackknife over replicas, plus the cell noise.
+
+    Without a spread of replicas the cell noise stands alone, with infinite freedom; without both they are NaN and 0.
+    The freedom of their sum is Satterthwaite's (1946).
+    """
+    left_out = _leaving_one_out(claim, tables, seed)
+    n = len(left_out)
+    jackknife = (n - 1) / n * float(np.square(left_out - left_out.mean()).sum()) if n else float("nan")
+    if claim.cell_noise == 0:
+        return jackknife, max(n - 1, 0)
+    known = claim.cell_noise**2 * sum(weight**2 for weight in _weights(claim, tables, seed).values())
+    if n == 0:
+        return known, float("inf")
+    total = jackknife + known
+    return total, (n - 1) * (total / jackknife) ** 2 if jackknife else float("inf")
+
+
+def _weights(claim: Claim, tables: _Tables, seed: int) -> dict[Cell, float]:
+    """How much each cell of a dense seed counts in a claim's difference; a cell of both sides cancels."""
+    weights: dict[Cell, float] = {}
+    for sign, side in ((1, claim.of), (-1, claim.against)):
+        chosen = _cells(side, tables.cells, tables.chosen, seed)
+        for cell in chosen:
+            weights[cell] = weights.get(cell, 0.0) + sign / len(chosen)
+    return weights
+
+
+def _notes(claim: Claim, differences: Mapping[int, float], missing: list[int], same: list[int]) -> Iterator[str]:
+    """What qualifies a verdict, see `Verdict.note`."""
+    if claim.over == "replicas":
+        noise = f" and a cell noise of {_amount(claim.measure, claim.cell_noise)[1:]}" if claim.cell_noise else ""
+        yield f"over replicas{noise}"
+    if missing:
+        yield f"cells missing for dense seed {', '.join(map(str, missing))}"
+    if same:
+        yield f"both sides are the same cells in dense seed {', '.join(map(str, same))}"
+    seed = statistics.dominant_seed(pd.Series(differences, dtype=float))
+    if np.isfinite(seed):
+        without = float(np.mean([value for other, value in differences.items() if other != seed]))
+        yield f"dense seed {seed:g} dominates the spread: without it {_amount(claim.measure, without)}"
 
 
 def _algorithms(claim: Claim) -> set[str]:
@@ -260,10 +323,13 @@ def _algorithms(claim: Claim) -> set[str]:
 
 
 def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
-    table = replicas if measure == "test_error" else pairs
+    of_replicas = measure in ("test_error", "temperature")
+    table = replicas if of_replicas else pairs
+    if measure not in table:
+        raise UserError(f"pairs.csv has no column {measure!r}, which a claim is about: make the tables again")
     table = table.dropna(subset=[measure])
     table = table.assign(density=table["density"].round(6))
-    if measure == "test_error":
+    if of_replicas:
         table["members"] = [(str(replica),) for replica in table["replica"]]
     else:
         table["members"] = [tuple(str(pair).split("-")) for pair in table["pair"]]
@@ -295,6 +361,12 @@ def _sides(claim: Claim, tables: _Tables, seed: int) -> list[list[pd.Series]] | 
     return [[values[(seed, *cell)] for cell in side] for side in sides]
 
 
+def _same_cells(claim: Claim, tables: _Tables, seed: int) -> bool:
+    """Whether both sides are the same cells for a dense seed."""
+    of, against = (_cells(side, tables.cells, tables.chosen, seed) for side in (claim.of, claim.against))
+    return sorted(of) == sorted(against)
+
+
 def _difference(claim: Claim, tables: _Tables, seed: int) -> float | None:
     """Mean over the cells of the first side minus mean over those of the second."""
     sides = _sides(claim, tables, seed)
@@ -319,7 +391,9 @@ def _text(value: object) -> bool:
 
 
 def _amount(measure: str, value: float) -> str:
-    return f"{value:+.4f}" if measure == "cka_softmax" else f"{100 * value:+.2f}"
+    if measure == "temperature":
+        return f"{value:+g}"
+    return f"{value:+.4f}" if measure in ("cka_softmax", "lmc_nll") else f"{100 * value:+.2f}"
 
 
 def _interval(measure: str, estimate: float, lower: float, upper: float) -> str:

@@ -6,15 +6,25 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from three_regime import __version__
 from three_regime.logs import reporting
+from three_regime.places import expanded
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
-PATH = click.Path(path_type=Path)
+
+class UserPath(click.Path):
+    """A path in which `~` is the home folder also where no shell has replaced it, as in ``--out=~/x``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return super().convert(expanded(value), param, ctx)
+
+
+FILE = UserPath(path_type=Path, dir_okay=False)
+FOLDER = UserPath(path_type=Path, file_okay=False)
+PATH = UserPath(path_type=Path)
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
@@ -246,12 +256,34 @@ def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool)
 @main.command()
 @configured
 @click.option("--out", required=True, type=PATH, help="New folder, or a file that ends in .zip.")
-def export(configfiles: list[Path], out: Path) -> None:
-    """Pack tables, figures, settings and provenance for sharing; no weights."""
+@click.option("--weights", is_flag=True, help="With the dense and retrained networks, so that others can measure them.")
+def export(configfiles: list[Path], out: Path, weights: bool) -> None:
+    """Pack tables, figures, settings and provenance for sharing."""
     from three_regime.config import load
     from three_regime.export import export as pack
 
-    click.echo(pack(load(configfiles), out))
+    click.echo(pack(load(configfiles), out, weights=weights))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--data",
+    required=True,
+    type=FOLDER,
+    help="Folder of the raw images (cifar-10-batches-py in it), or of the prepared corpus.",
+)
+@click.option("--out", required=True, type=FOLDER, help="For the results; a call that was stopped continues there.")
+@click.option("--train-images", type=click.IntRange(2), help="First N training images; default: the study's.")
+@click.option("--test-images", type=click.IntRange(1), help="First N test images; default: the study's.")
+def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, test_images: int | None) -> None:
+    """Compute LMC and CKA again from the networks in FOLDER, an unpacked export with weights."""
+    from three_regime.remeasure import TABLE
+    from three_regime.remeasure import remeasure as measure_again
+
+    table = measure_again(folder, data, out, train_images=train_images, test_images=test_images)
+    click.echo(table.to_string(index=False))
+    click.echo(out / TABLE)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""An export for sharing: tables, figures, settings and provenance of the planned studies, without weights."""
+"""An export for sharing: tables, figures, settings and provenance of the planned studies; weights where asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from three_regime.storage import PROVENANCE_KEY, file_sha256, read_json, replaci
 from three_regime.study import Study, planned
 
 MANIFEST = "manifest.json"
+PROVENANCE = "provenance.json"
 FORMAT = 1
 
 TOO_LONG = ("curves", "provenance")
@@ -44,7 +45,7 @@ _ARITHMETIC = ("kernels", "together")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def export(config: Config, out: Path) -> Path:
+def export(config: Config, out: Path, *, weights: bool = False) -> Path:
     """Write the export of the planned studies to a folder, or to one file when `out` ends in ``.zip``.
 
     The folder holds ``<study>/<table>.csv``, ``<study>/claims.csv`` where claims were stated, and ``<study>/figures/``,
@@ -52,6 +53,12 @@ def export(config: Config, out: Path) -> Path:
     ``provenance.json`` (a list of environments and of recipes with how many results each made, origin of imported
     results, total times) and ``manifest.json`` (SHA-256 and size of every file). `statistics.read_cells` reads it,
     and `redraw` makes everything that follows from its tables again.
+
+    Parameters
+    ----------
+    weights
+        Also pack the dense and the retrained networks, each with its result and as it is stored (pruned ones sparse),
+        under the same names as in the results. `remeasure` computes LMC and CKA from them.
 
     Raises
     ------
@@ -70,7 +77,7 @@ def export(config: Config, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"
-        _fill(folder, config, owners)
+        _fill(folder, config, owners, weights)
         if out.suffix == ".zip":
             _zip(folder, out)
         else:
@@ -78,9 +85,9 @@ def export(config: Config, out: Path) -> Path:
     return out
 
 
-def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
+def _fill(folder: Path, config: Config, owners: list[Study], weights: bool) -> None:
     for owner in owners:
-        for source in _files(owner):
+        for source in (*_files(owner), *(_weights(owner) if weights else ())):
             target = folder / owner.name / source.relative_to(owner.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
@@ -91,14 +98,19 @@ def _fill(folder: Path, config: Config, owners: list[Study]) -> None:
     settings = config.model_dump(mode="json")
     settings["studies"] = {owner.name: settings["studies"][owner.name] for owner in owners}
     write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    write_json(folder / "provenance.json", {owner.name: provenance_of(owner) for owner in owners})
+    write_json(folder / PROVENANCE, {owner.name: provenance_of(owner) for owner in owners})
+    write_manifest(folder, [owner.name for owner in owners])
+
+
+def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
+    """Write ``manifest.json``: format, version and commit, `about`, studies, SHA-256 and size of every file."""
     files = {
         path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    about = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
-    write_json(folder / MANIFEST, {**about, "studies": [owner.name for owner in owners], "files": files})
+    made_by = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
+    write_json(folder / MANIFEST, {**made_by, **about, "studies": list(studies), "files": files})
 
 
 def _files(owner: Study) -> Iterator[Path]:
@@ -110,6 +122,12 @@ def _files(owner: Study) -> Iterator[Path]:
     for path in sorted((owner.folder / "figures").glob("*")):
         if path.suffix in FIGURE_SUFFIXES:
             yield path
+
+
+def _weights(owner: Study) -> Iterator[Path]:
+    for stage in ("dense", "retrain"):
+        for result in _results(owner, stage):
+            yield from (path for path in (result, result.with_suffix(".safetensors")) if path.is_file())
 
 
 def provenance_of(owner: Study) -> dict[str, Any]:

@@ -7,8 +7,11 @@ mask all ones. What their network computes with is the product.
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +25,39 @@ from three_regime.storage import Arrays, file_sha256, read_arrays
 if TYPE_CHECKING:
     import torch
 
-STATE_DICT_KEYS = ("state_dict", "model", "net", "model_state_dict")
-"""Where a state dict is looked for, after the top level."""
+STATE_DICT_KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "module",
+    "ema",
+    "model_ema",
+    "ema_state_dict",
+    "averaged",
+)
+"""Where a state dict is looked for after the top level, the weights themselves before their averages; also in turn."""
 
-_WRAPPER = "module."
+WRAPPERS = frozenset(
+    ("module", "_orig_mod", "model", "net", "network", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+)
+"""What wrappers put before every name: DataParallel, torch.compile, Lightning, FSDP and such, in any order."""
+
+_INSIDE = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+"""Those that stand before a part of the names, where a part of the network was wrapped."""
+
+_EXTRAS = frozenset(("n_averaged", "_extra_state"))
+"""Last part of the names of entries that are no part of a network."""
+
 _WEIGHT, _ORIGINAL, _MASK = "weight", "weight_orig", "weight_mask"
 _FORBIDDEN_GLOBAL = re.compile(r"GLOBAL (\S+)")
 _NAMES_SHOWN = 3
+_LONGEST_SHOWN = 80
+_DEEPEST = 4
+_MOST_NUMBERS = 1 << 31
+_NUMBERS_PER_BYTE = 1000
+"""A file that holds fewer bytes than a thousandth of its numbers is no checkpoint: views that repeat one number."""
 
 
 @dataclass(frozen=True)
@@ -54,35 +83,46 @@ class Foreign:
 def read_foreign(path: Path) -> Foreign:
     """Read a ``.safetensors`` file or one written by ``torch.save`` (``.pt``, ``.pth``, ``.tar``, …).
 
-    The state dict may be the whole content or stand under one of ``STATE_DICT_KEYS``. ``module.`` before every name
-    is removed; ``weight_orig`` and ``weight_mask`` become ``weight``.
+    The state dict may be the whole content or stand under one of ``STATE_DICT_KEYS``, also in turn. ``WRAPPERS`` before
+    every name are removed, as are entries that are no part of a network; ``weight_orig`` and ``weight_mask`` become
+    ``weight``. Sparse tensors become dense, bfloat16 becomes float32.
 
     Raises
     ------
     UserError
-        When the file is missing, damaged, of another kind, holds Python objects besides tensors, holds no state dict,
-        or its masks do not fit its weights; the message names it.
+        When the file is missing, damaged (a part does not match its checksum), of another kind, holds Python objects
+        besides tensors, no state dict, or numbers that no weights are (quantised, complex, of the meta device), or its
+        masks do not fit its weights; the message names it, and says what to save instead.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} is missing or is no file")
-    found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    arrays, masks = _merged(_unwrapped(found), path)
-    return Foreign(arrays, masks or None, file_sha256(path))
+    try:
+        digest = file_sha256(path)
+        found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except OSError as error:
+        raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    arrays, masks = _merged(_unwrapped(found, path), path)
+    return Foreign(arrays, masks or None, digest)
 
 
 def _read_safetensors(path: Path) -> Arrays:
     try:
         return read_arrays(path)
-    except TypeError as error:
-        raise UserError(f"checkpoint {path} holds a number type that NumPy lacks ({error}); save float32") from error
+    except (TypeError, AttributeError):  # a number type that NumPy lacks
+        from safetensors.torch import load_file
+
+        return _as_arrays(load_file(path), path)
 
 
 def _read_torch(path: Path) -> Arrays:
     import torch
 
+    _check_checksums(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:  # damaged input makes the unpickler fail in any way, IndexError included
         refused = _FORBIDDEN_GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         complaint = (
@@ -92,32 +132,109 @@ def _read_torch(path: Path) -> Arrays:
             else "is damaged or was not written by torch.save; fetch or make it again"
         )
         raise UserError(f"checkpoint {path} {complaint}") from error
-    return {name: _as_array(tensor) for name, tensor in _state_dict(content, path).items()}
+    found = _state_dict(content)
+    if found is None:
+        places = ", ".join(STATE_DICT_KEYS)
+        raise UserError(f"checkpoint {path} holds no state dict, neither at its top level nor under {places}")
+    return _as_arrays({name: value for name, value in found.items() if isinstance(value, torch.Tensor)}, path)
 
 
-def _state_dict(content: Any, path: Path) -> Mapping[str, torch.Tensor]:
+def _check_checksums(path: Path) -> None:
+    """torch.save writes a zip file, whose checksums torch.load does not compare."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as file:
+            wrong = file.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise UserError(f"checkpoint {path} is damaged ({error}); fetch or make it again") from error
+    if wrong is not None:
+        raise UserError(f"checkpoint {path} is damaged: its part {wrong} does not match its checksum; fetch it again")
+
+
+def _state_dict(content: Any, depth: int = 0) -> Mapping[str, Any] | None:
+    """The first mapping from names to tensors, at the top or below ``STATE_DICT_KEYS``; values without parts may be
+    among them."""
     import torch
 
-    candidates = (content, *(content.get(key) for key in STATE_DICT_KEYS)) if isinstance(content, Mapping) else ()
-    for candidate in candidates:
-        values = candidate.values() if isinstance(candidate, Mapping) else ()
-        if values and all(isinstance(value, torch.Tensor) for value in values):
-            return candidate
-    places = ", ".join(STATE_DICT_KEYS)
-    raise UserError(f"checkpoint {path} holds no state dict, neither at its top level nor under {places}")
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
+        return None
+    tensors = [isinstance(value, torch.Tensor) for value in content.values()]
+    plain = (
+        tensor or value is None or isinstance(value, bool | int | float | str) or str(name).endswith("_extra_state")
+        for tensor, (name, value) in zip(tensors, content.items(), strict=True)
+    )
+    if any(tensors) and all(isinstance(name, str) for name in content) and all(plain):
+        return content
+    below = (_state_dict(content[key], depth + 1) for key in STATE_DICT_KEYS if key in content)
+    return next((found for found in below if found is not None), None)
+
+
+def _as_arrays(tensors: Mapping[str, torch.Tensor], path: Path) -> Arrays:
+    """Values of tensors, sparse ones in full.
+
+    Raises
+    ------
+    UserError
+        Naming the first tensor that holds no numbers that weights can be.
+    """
+    most = min(_MOST_NUMBERS, _NUMBERS_PER_BYTE * path.stat().st_size)
+    if (count := sum(tensor.numel() for tensor in tensors.values())) > most:
+        raise UserError(f"checkpoint {path} unfolds to {count:,} numbers, too many for its size; save plain tensors")
+    arrays = {}
+    for name, tensor in tensors.items():
+        if complaint := _unreadable(tensor):
+            raise UserError(f"checkpoint {path}: {_short(name)} {complaint}")
+        try:
+            arrays[name] = _as_array(tensor)
+        except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
+            raise UserError(
+                f"checkpoint {path}: {_short(name)} cannot be read as numbers; save it as float32"
+            ) from error
+    return arrays
+
+
+def _unreadable(tensor: torch.Tensor) -> str:
+    """Why a tensor holds no weights, and what to save instead; empty when it does."""
+    if tensor.is_meta:
+        return "holds no values (it is on the meta device); load the weights before saving them"
+    if tensor.is_quantized:
+        return "is quantised; save the network as it was before, in float32"
+    if tensor.is_complex():
+        return "holds complex numbers; save real ones, in float32"
+    if tensor.is_floating_point() and tensor.dtype.itemsize < 2:
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}, which means little without its scales; save float32"
+    if tensor.is_nested:
+        return "is a nested tensor; save plain ones"
+    return ""
 
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:
     import torch
 
+    dense = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
     # NumPy has no bfloat16; float32 holds its values exactly.
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).detach().numpy()
+    return (dense.float() if dense.dtype is torch.bfloat16 else dense).numpy()
 
 
-def _unwrapped(arrays: Arrays) -> Arrays:
-    while arrays and all(name.startswith(_WRAPPER) for name in arrays):
-        arrays = {name.removeprefix(_WRAPPER): array for name, array in arrays.items()}
-    return arrays
+def _unwrapped(arrays: Arrays, path: Path) -> Arrays:
+    """`arrays` without what wrappers add to the names, and without their own entries."""
+    parts = {name: name.split(".") for name in arrays}
+    own = {
+        name: found for name, found in parts.items() if found[-1] not in _EXTRAS or not WRAPPERS.issuperset(found[:-1])
+    }
+    shared = next(iter(own.values()), [])[:-1]
+    shared = list(itertools.takewhile(WRAPPERS.__contains__, shared))
+    for found in own.values():
+        same = itertools.takewhile(lambda both: both[0] == both[1], zip(shared, found[:-1], strict=False))
+        shared = [part for part, _ in same]
+    result: Arrays = {}
+    for name, found in own.items():
+        plain = ".".join(part for part in found[len(shared) :] if part not in _INSIDE)
+        if plain in result:
+            raise UserError(f"checkpoint {path} holds {_short(plain)} twice, once of them as {_short(name)}")
+        result[plain] = arrays[name]
+    return result
 
 
 def _merged(found: Arrays, path: Path) -> tuple[Arrays, Arrays]:
@@ -181,12 +298,22 @@ def fit(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], sour
         if name in arrays and not _fits(arrays[name], like)
     ]
     complaints = [
-        *([f"missing {_some(missing)}"] if missing else []),
-        *([f"unexpected {_some(unexpected)}"] if unexpected else []),
+        *([f"missing {_some(map(_short, missing))}"] if missing else []),
+        *([f"unexpected {_some(map(_short, unexpected))}"] if unexpected else []),
         *([_some(shapes)] if shapes else []),
     ]
     if complaints:
-        raise UserError(f"checkpoint {source} is of another architecture: {'; '.join(complaints)}")
+        advice = (
+            "; remove the parametrisations (remove_parametrizations) before saving"
+            if any("parametrizations" in name.split(".") for name in unexpected)
+            else ""
+        )
+        raise UserError(f"checkpoint {source} is of another architecture: {'; '.join(complaints)}{advice}")
+    for name, like in wanted.items():
+        if like.dtype.kind == "f" and arrays[name].dtype.kind != "f":
+            raise UserError(
+                f"checkpoint {source}: {name} holds {arrays[name].dtype} where weights are real numbers; save float32"
+            )
     return {name: arrays[name].reshape(like.shape).astype(like.dtype) for name, like in wanted.items()}
 
 
@@ -199,3 +326,7 @@ def _some(items: Iterable[str]) -> str:
     items = list(items)
     rest = len(items) - _NAMES_SHOWN
     return ", ".join(items[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN // 2]}…{name[-_LONGEST_SHOWN // 2 :]}"

@@ -16,7 +16,7 @@ from three_regime.errors import UserError
 from three_regime.light_jobs import DISCARD, FIGURES, REPORT, TABLES, LightJob
 from three_regime.plan import ALL_STUDIES, DATA, wanted
 from three_regime.records import record_of
-from three_regime.stages import FIGURE2_STUDY, PUBLISHED
+from three_regime.stages import FIGURE2_STUDY, PUBLISHED, TABLES_VERSION
 from three_regime.storage import file_sha256
 from three_regime.study import Study, planned, study, thresholds_of
 from three_regime.survey import Finding, chain_to, differences
@@ -157,7 +157,7 @@ def _settings(config: Config, each: _Owned) -> dict[str, Any]:
     owner, rule = each.owner, each.job.rule
     thresholds = {"regimes": asdict(thresholds_of(config, owner.name if owner else PUBLISHED))}
     if rule == "cells" and owner:
-        return {"the settings of its results": study_fingerprint(owner)}
+        return {"the settings of its results": study_fingerprint(owner), "the version of tables": TABLES_VERSION}
     if rule == "claims" and owner:
         return {"claims": [claim.model_dump(mode="json") for claim in owner.config.claims], **thresholds}
     if rule == "case_studies":

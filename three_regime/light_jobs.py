@@ -58,7 +58,7 @@ def of_published(config: Config, asked: Collection[str]) -> list[LightJob]:
         return []
     folder = Path(config.results) / PUBLISHED
     cells = LightJob("cells", (folder / "cells.csv",))
-    return [cells, *_regimes(folder), *_drawn(folder, GRID_FIGURES, asked)]
+    return [cells, *_regimes(folder), *_drawn(folder, GRID_FIGURES, asked, cells.files)]
 
 
 def over_all_studies(config: Config, asked: Collection[str]) -> list[LightJob]:

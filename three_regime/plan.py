@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from three_regime import disk, light_jobs
@@ -112,6 +112,8 @@ class Plan:
         Studies whose family of networks does not count its layers: neither hours nor bytes of weights are known.
     untimed
         Studies with something to compute whose hours are unknown for either reason: in no sum and in no chain.
+    inherited
+        Data set → the studies on others whose regimes part at the thresholds that were set for it.
     """
 
     rows: list[Row]
@@ -121,6 +123,7 @@ class Plan:
     unpriced: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
     untimed: tuple[str, ...] = ()
+    inherited: dict[str, list[str]] = field(default_factory=dict)
 
 
 def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
@@ -142,6 +145,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     unpriced: list[str] = []
     uncounted: list[str] = []
     untimed: list[str] = []
+    inherited: dict[str, list[str]] = {}
     seen: set[Path] = set()
     changed = False
     chosen = wanted(config, targets)
@@ -149,6 +153,8 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         if name == ALL_STUDIES:
             continue
         owner = study(config, name)
+        if owner.thresholds.inherited and {TABLES, FIGURES} & stages:
+            inherited.setdefault(owner.thresholds.inherited, []).append(name)
         pricer = pricer_of(owner)
         speed_here = speed_of(rates, owner) if rates else None
         if not pricer.counted:
@@ -178,7 +184,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     rows += _rows_of_all_studies(config, chosen.get(ALL_STUDIES, set()), changed=changed)
     nothing = 0.0 if rates and not untimed else None
     chain = max(chains, default=nothing)
-    return Plan(rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed))
+    return Plan(rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed), inherited)
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:

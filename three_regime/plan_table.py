@@ -51,6 +51,14 @@ def worked(plan: Plan) -> tuple[float, float]:
 
 
 def _notes(plan: Plan) -> list[str]:
+    return _notes_on_times(plan) + [
+        f"The regimes of {', '.join(names)} part at thresholds that were set for {dataset}: give such a study its own"
+        ' `regimes:`, from a pilot (README, "Regimes").'
+        for dataset, names in sorted(plan.inherited.items())
+    ]
+
+
+def _notes_on_times(plan: Plan) -> list[str]:
     uncounted = [
         f"Hours (?) and the bytes of weights of {', '.join(plan.uncounted)} are unknown and in no sum: the model's"
         " family does not count its layers (`layers` in three_regime/models/__init__.py)."

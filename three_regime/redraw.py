@@ -8,10 +8,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from three_regime import analysis, case_studies, claims, figures, scorecard, scorecard_files
+import pandas as pd
+
+from three_regime import analysis, case_studies, claims, figures, scorecard, scorecard_files, tables
 from three_regime.config import Config, load
 from three_regime.errors import UserError
+from three_regime.export import MANIFEST, PROVENANCE, write_manifest
 from three_regime.stages import CELL_TABLES, SCORECARD_FILES
+from three_regime.storage import read_json, write_csv
 from three_regime.study import Study, planned
 
 CURVES = Path("figures/training_curves.csv")
@@ -26,7 +30,7 @@ def redraw(folder: Path, out: Path) -> Path:
     folder
         What `export.export` wrote; it is not changed.
     out
-        New folder, laid out like an export.
+        New folder, an export itself: the provenance is copied, and the manifest says from which export it was made.
 
     Raises
     ------
@@ -46,7 +50,17 @@ def redraw(folder: Path, out: Path) -> Path:
         case_studies.write(out / "case_studies", grids, thresholds)
     if (folder / SCORECARD_FILES[0]).is_file():
         scorecard_files.write(out, scorecard.of_export(out))
+    if (folder / PROVENANCE).is_file():
+        shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
+    write_manifest(out, config.run, redrawn_from=_commit_of(folder))
     return out
+
+
+def _commit_of(folder: Path) -> str | None:
+    """The commit that made the results of an export, through however many redrawings."""
+    path = folder / MANIFEST
+    about = read_json(path) if path.is_file() else {}
+    return about.get("redrawn_from") or about.get("commit")
 
 
 def read_settings(folder: Path) -> Config:
@@ -66,7 +80,20 @@ def _study(source: Path, target: Path, owner: Study) -> None:
     for name, path in copies.items():
         if path.is_file():
             shutil.copyfile(path, target / name)
+    _complete(target)
     analysis.write(target, owner.thresholds)
     if owner.config.claims:
         claims.write(target, owner.config.claims, owner.thresholds)
     figures.draw_all(target, owner.thresholds)
+    # As in an export: what is drawn of it lies beside its figure.
+    (target / "curves.csv").unlink(missing_ok=True)
+
+
+def _complete(folder: Path) -> None:
+    """Add to the tables of an older export what can be computed from its others."""
+    paths = [folder / f"{name}.csv" for name in ("cells", "pairs", "lines")]
+    if all(path.is_file() for path in paths):
+        old = [pd.read_csv(path) for path in paths]
+        for path, before, after in zip(paths, old, tables.with_middle(*old), strict=False):
+            if after is not before:
+                write_csv(path, after)

@@ -106,6 +106,18 @@ def as_cells(published: pd.DataFrame) -> pd.DataFrame:
 
 def protocol(folder: Path | None = None) -> dict[str, Any]:
     """The published figure's settings, in the keys of a study's configuration."""
+    return {key: value for key, value in _protocol(folder).items() if key != _DIFFERENCES}
+
+
+def differences(folder: Path | None = None) -> list[str]:
+    """Where every run differs from the published one, or what of it is not known, whatever is set: a sentence each."""
+    return list(_protocol(folder)[_DIFFERENCES])
+
+
+_DIFFERENCES = "differences"
+
+
+def _protocol(folder: Path | None) -> dict[str, Any]:
     path = Path(folder or FIGURE2_FOLDER) / "protocol.yaml"
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))

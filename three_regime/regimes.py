@@ -3,6 +3,9 @@
 Regime I: poorly connected (LMC below its threshold). Regime II-A: connected, outputs dissimilar (CKA below its
 threshold). Regime II-B: connected, outputs similar. The paper drew its boundaries by hand; here the LMC threshold is
 fitted on those drawings by balanced accuracy and everything else is computed.
+
+A cell whose networks answer no better than chance has no regime: between networks that all say the same, whatever they
+are shown, there is no barrier and all outputs are similar (`at_chance`).
 """
 
 from __future__ import annotations
@@ -15,15 +18,22 @@ import pandas as pd
 from scipy import stats
 
 from three_regime import reference
+from three_regime.datasets import chance_error
 from three_regime.knobs import KNOBS
 from three_regime.thresholds import Thresholds
 
 REGIMES = ("I", "II-A", "II-B")
+CHANCE = "chance"
+"""Stands in ``regimes.csv`` where a regime would, for a cell at chance."""
 
 LMC_MARGIN = 0.02
 CKA_MARGIN = 0.001
 """Distance from a threshold at which a value without a standard error counts as decided (this project's choice:
 about half the range of LMC thresholds that fit the drawn Regime I well, and two digitising levels of CKA)."""
+
+CHANCE_MARGIN = 0.01
+"""Distance from chance, a fraction, below which a test error without a standard error counts as chance (this project's
+choice: one percentage point, or one point of BLEU)."""
 
 SENSITIVITY_RANGE = tuple(float(value) for value in np.round(np.arange(-60, 0) * 0.005, 3))
 """LMC thresholds −0.300, −0.295 … −0.005."""
@@ -45,17 +55,21 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
     -------
     DataFrame
         ``study``, ``knob``, ``temperature``, ``density``, ``lmc``, the CKA column, ``regime`` ("I", "II-A", "II-B",
-        or missing where LMC, or CKA of a connected cell, is missing), ``decided`` and ``confidence``: the
-        probability, under Student's t with the pooled standard error, that the mean lies on the labelled side of the
-        threshold; for a connected cell the smaller of its two (LMC and CKA). Without a standard error (one dense seed)
-        the confidence is NaN, and the label is decided when each value that matters is at least `LMC_MARGIN` or
-        `CKA_MARGIN` away from its threshold.
+        "chance" for a cell `at_chance`, or missing where LMC, or CKA of a connected cell, is missing), ``decided``,
+        ``confidence`` and ``one_seed``. The confidence is the probability, under Student's t with the pooled standard
+        error, that the mean lies on the labelled side of the threshold; for a connected cell the smaller of its two
+        (LMC and CKA). Without a standard error (one dense seed) the confidence is NaN, and the label is decided when
+        each value that matters is at least `LMC_MARGIN` or `CKA_MARGIN` away from its threshold. A cell at chance has
+        no confidence and is not decided. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
+        a connected cell (`statistics.dominant_seed`); the mean of such a cell says little.
     """
     table = grid[["study", "knob", "temperature", "density", "lmc", cka]].copy()
     poor = grid["lmc"] < thresholds.lmc
     similar = grid[cka] >= thresholds.cka
-    known = grid["lmc"].notna() & (poor | grid[cka].notna())
+    chance = at_chance(grid, level=level)
+    known = grid["lmc"].notna() & (poor | grid[cka].notna()) & ~chance
     table["regime"] = pd.Series(np.select([poor, similar], ["I", "II-B"], "II-A"), grid.index).where(known)
+    table.loc[chance, "regime"] = CHANCE
     lmc_confidence = _confidence(grid, "lmc", thresholds.lmc)
     cka_confidence = _confidence(grid, cka, thresholds.cka).mask(poor, 1.0)
     confidence = np.minimum(lmc_confidence, cka_confidence).where(known)
@@ -64,7 +78,29 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
     )
     table["decided"] = known & (confidence >= level).where(confidence.notna(), far)
     table["confidence"] = confidence
+    of_cka = grid[f"{cka}_one_seed"].mask(poor)
+    table["one_seed"] = grid["lmc_one_seed"].fillna(of_cka).where(known)
     return table
+
+
+def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
+    """Cells whose mean test error cannot be told from chance.
+
+    Chance is the error of the best constant answer: 1 - 1/classes, or less where the classes of the test set differ in
+    size; for translation it is BLEU 0. A cell is above it when the one-sided bound of its mean (Student's t with the
+    standard error pooled within its density, confidence `level`) lies below; without a standard error (one dense seed),
+    when the mean itself lies at least `CHANCE_MARGIN` below. Cells without a test error, and those of data sets that
+    are not registered, are never at chance.
+
+    Returns
+    -------
+    Series
+        Boolean, with the index of `grid`.
+    """
+    chance = grid["dataset"].map(chance_error).astype(float)
+    freedom = (grid["test_error_seeds"] - 1).where(grid["test_error_seeds"] >= 2)
+    bound = grid["test_error_se"] * stats.t.ppf(level, freedom)
+    return grid["test_error"] + bound.fillna(CHANCE_MARGIN) >= chance - 1e-9
 
 
 def drawn_labels(published: pd.DataFrame | None = None, boundaries: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -212,7 +248,9 @@ def boundaries(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_so
     -------
     DataFrame
         As `boundary`, with ``boundary`` ("lmc": Regime I; "cka": II-A / II-B, among connected cells) and ``threshold``.
+        Cells at chance have no regime: no curve passes beside them.
     """
+    grid = grid.assign(lmc=grid["lmc"].mask(at_chance(grid)))
     connected = grid.assign(**{cka: grid[cka].where(grid["lmc"] >= thresholds.lmc)})
     lines = (
         ("lmc", thresholds.lmc, boundary(grid, "lmc", thresholds.lmc)),

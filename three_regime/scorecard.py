@@ -34,6 +34,7 @@ DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (0.91, 0.925)}
 
 NO_PUBLISHED_NUMBERS = "no published numbers"
 DEVIATION = "deviates from the published protocol"
+IN_EVERY_RUN = "differs in every run, or is not known"
 
 DIFFERENCE = "mean absolute difference"
 REGRET = "regret of the obtained best temperature"
@@ -90,7 +91,8 @@ def score(
         The study of `obtained` that repeats the published one. Others have no published numbers, and the scorecard
         says so.
     deviating
-        Settings in which that study differs from the published protocol (`deviations`); each gets a row.
+        Settings in which that study differs from the published protocol (`deviations`); each gets a row, and after
+        them what differs whatever is set (`reference.differences`).
     """
     thresholds = thresholds or Thresholds()
     drawn = regimes.drawn_labels() if drawn is None else drawn
@@ -99,6 +101,7 @@ def score(
     rows: list[dict] = []
     if cells["obtained"].notna().any():
         rows += _coverage(cells) + _differences(cells) + _rank_correlations(cells)
+        rows = [_row(IN_EVERY_RUN, note=text) for text in reference.differences()] + rows
         rows += _which_cka(cells) + _regimes(published, same, drawn, thresholds) + _argmin_regret(cells)
     else:
         rows.append(_row("cells obtained", value=0, beside=f"{cells.drop_duplicates(KEYS).shape[0]}"))
@@ -153,12 +156,16 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
             config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
             settings = config.get("studies", {}).get(reference.FIGURE2_STUDY, {})
             if thresholds is None:
-                own = {key: value for key, value in (settings.get("regimes") or {}).items() if value is not None}
-                thresholds = Thresholds(**{**config.get("regimes", {}), **own})
+                both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
+                thresholds = Thresholds(**{key: both[key] for key in ("lmc", "cka") if key in both})
             break
     ran = reference.FIGURE2_STUDY in set(obtained["study"])
     deviating = deviations(settings, reference.protocol()) if ran and settings else ()
     return score(reference.load(), obtained, thresholds=thresholds, deviating=deviating)
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:

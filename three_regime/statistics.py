@@ -1,9 +1,10 @@
 """From cells to a grid: means over dense seeds with their uncertainty.
 
 The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so that the dense seeds are
-the only independent repetitions. Each cell holds one mean per dense seed; the variance of these seed means is pooled
-over the cells of a panel (a study and a metric), and intervals use Student's t with one degree of freedom less than
-there are dense seeds.
+the only independent repetitions. Each cell holds one mean per dense seed. The spread of these seed means differs
+between densities by factors of tens and little between temperatures, so that their variance is pooled within a density
+(over temperatures), never over densities; intervals use Student's t with one degree of freedom less than there are
+dense seeds. Where the spread of a cell is that of one seed, the cell says so (`dominant_seed`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ from three_regime.errors import UserError
 from three_regime.knobs import KNOBS
 
 KEYS = ["study", "knob", "temperature", "density"]
-METRICS = ("dense_test_error", "test_error", "lmc", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax")
+METRICS = (
+    "dense_test_error", "test_error", "lmc", "lmc_middle", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax",
+)  # fmt: skip
 DENSE_PROXY = "dense_proxy"
+
+DOMINATES = 5.0
+"""One seed dominates a spread when without it the standard deviation is smaller by this factor (this project's choice).
+Of three seeds from one normal distribution that happens by chance in a quarter of the cells, and in one cell of nine
+when its spread must also be at least the pooled one, as in `grid`; of five seeds in one of two hundred."""
 
 _FIXED = ["study", "dataset", "model", "knob"]
 _REQUIRED = [*_FIXED, "dense_seed", "temperature", "density", "origin"]
@@ -110,10 +118,12 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         The keys; ``dataset``, ``model``, ``origin`` (several joined by "+"), ``seeds`` (dense seeds with any metric);
         and for each metric m of `METRICS`, for ``normalised_test_error`` and, where the cells have it, for
-        ``dense_proxy``: m (mean over dense seeds), ``m_se`` (standard error from the variance pooled over the panel),
-        ``m_ci95`` (half-width of the 95 % interval) and ``m_seeds`` (dense seeds that have m). The two uncertainties
-        are NaN where fewer than two seeds have m. ``normalised_test_error`` is the test error minus its smallest mean
-        at that density; its uncertainty is that of the difference paired by dense seed (0 at the smallest itself).
+        ``dense_proxy``: m (mean over dense seeds), ``m_se`` (standard error from the variance pooled over the
+        temperatures of the density), ``m_ci95`` (half-width of the 95 % interval), ``m_seeds`` (dense seeds that have
+        m) and ``m_one_seed`` (the dense seed that dominates the cell's spread, see `dominant_seed`, where that spread
+        is at least the pooled one; NaN elsewhere). The two uncertainties are NaN where fewer than two seeds have m.
+        ``normalised_test_error`` is the test error minus its smallest mean at that density; its uncertainty is that
+        of the difference paired by dense seed (0 at the smallest itself).
 
     Raises
     ------
@@ -133,22 +143,47 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().sort_values(["study", "density", "temperature"], ignore_index=True)
 
 
+def dominant_seed(values: pd.Series) -> float:
+    """The dense seed without which the standard deviation of `values` is smaller by `DOMINATES` or more.
+
+    Parameters
+    ----------
+    values
+        One value a dense seed, the seeds as index; missing ones do not count.
+
+    Returns
+    -------
+    float
+        NaN where there is no such seed, where fewer than three seeds have a value, and where all are equal.
+    """
+    known = values.dropna()
+    spread = known.std(ddof=1)
+    if len(known) < 3 or spread <= 1e-12 * known.abs().max():  # equal but for rounding
+        return float("nan")
+    without = pd.Series({seed: known.drop(seed).std(ddof=1) for seed in known.index})
+    return float(without.idxmin()) if without.min() * DOMINATES <= spread else float("nan")
+
+
 def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean, pooled standard error, interval half-width and number of seeds of `metric` per row of the grid."""
+    """Mean, pooled standard error, interval half-width, seeds and dominant seed of `metric` per row of the grid."""
     values = cells.groupby(KEYS)[metric]
     seeds = values.count()
     freedom = (seeds - 1).clip(lower=0)
-    squares = (values.var(ddof=1) * freedom).fillna(0.0)
-    by_study = [squares.index.get_level_values("study")]
-    total = freedom.groupby(by_study).transform("sum")
-    pooled = squares.groupby(by_study).transform("sum") / total.where(total > 0)
+    own = values.var(ddof=1)
+    squares = (own * freedom).fillna(0.0)
+    at_density = ["study", "knob", "density"]
+    total = freedom.groupby(at_density).transform("sum")
+    pooled = squares.groupby(at_density).transform("sum") / total.where(total > 0)
     se = np.sqrt(pooled / seeds.where(seeds >= 2))
+    one_seed = cells.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed)
     return pd.DataFrame(
         {
             metric: values.mean(),
             f"{metric}_se": se,
             f"{metric}_ci95": se * stats.t.ppf(0.975, freedom.where(freedom > 0)),
             f"{metric}_seeds": seeds,
+            # A cell that is quieter than its density does not carry the error that is stated for it.
+            f"{metric}_one_seed": one_seed.where(own >= pooled * (1 - 1e-9)),
         }
     )
 

@@ -105,13 +105,13 @@ def study(config: Config, name: str) -> Study:
     if name not in config.studies:
         raise UserError(f"no study '{name}'; the configuration defines {', '.join(sorted(config.studies))}")
     own = config.studies[name]
-    thresholds = own.regimes.over(config.regimes)
+    thresholds = own.regimes.over(config.regimes, own.dataset.name)
     return Study(name, own, Path(config.results), Path(config.data.folder), thresholds)
 
 
 def thresholds_of(config: Config, name: str) -> Thresholds:
     """Where the regimes of a study part; for the published figure, and what is not planned, those of the whole run."""
-    return study(config, name).thresholds if name in config.run else Thresholds(**dict(config.regimes))
+    return study(config, name).thresholds if name in config.run else config.regimes.thresholds
 
 
 def planned(config: Config) -> list[Study]:

@@ -6,10 +6,11 @@ beside it; errors along lines and in curves are those of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from three_regime.stages import CELL_TABLES, Product, pack
@@ -17,6 +18,9 @@ from three_regime.storage import PROVENANCE_KEY, read_json, write_csv
 from three_regime.study import Study
 
 CELL = ["dense_seed", "temperature", "density"]
+MIDDLE = (0.3, 0.7)
+"""Part of the line, ends included, over which `middle_deviation` is averaged."""
+_PAIR_MEASURES = ("lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
 BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy"]
 
 
@@ -41,6 +45,48 @@ def build(owner: Study) -> dict[str, pd.DataFrame]:
     }
     tables["cells"] = _cells(owner, records, tables["replicas"], tables["pairs"])
     return {name: tables[name] for name in CELL_TABLES}
+
+
+def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
+    """Mean deviation from the mean of the two ends over the middle of the line between two networks.
+
+    LMC takes the point of largest absolute deviation, so that in connected cells noise alone decides its sign; a mean
+    over fixed points has no such preference. As for LMC, below 0 is a barrier.
+
+    Parameters
+    ----------
+    t
+        Positions on the line, increasing from 0 to 1.
+    errors
+        The errors there (fractions).
+
+    Returns
+    -------
+    float
+        Mean over the points of `MIDDLE` of (e(0) + e(1)) / 2 - e(t); NaN where no point lies there.
+    """
+    places, values = np.asarray(t, float), np.asarray(errors, float)
+    inside = (places >= MIDDLE[0] - 1e-9) & (places <= MIDDLE[1] + 1e-9)
+    return float((values[0] + values[-1]) / 2 - values[inside].mean()) if inside.any() else float("nan")
+
+
+def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``cells`` and ``pairs`` of an export older than ``lmc_middle``, with it, from ``lines``; others as they are."""
+    if "lmc_middle" in pairs or "lmc_middle" in cells:
+        return cells, pairs
+    keys = [*CELL, "pair"]
+    rows = [
+        {**dict(zip(keys, at, strict=True)), "lmc_middle": middle_deviation(line["t"], line["train_error"])}
+        for at, line in lines.sort_values("t").groupby(keys)
+    ]
+    pairs = pairs.merge(pd.DataFrame(rows, columns=[*keys, "lmc_middle"]), on=keys, how="left")
+    means = pairs.groupby(CELL)["lmc_middle"].agg(lmc_middle="mean", lmc_middle_sd="std")
+    cells = cells.merge(means, on=CELL, how="left")
+    for table, after in ((cells, "lmc_sd"), (pairs, "lmc")):
+        place = list(table).index(after) + 1
+        for name in [name for name in ("lmc_middle_sd", "lmc_middle") if name in table]:
+            table.insert(place, name, table.pop(name))
+    return cells, pairs
 
 
 def write(owner: Study) -> list[Path]:
@@ -107,9 +153,16 @@ def _replicas(records: list) -> pd.DataFrame:
 
 def _pairs(lmc: list, cka: list) -> pd.DataFrame:
     keys = [*CELL, "pair"]
-    barriers = ["lmc", "lmc_nll", "lmc_test", "lmc_test_nll"]
+    barriers = ["lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll"]
     lines = pd.DataFrame(
-        [{**_where(product), **{name: result[name] for name in barriers}} for product, result in lmc],
+        [
+            {
+                **_where(product),
+                "lmc_middle": middle_deviation(result["t"], result["train_error"]),
+                **{name: result[name] for name in barriers if name != "lmc_middle"},
+            }
+            for product, result in lmc
+        ],
         columns=[*keys, *barriers],
     )
     kinds = ["logits", "softmax"]
@@ -147,7 +200,7 @@ def _cells(owner: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
     measures = pairs.groupby(CELL).agg(
         **{
             name: (column, how)
-            for column in ("lmc", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
+            for column in _PAIR_MEASURES
             for name, how in ((column, "mean"), (f"{column}_sd", "std"))
         },
         pairs=("lmc", "count"),

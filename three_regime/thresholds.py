@@ -14,6 +14,9 @@ class Thresholds:
     The defaults are fitted on the published Figure 2: `lmc` is the middle of the plateau of balanced accuracy, `cka`
     barely follows the line drawn there (this project's choice).
 
+    `inherited` names the data set that they were set for, where it is another than that of the study which they judge;
+    it is empty otherwise. `plan` and the figures say it.
+
     Raises
     ------
     UserError
@@ -22,6 +25,7 @@ class Thresholds:
 
     lmc: float = -0.12
     cka: float = 0.99
+    inherited: str = ""
 
     def __post_init__(self) -> None:
         if not -1 <= self.lmc < 0:

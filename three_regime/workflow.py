@@ -8,12 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from three_regime import links, locks, starting
-from three_regime.config import load, resolve
+from three_regime import links, locks, places, starting
+from three_regime.config import Config, load, read, resolve, settle
 from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
@@ -21,13 +21,92 @@ from three_regime.logs import reporting
 from three_regime.records import configfiles, unrecorded
 from three_regime.stages import STAGES, fingerprint_of, kept_outputs, pack
 from three_regime.study import Study, planned, study
+from three_regime.yaml_files import meant_throughout
 
 if TYPE_CHECKING:
     from snakemake.dag import DAG
     from snakemake.iocontainers import Snakemake
+    from snakemake.workflow import Workflow
 
 _DRY = {"--dry-run", "--dryrun", "-n"}
 _UNLOCKING = {"--unlock"}
+_REPEATABLE = {
+    "--configfile": "--configfile",
+    "--configfiles": "--configfile",
+    "--config": "--config",
+    "-C": "--config",
+}
+"""Options that take any number of values, of which Snakemake forgets all but the last when they are given twice."""
+
+
+def as_written(workflow: Workflow, config: dict[str, Any]) -> Config:
+    """The configuration of a Snakefile, its files read again by this project's reader, which replaces `config`.
+
+    Snakemake reads YAML 1.1: to it ``off`` is false, ``010`` is eight, and of a key that stands twice it forgets one.
+
+    Parameters
+    ----------
+    workflow
+        Its configuration files, and what ``--config`` lays over them.
+    config
+        Snakemake's own reading; holds the values of the files afterwards, so that scripts see them too.
+
+    Raises
+    ------
+    UserError
+        As `three_regime.config.load`, or when ``--configfile`` or ``--config`` was given twice.
+    """
+    if workflow.is_main_process:
+        _refuse_repeated(sys.argv[1:])
+    given = workflow.config_settings.configfiles
+    declared = [] if workflow.config_settings.replace_workflow_config else workflow.configfiles[len(given) :]
+    merged = read([*declared, *given]).under(meant_throughout(dict(workflow.config_settings.config)))
+    config.clear()
+    config.update(merged.values)
+    return settle(merged)
+
+
+def _refuse_repeated(arguments: Sequence[str]) -> None:
+    for option in dict.fromkeys(_REPEATABLE.values()):
+        if sum(_option(argument) == option for argument in _before_targets(arguments)) > 1:
+            raise UserError(
+                f"{option} is given twice, and Snakemake forgets the first: name all after one, `{option} A B`, or"
+                " start with `python -m three_regime workflow`, which takes both"
+            )
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Snakemake's `arguments` with every ``--configfile`` (and ``--config``) in one, in order, and `~` expanded."""
+    options = list(_before_targets(arguments))
+    values: dict[str, list[str]] = {option: [] for option in _REPEATABLE.values()}
+    rest: list[str] = []
+    taking: str | None = None
+    for argument in options:
+        if argument.startswith("-"):
+            taking = _option(argument)
+            if taking is None:
+                rest.append(argument)
+            elif "=" in argument and argument.startswith("--"):
+                values[taking].append(argument.partition("=")[2])
+            elif len(argument) > 2 and not argument.startswith("--"):
+                values[taking].append(argument[2:])
+        elif taking is None:
+            rest.append(argument)
+        else:
+            values[taking].append(argument)
+    values["--configfile"] = [str(places.expanded(path)) for path in values["--configfile"]]
+    found = [word for option, words in values.items() if words for word in (option, *words)]
+    return [*rest, *found, *arguments[len(options) :]]
+
+
+def _option(argument: str) -> str | None:
+    """The option of `_REPEATABLE` that `argument` begins, if any."""
+    name = argument.partition("=")[0]
+    return _REPEATABLE.get(name if argument.startswith("--") else argument[:2])
+
+
+def _before_targets(arguments: Sequence[str]) -> Iterator[str]:
+    return itertools.takewhile(lambda argument: argument != "--", arguments)
 
 
 def settings_fingerprint(owner: Study, stage: str, temperature: float | None) -> str:
@@ -151,6 +230,16 @@ def rule_name(stage: str, name: str) -> str:
     return f"{stage}_{name.replace('-', '_')}"
 
 
+def check_writable(results: str) -> None:
+    """When the workflow begins: `places.check_writable`, as Snakemake expects it."""
+    from snakemake.exceptions import WorkflowError
+
+    try:
+        places.check_writable(results)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def before_jobs(owners: Sequence[Study], dag: DAG) -> None:
     """When the workflow begins: stale results make way, so that none can come back when a job fails."""
     count = links.set_aside(owners, [path for job in dag.needrun_jobs() for path in job.output])
@@ -202,6 +291,7 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
         When Snakemake is not installed, a configuration file is not there, or a person says no (`starting.ask`).
     """
     program = snakemake_program()
+    arguments = joined(arguments)
     starting.check_configfiles(arguments)
     arguments, folder = starting.located(arguments)
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,11 +327,7 @@ def _look_at_results(arguments: Sequence[str]) -> None:
     if files is None or not all(path.exists() for path in files):
         return
     config = load(files)
-    folder = Path(config.results)
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder} cannot be written: it is read-only, or belongs to somebody else")
+    places.check_writable(config.results)
     if restored := links.restore_all(planned(config)):
         print(f"{restored} results of unfinished jobs are back in their place", file=sys.stderr)
     names = [owner.name for owner in unrecorded(planned(config))]

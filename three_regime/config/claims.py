@@ -42,15 +42,27 @@ class Claim(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] = Field(description="Identifies the claim.")
     statement: str = Field(min_length=1, description="The claim in one sentence.")
-    measure: Literal["test_error", "lmc", "cka_softmax"] = Field(
-        description="Test error after retraining, LMC of the training error, or CKA of the softmax outputs."
+    measure: Literal["test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature"] = Field(
+        description="Test error after retraining; LMC of the training error, its mean deviation over t = 0.3 to 0.7"
+        " (lmc_middle: noise does not flip its sign) or LMC of the training NLL in nats; CKA of the softmax outputs;"
+        " or the temperature itself, for where an algorithm stops."
     )
     of: Side = Field(description="The side whose mean is counted positively.")
     against: Side = Field(description="The side that is subtracted.")
     expect: Literal["lower", "higher", "not_higher", "not_lower"] = Field(
         description="lower/higher: the difference lies beyond the margin; not_higher/not_lower: it stays within it."
     )
-    margin: float = Field(0.0, ge=0, description="In the unit of the measure; errors and LMC are fractions.")
+    margin: float = Field(
+        0.0, ge=0, description="In the unit of the measure; errors, lmc and lmc_middle are fractions."
+    )
+    over: Literal["dense seeds", "replicas"] = Field(
+        "dense seeds", description="Whose spread decides the outcome: newly trained dense networks, or, for a study of"
+        " one dense seed, the replicas of the dense networks that were trained."
+    )  # fmt: skip
+    cell_noise: float = Field(
+        0.0, ge=0, description="Standard deviation of a cell's mean that is known before the run, in the unit of the"
+        " measure; added in quadrature to the spread of the replicas."
+    )  # fmt: skip
 
 
 def check_claims(claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float]) -> None:

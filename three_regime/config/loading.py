@@ -3,56 +3,94 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from three_regime.config.study import StudyConfig
+from three_regime import places
+from three_regime.config.complaints import sentences
 from three_regime.config.whole import Config
 from three_regime.errors import UserError
-from three_regime.names import nearest
+from three_regime.yaml_files import Place, Written, read_mapping
 
 
-def resolve(mapping: Mapping[str, Any]) -> Config:
+@dataclass(frozen=True)
+class Merged:
+    """Files laid over each other: their keys, and where each value was written."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Place, Written] = field(default_factory=dict)
+
+    def under(self, values: Mapping[str, Any], origins: Mapping[Place, Written] | None = None) -> Merged:
+        """These with `values` laid over them, which were written at `origins` (None: nowhere, as in ``--config``)."""
+        replaced = set(_leaves(values))
+        kept = {
+            place: written
+            for place, written in self.origins.items()
+            if not any(place[:end] in replaced for end in range(1, len(place) + 1))
+        }
+        return Merged(merge(self.values, values), {**kept, **(origins or {})})
+
+
+def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None = None) -> Config:
     """Validate a merged mapping and fill in its defaults.
+
+    Parameters
+    ----------
+    origins
+        Where the values were written, as far as known, for messages.
 
     Raises
     ------
     UserError
-        One line for each problem: the key's place, what is wrong, and the nearest valid key or value.
+        One line for each problem: the key's place, what is wrong, the nearest valid key or value, and where it stands.
     """
     try:
         return Config.model_validate(mapping)
     except ValidationError as error:
-        raise UserError("\n".join(_sentence(problem) for problem in error.errors())) from error
+        raise UserError("\n".join(sentences(error.errors(), origins or {}))) from error
+
+
+def read(paths: Iterable[Path]) -> Merged:
+    """Read YAML files and lay later ones over earlier ones as Snakemake does (`merge`)."""
+    merged = Merged()
+    for path in paths:
+        found = read_mapping(places.expanded(path))
+        merged = merged.under(found.values, found.origins)
+    return merged
 
 
 def load(paths: Iterable[Path]) -> Config:
-    """Read YAML files, later ones over earlier ones as Snakemake does, and `resolve` the result.
+    """Read YAML files, later ones over earlier ones, and `settle` the result.
 
     Mappings are merged key by key, everything else is replaced.
     """
-    merged: dict[str, Any] = {}
-    for path in paths:
-        try:
-            overlay = yaml.safe_load(Path(path).read_bytes()) or {}
-        except FileNotFoundError as error:
-            raise UserError(f"config file {path} does not exist") from error
-        except yaml.YAMLError as error:
-            raise UserError(f"config file {path} is not valid YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(overlay, dict):
-            raise UserError(f"config file {path} must hold a mapping of keys")
-        merged = merge(merged, overlay)
-    return resolve(merged)
+    return settle(read(paths))
+
+
+def settle(merged: Merged) -> Config:
+    """`resolve` what was read, and check that its folders can be (`places.check`)."""
+    config = resolve(merged.values, merged.origins)
+    places.check(config.results, config.data.folder)
+    return config
 
 
 def schema_text() -> str:
     """The JSON schema (draft 2020-12) of the configuration, as text."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def _leaves(values: Mapping[str, Any], place: Place = ()) -> Iterator[Place]:
+    """Places of all that is no mapping."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*place, key))
+        else:
+            yield (*place, key)
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,32 +106,3 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
         elif value or key not in merged:
             merged[key] = merge(below if isinstance(below, Mapping) else {}, value)
     return merged
-
-
-def _sentence(problem: Mapping[str, Any]) -> str:
-    place = ".".join(["config", *(str(part) for part in problem["loc"])])
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown key{nearest(str(problem['loc'][-1]), _keys_at(problem['loc'][:-1]))}"
-    if problem["type"] == "missing":
-        return f"{place}: this key is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    value = problem["input"]
-    shown = f" (it is {value!r})" if problem["type"] != "value_error" and not isinstance(value, Mapping) else ""
-    return f"{place}: {message}{shown}"
-
-
-def _keys_at(place: tuple[int | str, ...]) -> list[str]:
-    """Valid keys of the section at `place`, a path through the models."""
-    section: Any = Config
-    for part in place:
-        if section is Config and part == "studies":
-            return _keys_below_study(place[2:]) if len(place) > 1 else []
-        section = section.model_fields[str(part)].annotation
-    return list(section.model_fields)
-
-
-def _keys_below_study(place: tuple[int | str, ...]) -> list[str]:
-    section: Any = StudyConfig
-    for part in place:
-        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
-    return list(section.model_fields)

@@ -34,7 +34,8 @@ class Measurement(Section):
     train_images: Positive | None = Field(
         None, description="Images of the re-estimation and the training error; null is the whole training set (A)."
     )
-    cka_images: int = Field(6464, ge=2, description="Training images of CKA, from the first (A: 101 x 64).")
+    cka_images: int = Field(6464, ge=2, description="Training images of CKA, from the first (A: 101 x 64; which ones"
+                            " the published figure used is not known).")  # fmt: skip
     last_epochs: Positive = Field(5, description="The test error is the mean over the last epochs (A).")
     train_pairs: Positive = Field(
         2000, description="Text: training error, LMC and CKA are measured on the first N training pairs (this project's"

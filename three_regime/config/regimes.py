@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from three_regime.config.section import Section
+from three_regime.datasets import DATASETS
+from three_regime.names import registered
 from three_regime.thresholds import Thresholds
+
+FITTED_ON = "cifar10"
+"""Data set of the published Figure 2, on which the defaults are fitted."""
 
 Lmc = Annotated[float, Field(ge=-1, lt=0)]
 Cka = Annotated[float, Field(gt=0, lt=1)]
@@ -22,6 +27,20 @@ class Regimes(Section):
         " (DESIGN section 6).",
     )
     cka: Cka = Field(Thresholds.cka, description="Among connected cells, II-B is softmax CKA above this (same fit).")
+    dataset: str | None = Field(
+        None, description="Data set that these were set for: plan and figures name it where a study on another inherits"
+        " them. null: cifar10 for a value that is the default, else the data sets of the run's studies."
+    )  # fmt: skip
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return None if name is None else registered(name, DATASETS, "dataset")
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """As they are, for the published figure."""
+        return Thresholds(lmc=self.lmc, cka=self.cka)
 
 
 class OwnRegimes(Section):
@@ -30,8 +49,15 @@ class OwnRegimes(Section):
     lmc: Lmc | None = Field(None, description="Regime I of this study is LMC below this (this project's choice).")
     cka: Cka | None = Field(None, description="II-B of this study is softmax CKA above this (this project's choice).")
 
-    def over(self, general: Regimes) -> Thresholds:
-        """The thresholds in force, where `general` are those of the top level."""
-        return Thresholds(
-            lmc=general.lmc if self.lmc is None else self.lmc, cka=general.cka if self.cka is None else self.cka
-        )
+    def over(self, general: Regimes, dataset: str) -> Thresholds:
+        """The thresholds in force in a study on `dataset`, where `general` are those of the top level.
+
+        A value that repeats the general one counts as inherited too.
+        """
+        values, sources = {}, set()
+        for key in ("lmc", "cka"):
+            own, run, default = getattr(self, key), getattr(general, key), getattr(Thresholds, key)
+            values[key] = run if own is None else own
+            if values[key] == run:
+                sources.add(general.dataset or (FITTED_ON if run == default else dataset))
+        return Thresholds(**values, inherited=", ".join(sorted(sources - {dataset})))

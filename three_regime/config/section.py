@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from three_regime import places
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Density = Annotated[float, Field(gt=0, le=1)]
-Folder = Annotated[str, Field(min_length=1), AfterValidator(lambda text: str(Path(text)))]  # no trailing slash
+Folder = Annotated[str, Field(min_length=1), AfterValidator(places.folder)]
+Source = Annotated[str, Field(min_length=1), AfterValidator(places.source)]
+
+_FLAGS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 class Section(BaseModel):
-    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors."""
+    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Values have the type that the key asks for: no boolean, number or text stands for another. Only ``yes``, ``no``,
+    ``on`` and ``off``, which the reader of the files takes for text, are booleans where a boolean is asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, known: ValidationInfo) -> Any:
+        if isinstance(value, str) and cls.model_fields[known.field_name].annotation is bool:
+            return _FLAGS.get(value.lower(), value)
+        return _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as files hold them, as the tuples that immutable models hold."""
+    if isinstance(value, list):
+        return tuple(_tuples(each) for each in value)
+    return {key: _tuples(each) for key, each in value.items()} if isinstance(value, dict) else value

@@ -28,14 +28,17 @@ class StudyConfig(Section):
     """One temperature x density grid on one data set and model."""
 
     dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
-    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19, densenet-40,"
-                       " transformer-base, ...")  # fmt: skip
+    model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19 (with BatchNorm),"
+                       " densenet-40 (both inferred: no public script selects them), transformer-base.")  # fmt: skip
     knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate, or dropout"
                       " (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
-    replicas: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Retrainings of each pruned network (A).")
+    replicas: tuple[Seed, ...] = Field(
+        (1, 2, 3), min_length=1, description="Retrainings of each pruned network (A; their stream depends on this seed"
+        " alone, ours on the dense seed too)."
+    )  # fmt: skip
     dense: Training = Field(description="Dense training; the knob overrides one of its settings.")
     retrain: Training = Field(description="Retraining of the pruned networks.")
     prune: Pruning = Pruning()

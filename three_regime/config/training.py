@@ -18,7 +18,8 @@ TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
 class Training(Section):
     """How one network is trained, dense or sparse."""
 
-    optimiser: str = Field("sgd", description="`sgd` with momentum (R, A) or `adam` (robustness; this project's).")
+    optimiser: str = Field("sgd", description="`sgd` with momentum (R, A) or `adam` (A in dense training alone: the"
+                           " authors retrain with SGD whatever the dense optimiser).")  # fmt: skip
     learning_rate: float = Field(0.1, gt=0, description="Initial learning rate (R, A: 0.1; Adam: 1e-3).")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD (R, A).")
     weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient on every parameter (R, A).")
@@ -39,7 +40,9 @@ class Training(Section):
     gamma: float = Field(0.1, gt=0, le=1, description="Factor at each milestone (R, A).")
     drop_last: bool = Field(False, description="Drop the last partial batch of an epoch (A: kept, but not for the"
                             " batch-size knob).")  # fmt: skip
-    sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A).")
+    sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A: in"
+                           " dense training alone, at batch 64 in the epochs scripts and 32 in the batch-size scripts)."
+                           )  # fmt: skip
     schedule: Literal["step", "inverse_sqrt"] = Field(
         "step", description="Learning rate: `step` falls at the milestones (R, A); `inverse_sqrt` rises over `warmup`"
         " iterations and then falls with their inverse square root (translation)."
@@ -54,9 +57,9 @@ class Training(Section):
                                    " (translation only; 0.1 there).")  # fmt: skip
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
-        " `fp32`. No effect on a CPU; measuring is always fp32. fp16 is not offered: its narrow range needs scaled"
-        " losses and skipped steps, which bf16 with the range of fp32 does not; a GPU without bf16 (V100, T4) trains"
-        " in `fp32`."
+        " `fp32`. No effect on a CPU; measuring is always fp32 (A: TF32 there too). fp16 is not offered: its narrow"
+        " range needs scaled losses and skipped steps, which bf16 with the range of fp32 does not; a GPU without bf16"
+        " (V100, T4) trains in `fp32`."
     )  # fmt: skip
     evaluate_every: Positive = Field(1, description="Epochs between test evaluations; checkpoints and the last"
                                      " `measure.last_epochs` are always evaluated.")  # fmt: skip

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.regimes import Regimes
-from three_regime.config.section import Folder, Positive, Section
+from three_regime.config.section import Folder, Positive, Section, Source
 from three_regime.config.study import StudyConfig
+from three_regime.datasets.sources import check_url, load_sources
 from three_regime.names import registered
 
 
@@ -17,8 +18,20 @@ class Data(Section):
     """Where data sets are kept and looked for."""
 
     folder: Folder = Field("data", description="Downloads (`raw/`) and prepared arrays.")
-    offline: tuple[str, ...] = Field(("offline",), description="Folders looked at before the network is used.")
+    offline: tuple[Source, ...] = Field(("offline",), description="Folders looked at before the network is used.")
     mirrors: dict[str, tuple[str, ...]] = Field({}, description="Extra addresses tried first: {source: [url, ...]}.")
+
+    @field_validator("mirrors")
+    @classmethod
+    def _of_known_sources(cls, mirrors: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """A misspelt name would be a mirror that nobody asks."""
+        if mirrors:
+            known = load_sources()
+            for name, urls in mirrors.items():
+                registered(name, known, "source")
+                for url in urls:
+                    check_url(url)
+        return mirrors
 
 
 class Config(Section):

@@ -37,6 +37,8 @@ class ImageDataset:
         ``train_labels`` (N,) int64 and the same for ``test``; imported only when the data set is prepared.
     sources
         Names in ``sources.yaml`` of what must be downloaded; empty where the data comes with a package.
+    largest_class
+        Share of the commonest class among the test images, where classes differ in size; 0 where they do not.
     version
         Raised by hand when the reader, or what it reads, changes the arrays: the data set is then prepared again.
     """
@@ -56,7 +58,13 @@ class ImageDataset:
     reader: str
     sources: tuple[str, ...]
     note: str
+    largest_class: float = 0.0
     version: int = 1
+
+    @property
+    def chance_error(self) -> float:
+        """Test error of the best answer that looks at no image: always the commonest class."""
+        return 1 - max(1 / self.classes, self.largest_class)
 
     @property
     def treatment(self) -> dict[str, Any]:
@@ -92,10 +100,18 @@ DATASETS: dict[str, ImageDataset | ParallelCorpus] = {
             "svhn", 10, 3, 32, 73_257, 26_032, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), 4, True,
             "three_regime.datasets.torchvision_images:read_svhn", ("svhn_train", "svhn_test"),
             "SVHN cropped digits (Netzer et al. 2011); normalisation of the authors' code, augmentation of CIFAR-10",
+            largest_class=5_099 / 26_032,  # digit 1
         ),
         *CORPORA,
     )
 }  # fmt: skip
+
+
+def chance_error(name: str) -> float:
+    """Error at which a network on the data set `name` has learnt nothing: a fraction; NaN for unknown data sets."""
+    entry = DATASETS.get(name)
+    return float("nan") if entry is None else entry.chance_error
+
 
 _CIFAR = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010], "padding": 4, "flip": True}
 

@@ -37,6 +37,8 @@ class ParallelCorpus:
     """
 
     kind: ClassVar[str] = "text"
+    chance_error: ClassVar[float] = 1.0
+    """Error (1 - BLEU/100) of a network that translates nothing: BLEU 0."""
 
     name: str
     train_pairs: int | None

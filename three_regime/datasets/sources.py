@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Annotated
+from urllib.parse import urlsplit
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from three_regime.datasets.archives import is_archive
 from three_regime.errors import UserError
 from three_regime.names import nearest
+from three_regime.yaml_files import read_mapping
 
 TABLE = Path(__file__).with_name("sources.yaml")
 
@@ -93,14 +95,7 @@ def load_sources(path: Path | None = None) -> dict[str, Source]:
         When the file is missing or not YAML, or an entry has an unknown, missing or ill-formed key.
     """
     path = Path(path) if path else TABLE
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(table, dict):
-        raise UserError(f"{path} must be a mapping from names to downloads")
+    table = read_mapping(path, "the table of downloads").values
     adapter = TypeAdapter(Source)
     sources = {}
     for name, entry in table.items():
@@ -111,6 +106,17 @@ def load_sources(path: Path | None = None) -> dict[str, Source]:
         except ValidationError as error:
             raise UserError(f"{path}: {_first(name, error)}") from error
     return sources
+
+
+def check_url(url: str) -> None:
+    """Raise ``ValueError`` when `url` is no address of a file, or (with a slash at its end) of a folder of files."""
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.path and (parts.port or 1)
+    except ValueError:  # a port that is no number, brackets that do not close
+        right = False
+    if not right or re.search(r"\s", url):
+        raise ValueError(f"{url!r} is no address, which begins with https:// or http:// and names a host and a file")
 
 
 def digest_of(path: Path, like: str = "sha256:") -> str:

@@ -33,7 +33,7 @@ MEASURES = {
 """What can be drawn along a line: column of lines.csv → label and factor."""
 
 _LINE_LOOKS: dict[str, dict[str, Any]] = {
-    "pairs of replicas": {"color": style.SERIES[0].colour, "linewidth": 0.6, "alpha": 0.6},
+    "pairs, by dense seed": {"color": style.SERIES[0].colour, "linewidth": 0.6, "alpha": 0.7},
     "mean": {"color": "black", "linewidth": 1.5},
     "mean of the ends": {"color": "0.3", "linewidth": 0.9, "linestyle": (0, (1, 1.5))},
 }
@@ -65,8 +65,9 @@ def lmc_lines(
 ) -> Figure:
     """Error along the straight line between two replicas, one panel a cell: hot to cold down, densities across.
 
-    Thin lines are single pairs, the thick one their mean within each dense seed, then over dense seeds; the dotted
-    line is the mean of the two ends, from which LMC counts. Panels of one density share their vertical axis.
+    Thin lines are single pairs, in one colour for each dense seed, the thick one their mean within each dense seed,
+    then over dense seeds; the dotted line is the mean of the two ends, from which LMC counts. Panels of one density
+    share their vertical axis.
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ def lmc_lines(
     if not rows or not columns:
         return style.blank_figure("no pair of replicas has been measured", title)
     label, factor = MEASURES[measure]
+    seeds = sorted(lines["dense_seed"].unique())
     with style.context():
         width = max(style.COLUMN_WIDTH, 0.9 + 1.5 * len(columns))
         figure = style.new_figure(width, 0.95 * len(rows) + (1.25 if title else 1.05))
@@ -100,7 +102,7 @@ def lmc_lines(
         for row, temperature in zip(panels, rows, strict=True):
             for axes, density in zip(row, columns, strict=True):
                 cell = lines[_among(lines["temperature"], [temperature]) & _among(lines["density"], [density])]
-                _draw_line_cell(axes, cell, measure, factor)
+                _draw_line_cell(axes, cell, measure, factor, seeds)
             where = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
             row[-1].annotate(style.number(temperature), (1, 0.5), (6, 0), fontsize=8, **where)
         for axes, density in zip(panels[0], columns, strict=True):
@@ -122,7 +124,7 @@ def _cells(
     return knob.hot_first(rows), columns
 
 
-def _draw_line_cell(axes: Axes, cell: pd.DataFrame, measure: str, factor: float) -> None:
+def _draw_line_cell(axes: Axes, cell: pd.DataFrame, measure: str, factor: float, seeds: list[int]) -> None:
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], min_n_ticks=3))
@@ -131,8 +133,8 @@ def _draw_line_cell(axes: Axes, cell: pd.DataFrame, measure: str, factor: float)
         axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes, color="0.4")
         return
     thin, thick, dotted = _LINE_LOOKS.values()
-    for _, pair in cell.sort_values("t").groupby(["dense_seed", "pair"]):
-        axes.plot(pair["t"], factor * pair[measure], **thin)
+    for (seed, _), pair in cell.sort_values("t").groupby(["dense_seed", "pair"]):
+        axes.plot(pair["t"], factor * pair[measure], **thin | {"color": style.series(seeds.index(seed)).colour})
     mean = factor * cell.groupby(["dense_seed", "t"])[measure].mean().groupby("t").mean()
     axes.plot(mean.index, mean, **thick)
     axes.axhline((mean.iloc[0] + mean.iloc[-1]) / 2, **dotted)
@@ -143,9 +145,9 @@ def training_curves(
 ) -> Figure:
     """Training loss and test error by epoch: dense training (left), then retraining from some temperatures.
 
-    Lines are means over dense seeds and replicas, bands their range. Lines of dense training are temperatures (of
-    the early-stop points of one run the longest is drawn), those of retraining are densities. Grey verticals mark
-    changes of the learning rate.
+    Lines are means over replicas within each dense seed, then over dense seeds, bands the range of all. Lines of dense
+    training are temperatures (of the early-stop points of one run the longest is drawn), those of retraining are
+    densities. Grey verticals mark changes of the learning rate.
 
     Parameters
     ----------
@@ -216,8 +218,10 @@ def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list
     for axes, (measure, (_, factor, ticks)) in zip(panels, _CURVES.items(), strict=True):
         axes.set_yscale("log")
         for part, label, (colour, dash) in zip(parts, labels, looks, strict=True):
-            known = part.dropna(subset=[measure]).groupby("epoch")[measure]
-            mean, low, high = factor * known.mean(), factor * known.min(), factor * known.max()
+            known = part.dropna(subset=[measure])
+            of_seeds = known.groupby(["dense_seed", "epoch"])[measure].mean()
+            mean = factor * of_seeds.groupby("epoch").mean()
+            low, high = (factor * known.groupby("epoch")[measure].agg(end) for end in ("min", "max"))
             axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
             # Dots say where it was evaluated, which need not be every epoch.
             marker = "." if len(mean) < FEW_POINTS else ""

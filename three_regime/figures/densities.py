@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from three_regime.errors import UserError
@@ -29,19 +30,26 @@ LOOKS: dict[str, style.Series] = {
 _COLUMNS = ("algorithm", "start", "density", "temperature", "test_error", "regret", "probes")
 
 
-def tuning_table(grid: pd.DataFrame, selection: pd.DataFrame, knob: Knob, start: float | None = None) -> pd.DataFrame:
+def tuning_table(
+    grid: pd.DataFrame,
+    selection: pd.DataFrame,
+    knob: Knob,
+    start: float | None = None,
+    cells: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Chosen temperature and test error of ``TUNED`` at each density, with the 95 % half-width over dense seeds.
 
     Parameters
     ----------
-    grid, selection, knob, start
+    grid, selection, knob, start, cells
         As for `error_against_density`.
 
     Returns
     -------
     DataFrame
         ``algorithm``, ``start``, ``density``, ``temperature``, ``test_error``, ``test_error_ci95``, ``regret``
-        (fractions), ``probes``.
+        (fractions), ``probes``; where `cells` hold several dense seeds, for each seed s ``test_error_seed<s>`` and
+        ``regret_seed<s>``, the difference to the same seed's error at the oracle's temperature.
 
     Raises
     ------
@@ -59,7 +67,27 @@ def tuning_table(grid: pd.DataFrame, selection: pd.DataFrame, knob: Knob, start:
     table = pd.concat([others, walks[walks["start"] == start]])[list(_COLUMNS)]
     table = table.merge(grid[["temperature", "density", "test_error_ci95"]], on=["temperature", "density"], how="left")
     table.insert(5, "test_error_ci95", table.pop("test_error_ci95"))
+    if cells is not None:
+        table = _with_seeds(table, cells)
     return table.sort_values(["algorithm", "density"], ignore_index=True)
+
+
+def _with_seeds(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The columns of single dense seeds, see `tuning_table`."""
+    require(cells, ("dense_seed", "temperature", "density", "test_error"), "cells.csv")
+    by_seed = cells.assign(density=cells["density"].round(6)).pivot(
+        index=["temperature", "density"], columns="dense_seed", values="test_error"
+    )
+    if by_seed.shape[1] < 2:
+        return table
+    oracle = table[table["algorithm"] == "oracle"].set_index("density")["temperature"]
+    chosen = by_seed.reindex(pd.MultiIndex.from_frame(table[["temperature", "density"]])).to_numpy(float)
+    best = pd.MultiIndex.from_arrays([table["density"].map(oracle), table["density"]])
+    regret = chosen - by_seed.reindex(best).to_numpy(float)
+    names = [f"{seed:g}" for seed in by_seed.columns]
+    found = dict(zip([f"test_error_seed{name}" for name in names], chosen.T, strict=True))
+    found |= dict(zip([f"regret_seed{name}" for name in names], regret.T, strict=True))
+    return table.assign(**found)
 
 
 def _usual_start(selection: pd.DataFrame, walks: pd.DataFrame, knob: Knob) -> float:
@@ -70,12 +98,17 @@ def _usual_start(selection: pd.DataFrame, walks: pd.DataFrame, knob: Knob) -> fl
 
 
 def error_against_density(
-    grid: pd.DataFrame, selection: pd.DataFrame, knob: Knob, start: float | None = None, title: str = ""
+    grid: pd.DataFrame,
+    selection: pd.DataFrame,
+    knob: Knob,
+    start: float | None = None,
+    title: str = "",
+    cells: pd.DataFrame | None = None,
 ) -> Figure:
     """Test error of the default, the tuned (Algorithm 1) and the oracle temperature at each density.
 
-    Left: test error, with 95 % intervals where there are several dense seeds. Middle: how far above the oracle.
-    Right: the temperature chosen, the hottest on top.
+    Left: test error, with 95 % intervals where there are several dense seeds. Middle: how far above the oracle, paired
+    by dense seed. Right: the temperature chosen, the hottest on top. Points are single dense seeds.
 
     Parameters
     ----------
@@ -87,13 +120,15 @@ def error_against_density(
         Where Algorithm 1 starts: the default temperature, or the coldest start where the default was not run.
     title
         Heading; empty for none.
+    cells
+        cells.csv, for the points; none without.
 
     Raises
     ------
     UserError
         When a table lacks a column or Algorithm 1 was not run from `start`.
     """
-    table = tuning_table(grid, selection, knob, start)
+    table = tuning_table(grid, selection, knob, start, cells)
     plane = Plane.of(grid, knob)
     if table["test_error"].isna().all():
         return style.blank_figure("no cell has been retrained", title)
@@ -117,10 +152,18 @@ def error_against_density(
             style.density_axis(axes, plane.densities)
             axes.set_title(heading, loc="left")
             axes.grid(axis="y")
-        figure.legend(*panels[2].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        handles, labels = panels[2].get_legend_handles_labels()
+        if any(name.startswith("regret_seed") for name in table):
+            handles.append(Line2D([], [], color="0.3", **_SEEDS))
+            labels.append("dense seeds")
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
         if title:
             figure.suptitle(title)
     return figure
+
+
+_SEEDS = {"linestyle": "", "marker": "o", "markersize": 2.2, "markerfacecolor": "none", "markeredgewidth": 0.5}
+"""How single dense seeds look."""
 
 
 def _draw_choice(
@@ -130,6 +173,9 @@ def _draw_choice(
     bars = {"capsize": 1.5, "elinewidth": 0.8}
     panels[0].errorbar(x, 100 * rows["test_error"], yerr=100 * rows["test_error_ci95"], **bars, **look.keywords)
     panels[1].plot(x, 100 * rows["regret"], **look.keywords)
+    for axes, kind in zip(panels[:2], ("test_error_seed", "regret_seed"), strict=True):
+        for name in [name for name in rows if name.startswith(kind)]:
+            axes.plot(x, 100 * rows[name], color=look.colour, zorder=1.9, **_SEEDS)
     start = rows["start"].iloc[0]
     label = _label(rows["algorithm"].iloc[0]) + ("" if pd.isna(start) else f" (started at {style.number(start)})")
     panels[2].plot(x, [_row(plane, value) for value in rows["temperature"]], label=label, **look.keywords)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from three_regime.errors import UserError
@@ -19,9 +19,9 @@ from three_regime.figures import style
 from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
 from three_regime.figures.cells import Plane, require
 from three_regime.knobs import Knob
+from three_regime.regimes import CHANCE, REGIMES
 from three_regime.thresholds import Thresholds
 
-REGIMES = ("I", "II-A", "II-B")
 _CODES = {name: code for code, name in enumerate(REGIMES)}
 
 
@@ -40,6 +40,7 @@ PANELS: dict[str, Panel] = {
     "lmc": Panel("LMC, training error\n(fraction)", 1, False),
     "cka_softmax": Panel("CKA of softmax\noutputs (0 to 1)", 1, False),
     "dense_test_error": Panel("dense test error\n(%)", 100, True),
+    "lmc_middle": Panel("mean deviation,\nt 0.3…0.7 (fraction)", 1, False),
     "lmc_nll": Panel("LMC, training NLL\n(nats)", 1, False),
     "lmc_test": Panel("LMC, test error\n(fraction)", 1, False),
     "cka_logits": Panel("CKA of logits\n(0 to 1)", 1, False),
@@ -77,7 +78,8 @@ def phase_diagram(
 
     Densities (of prunable weights) increase to the right as equal columns; temperatures fall from top to bottom. All
     panels carry the same borders (solid: Regime I, by LMC; dashed: II-A / II-B, by CKA), region names, a dot in every
-    undecided cell, and grey hatching where a cell was not run.
+    undecided cell, plain grey where networks answer at chance, and grey hatching where a cell was not run. A corner is
+    filled where one dense seed dominates the spread of the panel's measure.
 
     Parameters
     ----------
@@ -107,7 +109,9 @@ def phase_diagram(
     with style.context():
         scene = _Scene.of(grid, regimes, boundaries, knob, thresholds, 1.15)
         height = _plot_height(scene.plane)
-        figure = style.new_figure(style.TEXT_WIDTH, height + (1.38 if title else 1.16))
+        figure = style.new_figure(
+            style.TEXT_WIDTH, height + (1.23 if title else 1.01) + _legend_height(scene, FIGURE_2, 4)
+        )
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.035)
         axes = figure.subplots(1, len(FIGURE_2), sharey=True)
         for letter, name, one in zip("abcd", FIGURE_2, axes, strict=True):
@@ -144,7 +148,8 @@ def panel_figure(
         raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join(PANELS)}")
     with style.context():
         scene = _Scene.of(grid, regimes, boundaries, knob, thresholds, 2.85)
-        figure = style.new_figure(style.COLUMN_WIDTH, _plot_height(scene.plane) + (1.4 if title else 1.18))
+        height = _plot_height(scene.plane) + (1.1 if title else 0.88) + _legend_height(scene, (metric,), 2)
+        figure = style.new_figure(style.COLUMN_WIDTH, height)
         _draw_panel(figure.subplots(), scene, metric, "")
         _finish(figure, scene, (metric,), title, legend_columns=2)
     return figure
@@ -154,6 +159,8 @@ def phase_table(grid: pd.DataFrame, regimes: pd.DataFrame) -> pd.DataFrame:
     """The cells behind a phase diagram: grid.csv with the regime, its confidence and whether it is decided."""
     require(regimes, ("temperature", "density", "regime", "decided", "confidence"), "regimes.csv")
     labels = regimes[["temperature", "density", "regime", "decided", "confidence"]]
+    if "one_seed" in regimes:
+        labels = labels.assign(one_seed=regimes["one_seed"])
     return grid.merge(labels, on=["temperature", "density"], how="left", validate="one_to_one")
 
 
@@ -169,6 +176,8 @@ class _Scene:
         Shape (rows, columns): index into `REGIMES`, or NaN.
     undecided
         Same shape, true where a cell has a label that is not decided.
+    chance
+        Same shape, true where a cell's networks answer at chance.
     lines
         Polylines in cell coordinates by border.
     """
@@ -179,6 +188,7 @@ class _Scene:
     grid: pd.DataFrame
     code: np.ndarray
     undecided: np.ndarray
+    chance: np.ndarray
     lines: dict[str, list[np.ndarray]]
     thresholds: Thresholds
 
@@ -195,11 +205,12 @@ class _Scene:
         plane = Plane.of(grid, knob)
         require(regimes, ("regime", "decided"), "regimes.csv")
         require(boundaries, ("boundary", "density", "temperature_index"), "boundaries.csv")
-        unknown = set(regimes["regime"].dropna()) - set(REGIMES)
+        unknown = set(regimes["regime"].dropna()) - {*REGIMES, CHANCE}
         if unknown:
             raise UserError(f"regimes.csv holds the regime {sorted(unknown)[0]!r}; known are {', '.join(REGIMES)}")
         names = plane.matrix(regimes, "regime", "regimes.csv")
         code = np.array([[_CODES.get(name, np.nan) for name in row] for row in names], dtype=float)
+        chance = names == CHANCE
         decided = plane.matrix(regimes, "decided", "regimes.csv")
         undecided = ~np.isnan(code) & (np.where(pd.isna(decided), 1, decided).astype(float) == 0)
         connected = np.where(code == 0, np.nan, code - 1)
@@ -212,7 +223,14 @@ class _Scene:
                 crossings.setdefault(plane.column(density), []).append(float(position))
             lines[border.name] = border_lines(inside[border.name], crossings)
             lines[border.name] += crossings_in_gaps(np.isnan(code), crossings)
-        return cls(knob, plane, panel_width, grid, code, undecided, lines, thresholds)
+        return cls(knob, plane, panel_width, grid, code, undecided, chance, lines, thresholds)
+
+    def one_seed(self, name: str) -> np.ndarray:
+        """Shape (rows, columns): true where one dense seed dominates the spread of the measure `name`."""
+        column = f"{name}_one_seed"
+        if column not in self.grid:
+            return np.zeros(self.plane.shape, dtype=bool)
+        return ~pd.isna(self.plane.matrix(self.grid, column)) & ~self.chance
 
 
 def _plot_height(plane: Plane) -> float:
@@ -224,7 +242,8 @@ def _draw_panel(axes: Axes, scene: _Scene, name: str, prefix: str) -> None:
     panel, plane = PANELS[name], scene.plane
     values = plane.matrix(scene.grid, name).astype(float) * panel.factor
     missing = np.isnan(values)
-    low, high = (np.nanmin(values), np.nanmax(values)) if not missing.all() else (0.0, 1.0)
+    values[scene.chance] = np.nan
+    low, high = (np.nanmin(values), np.nanmax(values)) if not np.isnan(values).all() else (0.0, 1.0)
     if high - low < 1e-9:
         low, high = low - 0.5 / 100 * panel.factor, high + 0.5 / 100 * panel.factor
     sns.heatmap(
@@ -245,15 +264,46 @@ def _draw_panel(axes: Axes, scene: _Scene, name: str, prefix: str) -> None:
     axes.set_ylabel(f"cold ← {scene.knob.label} → hot", labelpad=3)
     for row, column in np.argwhere(missing):
         axes.add_patch(_missing_patch((column, row)))
+    for row, column in np.argwhere(scene.chance & ~missing):
+        axes.add_patch(_chance_patch((column, row)))
+    for row, column in np.argwhere(scene.one_seed(name)):
+        axes.add_patch(_corner_patch(column, row, scene))
     for side in axes.spines.values():
         side.set_visible(True)
     _draw_borders(axes, scene)
-    _name_regions(axes, scene)
+    _name_regions(axes, scene, scene.one_seed(name))
     _colour_bar(axes, prefix + panel.label if prefix else panel.label.replace("\n", " "), scene.panel_width)
 
 
 def _missing_patch(corner: tuple[float, float]) -> Rectangle:
     return Rectangle(corner, 1, 1, facecolor="0.92", edgecolor="0.55", hatch="//////", linewidth=0, gid="not-run")
+
+
+def _chance_patch(corner: tuple[float, float]) -> Rectangle:
+    return Rectangle(corner, 1, 1, facecolor="0.7", edgecolor="white", linewidth=0.25, gid="chance")
+
+
+def _corner_patch(column: int, row: int, scene: _Scene) -> Polygon:
+    """Marks the upper right corner of a cell."""
+    rows, columns = scene.plane.shape
+    width = min(0.4, _CORNER * columns / scene.panel_width)
+    height = min(0.4, _CORNER * rows / _plot_height(scene.plane))
+    corner = [(column + 1 - width, row), (column + 1, row), (column + 1, row + height)]
+    return Polygon(corner, gid="one-seed", zorder=2.9, facecolor=_MARK, edgecolor="black", linewidth=0.4)
+
+
+_CORNER = 0.08
+"""Inches that a marked corner takes at most."""
+
+_MARK = "#E69F00"
+_ONE_SEED = {
+    "linestyle": "",
+    "marker": [(-0.5, 0.5), (0.5, 0.5), (0.5, -0.5), (-0.5, 0.5)],
+    "markersize": 5,
+    "markerfacecolor": _MARK,
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.4,
+}
 
 
 def _draw_borders(axes: Axes, scene: _Scene) -> None:
@@ -279,10 +329,11 @@ _UNDECIDED = {
 }
 
 
-def _name_regions(axes: Axes, scene: _Scene) -> None:
+def _name_regions(axes: Axes, scene: _Scene, marked: np.ndarray) -> None:
     rows, columns = scene.plane.shape
     obstacles = [line for lines in scene.lines.values() for line in lines]
     obstacles += [np.array([[column + 0.5, row + 0.5]]) for row, column in np.argwhere(scene.undecided)]
+    obstacles += [np.array([[column + 0.95, row + 0.05]]) for row, column in np.argwhere(marked)]
     for code, name in enumerate(REGIMES):
         region = scene.code == code
         point = roomiest_point(region, obstacles, cell_width=0.45 / columns, cell_height=1 / rows)
@@ -318,8 +369,8 @@ def _colour_bar(axes: Axes, label: str, width: float) -> None:
     bar.outline.set_linewidth(0.5)
 
 
-def _finish(figure: Figure, scene: _Scene, shown: tuple[str, ...], title: str, *, legend_columns: int) -> None:
-    """Legend of both borders, of what else occurs in the figure, and its heading."""
+def _handles(scene: _Scene, shown: tuple[str, ...]) -> list[Line2D | Patch]:
+    """Of the legend: both borders, and what else occurs in the panels `shown`."""
     handles: list[Line2D | Patch] = []
     for border in _BORDERS:
         there = bool(scene.lines[border.name])
@@ -328,10 +379,32 @@ def _finish(figure: Figure, scene: _Scene, shown: tuple[str, ...], title: str, *
         handles[-1].set_label(f"{'' if there else 'no '}{border.what} ({border.measure} = {value})")
     if scene.undecided.any():
         handles.append(Line2D([], [], label="undecided", **_UNDECIDED))
+    if any(scene.one_seed(name).any() for name in shown):
+        handles.append(Line2D([], [], label="one-seed spread", **_ONE_SEED))
     if any(pd.isna(scene.plane.matrix(scene.grid, name)).any() for name in shown):
-        patch = _missing_patch((0, 0))
-        patch.set_label("not run")
-        handles.append(patch)
-    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns, columnspacing=1.6)
+        handles.append(_missing_patch((0, 0)))
+        handles[-1].set_label("not run")
+    if scene.chance.any():
+        handles.append(_chance_patch((0, 0)))
+        handles[-1].set_label("at chance")
+    return handles
+
+
+def _legend_height(scene: _Scene, shown: tuple[str, ...], columns: int) -> float:
+    """Inches that the legend takes."""
+    return 0.15 * -(-len(_handles(scene, shown)) // columns) + 0.2 * bool(scene.thresholds.inherited)
+
+
+def _finish(figure: Figure, scene: _Scene, shown: tuple[str, ...], title: str, *, legend_columns: int) -> None:
+    """Legend, with a word on thresholds of another data set, and heading."""
+    inherited = scene.thresholds.inherited
+    figure.legend(
+        handles=_handles(scene, shown),
+        loc="outside lower center",
+        ncols=legend_columns,
+        columnspacing=1.6,
+        title=f"thresholds set for {inherited}, not for this data set" if inherited else None,
+        title_fontsize=7,
+    )
     if title:
         figure.suptitle(title)

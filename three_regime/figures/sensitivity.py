@@ -24,7 +24,7 @@ REGRETS = {
 _PANELS = (("cells labelled as\ndrawn by hand (%)", AGREEMENT), ("mean regret\n(percentage points)", REGRETS))
 
 
-def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: str = "") -> Figure:
+def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: str = "", inherited: str = "") -> Figure:
     """Mean regret at each LMC threshold and, where regimes were drawn by hand, agreement with them.
 
     Parameters
@@ -35,6 +35,8 @@ def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: st
         The threshold in use, marked by a vertical line.
     title
         Heading; empty for none.
+    inherited
+        Data set that the threshold was set for, where it is another.
 
     Raises
     ------
@@ -59,7 +61,8 @@ def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: st
             axes.set_ylabel(label)
             axes.grid(axis="y")
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-        panels[0].set_title(f"vertical line: threshold in use, {style.number(threshold)}", fontsize=7.5)
+        whose = f" (set for {inherited})" if inherited else ""
+        panels[0].set_title(f"vertical line: threshold in use, {style.number(threshold)}{whose}", fontsize=7.5)
         panels[-1].set_xlabel("LMC threshold of Regime I (fraction)")
         if title:
             figure.suptitle(title)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from three_regime.errors import UserError
-from three_regime.figures import curves, densities, layers, phase, sensitivity
+from three_regime.figures import curves, densities, layers, phase, seeds, sensitivity
 from three_regime.figures.output import save
 from three_regime.figures.wording import is_translation, reword
 from three_regime.knobs import KNOBS, Knob
@@ -80,9 +80,9 @@ def _panel(metric: str) -> Callable[[Tables], Drawn]:
 
 
 def _error_against_density(tables: Tables) -> Drawn:
-    grid, selection, knob = tables["grid"], tables["selection"], tables.knob
-    figure = densities.error_against_density(grid, selection, knob, title=tables.title)
-    return figure, densities.tuning_table(grid, selection, knob)
+    grid, selection, cells, knob = tables["grid"], tables["selection"], tables["cells"], tables.knob
+    figure = densities.error_against_density(grid, selection, knob, title=tables.title, cells=cells)
+    return figure, densities.tuning_table(grid, selection, knob, cells=cells)
 
 
 def _model_selection(tables: Tables) -> Drawn:
@@ -92,12 +92,18 @@ def _model_selection(tables: Tables) -> Drawn:
 
 def _threshold_sensitivity(tables: Tables) -> Drawn:
     table = tables["sensitivity"]
-    return sensitivity.threshold_sensitivity(table, tables.thresholds.lmc, tables.title), table
+    used = tables.thresholds
+    return sensitivity.threshold_sensitivity(table, used.lmc, tables.title, used.inherited), table
 
 
 def _lmc_lines(tables: Tables) -> Drawn:
     lines, knob = tables["lines"], tables.knob
     return curves.lmc_lines(lines, knob, title=tables.title), curves.chosen_lines(lines, knob)
+
+
+def _seeds(tables: Tables) -> Drawn:
+    grid, cells, knob = tables["grid"], tables["cells"], tables.knob
+    return seeds.seed_points(grid, cells, knob, title=tables.title), seeds.seed_table(grid, cells, knob)
 
 
 def _training_curves(tables: Tables) -> Drawn:
@@ -119,6 +125,7 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
     "error_against_density": _error_against_density,
     "model_selection": _model_selection,
     "threshold_sensitivity": _threshold_sensitivity,
+    "seeds": _seeds,
     "lmc_lines": _lmc_lines,
     "training_curves": _training_curves,
     "sparsity_per_layer": _sparsity_per_layer,

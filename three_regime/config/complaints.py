@@ -1,0 +1,142 @@
+"""What is wrong with a configuration, in the words of its keys and not in those of the library that checks it."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from three_regime.config.whole import Config
+from three_regime.names import nearest
+from three_regime.yaml_files import Place, Written, misread
+
+Problem = Mapping[str, Any]
+
+_WORDS = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping of keys",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "missing": "this key is missing",
+    "model_type": "must be a mapping of keys",
+    "string_pattern_mismatch": "a name is made of lower-case letters and digits, with hyphens between",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text; put it in quotes if it is",
+    "too_long": "holds more values than {max_length}",
+    "too_short": "holds fewer values than {min_length}",
+    "tuple_type": "must be a list",
+}
+"""Type of a problem → what to say, with what the library tells of it."""
+
+_NUMBERS = ("int_type", "float_type")
+
+
+def sentences(problems: Iterable[Problem], origins: Mapping[Place, Written]) -> list[str]:
+    """One sentence a key: where it stands, what is wrong, and the nearest valid name.
+
+    Parameters
+    ----------
+    problems
+        As pydantic lists them for a `Config`.
+    origins
+        Where values were written.
+    """
+    grouped: dict[Place, list[Problem]] = {}
+    for problem in problems:
+        grouped.setdefault(_place(problem["loc"]), []).append(problem)
+    for place in [place for place, found in grouped.items() if found[0]["type"] == "too_short"]:
+        if any(other[: len(place)] == place and other != place for other in grouped):
+            del grouped[place]  # values that are wrong were not counted
+    return [_sentence(place, found, origins) for place, found in grouped.items()]
+
+
+def _sentence(place: Place, problems: Sequence[Problem], origins: Mapping[Place, Written]) -> str:
+    """What is wrong at `place`; several problems are the alternatives, none of which fits."""
+    first = problems[0]
+    name = ".".join(["config", *(str(part) for part in place)])
+    written = origins.get(place)
+    around = next((origins[place[:end]] for end in range(len(place), 0, -1) if place[:end] in origins), None)
+    if first["type"] == "extra_forbidden":
+        message, shown = "unknown key" + nearest(str(place[-1]), _keys(_kind(place[:-1]))), []
+    else:
+        message = ", or ".join(dict.fromkeys(map(_words, problems)))
+        text = written.text if written else None
+        hint = misread(text) if text and any(problem["type"] in _NUMBERS for problem in problems) else ""
+        message += f": {hint}" if hint else ""
+        shown = _value(first, text)
+    where = [*shown, *([str(around)] if around else [])]
+    return f"{name}: {message}" + (f" ({'; '.join(where)})" if where else "")
+
+
+def _value(problem: Problem, text: str | None) -> list[str]:
+    """What stands there now, where the message does not say it itself."""
+    value = problem["input"]
+    if problem["type"] in ("value_error", "missing") or isinstance(value, Mapping | BaseModel):
+        return []
+    if text is not None and not isinstance(value, str):
+        return [f"it is {text}"]
+    return [f"it is {list(value) if isinstance(value, tuple) else value!r}"]
+
+
+def _words(problem: Problem) -> str:
+    if problem["type"] == "literal_error":
+        allowed = _alternatives(problem)
+        return f"must be one of {', '.join(allowed)}{nearest(str(problem['input']), allowed)}"
+    known = _WORDS.get(problem["type"])
+    context = problem.get("ctx", {})
+    return known.format(**context) if known else problem["msg"].removeprefix("Value error, ")
+
+
+def _alternatives(problem: Problem) -> list[str]:
+    return [word.strip().strip("'") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
+
+
+def _place(loc: Sequence[int | str]) -> Place:
+    """The part of `loc` that is keys and positions; behind them pydantic names alternatives of a value's type."""
+    kind: Any = Config
+    for end, part in enumerate(loc):
+        if kind is None or (_is_model(kind) and part == "[key]"):
+            return tuple(loc[:end])
+        kind = _below(kind, part)
+    return tuple(loc)
+
+
+def _kind(place: Place) -> Any:
+    """Type of the value at `place`; None where it is no mapping and no list."""
+    kind: Any = Config
+    for part in place:
+        kind = _below(kind, part)
+    return kind
+
+
+def _keys(kind: Any) -> list[str]:
+    return list(kind.model_fields) if _is_model(kind) else []
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _below(kind: Any, part: int | str) -> Any:
+    """Type of what stands at key or position `part` of a value of type `kind`; None for what has no parts."""
+    if _is_model(kind):
+        return _container(kind.model_fields[part].annotation) if part in kind.model_fields else None
+    arguments = get_args(kind)
+    return _container(arguments[-1 if get_origin(kind) is dict else 0]) if arguments else None
+
+
+def _container(annotation: Any) -> Any:
+    """`annotation` without what is not mapping or list: null, constraints."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _container(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return next(filter(None, map(_container, get_args(annotation))), None)
+    return annotation if _is_model(annotation) or origin in (dict, tuple) else None

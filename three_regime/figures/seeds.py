@@ -1,0 +1,169 @@
+"""Single dense seeds beside their mean: what the colours of a phase diagram cannot show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from three_regime.figures import style
+from three_regime.figures.cells import Plane, require
+from three_regime.figures.phase import PANELS
+from three_regime.knobs import Knob
+
+MEASURES = ("test_error", "lmc", "lmc_middle", "cka_softmax")
+"""Columns of cells.csv that are shown, a row each, under their labels in `PANELS`."""
+
+CHOSEN = 4
+"""Most densities shown unless asked for, evenly spread over what was run."""
+
+_NAMED = 5
+"""Most dense seeds that have a marker of their own in the legend."""
+
+
+def seed_table(
+    grid: pd.DataFrame, cells: pd.DataFrame, knob: Knob, densities: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """What `seed_points` draws, a row a measure, density, temperature and dense seed.
+
+    Returns
+    -------
+    DataFrame
+        ``measure``, ``density``, ``temperature``, ``dense_seed``, ``value``, and of its row of the grid ``mean``,
+        ``se`` (pooled within the density) and ``one_seed`` (the dense seed that dominates the spread); errors and LMC
+        are fractions.
+
+    Raises
+    ------
+    UserError
+        When a table lacks a column.
+    """
+    require(cells, ("dense_seed", "temperature", "density"), "cells.csv")
+    plane = Plane.of(grid, knob)
+    shown = sorted(densities) if densities else style.spread(list(plane.densities), CHOSEN)
+    keys = ["density", "temperature"]
+    tables = []
+    for measure in [name for name in MEASURES if name in cells and name in grid]:
+        of_grid = {measure: "mean", f"{measure}_se": "se", f"{measure}_one_seed": "one_seed"}
+        means = grid.reindex(columns=[*keys, *of_grid]).rename(columns=of_grid)
+        values = cells[[*keys, "dense_seed", measure]].rename(columns={measure: "value"}).dropna()
+        values["density"] = values["density"].round(6)
+        tables.append(values.merge(means, on=keys, how="left").assign(measure=measure))
+    columns = ["measure", *keys, "dense_seed", "value", "mean", "se", "one_seed"]
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    return table[table["density"].isin(shown)][columns].reset_index(drop=True)
+
+
+def seed_points(
+    grid: pd.DataFrame,
+    cells: pd.DataFrame,
+    knob: Knob,
+    densities: Sequence[float] | None = None,
+    title: str = "",
+) -> Figure:
+    """Every dense seed's value against temperature, beside the mean and its standard error; one column a density.
+
+    Each panel has its own vertical axis, for spreads differ between densities by factors of tens. A ring marks a seed
+    that dominates the spread of its cell: the mean there is that seed's.
+
+    Parameters
+    ----------
+    grid, cells
+        grid.csv and cells.csv of one study; errors and LMC are fractions.
+    knob
+        What sets the temperature.
+    densities
+        Those to show; by default at most ``CHOSEN``, spread over what was run.
+    title
+        Heading; empty for none.
+
+    Raises
+    ------
+    UserError
+        When a table lacks a column.
+    """
+    table = seed_table(grid, cells, knob, densities)
+    if table.empty:
+        return style.blank_figure("no cell has been measured", title)
+    plane = Plane.of(grid, knob)
+    measures = [name for name in MEASURES if (table["measure"] == name).any()]
+    columns = sorted(table["density"].unique())
+    seeds = sorted(int(seed) for seed in table["dense_seed"].unique())
+    with style.context():
+        handles = _legend(seeds, rings=bool(table["one_seed"].notna().any()))
+        width = max(style.COLUMN_WIDTH, 0.7 + 1.55 * len(columns))
+        in_a_row = len(handles) if width > 5 else 3
+        height = 0.14 * -(-len(handles) // in_a_row) + 1.15 * len(measures) + (0.8 if title else 0.6)
+        figure = style.new_figure(width, height)
+        panels = figure.subplots(len(measures), len(columns), sharex=True, squeeze=False)
+        for row, measure in zip(panels, measures, strict=True):
+            for axes, density in zip(row, columns, strict=True):
+                cell = table[(table["measure"] == measure) & (table["density"] == density)]
+                _draw(axes, cell, plane, seeds, PANELS[measure].factor)
+            row[0].set_ylabel(PANELS[measure].label)
+        figure.align_ylabels(panels[:, 0])
+        for axes, density in zip(panels[0], columns, strict=True):
+            axes.set_title(f"density {style.percent(density)} %")
+        for axes in panels[-1]:
+            kept = style.spread(list(range(len(plane.temperatures))), 5)
+            axes.set_xticks(kept, [plane.temperature_labels[place] for place in kept])
+            axes.set_xlim(-0.5, len(plane.temperatures) - 0.5)
+        figure.supxlabel(f"hot ← {knob.label} → cold", fontsize=7.5)
+        # A heading of the figure would be laid over the legend.
+        heading = {"title": title or None, "title_fontsize": 9, "columnspacing": 1.2, "handlelength": 1.6}
+        figure.legend(handles=handles, loc="outside upper center", ncols=in_a_row, **heading)
+    return figure
+
+
+def _draw(axes: Axes, cell: pd.DataFrame, plane: Plane, seeds: list[int], factor: float) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    axes.grid(axis="y")
+    axes.margins(y=0.12)
+    places = {temperature: place for place, temperature in enumerate(plane.temperatures)}
+    means = cell.drop_duplicates("temperature").assign(place=lambda table: table["temperature"].map(places))
+    means = means.sort_values("place")
+    error = factor * means["se"].fillna(0.0)
+    axes.errorbar(means["place"], factor * means["mean"], yerr=error, **_MEAN)
+    for index, seed in enumerate(seeds):
+        own = cell[cell["dense_seed"] == seed]
+        # Side by side, so that equal values do not hide each other.
+        x = own["temperature"].map(places) + 0.12 * (index - (len(seeds) - 1) / 2) * min(1, 5 / len(seeds))
+        axes.plot(x, factor * own["value"], **_look(index, len(seeds)))
+        ringed = (own["one_seed"] == seed).to_numpy()
+        axes.plot(x[ringed], factor * own["value"][ringed], gid="one-seed", **_RING)
+
+
+_MEAN = {"color": "0.25", "linewidth": 1.0, "marker": "_", "markersize": 7, "capsize": 2, "elinewidth": 0.8}
+_RING = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 7,
+    "markerfacecolor": "none",
+    "markeredgecolor": "#D55E00",
+    "markeredgewidth": 0.9,
+}
+
+
+def _look(index: int, count: int) -> dict[str, object]:
+    """A marker and colour for each seed, as long as there are few."""
+    look = style.series(index) if count <= _NAMED else style.SERIES[0]
+    return {"linestyle": "", "marker": look.marker, "color": look.colour, "markersize": 2.8, "alpha": 0.85}
+
+
+def _legend(seeds: list[int], *, rings: bool) -> list[Line2D]:
+    handles = [Line2D([], [], label="mean ± standard error", **_line())]
+    if len(seeds) <= _NAMED:
+        handles += [Line2D([], [], label=f"seed {seed}", **_look(i, len(seeds))) for i, seed in enumerate(seeds)]
+    else:
+        handles.append(Line2D([], [], label="seeds", **_look(0, len(seeds))))
+    if rings:
+        handles.append(Line2D([], [], label="dominates the spread", **_RING))
+    return handles
+
+
+def _line() -> dict[str, object]:
+    return {key: value for key, value in _MEAN.items() if key not in ("capsize", "elinewidth")}

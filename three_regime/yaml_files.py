@@ -1,0 +1,238 @@
+"""YAML as people mean it: what YAML 1.1 makes of `off`, `010` or `1:30`, and a key that stands twice, surprise nobody.
+
+The rules are those of YAML 1.2's core schema, a little narrower: only ``true`` and ``false`` are booleans, numbers are
+decimal, and everything else is text. ``yes``, ``010``, ``0x10``, ``1_000`` and ``1:30`` are text, which a number's key
+refuses (`misread` says what to write). Each value knows the file, the line and the words that it was written with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from three_regime.errors import UserError
+
+Place = tuple[int | str, ...]
+
+LARGEST = 1 << 20
+"""Bytes of the largest file that is read: configurations have some ten thousand."""
+
+MOST_VALUES = 100_000
+"""Values of a file with its aliases written out."""
+
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_FLAGS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_LEADING_ZEROS = re.compile(r"([-+]?)0+([0-9].*)")
+_OTHER_BASE = re.compile(r"[-+]?0[oxbOXB][0-9a-fA-F_]+")
+_GROUPED = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_CORE = "tag:yaml.org,2002:"
+_PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a value stands, and how it is written (None: not in one word)."""
+
+    file: Path
+    line: int
+    text: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}"
+
+
+@dataclass(frozen=True)
+class Document:
+    """The content of a file: a mapping with text as keys, and where each value of it stands."""
+
+    values: dict[str, Any]
+    origins: dict[Place, Written]
+
+
+def read_mapping(path: Path, what: str = "config file") -> Document:
+    """Read a YAML (or JSON) file that holds one mapping; an empty file is an empty mapping.
+
+    Anchors, aliases and merge keys (``<<``) work; tags other than YAML's own do not.
+
+    Parameters
+    ----------
+    what
+        What to call the file in messages.
+
+    Raises
+    ------
+    UserError
+        In one sentence with the file and the line: it is missing or no file, is not UTF-8, no YAML, no mapping or too
+        large, a key stands twice in one mapping, or is no text.
+    """
+    path = Path(path)
+    text = _text(path, what)
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{what} {path} is not valid YAML: {_fault(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{what} {path} is not valid YAML: it is nested too deeply") from error
+    if node is None:
+        return Document({}, {})
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{what} {path} must hold a mapping of keys")
+    reader = _Reader(path, what)
+    return Document(reader.value(node, ()), reader.origins)
+
+
+def meant(text: str) -> Any:
+    """What a word without quotes stands for: None, a boolean, a whole number, a number, or itself."""
+    if text in _NULL:
+        return None
+    if text in _FLAGS:
+        return _FLAGS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if _SPECIAL.fullmatch(text):
+        return float(text.replace(".", "", 1))
+    return text
+
+
+def meant_throughout(value: Any) -> Any:
+    """`meant` of every text in nested mappings and lists, as a loader leaves them that knows only text."""
+    if isinstance(value, Mapping):
+        return {key: meant_throughout(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [meant_throughout(below) for below in value]
+    return meant(value) if isinstance(value, str) else value
+
+
+def misread(text: str) -> str:
+    """What to write where a number was meant and readers of YAML disagree on what `text` is; empty for other words."""
+    if _OTHER_BASE.fullmatch(text):
+        return "write it as a decimal number"
+    if _SEXAGESIMAL.fullmatch(text):
+        return "write one number, without the colon"
+    if zeros := _LEADING_ZEROS.fullmatch(text):
+        shorter = zeros[1] + zeros[2].replace("_", "")
+        return f"write {shorter}, without the leading zero" if _NUMBER.fullmatch(shorter) else ""
+    if "_" in text and _GROUPED.fullmatch(text):
+        return f"write {text.replace('_', '')}"
+    return ""
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves what a word without quotes means to `meant`. Not libyaml's: that one dies of deep nesting."""
+
+    def resolve(self, kind: type, value: Any, implicit: Any) -> str:
+        return _PLAIN if kind is yaml.ScalarNode and implicit[0] else super().resolve(kind, value, (False, True))
+
+
+class _Reader:
+    """From YAML's nodes to values, with the place of each."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path, self.what = path, what
+        self.origins: dict[Place, Written] = {}
+        self.open: list[yaml.Node] = []
+        self.count = 0
+
+    @contextlib.contextmanager
+    def inside(self, node: yaml.Node) -> Iterator[None]:
+        """Guard against aliases without end: a node in itself, or too many written out."""
+        self.count += 1
+        if self.count > MOST_VALUES:
+            raise UserError(f"{self.what} {self.path} holds more than {MOST_VALUES:,} values, aliases written out")
+        if any(node is each for each in self.open):
+            raise self.refused(node, "an anchor holds itself")
+        self.open.append(node)
+        try:
+            yield
+        finally:
+            self.open.pop()
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        scalar = isinstance(node, yaml.ScalarNode)
+        self.origins[place] = Written(self.path, node.start_mark.line + 1, node.value if scalar else None)
+        with self.inside(node):
+            if scalar:
+                return self.scalar(node)
+            if isinstance(node, yaml.SequenceNode):
+                self.check_tag(node, "seq")
+                return [self.value(below, (*place, number)) for number, below in enumerate(node.value)]
+            self.check_tag(node, "map")
+            return {key: self.value(below, (*place, key)) for key, below in self.pairs(node)}
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag == _PLAIN:
+            return meant(node.value)
+        if node.tag in (_CORE + "str", "!"):
+            return node.value
+        self.check_tag(node, "null", "bool", "int", "float")
+        return meant(node.value)
+
+    def check_tag(self, node: yaml.Node, *allowed: str) -> None:
+        if node.tag not in {_CORE + name for name in allowed}:
+            raise self.refused(node, f"the tag {node.tag.replace(_CORE, '!!')} is not used here")
+
+    def pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
+        """Keys and values; those of merged mappings first, less those that the mapping has itself."""
+        own: dict[str, yaml.Node] = {}
+        lines: dict[str, int] = {}
+        merged: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.refused(key, "a key must be one word")
+            if key.value in lines:
+                raise self.refused(key, f"the key {key.value!r} stands twice, first in line {lines[key.value]}")
+            lines[key.value] = key.start_mark.line + 1
+            if key.tag == _PLAIN and key.value == "<<":
+                for each in reversed(value.value if isinstance(value, yaml.SequenceNode) else [value]):
+                    merged |= self.merged(each)
+            else:
+                own[key.value] = value
+        yield from (merged | own).items()
+
+    def merged(self, node: yaml.Node) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.refused(node, "`<<` takes mappings")
+        with self.inside(node):
+            return dict(self.pairs(node))
+
+    def refused(self, node: yaml.Node, message: str) -> UserError:
+        return UserError(f"{self.what} {self.path}, line {node.start_mark.line + 1}: {message}")
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise UserError(f"{what} {path} has {path.stat().st_size:,} bytes; none needs more than {LARGEST:,}")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{what} {path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{what} {path} is not valid YAML: line {line} is not UTF-8 (byte {content[error.start]:#04x}); save the"
+            " file as UTF-8"
+        ) from error
+
+
+def _fault(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    said = " ".join(str(getattr(error, "problem", None) or error).split())
+    if "\\t" in said and "cannot start any token" in said:
+        said = "a tab; indent with spaces"
+    return f"line {mark.line + 1}: {said}" if mark else said
