@@ -10,7 +10,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: f"{workflow.basedir}/config.yaml"
+if "frozen" not in config:  # jobs of a run, wherever they run, use what it resolved at its start (three_regime.runs)
+
+    configfile: f"{workflow.basedir}/config.yaml"
 
 
 report: "rules/captions/workflow.rst"
@@ -35,17 +37,18 @@ onstart:
     three_regime_workflow.locks.note()
     three_regime_workflow.check_writable(RESULTS)
     if not workflow.touch:
+        three_regime_workflow.freeze(workflow, CONFIG, CONFIG_FILES)
         three_regime_workflow.before_jobs(STUDIES, workflow.dag)
 
 
 onsuccess:
-    three_regime_workflow.after_jobs(RESULTS, workflow.dag)
+    three_regime_workflow.after_jobs(RESULTS, workflow.dag, config)
     if told := recomputing.notice(workflow):
         logger.warning(told)
 
 
 onerror:
-    three_regime_workflow.after_jobs(RESULTS, workflow.dag)
+    three_regime_workflow.after_jobs(RESULTS, workflow.dag, config)
 
 
 rule all:

@@ -140,7 +140,7 @@ def _judge(place: Place, injected: Injected, expected: dict[str, str]) -> tuple[
     if not named:
         return "WRONG", f"unclear: {again.text[-500:]}"
     for path in named:
-        path.unlink()
+        path.unlink(missing_ok=True)  # the run may have set it aside
     last = place.make(injected.target)
     wrong = differences(place, expected) if last.code == 0 else f"after deleting it: {last.text[-500:]}"
     return ("WRONG", wrong) if wrong else ("refused", said)

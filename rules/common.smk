@@ -13,10 +13,12 @@ from three_regime import recomputing, slurm_plugin
 from three_regime import workflow as three_regime_workflow
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
+from three_regime.distrust import plan_again
 from three_regime.errors import UserError
 from three_regime.interruption import stop_in_a_thread
 from three_regime.job_resources import job_resources
 from three_regime.records import stale_without_record
+from three_regime.runs import digests
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
@@ -48,10 +50,15 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 STUDIES = planned(CONFIG)
+CONFIG_FILES = digests(workflow.configfiles) if workflow.is_main_process else {}
 
-# Copied results have no record of the settings that made them: nothing stale may pass for up to date.
-if workflow.is_main_process and (stale := stale_without_record(STUDIES)):
-    raise WorkflowError(stale)
+# Nothing stale may pass for up to date: neither copied results, which have no record of the settings that made them,
+# nor those whose record says what their fingerprint does not.
+if workflow.is_main_process and not workflow.touch:
+    if stale := stale_without_record(STUDIES):
+        raise WorkflowError(stale)
+    for line in plan_again(STUDIES):
+        print(line, file=sys.stderr)
 
 DATA = CONFIG.data.folder
 RESULTS = CONFIG.results

@@ -52,7 +52,7 @@ def test_values_of_the_command_line_have_the_last_word(tmp_path):
         assert "threads" not in wrong or "config.yaml" not in str(refused.value), "it was not written there"
 
 
-@pytest.mark.parametrize("content", ["threads: 1\nthreads: 2\n", "threads: 010\n", "results: '{seed}'\n"])
+@pytest.mark.parametrize("content", ["threads: 1\nthreads: 2\n", "threads: 0o10\n", "results: '{seed}'\n"])
 def test_plain_snakemake_refuses_what_the_command_line_does(tmp_path, content):
     odd = written(tmp_path, "odd.yaml", content)
     with pytest.raises(UserError, match=r"odd\.yaml, line"):

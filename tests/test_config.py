@@ -302,14 +302,23 @@ def test_later_files_are_laid_over_earlier_ones(tmp_path):
 
 def test_a_fault_names_file_line_and_words(tmp_path):
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(mapping(Path("anywhere"))))
-    (tmp_path / "b.yaml").write_text("studies:\n  tiny:\n    temperatures: [1,\n      010]\n    dense: {gama: 1}\n")
+    (tmp_path / "b.yaml").write_text(
+        "studies:\n  tiny:\n    temperatures: [1,\n      0o10, 1_0]\n    dense: {gama: 1}\n"
+    )
     with pytest.raises(UserError) as refused:
         load([tmp_path / "a.yaml", tmp_path / "b.yaml"])
     assert str(refused.value).splitlines() == [
-        "config.studies.tiny.temperatures.1: must be a number: write 10, without the leading zero"
-        f" (it is '010'; {tmp_path}/b.yaml, line 4)",
+        "config.studies.tiny.temperatures.1: must be a number: write it as a decimal number (it is '0o10';"
+        f" {tmp_path}/b.yaml, line 4), as 1 more of the list",
         f"config.studies.tiny.dense.gama: unknown key; did you mean 'gamma'? ({tmp_path}/b.yaml, line 5)",
     ]
+
+
+def test_leading_zeros_are_those_of_folders(tmp_path):
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(mapping(Path("anywhere"))))
+    (tmp_path / "b.yaml").write_text("studies: {tiny: {temperatures: [010, 020], dense: {epochs: 020}}}")
+    study = load([tmp_path / "a.yaml", tmp_path / "b.yaml"]).studies["tiny"]
+    assert (study.temperatures, study.dense.epochs) == ((10.0, 20.0), 20)
 
 
 def test_lockstep_may_be_off(tmp_path):

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fairseq.sequence_generator import SequenceGenerator
 from small_text import small_task, small_text, text_training
+from torch.func import functional_call
 from toy_task import train
 
-from three_regime.bleu import bleu, bleu_of_files
-from three_regime.decoding import Search, translate
+from three_regime.bleu import kept, paired_bootstrap, restored, scored, scores_of_files
+from three_regime.decoding import Search, Symbols, translate
 from three_regime.errors import UserError
 from three_regime.streams import Streams
 
@@ -29,7 +31,8 @@ def trained(tmp_path_factory):
 
 def decode(trained, sentences, search=SEARCH, **options):
     task, weights = trained
-    found = translate(task.model, weights, task.text.dictionary, sentences, search, **options)
+    symbols = Symbols(task.text.dictionary.pad(), task.text.dictionary.eos())
+    found = translate(task.network, weights, symbols, sentences, search, **options)
     return [ids.tolist() for ids in found]
 
 
@@ -43,14 +46,45 @@ def test_hypotheses_are_the_same_at_batch_sizes_1_and_32(trained, beam):
     assert decode(trained, sentences[::-1], search, batch_size=7) == together[::-1]
 
 
+def by_fairseq(trained, sentences, search):
+    """Hypotheses of fairseq's own generator, sentence by sentence."""
+    task, weights = trained
+    with torch.no_grad():
+        for name, parameter in task.model.named_parameters():
+            parameter.copy_(weights[name])
+    found = []
+    for sentence in sentences:
+        generator = SequenceGenerator(
+            [task.model.eval()], task.text.dictionary, beam_size=search.beam, len_penalty=search.length_penalty,
+            max_len_b=search.limit(len(sentence)),
+        )  # fmt: skip
+        inputs = {"src_tokens": sentence[None], "src_lengths": torch.tensor([len(sentence)])}
+        (ranked,) = generator.generate([task.model], {"net_input": inputs})
+        found.append(ranked[0]["tokens"][:-1].tolist())
+    return found
+
+
+@pytest.mark.parametrize("search", [Search(1), Search(4), Search(5, 0.0), Search(3, 1.5, 1.0, -1)])
+def test_hypotheses_are_those_of_fairseqs_generator(trained, search):
+    """Also where nothing is learnt yet and every translation reaches its limit."""
+    task, _ = trained
+    sentences = task.text.pairs("train").source[:40]
+    assert decode(trained, sentences, search) == by_fairseq(trained, sentences, search)
+    fresh = task, task.load(task.initial_weights(STREAMS), "fresh")
+    found = decode(fresh, sentences, search)
+    assert any(len(ids) == search.limit(len(sentence)) for ids, sentence in zip(found, sentences, strict=True))
+    assert found == by_fairseq(fresh, sentences, search)
+
+
 def test_greedy_search_takes_the_likeliest_word_each_time(trained):
-    task = trained[0]
+    task, weights = trained
     sentence = task.text.pairs("validation").source[0]
     (found,) = decode(trained, [sentence], Search(beam=1))
     prefix = [task.text.dictionary.eos()]
     with torch.no_grad():
         for word in found:
-            logits = task.model.eval()(sentence[None], torch.tensor([len(sentence)]), torch.tensor([prefix]))[0][0, -1]
+            inputs = (sentence[None], torch.tensor([len(sentence)]), torch.tensor([prefix]))
+            logits = functional_call(task.model.eval(), weights, inputs)[0][0, -1]
             logits[task.text.dictionary.pad()] = -torch.inf
             if len(prefix) == 1:
                 logits[task.text.dictionary.eos()] = -torch.inf  # fairseq writes at least one word
@@ -59,7 +93,7 @@ def test_greedy_search_takes_the_likeliest_word_each_time(trained):
 
 
 def test_a_wider_beam_finds_hypotheses_of_no_lower_probability_on_the_whole(trained):
-    task = trained[0]
+    task, weights = trained
     sources, targets = task.text.pairs("validation").source, []
 
     def total(search):
@@ -68,7 +102,8 @@ def test_a_wider_beam_finds_hypotheses_of_no_lower_probability_on_the_whole(trai
         with torch.no_grad():
             for source, ids in zip(sources, found, strict=True):
                 previous = torch.tensor([[eos, *ids]])
-                steps = task.model.eval()(source[None], torch.tensor([len(source)]), previous)[0][0].log_softmax(-1)
+                inputs = (source[None], torch.tensor([len(source)]), previous)
+                steps = functional_call(task.model.eval(), weights, inputs)[0][0].log_softmax(-1)
                 score += float(steps.gather(1, torch.tensor([*ids, eos])[:, None]).sum())
         targets.append(found)
         return score
@@ -95,13 +130,15 @@ def test_a_sentence_longer_than_the_model_allows_is_named_by_its_line(trained):
 
 def test_bleu_is_sacrebleus_and_carries_its_signature():
     lines = ["The cat sat on the mat today.", "A dog barks at seven old trees."]
-    perfect = bleu(lines, lines)
+    perfect = scored(lines, lines)
     assert perfect["bleu"] == pytest.approx(100) and perfect["sentences"] == 2
     assert perfect["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert perfect["chrf"] == pytest.approx(100)
+    assert perfect["chrf_signature"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
     # One of 16 words wrong: precisions 15/16, 12/14, 9/12, 6/10 of 1- to 4-grams, no brevity penalty.
     other = ["The cat sat on the mat today.", "A dog barks at eight old trees."]
     expected = 100 * (15 / 16 * 12 / 14 * 9 / 12 * 6 / 10) ** 0.25
-    assert bleu(other, lines)["bleu"] == pytest.approx(expected)
+    assert scored(other, lines)["bleu"] == pytest.approx(expected)
 
 
 def test_bleu_of_files_names_both_when_their_lines_differ(tmp_path):
@@ -109,11 +146,35 @@ def test_bleu_of_files_names_both_when_their_lines_differ(tmp_path):
     hypotheses.write_text("a b c d e\n")
     references.write_text("a b c d e\n\nf\n")
     with pytest.raises(UserError, match=r"h\.en and .*r\.en are not aligned: they have 1 and 3 lines"):
-        bleu_of_files(hypotheses, references)
+        scores_of_files(hypotheses, references)
     references.write_text("a b c d e\n")
-    assert bleu_of_files(hypotheses, references)["bleu"] == pytest.approx(100)
+    assert scores_of_files(hypotheses, references)["bleu"] == pytest.approx(100)
 
 
 def test_bleu_needs_a_reference_for_each_sentence():
     with pytest.raises(UserError, match="one reference a sentence"):
-        bleu(["a"], [])
+        scored(["a"], [])
+
+
+def test_kept_hypotheses_come_back_or_are_refused_as_damaged():
+    lines = ["Ein Satz.", "", "Käse ☃ \u2028 zwei"]
+    entry = kept(lines)
+    assert restored(entry, "x.json") == lines and restored(kept([]), "x.json") == []
+    assert len(kept(["the same sentence"] * 1000)["deflated"]) < 300
+    for wrong in ({**entry, "sha256": "0" * 64}, {**entry, "deflated": entry["deflated"][:-8]}, {}):
+        with pytest.raises(UserError, match=r"x\.json: the hypotheses are damaged"):
+            restored(wrong, "x.json")
+
+
+def test_a_paired_bootstrap_tells_better_from_equal():
+    references = [f"the cat number {n} sat on the old mat" for n in range(60)]
+    worse = [line.replace("cat", "dog") for line in references]
+    found = paired_bootstrap(references, worse, references)
+    assert found["BLEU"]["first"] == pytest.approx(100) and found["BLEU"]["second"] < 80
+    assert found["BLEU"]["p_value"] < 0.01 and found["chrF2"]["p_value"] < 0.01
+    assert "bs:1000" in found["BLEU"]["signature"]
+    assert paired_bootstrap(worse, worse, references)["BLEU"]["p_value"] == 1
+    halves = [[bad if n % 2 == half else good for n, (good, bad) in enumerate(zip(references, worse, strict=True))]
+              for half in (0, 1)]  # fmt: skip
+    halves[0][0] = references[0]
+    assert 0.05 < paired_bootstrap(*halves, references)["BLEU"]["p_value"] < 1

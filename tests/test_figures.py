@@ -54,7 +54,7 @@ def test_error_against_density_shows_percent_with_intervals_and_the_temperature_
     assert ticks(chosen.yaxis)[0] == "20" and chosen.yaxis_inverted()
 
 
-def test_single_dense_seeds_stand_beside_the_error_and_paired_beside_the_regret(smooth):
+def test_dense_seeds_stand_beside_error_and_paired_regret(smooth):
     table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, cells=cells())
     single = [name for name in table if name.startswith("regret_seed")]
     assert single == ["regret_seed1", "regret_seed2", "regret_seed3"]
@@ -69,7 +69,7 @@ def test_single_dense_seeds_stand_beside_the_error_and_paired_beside_the_regret(
     assert "dense seeds" in [text.get_text() for text in figure.legends[0].texts]
 
 
-def test_every_dense_seed_is_a_point_and_the_dominant_one_is_ringed():
+def test_every_dense_seed_is_a_point_a_dominant_one_ringed():
     plane = cells(temperatures=(10, 80, 160), densities=(0.05, 0.8))
     sparse = (plane["density"] == 0.05) & (plane["temperature"] == 160)
     plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"] -= 0.5

@@ -282,6 +282,73 @@ def test_a_compiler_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
     assert list((tmp_path / "cache" / "three_regime").iterdir()) == []
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The user's cache, and beside it the folder for temporary files; compiling writes its number."""
+    counted = iter(range(100))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(building.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(building, "_key", lambda compiler: "key")
+    monkeypatch.setattr(building.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(building, "_compile", lambda compiler, target: target.write_text(f"{next(counted)}"))
+    (tmp_path / "temporary").mkdir(mode=0o700)
+    return tmp_path / "cache" / "three_regime"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_what_is_in_the_cache_is_used_again(cache, umask):
+    before = os.umask(umask)
+    try:
+        cache.parent.mkdir(mode=0o755)
+        path = building.built()
+    finally:
+        os.umask(before)
+    assert (path.parent, path.read_text(), building.built().read_text()) == (cache, "0", "0")
+    assert not (path.stat().st_mode | path.parent.stat().st_mode) & 0o022
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_compiled_object_that_others_can_write_is_made_anew(cache, mode):
+    building.built().chmod(mode)
+    path = building.built()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("1", 0o600)
+
+
+def test_a_link_in_place_of_the_object_is_made_anew(cache, tmp_path):
+    (tmp_path / "theirs.so").write_text("theirs")
+    building.built().unlink()
+    (cache / "kernels-key.so").symlink_to(tmp_path / "theirs.so")
+    path = building.built()
+    assert (path.is_symlink(), path.read_text(), (tmp_path / "theirs.so").read_text()) == (False, "1", "theirs")
+
+
+@pytest.mark.parametrize("what", ["world", "group", "link", "above", "owner"])
+def test_a_folder_that_is_not_ours_alone_is_not_used(cache, tmp_path, monkeypatch, what):
+    building.built()
+    if what in ("world", "group"):
+        cache.chmod(0o777 if what == "world" else 0o770)
+    elif what == "above":
+        cache.parent.chmod(0o777)
+    elif what == "link":
+        cache.rename(tmp_path / "elsewhere")
+        cache.symlink_to(tmp_path / "elsewhere")
+    else:
+        monkeypatch.setattr(building.os, "getuid", lambda: 54_321)
+        with pytest.raises(Unavailable, match="cannot be kept in"):
+            building.built()
+        return
+    path = building.built()
+    assert (path.parent.parent, path.read_text()) == (tmp_path / "temporary", "1")
+
+
+def test_without_a_home_the_object_is_kept_among_temporary_files(cache, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(building.os.path, "expanduser", str)
+    monkeypatch.chdir(tmp_path)
+    assert building.built().is_relative_to(tmp_path / "temporary")
+    assert not (tmp_path / "~").exists()
+
+
 def test_two_processes_compile_at_once(library, tmp_path):
     """Each uses a complete object, and one is left; another processor or source has another name."""
     code = "import ctypes; from three_regime.kernels.building import built; ctypes.CDLL(str(built())).conv_forward"

@@ -12,7 +12,7 @@ from three_regime import tables
 POINTS = np.linspace(0, 1, 11)
 
 
-def test_it_is_the_mean_below_the_ends_from_three_tenths_to_seven():
+def test_it_is_the_mean_below_the_ends_from_0_3_to_0_7():
     errors = np.array([0.2, 0.9, 0.9, 0.3, 0.35, 0.4, 0.35, 0.3, 0.9, 0.9, 0.4])
     assert tables.middle_deviation(POINTS, errors) == pytest.approx(0.3 - np.mean([0.3, 0.35, 0.4, 0.35, 0.3]))
 

@@ -73,7 +73,7 @@ def test_the_protocol_of_translation() -> None:
     assert study_.dense == study_.retrain
     training = study_.dense
     assert (training.optimiser, training.betas, training.epsilon) == ("adam", (0.9, 0.98), 1e-9)
-    assert (training.schedule, training.warmup, training.epochs) == ("inverse_sqrt", 4000, 20)
+    assert (training.schedule, training.warmup, training.epochs) == ("cosine", 700, 20)
     assert (training.dropout, training.label_smoothing) == (0.1, 0.1)
     assert (study_.measure.beam, study_.measure.length_penalty, study_.measure.points) == (4, 0.6, 11)
     dropout = PAPER.studies["wmt14-transformer-dropout"]

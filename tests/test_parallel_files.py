@@ -10,7 +10,7 @@ import pytest
 from sacrebleu.dataset.base import Dataset
 from written_corpus import REAL, real, sgml
 
-from three_regime.datasets.aligned_text import count_lines, read_aligned
+from three_regime.datasets.aligned_text import count_lines, read_aligned, read_lines
 from three_regime.datasets.cleaning import Limits, fault, normalised
 from three_regime.datasets.sgml import read_aligned_segments, read_segments
 from three_regime.errors import UserError
@@ -50,6 +50,25 @@ def test_invalid_utf8_is_named_with_file_and_line(tmp_path: Path) -> None:
     assert next(pairs) == ("gut", "good")
     with pytest.raises(UserError, match=r"a\.de, line 2: not valid UTF-8 \(byte 0xfc at column 2\)"):
         next(pairs)
+
+
+def test_a_byte_order_mark_is_dropped_at_the_start_alone(tmp_path: Path) -> None:
+    content = "\ufeffone\n\ufefftwo\n"
+    assert list(read_lines(write(tmp_path, "x.de", content))) == ["one", "\ufefftwo"]
+    assert list(read_lines(write(tmp_path, "y.de", "\ufeff"))) in ([], [""])
+    pairs = list(read_aligned(write(tmp_path, "a.de", "\ufeffa\nb\n"), write(tmp_path, "a.en", "a\nb\n")))
+    assert pairs == [("a", "a"), ("b", "b")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_other_encodings_are_named_with_file_and_line(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(UserError, match=r"x\.de, line 1: .*convert the file to UTF-8"):
+        list(read_lines(write(tmp_path, "x.de", "Größe\nzwei\n".encode(encoding))))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be read"):
+        list(read_lines(tmp_path))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -117,6 +136,27 @@ def test_a_segment_is_one_line_as_in_sacrebleus_references(tmp_path: Path, text:
 def test_faults_of_sgml_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"x\.sgm.*{message}"):
         read_segments(write(tmp_path, "x.sgm", SGML.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("<![CDATA[Less < more]]>", "Less < more"),
+        ("<![CDATA[R&amp;D <b> </seg>]]>", "R&amp;D <b> </seg>"),
+        ("a <![CDATA[b\nc]]> d<![CDATA[]]><![CDATA[]]]>", "a b c d]"),
+        ("a <?b c> d", "a <?b c> d"),
+        ("a &lt;![CDATA[b]] c", "a <![CDATA[b]] c"),
+    ],
+)
+def test_sections_of_plain_text_are_text(tmp_path: Path, written: str, text: str) -> None:
+    whole = f'<refset><doc docid="one"><seg id="1">{written}</seg>\n<seg id="2">x</seg></doc></refset>'
+    assert [segment.text for segment in read_segments(write(tmp_path, "x.sgm", whole))] == [text, "x"]
+
+
+def test_a_section_that_is_not_closed_is_named(tmp_path: Path) -> None:
+    whole = '<refset><doc docid="one">\n<seg id="1"><![CDATA[a</seg></doc></refset>'
+    with pytest.raises(UserError, match=r"x\.sgm, line 2: a CDATA section is not closed"):
+        read_segments(write(tmp_path, "x.sgm", whole))
 
 
 def test_sgml_with_bad_utf8_names_the_line(tmp_path: Path) -> None:

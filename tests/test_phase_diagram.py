@@ -84,7 +84,7 @@ def test_every_computed_crossing_is_a_vertex_on_every_panel_and_no_other_lies_on
         assert on_centres == expected
 
 
-def test_cells_at_chance_are_grey_on_every_panel_without_a_dot_or_a_border():
+def test_cells_at_chance_are_grey_without_dot_or_border():
     plane = cells()
     plane.loc[plane["density"] == 0.05, "test_error"] = 0.9
     found = tables(plane)
@@ -102,7 +102,7 @@ def test_cells_at_chance_are_grey_on_every_panel_without_a_dot_or_a_border():
     assert "at chance" in [text.get_text() for text in figure.legends[0].texts]
 
 
-def test_a_corner_is_marked_where_one_seed_dominates_the_panels_measure():
+def test_a_corner_is_marked_where_one_seed_dominates():
     plane = cells()
     at = (plane["density"] == 0.8) & (plane["temperature"] == 40)
     plane.loc[at & (plane["dense_seed"] == 3), "lmc"] += 0.3

@@ -20,7 +20,7 @@ from three_regime.config import DatasetChoice
 from three_regime.datasets import DATASETS, aligned_text, prepare_text, subwords
 from three_regime.datasets.cleaning import normalised
 from three_regime.datasets.corpora import SPLITS
-from three_regime.datasets.prepare import is_intact, is_prepared, prepare
+from three_regime.datasets.prepare import chosen, is_intact, is_prepared, prepare, recipe
 from three_regime.datasets.prepared_text import PreparedText, open_text
 from three_regime.errors import UserError
 from three_regime.storage import DIGEST_KEY, read_metadata
@@ -309,3 +309,30 @@ def test_real_tokenised_pairs_go_through_cleaning(tmp_path: Path, monkeypatch: p
     assert unknown < 1e-3 * tokens.target_lengths.sum()
     same = [text.decode(ids) == normalised(english) for ids, (_, english) in zip(tokens.target, test, strict=True)]
     assert np.mean(same) > 0.99
+
+
+def test_another_language_pair_needs_configuration_alone(tmp_path: Path) -> None:
+    """Files of any two languages, in a folder that the configuration names."""
+    folder = tmp_path / "corpora" / "mine"
+    folder.mkdir(parents=True)
+    toy = DATASETS["toy"]
+    for split, count in (("train", 400), ("validation", 5), ("test", 4)):
+        for side, language in enumerate(("fr", "it")):
+            lines = [pair[side] for pair, _ in zip(toy.read(tmp_path, split), range(count), strict=False)]
+            (folder / f"{split}.{language}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    choice = DatasetChoice(name="text-files", files=str(folder), languages=("fr", "it"), subwords=200)
+    assert prepare(choice, tmp_path)
+    text = open_text(prepared_path(choice, tmp_path))
+    assert text.languages == ("fr", "it") and text.folder.name == "mine-fr-it-all-200"
+    assert text.sizes["validation"] == 5 and len(text.pairs("train")) == text.sizes["train"] > 300
+    assert text.references("test") == (folder / "test.it").read_text(encoding="utf-8").splitlines()
+    assert chosen(recipe(choice)) == choice and is_prepared(choice, tmp_path)
+    turned = DatasetChoice(name="text-files", files=str(folder), languages=("it", "fr"), subwords=200)
+    assert recipe(turned) != recipe(choice) and turned.folder != choice.folder
+    for wrong, said in (
+        ({"name": "text-files", "files": "x"}, "languages is needed for text-files"),
+        ({"name": "toy", "languages": ("fr", "it")}, "languages belongs to text-files"),
+        ({"name": "text-files", "files": "x", "languages": ("fr", "fr")}, "must differ"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            DatasetChoice(**wrong)

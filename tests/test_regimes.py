@@ -139,7 +139,7 @@ def test_chance_is_the_best_constant_answer_of_the_data_set(dataset, errors, cha
     assert (regimes.label(table, Thresholds())["regime"] == regimes.CHANCE).tolist() == chance
 
 
-def test_a_cell_that_the_seeds_cannot_tell_from_chance_has_no_regime():
+def test_a_cell_not_told_from_chance_has_no_regime():
     table = at_error([0.88, 0.80], seeds=(-0.02, 0.0, 0.02))
     bound = stats.t.ppf(0.95, 2) * 0.02 / np.sqrt(3)
     assert 0.88 + bound > 0.9 > 0.80 + bound

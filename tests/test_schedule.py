@@ -65,5 +65,39 @@ def test_warm_up_and_inverse_square_root(completed, rate):
 
 @pytest.mark.parametrize("wrong", [{"warmup": 0}, {"milestones": (2,)}])
 def test_an_inverse_square_root_needs_a_warm_up_and_no_milestones(wrong):
-    with pytest.raises(ValueError, match="inverse_sqrt"):
+    with pytest.raises(ValueError, match="schedule inverse_sqrt"):
         settings(**{**WARM, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"), [("linear", (0.1, 0.075, 0.05, 0.001)), ("cosine", (0.1, 0.0853553, 0.05, 0.0000247))]
+)
+@pytest.mark.parametrize("length", [{"epochs": 11, "iterations": None}, {"epochs": None, "iterations": 110}])
+def test_after_the_warm_up_the_rate_falls_to_zero(schedule, rates, length):
+    """Steps 10 to 110: the last one, 109, has the hundredth part of a straight line left."""
+    training = settings(schedule=schedule, warmup=10, warmup_start=0.0, milestones=(), **length)
+    assert [learning_rate(training, 0, step, 10) for step in (0, 5)] == [0.0, pytest.approx(0.05)]
+    found = [learning_rate(training, 0, step, 10) for step in (10, 35, 60, 109)]
+    assert found == pytest.approx(rates, rel=1e-2)
+    assert learning_rate(training, 0, 110, 10) == pytest.approx(0, abs=1e-15)
+
+
+def test_milestones_follow_a_warm_up():
+    training = settings(warmup=20, warmup_start=0.0, milestones=(3,))
+    assert learning_rate(training, 0, 10, 10) == pytest.approx(0.05)
+    assert [learning_rate(training, epoch, 10 * epoch, 10) for epoch in (2, 3)] == pytest.approx([0.1, 0.01])
+
+
+def test_a_warm_up_longer_than_the_run_is_refused():
+    with pytest.raises(ValueError, match="warmup 10 must be less than the 10 iterations"):
+        settings(epochs=None, iterations=10, milestones=(), warmup=10, schedule="linear")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_trained_run_ends_with_the_last_rate_of_its_schedule(schedule, tmp_path):
+    training = settings(schedule=schedule, warmup=2, milestones=())
+    steps, epochs = Quadratic().steps, training.epochs
+    (end,) = train(Quadratic(), tmp_path / "state", training)
+    wanted = [learning_rate(training, epoch, (epoch + 1) * steps - 1, steps) for epoch in range(epochs)]
+    assert rows(end, "learning_rate") == pytest.approx(wanted)
+    assert wanted[-1] < 0.1 * training.learning_rate

@@ -130,6 +130,17 @@ def test_the_same_shift_within_the_uncertainty_is_not(published):
     assert card.cells.loc[card.cells["panel"] == "lmc", "within"].all()
 
 
+def test_cells_whose_spread_is_one_seeds_are_marked(published):
+    cells = obtained_cells(published)
+    assert "‡ |" not in to_markdown(score(published, cells))
+    at = (cells["temperature"] == 40) & (cells["density"] == 0.05) & (cells["dense_seed"] == 2)
+    cells.loc[at, "lmc"] -= 0.5
+    card = score(published, cells)
+    marked = card.cells.dropna(subset=["one_seed"])
+    assert marked[["panel", "temperature", "density", "one_seed"]].to_numpy().tolist() == [["lmc", 40, 0.05, 2]]
+    assert to_markdown(card).count("‡ |") == 1
+
+
 def test_imported_cells_are_marked(published):
     cells = obtained_cells(published)
     cells.loc[cells["temperature"] == 160, "origin"] = "imported"

@@ -87,6 +87,7 @@ def test_paired_differences_are_pooled_within_a_density_too():
         ([0.1, 0.1, 0.3], 3),
         ([0.5, 0.1, np.nan], None),
         ([0.1, 0.1, 0.1], None),
+        ([0.0, 5e-17, 0.0], None),  # a difference of equal errors
         ([1.0, 0.10, 0.11, 0.12, 0.09], 1),
     ],
 )
@@ -95,7 +96,7 @@ def test_a_seed_dominates_when_the_spread_is_its_own(values, seed):
     assert found == seed if seed else np.isnan(found)
 
 
-def test_a_cell_names_its_dominant_seed_only_where_it_carries_the_error():
+def test_a_dominant_seed_is_named_where_it_carries_the_error():
     loud, quiet = {1: 0.0, 2: -0.5, 3: 0.01}, {1: 0.0, 2: -0.001, 3: 0.0}
     at = {(10.0, 0.05): loud, (20.0, 0.05): quiet, (10.0, 0.1): quiet, (20.0, 0.1): quiet}
     grid = statistics.grid(cells(value=lambda seed, t, d: 0.6 + at[t, d][seed]))

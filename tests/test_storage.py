@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from three_regime import storage
 from three_regime.errors import UserError
 from three_regime.storage import (
     DIGEST_KEY,
@@ -119,6 +121,37 @@ def test_a_full_disk_is_one_sentence_naming_the_file(tmp_path, monkeypatch, numb
     monkeypatch.undo()
     assert read_json(path) == {"old": 1}
     assert only(tmp_path) == ["result.json"]
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE", "EMFILE", "EINTR", "EROFS", "ENOTDIR", "ENAMETOOLONG", "ENXIO"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_whatever_the_disk_says_is_one_sentence(tmp_path, monkeypatch, name, call):
+    number = getattr(errno, name)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for write in (lambda path: write_json(path, 1), lambda path: write_arrays(path, {"a": np.ones(2)}, {})):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse)
+            with pytest.raises(UserError, match=rf"cannot write .*result\.x: {os.strerror(number)}"):
+                write(tmp_path / "result.x")
+    assert only(tmp_path) == []
+
+
+def test_a_fault_of_the_format_while_writing_names_the_file(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)")
+
+    monkeypatch.setattr(storage, "save_file", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*a\.safetensors: .*os error 5"):
+        write_arrays(tmp_path / "a.safetensors", {"a": np.ones(2)}, {})
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    for read in (read_json, read_arrays, read_metadata):
+        with pytest.raises(UserError, match=f"{tmp_path} (cannot be read|is not a complete)"):
+            read(tmp_path)
 
 
 def test_files_have_the_usual_permissions(tmp_path):

@@ -42,7 +42,8 @@ TEXT_RATES = {"transformer-1x16x2": {"train_tokens_per_s": 100, "evaluate_tokens
     ({"retrain": {"batch_size": 40}}, "retrain.batch_size 40"),
     ({"knob": "batch_size", "temperatures": [30, 80]}, "dense.batch_size 30"),
     ({"knob": "dropout", "temperatures": [0.5, 1]}, "temperatures: 1.0 is out of range for dropout"),
-    ({"dense": {"milestones": [1]}}, "schedule inverse_sqrt needs `warmup` of at least 1 and no milestones"),
+    ({"dense": {"milestones": [1]}}, "schedule inverse_sqrt takes no milestones"),
+    ({"dense": {"schedule": "linear", "milestones": [1]}}, "schedule linear takes no milestones"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_by_its_key(tmp_path, changes, said):
     with pytest.raises(UserError, match=said):
@@ -78,10 +79,20 @@ def fingerprints(settings, stage):
     ({"dense": {"accumulate": 1}}, {"dense"}),
     ({"dense": {"clip_norm": 2.0}}, {"dense"}),
     ({"dense": {"evaluate_every": 2}}, set()),
+    ({"dense": {"schedule": "cosine"}}, {"dense"}),
+    ({"retrain": {"schedule": "step", "milestones": [1], "epochs": 2}}, {"retrain"}),
+    ({"retrain": {"shuffle_ties": True}}, {"retrain"}),
 ])  # fmt: skip
 def test_a_setting_makes_stale_what_it_changes_and_nothing_else(tmp_path, changes, stale):
     before, after = tiny.config(tmp_path), tiny.config(tmp_path, **changes)
     assert {stage for stage in STAGES if fingerprints(before, stage) != fingerprints(after, stage)} == stale
+
+
+def test_an_early_stop_checkpoint_depends_on_the_length_of_a_run_that_anneals(tmp_path):
+    """Of other runs it does not: a longer one has the same beginning."""
+    for schedule, changed in (("inverse_sqrt", False), ("step", False), ("linear", True), ("cosine", True)):
+        short, long = (tiny.config(tmp_path, dense={"schedule": schedule, "epochs": epochs}) for epochs in (2, 3))
+        assert (fingerprints(short, "dense") != fingerprints(long, "dense")) == changed, schedule
 
 
 def test_adam_is_fairseqs_for_text_and_torchs_for_images(tmp_path):
@@ -181,6 +192,8 @@ def test_the_wmt14_study_is_read_without_its_data():
     owner = study(load([ROOT / "config.yaml"]), "wmt14-transformer-epochs")
     pricer = TextPricer(owner)
     assert pricer.pairs == 640_000 and pricer.network.prunable == 44_040_192
+    steps, first = pricer.steps(owner.config.dense), min(owner.temperatures)
+    assert owner.config.dense.warmup <= steps and first * steps >= 2 * owner.config.dense.warmup
     trained = 3 * 20 + 486 * 20
     assert trained * pricer.pairs * pricer.tokens_a_pair == pytest.approx(1.75e11, rel=0.01)
 

@@ -25,19 +25,18 @@ STREAMS = Streams(("retrain", 1, 1))
 def joined(parts, padding):
     """The micro-batches of a step as one padded batch of fairseq's format."""
 
-    def pad(tensors, left):
+    def pad(tensors):
         width = max(tensor.shape[1] for tensor in tensors)
-        side = (lambda tensor: (width - tensor.shape[1], 0)) if left else (lambda tensor: (0, width - tensor.shape[1]))
-        return torch.cat([torch.nn.functional.pad(tensor, side(tensor), value=padding) for tensor in tensors])
+        return torch.cat([torch.nn.functional.pad(each, (0, width - each.shape[1]), value=padding) for each in tensors])
 
     batches = [part.batch for part in parts]
     return {
         "net_input": {
-            "src_tokens": pad([batch.source for batch in batches], left=True),
-            "src_lengths": torch.cat([batch.source_lengths for batch in batches]),
-            "prev_output_tokens": pad([batch.previous for batch in batches], left=False),
+            "src_tokens": pad([batch.source for batch in batches]),
+            "src_lengths": torch.cat([(batch.source != padding).sum(1) for batch in batches]),
+            "prev_output_tokens": pad([batch.previous for batch in batches]),
         },
-        "target": pad([batch.target for batch in batches], left=False),
+        "target": pad([batch.target for batch in batches]),
         "ntokens": sum(batch.tokens for batch in batches),
     }
 

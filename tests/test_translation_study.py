@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from tiny_study import start
 
 from three_regime import analysis, plan, tables
+from three_regime.bleu import hypotheses_of, restored
 from three_regime.cli import main
 from three_regime.config import DatasetChoice
 from three_regime.datasets.prepare import prepare
@@ -71,7 +72,8 @@ def test_checkpoints_hold_bleu_of_both_sets_with_its_signature(finished, stage):
         for split in ("validation", "test"):
             assert 0 <= scores[split]["bleu"] <= 100 and 0 <= scores[split]["greedy_bleu"] <= 100
             assert scores[split]["sentences"] == tiny.HELD_OUT
-            assert "tok:13a" in scores[split]["signature"]
+            assert "tok:13a" in scores[split]["signature"] and 0 <= scores[split]["chrf"] <= 100
+            assert len(restored(scores[split]["hypotheses"], "")) == tiny.HELD_OUT
         assert {"ve-fairseq", "sacrebleu"} <= result["provenance"]["versions"].keys()
 
 
@@ -208,6 +210,20 @@ def test_a_file_is_translated_and_scored_by_hand(finished, invoke, tmp_path):
     )
 
 
+def test_kept_translations_are_those_of_the_checkpoint_and_can_be_compared(finished, invoke, tmp_path):
+    first, second = checkpoint(finished), checkpoint(finished, index=1)
+    folder = tiny.owner(finished).prepared.parent
+    source, out = tmp_path / "in.de", tmp_path / "out.en"
+    source.write_text("".join(f"{line}\n" for line in (folder / "test.de").read_text().splitlines()[: tiny.HELD_OUT]))
+    assert invoke("translate", first, "--source", source, "--out", out, "--beam", 2).startswith("0 ")
+    assert hypotheses_of(first.with_suffix(".json"), "test") == out.read_text().split("\n")[:-1]
+    answer = invoke("bootstrap", first, second, "--data", folder)
+    assert answer.startswith("0 BLEU ") and "chrF2 " in answer and "p = " in answer and "bs:1000" in answer
+    assert "keeps no translations of split test" in invoke(
+        "bootstrap", first, checkpoint(finished, "prune"), "--data", folder
+    )
+
+
 def test_a_checkpoint_without_its_record_needs_model_and_corpus(finished, invoke, tmp_path):
     alone = tmp_path / "alone.safetensors"
     write_arrays(alone, read_arrays(checkpoint(finished)), {})
@@ -305,7 +321,7 @@ def test_newstest2014_goes_through_subwords_decoding_and_sacrebleu(finished, tmp
     """The untrained network ends each sentence after two words; what counts is that every line has its translation."""
     if not (NEWSTEST / "newstest2014.de").is_file():
         pytest.skip(f"newstest2014 is not at {NEWSTEST}")
-    from three_regime.bleu import bleu_of_files
+    from three_regime.bleu import scores_of_files
     from three_regime.by_hand_text import translate_file
     from three_regime.decoding import Search
 
@@ -313,5 +329,5 @@ def test_newstest2014_goes_through_subwords_decoding_and_sacrebleu(finished, tmp
     search = Search(beam=1, factor=0.0, extra=2)
     assert translate_file(checkpoint(finished, "dense"), NEWSTEST / "newstest2014.de", out, search=search,
                           data=tiny.owner(finished).prepared.parent) == 3003  # fmt: skip
-    score = bleu_of_files(out, NEWSTEST / "newstest2014.en")
+    score = scores_of_files(out, NEWSTEST / "newstest2014.en")
     assert score["sentences"] == 3003 and score["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp")

@@ -17,6 +17,7 @@ from three_regime.models.sizes import text_size
 from three_regime.pruning import apply_masks, magnitude_masks
 from three_regime.similarity import Gram, linear_cka
 from three_regime.streams import Streams
+from three_regime.tasks.translation import spread
 from three_regime.training import Session
 
 STREAMS = Streams(("dense", 1))
@@ -110,7 +111,16 @@ def test_evaluation_has_neither_dropout_nor_smoothing_and_ignores_padding(task, 
     assert found.nll == pytest.approx(nll / tokens, rel=1e-5)
 
 
-def test_training_error_is_measured_on_the_first_pairs_alone():
+def test_fewer_pairs_are_spread_as_evenly_over_the_corpus():
+    for total, count in ((60, 5), (1000, 37), (28_974, 2000)):
+        rows = np.sort(spread(total, count))
+        gaps = np.diff(rows)
+        assert len(set(rows)) == count and len(set(gaps)) <= 3 and gaps.max() < 3 * total / count
+        assert set(spread(total, count - 1)) < set(rows)
+        assert rows[0] < 3 * total / count and rows[-1] > total - 3 * total / count
+
+
+def test_training_error_is_measured_on_the_measured_pairs_alone():
     text = small_text()
     whole, part = small_task(text), small_task(text, measured_pairs=5)
     weights = whole.load(whole.initial_weights(STREAMS), "fresh")
@@ -123,11 +133,12 @@ def test_nothing_is_reestimated(task, weights):
     assert found.keys() == weights.keys() and all(found[name] is weights[name] for name in weights)
 
 
-def test_outputs_are_those_of_the_first_target_tokens_in_file_order(task, weights):
+def test_outputs_are_those_of_pairs_spread_over_the_corpus(task, weights):
     pairs = task.text.pairs("train")
     rows = []
     task.model.eval()
-    for source, target in zip(pairs.source[:12], pairs.target[:12], strict=True):
+    chosen = spread(len(pairs), len(pairs))[:12]
+    for source, target in ((pairs.source[row], pairs.target[row]) for row in chosen):
         previous = torch.cat([target[-1:], target[:-1]])
         with torch.no_grad():
             rows.append(

@@ -21,12 +21,12 @@ def read(tmp_path: Path, content: str | bytes) -> dict[str, Any]:
     ("written", "value"),
     [
         *((word, word) for word in ("on", "off", "yes", "no", "Yes", "OFF", "y", "n")),
-        *((word, word) for word in ("010", "-007", "0o10", "0x1F", "0b1", "1_000", "1:30", "00.5", "1.2.3")),
+        *((word, word) for word in ("0o10", "0x1F", "0b1", "1_000", "1:30", "1.2.3", "1.2e3.4")),
         *((word, word) for word in ("2020-01-01", "2020-01-01T10:00:00Z", "=", "1e", "e3", "+", ".")),
         *((word, True) for word in ("true", "True", "TRUE")),
         *((word, False) for word in ("false", "False", "FALSE")),
         *((word, None) for word in ("~", "null", "Null", "NULL", "")),
-        ("0", 0), ("-3", -3), ("+12", 12),
+        ("0", 0), ("-3", -3), ("+12", 12), ("010", 10), ("-007", -7), ("008", 8), ("00.50", 0.5),
         ("0.5", 0.5), (".5", 0.5), ("5.", 5.0), ("1e3", 1000.0), ("1.5E-3", 0.0015), ("-.inf", -math.inf),
     ],
 )  # fmt: skip
@@ -48,14 +48,12 @@ def test_keys_are_text(tmp_path):
 @pytest.mark.parametrize(
     ("written", "advice"),
     [
-        ("010", "write 10, without the leading zero"),
-        ("-00.50", "write -0.50, without the leading zero"),
         ("0o17", "write it as a decimal number"),
         ("0x1F", "write it as a decimal number"),
         ("1_000", "write 1000"),
         ("1:30", "write one number, without the colon"),
         ("01:30:00", "write one number, without the colon"),
-        *((word, "") for word in ("yes", "1.2.3", "5", "0.5", "007x", "a_b", "10:99")),
+        *((word, "") for word in ("yes", "1.2.3", "5", "010", "0.5", "007x", "a_b", "10:99")),
     ],
 )
 def test_what_to_write_for_an_odd_number(written, advice):

@@ -16,15 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from three_regime.config import Config
 from three_regime.datasets.prepare import is_intact
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.plan import Job, jobs_of
-from three_regime.records import ADOPTING, CHECKOUT, LONG_AGO_NS
-from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack, stored_fingerprint
+from three_regime.records import ADOPTING, CHECKOUT, set_back, tables_agree
+from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
 from three_regime.workflow import snakemake_program
@@ -96,7 +94,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
             if finding.done:
                 mended += _mend(finding.product.inputs.values(), finding.product.outputs)
             else:
-                _set_back(finding.product.outputs)
+                set_back(finding.product.outputs)
         whole = _recordable(jobs)
         recorded += len(whole)
         records += [job.findings[0].product.outputs[0] for job in whole]
@@ -104,13 +102,13 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
             mended += _mend(record.parent.rglob("*.json"), [record])
             records.append(record)
         tables = [owner.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
-        if (fresh or not _tables_agree(owner, findings[owner.name])) and any(path.exists() for path in tables):
-            _set_back(tables)
+        if (fresh or not tables_agree(owner, findings[owner.name])) and any(path.exists() for path in tables):
+            set_back(tables)
             remade.append(owner.name)
     if records:
         done = [each for found in findings.values() for each in found if each.done]
         kept = [path for each in done for path in each.product.outputs if path.exists()]
-        absent = [path for each in done for path in each.product.outputs if not path.exists()]
+        absent = [path for each in done for path in each.product.outputs if not os.path.lexists(path)]
         with _standing_in(absent):
             _record(records, [*kept, *records], configfiles)
     return Adoption(findings, unprepared, mended, remade, recorded)
@@ -121,14 +119,8 @@ def _mend(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:
     newest = max((path.stat().st_mtime_ns for path in inputs if path.exists()), default=0)
     older = [path for path in outputs if path.exists() and path.stat().st_mtime_ns < newest]
     for path in older:
-        os.utime(path, ns=(newest, newest))
+        os.utime(path, ns=(newest, newest), follow_symlinks=False)
     return len(older)
-
-
-def _set_back(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.exists():
-            os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
 
 
 def _recordable(jobs: list[Job]) -> list[Job]:
@@ -179,19 +171,6 @@ def _standing_in(absent: Sequence[Path]) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _tables_agree(owner: Study, findings: list[Finding]) -> bool:
-    """Whether the tables were gathered from just these results: ``provenance.csv`` names their fingerprints."""
-    path = owner.folder / "provenance.csv"
-    try:
-        listed = pd.read_csv(path)["fingerprint"]
-    except (OSError, KeyError, pd.errors.ParserError, pd.errors.EmptyDataError):
-        return False
-    stored = [
-        stored_fingerprint(finding.product.outputs[0]) for finding in findings if finding.verdict is not Verdict.MISSING
-    ]
-    return all(finding.done for finding in findings) and sorted(listed) == sorted(filter(None, stored))
-
-
 def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) -> None:
     """Let Snakemake record the jobs that make `targets`, and leave the times of the files `kept` as they are."""
     program = snakemake_program()
@@ -210,7 +189,7 @@ def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) 
                 raise UserError(f"the times are in order, but Snakemake could not record what was adopted: {reason}")
     finally:
         for path, time in times.items():
-            os.utime(path, ns=(time, time))
+            os.utime(path, ns=(time, time), follow_symlinks=False)
 
 
 def render(adoption: Adoption, *, dry_run: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +13,6 @@ from three_regime.errors import UserError
 from three_regime.keeping import discard
 from three_regime.stages import GRID_FIGURES, RUN_FIGURES, STAGES, pack
 from three_regime.study import Study, planned, study
-from three_regime.survey import unfit
 
 log = logging.getLogger(__name__)
 
@@ -120,29 +118,11 @@ def _heavy(config: Config, owner: Study, stage: str, seed: int, temperature: flo
     jobs.run(config, owner.name, stage, seed, temperature)
 
 
-def _refuse_unfit(owner: Study) -> None:
-    """Tables hold results of one configuration: say which are not of this one, and what makes them again."""
-    wrong = unfit(owner)
-    if not wrong:
-        return
-    counts = Counter(finding.product.stage for finding in wrong)
-    stages = [stage for stage in STAGES if stage in counts]
-    first = wrong[0]
-    raise UserError(
-        f"{len(wrong)} results of {owner.name} ({', '.join(f'{counts[stage]} {stage}' for stage in stages)}) do not"
-        f" follow from its settings, the first {first.product.outputs[0]}: {first.verdict}, {first.reason}; run"
-        f" `python -m three_regime run-stage {stages[0]} --study {owner.name}` with the same --configfile"
-        + (f", then {', '.join(stages[1:])}" if stages[1:] else "")
-        + " (`python -m three_regime explain` names them all), or undo the edit"
-    )
-
-
 def _tables(owner: Study) -> None:
     from three_regime import analysis, claims, figures, tables
 
     if not any((owner.folder / f"seed{seed}").is_dir() for seed in owner.config.dense_seeds):
         raise UserError(f"{owner.folder} holds no results yet: run stage dense of {owner.name} first")
-    _refuse_unfit(owner)
     written = tables.write(owner)
     written += analysis.write(owner.folder, owner.thresholds)
     if owner.config.claims:

@@ -1,4 +1,4 @@
-"""Single translation checkpoints and a question: translate a file, without a study's configuration."""
+"""Single translation checkpoints and a question, without a study's configuration: translate a file, compare two."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from three_regime import models
+from three_regime.bleu import hypotheses_of, paired_bootstrap
 from three_regime.datasets.aligned_text import read_lines
 from three_regime.datasets.prepared_text import open_text
 from three_regime.decoding import DEFAULT_SEARCH, Search
@@ -54,6 +55,30 @@ def translate_file(
         raise UserError(f"{source}: {error}") from error
     write_text(out, "".join(f"{line}\n" for line in translations))
     return len(lines)
+
+
+def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Path("data")) -> dict[str, Any]:
+    """Paired bootstrap of the translations that two measured checkpoints keep (`three_regime.bleu.paired_bootstrap`).
+
+    Parameters
+    ----------
+    first, second
+        Checkpoints, or the JSON results beside them; of the same corpus.
+    data
+        See `translate_file`.
+
+    Raises
+    ------
+    UserError
+        When a result is missing, damaged or keeps no translations, when `data` is another corpus, or when the two have
+        translated different numbers of sentences.
+    """
+    found = [hypotheses_of(path.with_suffix(".json"), split) for path in (first, second)]
+    for path in (first, second):
+        manifest = corpus_of(path, origin_of(path), data)
+    if len(found[0]) != len(found[1]):
+        raise UserError(f"{first} and {second} have translated {len(found[0])} and {len(found[1])} sentences")
+    return paired_bootstrap(*found, open_text(manifest).references(split)[: len(found[0])])
 
 
 def weights_of(checkpoint: Path) -> dict[str, Any]:

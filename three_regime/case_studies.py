@@ -12,7 +12,7 @@ from three_regime import selection
 from three_regime.errors import UserError
 from three_regime.selection import OUTCOME, Choice
 from three_regime.stages import CASE_TABLES
-from three_regime.storage import write_csv
+from three_regime.storage import read_table, write_csv
 from three_regime.thresholds import Thresholds
 
 SAM_COMPARED = (0.0, 0.05)
@@ -162,8 +162,20 @@ def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> di
 
 
 def write(folder: Path, grids: Sequence[Path], thresholds: Mapping[str, Thresholds]) -> list[Path]:
-    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; returns their paths."""
-    tables = build([pd.read_csv(path) for path in grids], thresholds)
+    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; returns their paths.
+
+    Raises
+    ------
+    UserError
+        When one is missing or no such table, or is of another study.
+    """
+    read = {path: read_table(path, ["study", "dataset", "model", "knob"]) for path in grids}
+    for path, grid in read.items():
+        if unknown := sorted(set(grid["study"]) - set(thresholds)):
+            raise UserError(
+                f"{path} is a table of the study {unknown[0]!r}, which is not among {', '.join(thresholds)}"
+            )
+    tables = build(list(read.values()), thresholds)
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
     return [folder / f"{name}.csv" for name in tables]

@@ -21,7 +21,7 @@ from scipy import stats
 from three_regime import markdown, selection, statistics
 from three_regime.config import Claim, Side
 from three_regime.errors import UserError
-from three_regime.storage import write_csv, write_text
+from three_regime.storage import read_table, write_csv, write_text
 from three_regime.thresholds import Thresholds
 
 LEVEL = 0.95
@@ -182,7 +182,9 @@ def _alone(row: tuple, interval: str) -> str:
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
     """Judge the study whose tables are in `folder`; writes ``claims.csv`` and ``claims.md`` there."""
     cells = statistics.read_cells(folder / "cells.csv")
-    replicas, pairs = (pd.read_csv(folder / f"{name}.csv") for name in ("replicas", "pairs"))
+    cell = ("dense_seed", "temperature", "density")
+    replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*cell, "test_error"])
+    pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*cell, "lmc", "cka_softmax"])
     table = evaluate(claims, cells, replicas, pairs, thresholds)
     write_csv(folder / "claims.csv", table)
     write_text(folder / "claims.md", to_markdown(table, str(cells["study"].iloc[0])))

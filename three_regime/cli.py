@@ -169,10 +169,13 @@ def explain(target: str | None, configfiles: list[Path]) -> None:
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
 def scorecard(folder: Path, out: Path | None) -> None:
     """Score the cells in FOLDER (results, or another lab's unpacked export) against the published Figure 2."""
+    from three_regime.damage import refuse_to_replace
     from three_regime.scorecard import of_export
     from three_regime.scorecard_files import to_markdown
     from three_regime.storage import write_text
 
+    if out is not None:
+        refuse_to_replace(out, *folder.glob("*.*"), *folder.glob("*/*.csv"))
     text = to_markdown(of_export(folder))
     click.echo(text, nl=False) if out is None else write_text(out, text)
 
@@ -255,6 +258,23 @@ def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool)
 
 @main.command()
 @configured
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def verify(configfiles: list[Path], as_json: bool) -> None:
+    """Read every result, table and data file against its digests and settings; exit code 1 when one is not right."""
+    import json
+    from dataclasses import asdict
+
+    from three_regime import verifying
+    from three_regime.config import load
+
+    found = verifying.verify(load(configfiles))
+    click.echo(json.dumps(asdict(found), indent=1) + "\n" if as_json else verifying.render(found), nl=False)
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@configured
 @click.option("--out", required=True, type=PATH, help="New folder, or a file that ends in .zip.")
 @click.option("--weights", is_flag=True, help="With the dense and retrained networks, so that others can measure them.")
 def export(configfiles: list[Path], out: Path, weights: bool) -> None:
@@ -305,7 +325,9 @@ def redraw(folder: Path, out: Path) -> None:
 def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> None:
     """Prune CHECKPOINT by magnitude, one-shot."""
     from three_regime.by_hand import prune_file
+    from three_regime.damage import refuse_to_replace
 
+    refuse_to_replace(out, checkpoint)
     counts = prune_file(checkpoint, model, density, allocation, out)
     click.echo(f"{out}: kept {counts['kept']:,} of {counts['total']:,} prunable weights")
 
@@ -315,8 +337,10 @@ def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Pa
 @click.option("--out", required=True, type=FILE, help="Weights, and masks under mask:<name>, in full (safetensors).")
 def unpack(checkpoint: Path, out: Path) -> None:
     """Write CHECKPOINT, a result that is stored sparse, so that any program can read it."""
+    from three_regime.damage import refuse_to_replace
     from three_regime.storage import read_arrays, write_arrays
 
+    refuse_to_replace(out, checkpoint)
     write_arrays(out, read_arrays(checkpoint), {"source": str(checkpoint)})
     click.echo(out)
 
@@ -359,7 +383,9 @@ def lmc(
 ) -> None:
     """Linear mode connectivity of FIRST and SECOND: the error along the line between them."""
     from three_regime.by_hand import lmc_of_files
+    from three_regime.damage import refuse_to_replace
 
+    refuse_to_replace(out, first, second)
     result = lmc_of_files(
         first, second, model, dataset, data, out,
         train_images=train_images, test_images=test_images, batch_size=batch_size, points=points,
@@ -373,7 +399,9 @@ def lmc(
 def cka(first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, images: int | None) -> None:
     """Linear CKA of the outputs of FIRST and SECOND."""
     from three_regime.by_hand import cka_of_files
+    from three_regime.damage import refuse_to_replace
 
+    refuse_to_replace(out, first, second)
     result = cka_of_files(first, second, model, dataset, data, out, images=images)
     click.echo(f"{out}: CKA {result['logits']:.5f} (logits), {result['softmax']:.5f} (softmax)")
 
@@ -393,8 +421,10 @@ def translate(
 ) -> None:
     """Translate a file with CHECKPOINT, a dense, pruned or retrained network of a translation study."""
     from three_regime.by_hand_text import translate_file
+    from three_regime.damage import refuse_to_replace
     from three_regime.decoding import Search
 
+    refuse_to_replace(out, checkpoint, source)
     count = translate_file(checkpoint, source, out, model=model, data=data, search=Search(beam, length_penalty))
     click.echo(f"{out}: {count:,} sentences")
 
@@ -403,8 +433,28 @@ def translate(
 @click.option("--hyp", required=True, type=FILE, help="Translations, detokenised, one a line.")
 @click.option("--ref", required=True, type=FILE, help="Reference translations, one a line.")
 def bleu(hyp: Path, ref: Path) -> None:
-    """BLEU of translations by sacrebleu, with its signature."""
-    from three_regime.bleu import bleu_of_files
+    """BLEU and chrF of translations by sacrebleu, with their signatures."""
+    from three_regime.bleu import scores_of_files
 
-    score = bleu_of_files(hyp, ref)
+    score = scores_of_files(hyp, ref)
     click.echo(f"BLEU {score['bleu']:.2f} ({score['sentences']:,} sentences) {score['signature']}")
+    click.echo(f"chrF {score['chrf']:.2f} ({score['sentences']:,} sentences) {score['chrf_signature']}")
+
+
+@main.command()
+@click.argument("first", type=FILE)
+@click.argument("second", type=FILE)
+@click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
+@click.option(
+    "--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared corpus, or a folder of them."
+)
+def bootstrap(first: Path, second: Path, split: str, data: Path) -> None:
+    """Whether the kept translations of FIRST and SECOND differ, by a paired bootstrap of BLEU and chrF.
+
+    FIRST and SECOND are checkpoints of translation studies, or their JSON results; nothing is decoded.
+    """
+    from three_regime.by_hand_text import bootstrap_of_results
+
+    for name, found in bootstrap_of_results(first, second, split, data).items():
+        scores = f"{found['first']:.2f} against {found['second']:.2f}"
+        click.echo(f"{name} {scores}, p = {found['p_value']:.3f} {found['signature']}")

@@ -1,19 +1,30 @@
-"""Translating with a network: beam search by fairseq, in batches that change no sentence's translation."""
+"""Translating with a network: beam search by fairseq's rules, in batches that change no sentence's translation.
+
+Hypotheses are those of fairseq's ``SequenceGenerator``. It takes one limit on the length for a whole batch, repeats the
+encoded sentence for every beam, and moves all that the decoder has computed whenever beams change places. Here each
+sentence has its own limit; the beams of a sentence attend to the encoded sentence, and to all beams' past, together:
+what is moved is the list of places that a beam descends from.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from fairseq.data import Dictionary
-from fairseq.models.transformer import TransformerModelBase
-from fairseq.sequence_generator import SequenceGenerator
+import torch.nn.functional as F
 from torch import Tensor
 
 from three_regime.errors import UserError
+from three_regime.models.lean_transformer import LeanTransformer, Weights, hidden_padding
 from three_regime.models.transformer import MAX_POSITIONS
+
+FINISHED_SHARE = 0.25
+"""Finished sentences leave a batch when they are so large a share of it: to leave means to copy all that stay."""
+
+FIRST_STEPS = 16
+"""Steps that memory is set aside for at the start; doubled when they are used up."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,8 @@ class Search:
     beam
         Hypotheses kept; 1 is greedy.
     length_penalty
-        Exponent of the length by which a hypothesis's log-probability is divided.
+        A hypothesis's log-probability is divided by its length, end mark included, to the power of this (fairseq's
+        ``lenpen``; the penalty of Wu et al. 2016 is another function).
     factor, extra
         A translation has at most factor · source tokens + extra tokens, end marks counted (this project's choice).
     """
@@ -35,14 +47,26 @@ class Search:
     factor: float = 2.0
     extra: int = 10
 
+    def limit(self, tokens: int) -> int:
+        """Most words of the translation of a sentence of so many tokens, its end mark counted and its own not."""
+        return max(1, min(int(self.factor * tokens + self.extra), MAX_POSITIONS - 1))
+
 
 DEFAULT_SEARCH = Search()
 
 
+@dataclass(frozen=True)
+class Symbols:
+    """Numbers of the special tokens."""
+
+    padding: int
+    end: int
+
+
 def translate(
-    model: TransformerModelBase,
-    weights: Mapping[str, Tensor],
-    dictionary: Dictionary,
+    network: LeanTransformer,
+    weights: Weights,
+    symbols: Symbols,
     sentences: Sequence[Tensor],
     search: Search,
     *,
@@ -51,13 +75,11 @@ def translate(
 ) -> list[Tensor]:
     """Translations of sentences, in their order, each without its end mark.
 
-    A batch holds sentences of one length: there is no padding, and the limit on the length of a translation depends on
-    its own sentence alone.
+    Sentences of like length are decoded together, padded; neither that nor the others of its batch enter a sentence's
+    translation.
 
     Parameters
     ----------
-    model
-        The skeleton; it takes `weights` over.
     sentences
         Token numbers, the end mark last; (length,) int64 each.
     places
@@ -70,7 +92,6 @@ def translate(
     UserError
         When a sentence is longer than the model allows, naming its place.
     """
-    by_length: dict[int, list[int]] = defaultdict(list)
     for place, sentence in enumerate(sentences):
         if len(sentence) > MAX_POSITIONS:
             line = (places[place] if places else place) + 1
@@ -78,26 +99,226 @@ def translate(
                 f"line {line} has {len(sentence)} subwords, its end mark included, and the model takes {MAX_POSITIONS};"
                 " split it or leave it out"
             )
-        by_length[len(sentence)].append(place)
-    parameters = dict(model.named_parameters())
-    device = next(iter(parameters.values())).device
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+    order = sorted(range(len(sentences)), key=lambda place: len(sentences[place]))
+    output = _Output(network, weights, symbols, search.beam)
     found: list[Tensor] = [torch.empty(0, dtype=torch.int64)] * len(sentences)
-    for length, members in sorted(by_length.items()):
-        generator = SequenceGenerator(
-            [model],
-            dictionary,
-            beam_size=search.beam,
-            len_penalty=search.length_penalty,
-            max_len_b=min(int(search.factor * length + search.extra), MAX_POSITIONS - 1),
-        )
-        for first in range(0, len(members), batch_size):
-            chosen = members[first : first + batch_size]
-            source = torch.stack([sentences[place] for place in chosen]).to(device)
-            lengths = torch.full((len(chosen),), length, device=device)
-            hypotheses = generator.generate([model], {"net_input": {"src_tokens": source, "src_lengths": lengths}})
-            for place, ranked in zip(chosen, hypotheses, strict=True):
-                found[place] = ranked[0]["tokens"][:-1].cpu()
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        with torch.no_grad():
+            batch = _Batch(network, weights, symbols, search, output, [sentences[place] for place in chosen])
+            for place, translation in zip(chosen, batch.translations(), strict=True):
+                found[place] = translation
     return found
+
+
+class _Output:
+    """The output matrix, and the search for its best words.
+
+    The words are laid out in `span` rows; a sentence's best candidates lie in the columns whose maxima are best, so
+    that only those are ranked.
+    """
+
+    def __init__(self, network: LeanTransformer, weights: Weights, symbols: Symbols, beam: int) -> None:
+        table = weights[network.target_table]
+        self.candidates = 2 * beam
+        self.span = max(1, min(32, len(table) // (4 * beam)))
+        self.columns = max(-(-len(table) // self.span), self.candidates)
+        added, self.last = self.span * self.columns - len(table), len(table) - 1
+        self.table = F.pad(table, (0, 0, 0, added))
+        self.bias = torch.zeros(len(self.table), device=table.device)
+        self.bias[len(table) :] = -math.inf
+        self.padding = symbols.padding
+        self._offsets = torch.arange(self.span, device=table.device) * self.columns
+
+    def logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (rows, words) and the logarithms of the sums of their powers, (rows, 1)."""
+        logits = F.linear(x, self.table, self.bias)
+        total = logits.logsumexp(1, keepdim=True)
+        logits[:, self.padding] = -math.inf  # counted, but never chosen (fairseq)
+        return logits, total
+
+    def best(self, logits: Tensor, added: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best continuations of each sentence, best first: score, beam and word, (sentences, 2 · beam) each.
+
+        Parameters
+        ----------
+        logits
+            (sentences · beam, words).
+        added
+            (sentences, beam), what makes a logit the score of the hypothesis.
+        """
+        sentences, beam = added.shape
+        highest = logits.view(-1, self.span, self.columns).amax(1).view(sentences, beam, -1) + added[:, :, None]
+        top = highest.flatten(1).topk(self.candidates).indices
+        beams, columns = top // self.columns, top % self.columns
+        places = columns[:, :, None] + self._offsets
+        scores = logits.view(sentences, -1).gather(1, (beams[:, :, None] * logits.shape[1] + places).flatten(1))
+        scores, chosen = (scores + added.gather(1, beams).repeat_interleave(self.span, 1)).topk(self.candidates)
+        return scores, beams.gather(1, chosen // self.span), places.flatten(1).gather(1, chosen).clamp(max=self.last)
+
+
+class _Batch:
+    """Sentences that are decoded together, step by step.
+
+    Shapes: n sentences that are under way, b beams, t steps done, h heads, d numbers of a head.
+
+    Attributes
+    ----------
+    keys, values
+        Of the decoder's attention to itself, for each layer (n, h, steps · b, d); step t's are at t·b … t·b + b − 1.
+    unseen
+        (n, b, steps · b): 0 at the places that a beam descends from, −∞ elsewhere.
+    """
+
+    def __init__(
+        self,
+        network: LeanTransformer,
+        weights: Weights,
+        symbols: Symbols,
+        search: Search,
+        output: _Output,
+        sentences: Sequence[Tensor],
+    ) -> None:
+        self.network, self.weights, self.symbols, self.search, self.output = network, weights, symbols, search, output
+        self.beam, self.device = search.beam, network.device
+        count = len(sentences)
+        limits = [search.limit(len(sentence)) for sentence in sentences]
+        source = torch.nn.utils.rnn.pad_sequence(sentences, batch_first=True, padding_value=symbols.padding)
+        source = source.to(self.device)
+        self.hidden = hidden_padding(source, symbols.padding)
+        encoded = network.encode(weights, source, self.hidden)
+        self.memory = [
+            network.keys_and_values(weights, f"decoder.layers.{layer}.encoder_attn", encoded)
+            for layer in range(network.depth)
+        ]
+        size = (count, network.heads, FIRST_STEPS * self.beam, network.width // network.heads)
+        self.keys = [encoded.new_empty(size) for _ in range(network.depth)]
+        self.values = [encoded.new_empty(size) for _ in range(network.depth)]
+        self.unseen = encoded.new_full((count, self.beam, FIRST_STEPS * self.beam), -math.inf)
+        self.own = encoded.new_full((self.beam, self.beam), -math.inf).fill_diagonal_(0)
+        self.longest = max(limits)
+        self.limits = torch.tensor(limits, device=self.device)
+        self.places = torch.arange(count, device=self.device)
+        self.words = source.new_full((count, self.beam, self.longest), symbols.padding)
+        self.scores = encoded.new_full((count, self.beam), -math.inf)
+        self.scores[:, 0] = 0  # at the start all beams are one
+        self.ended = source.new_zeros(count)
+        self.best_score = encoded.new_full((count,), -math.inf)
+        self.best_words = source.new_full((count, self.longest), symbols.padding)
+        self.best_length = source.new_zeros(count)
+
+    def translations(self) -> list[Tensor]:
+        """The best hypothesis of each sentence."""
+        last = torch.full((len(self.places) * self.beam, 1), self.symbols.end, device=self.device)
+        for step in range(self.longest + 1):
+            logits, total = self.output.logits(self._decoded(last, step))
+            if step == 0:
+                logits[:, self.symbols.end] = -math.inf  # a translation has at least one word (fairseq)
+            if not self._advance(logits, total, step):
+                break
+            last = self.words[:, :, step].reshape(-1, 1)
+        words, lengths = self.best_words.cpu(), self.best_length.tolist()
+        return [row[:length].clone() for row, length in zip(words, lengths, strict=True)]
+
+    def _advance(self, logits: Tensor, total: Tensor, step: int) -> bool:
+        """Choose the words of a step; False when every sentence has its translation.
+
+        A hypothesis that ends among the best b of 2b candidates is complete, and with the b-th the sentence's search
+        is; the best b that do not end go on. At the limit every hypothesis ends.
+        """
+        at_limit = self.limits == step
+        added = self.scores - total.view(-1, self.beam)
+        scores, beams, words = self.output.best(logits, added)
+        ends = (words == self.symbols.end) & (scores > -math.inf)
+        here = ends[:, : self.beam]
+        first = here.long().argmax(1, keepdim=True)
+        ending, parent = scores.gather(1, first).where(here.any(1, keepdim=True), -math.inf), beams.gather(1, first)
+        if bool(at_limit.any()):
+            forced, row = (logits[:, self.symbols.end].view(-1, self.beam) + added).max(1, keepdim=True)
+            ending, parent = torch.where(at_limit[:, None], forced, ending), row.where(at_limit[:, None], parent)
+        self._complete(ending[:, 0] / (step + 1) ** self.search.length_penalty, parent, step)
+        self.ended += here.sum(1)
+        done = (self.ended >= self.beam) | at_limit
+        if bool(done.all()):
+            return False
+        # The candidates that do not end, best first.
+        chosen = (ends * self.output.candidates + torch.arange(self.output.candidates, device=self.device)).argsort(1)
+        chosen = chosen[:, : self.beam]
+        parents = beams.gather(1, chosen)
+        self.scores = scores.gather(1, chosen)
+        self.words[:, :, :step] = self.words[:, :, :step].gather(1, parents[:, :, None].expand(-1, -1, step))
+        self.words[:, :, step] = words.gather(1, chosen)
+        used = (step + 1) * self.beam
+        self.unseen[:, :, :used] = self.unseen[:, :, :used].gather(1, parents[:, :, None].expand(-1, -1, used))
+        self.ended[done] = self.beam
+        self.best_score[self.places[done]] = math.inf  # nothing is better than what has been found
+        if int(done.sum()) >= FINISHED_SHARE * len(done):
+            self._keep((~done).nonzero()[:, 0], used)
+        return True
+
+    def _complete(self, score: Tensor, parent: Tensor, step: int) -> None:
+        """Note the hypotheses that end here where they are the best so far, (n,)."""
+        better = score > self.best_score[self.places]
+        if not bool(better.any()):
+            return
+        at = self.places[better]
+        self.best_score[at] = score[better]
+        self.best_length[at] = step
+        chosen = self.words[better].gather(1, parent[better][:, :, None].expand(-1, -1, self.longest))
+        self.best_words[at] = chosen[:, 0]
+
+    def _keep(self, rows: Tensor, used: int) -> None:
+        """Go on with some of the sentences."""
+
+        def past(cache: Tensor) -> Tensor:
+            kept = cache.new_empty((len(rows), *cache.shape[1:]))
+            kept[:, :, :used] = cache[:, :, :used].index_select(0, rows)
+            return kept
+
+        self.keys, self.values = [past(each) for each in self.keys], [past(each) for each in self.values]
+        self.memory = [(key.index_select(0, rows), value.index_select(0, rows)) for key, value in self.memory]
+        self.hidden = None if self.hidden is None else self.hidden.index_select(0, rows)
+        for name in ("unseen", "limits", "places", "words", "scores", "ended"):
+            setattr(self, name, getattr(self, name).index_select(0, rows))
+
+    def _decoded(self, last: Tensor, step: int) -> Tensor:
+        """The decoder's outputs at a step, (n · b, width)."""
+        network, weights, count = self.network, self.weights, len(self.places)
+        used = (step + 1) * self.beam
+        if used > self.unseen.shape[2]:
+            self._make_room()
+        self.unseen[:, :, used - self.beam : used] = self.own
+        x = network.embed(weights[network.target_table], last, network.positions[step])
+        x = x.view(count, self.beam, network.width)
+        for layer, memory in enumerate(self.memory):
+            name = f"decoder.layers.{layer}"
+            projected = network.project(weights, f"{name}.self_attn", "qkv", x)
+            query, key, value = projected.view(count, self.beam, 3, network.heads, -1).permute(2, 0, 3, 1, 4)
+            self.keys[layer][:, :, used - self.beam : used] = key
+            self.values[layer][:, :, used - self.beam : used] = value
+            unseen = self.unseen[:, None, :, :used] if self.beam > 1 else None
+            found = _attend(query, self.keys[layer][:, :, :used], self.values[layer][:, :, :used], unseen)
+            branch = network.output(weights, f"{name}.self_attn", found)
+            x = network.normalise(weights, f"{name}.self_attn_layer_norm", x + branch)
+            query = network.split(network.project(weights, f"{name}.encoder_attn", "q", x))
+            branch = network.output(weights, f"{name}.encoder_attn", _attend(query, *memory, self.hidden))
+            x = network.normalise(weights, f"{name}.encoder_attn_layer_norm", x + branch)
+            x = network.normalise(weights, f"{name}.final_layer_norm", x + network.feed_forward(weights, name, x))
+        return x.view(-1, network.width)
+
+    def _make_room(self) -> None:
+        """Room for twice as many steps."""
+
+        def doubled(cache: Tensor) -> Tensor:
+            return torch.cat([cache, torch.empty_like(cache)], 2)
+
+        self.keys, self.values = [doubled(each) for each in self.keys], [doubled(each) for each in self.values]
+        self.unseen = torch.cat([self.unseen, torch.full_like(self.unseen, -math.inf)], 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+    """Attention of few queries, by plain products."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if hidden is not None:
+        scores += hidden
+    return scores.softmax(-1) @ value

@@ -12,9 +12,12 @@ from typing import Any
 
 import yaml
 
-from three_regime import __version__, provenance
+from three_regime import __version__, manifest, provenance
 from three_regime.config import Config
 from three_regime.errors import UserError
+from three_regime.manifest import MANIFEST
+from three_regime.records import refuse_other_tables
+from three_regime.results import read_result
 from three_regime.stages import (
     CASE_TABLES,
     CELL_TABLES,
@@ -25,10 +28,9 @@ from three_regime.stages import (
     STAGES,
     pack,
 )
-from three_regime.storage import PROVENANCE_KEY, file_sha256, read_json, replacing, write_json, write_text
+from three_regime.storage import replacing, write_json, write_text
 from three_regime.study import Study, planned
 
-MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
 FORMAT = 1
 
@@ -63,7 +65,8 @@ def export(config: Config, out: Path, *, weights: bool = False) -> Path:
     Raises
     ------
     UserError
-        When `out` exists already, or a study has no tables yet.
+        When `out` exists already, or a study has no tables yet, or some that do not follow from its results and these
+        settings.
     """
     out = Path(out)
     if out.exists():
@@ -74,6 +77,7 @@ def export(config: Config, out: Path, *, weights: bool = False) -> Path:
     for owner in owners:
         if not (owner.folder / "cells.csv").is_file():
             raise UserError(f"{owner.folder / 'cells.csv'} is missing: run `snakemake tables` first")
+        refuse_other_tables(owner)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"
@@ -104,12 +108,8 @@ def _fill(folder: Path, config: Config, owners: list[Study], weights: bool) -> N
 
 def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
     """Write ``manifest.json``: format, version and commit, `about`, studies, SHA-256 and size of every file."""
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
     made_by = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
+    files = manifest.entries(folder)
     write_json(folder / MANIFEST, {**made_by, **about, "studies": list(studies), "files": files})
 
 
@@ -150,7 +150,7 @@ def provenance_of(owner: Study) -> dict[str, Any]:
         times: list[str] = []
         wall_s: dict[Path, float] = {}
         for path in _results(owner, stage):
-            record = read_json(path)[PROVENANCE_KEY]
+            record = read_result(path).provenance
             _count(environments, {key: record[key] for key in _ENVIRONMENT if key in record})
             # Streams differ with every seed and replica; the grid says which there are.
             _count(recipes, {key: value for key, value in record["recipe"].items() if key != "streams"})

@@ -25,6 +25,7 @@ from three_regime import links
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.jobs import locked, state_file
+from three_regime.results import read_result
 from three_regime.stages import (
     DISCARDED,
     IMPORTED,
@@ -33,7 +34,7 @@ from three_regime.stages import (
     pack,
     recorded_digest,
 )
-from three_regime.storage import PROVENANCE_KEY, read_json, write_json
+from three_regime.storage import write_json
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def _check_measured(owner: Study, products: dict[str, list[Product]]) -> None:
 
 def _may_go(product: Product) -> bool:
     """Whether the weights can be judged and made again without themselves: computed here, digest on record."""
-    computed = read_json(product.outputs[0])[PROVENANCE_KEY]["origin"] != IMPORTED
+    computed = read_result(product.outputs[0]).origin != IMPORTED
     return computed and recorded_digest(product.outputs[-1]) is not None
 
 

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from three_regime import damage
 from three_regime.errors import UserError
 from three_regime.stages import STAGES, Product, pack
 from three_regime.storage import read_arrays, replacing
@@ -118,6 +119,8 @@ def drop_recorded(root: Path, recorded: Iterable[str]) -> None:
 def set_aside(owners: Iterable[Study], planned: Iterable[str]) -> int:
     """Move results to the place of their links that are stale and about to be computed anew; returns how many.
 
+    Those that are damaged are set aside under a name of their own.
+
     A result is stale when its fingerprint is not that of its settings and inputs, or when one of its inputs is stale.
     Files that are merely missing make nothing stale: they come back bit-identical.
 
@@ -137,6 +140,8 @@ def _set_aside(owner: Study, products: Iterable[Product]) -> int:
     stale: set[Path] = set()
     count = 0
     for product in products:
+        for path, what in damage.found(product.outputs):
+            damage.set_aside(path, what)
         there = [path for path in product.outputs if path.exists()]
         if not there or not _is_stale(product, there, stale):
             continue

@@ -22,12 +22,13 @@ from three_regime import resume
 from three_regime.config import Training
 from three_regime.errors import Interrupted
 from three_regime.fitting import Fitting
+from three_regime.kernels import Kernels
 from three_regime.members import Checkpoint, Flat, Length, Member, Session
 from three_regime.optimisers import OPTIMISERS
 from three_regime.progress import Progress
 from three_regime.resume import SavedState
 from three_regime.schedule import learning_rate
-from three_regime.tasks import Epoch, Stack, Task
+from three_regime.tasks import Epoch, Metrics, SparseNetwork, Stack, Task
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Group:
     ----------
     members
         Each with the state from which it continues; all at the same epoch and step, with equal checkpoints.
+    sparse
+        The network of the only member, where it is computed as a sparse one.
 
     Attributes
     ----------
@@ -65,8 +68,9 @@ class Group:
         session: Session,
         length: Length,
         progress: Progress,
+        sparse: SparseNetwork | None = None,
     ) -> None:
-        self.stack, self.task, self.training = stack, task, training
+        self.stack, self.task, self.training, self.sparse = stack, task, training, sparse
         self.session, self.length, self.progress = session, length, progress
         self.optimiser = OPTIMISERS[training.optimiser]
         self.reduced = training.precision == "bf16" and task.device.type == "cuda"
@@ -102,6 +106,11 @@ class Group:
     def _mask(self, member: Member) -> np.ndarray:
         kept = {name: np.ones(shape, np.float32) for name, shape in self.flat.shapes.items()}
         return self.flat.join(kept | {name: mask.astype(np.float32) for name, mask in member.masks.items()})
+
+    @property
+    def computed_with(self) -> Kernels | None:
+        """For records; None: the process's kernels."""
+        return "sparse" if self.sparse else None
 
     def states(self) -> list[tuple[Member, SavedState]]:
         """Every member that is under way, with its present state; valid until the next step."""
@@ -139,7 +148,7 @@ class Group:
                 self._check_finite(losses)
                 self._save()
                 raise self._interrupted()
-            loss, count = self._advance(batches.micro_batches(self.step))
+            loss, count = self._advance(batches)
             losses.append(loss)
             self.step += 1
             self.seen += count
@@ -158,9 +167,25 @@ class Group:
     def _batches(self) -> Epoch:
         return self.stack.epoch(self.streams, self.epoch, self.training)
 
-    def _advance(self, parts: tuple[Any, ...]) -> tuple[Tensor, int]:
+    def _advance(self, batches: Epoch) -> tuple[Tensor, int]:
         """One step; returns the loss of each row, on the device, and the number of a row's targets."""
         self.rate = self._rate(self.step)
+        loss, errors, count = self._step_sparse(batches) if self.sparse else self._step(batches)
+        self.sums += torch.stack([loss.double() * count, errors.double()], 1)
+        return loss, count
+
+    def _step_sparse(self, batches: Epoch) -> tuple[Tensor, Tensor, int]:
+        """One step of the only row."""
+        buffers = {name: value[0] for name, value in self.buffers.items()}
+        vector, momentum = self.vector.detach()[0], self.slots["momentum"][0]
+        loss, errors, count = self.sparse.step(
+            vector, momentum, buffers, batches, self.step, self.training, self.rate
+        )  # fmt: skip
+        return loss[None], errors[None], count
+
+    def _step(self, batches: Epoch) -> tuple[Tensor, Tensor, int]:
+        """One step of all rows."""
+        parts = batches.micro_batches(self.step)
         gradient, loss, errors, count = self._gradient(self.vector, self.buffers, parts)
         if self.training.sam_rho > 0:
             gradient = self._sharpness_aware(gradient, parts)
@@ -171,8 +196,7 @@ class Group:
                 gradient.mul_((self.training.clip_norm / (_norms(gradient) + 1e-6)).clamp(max=1.0))
             step = self.epoch * self.length.steps_per_epoch + self.step
             self.optimiser.update(self.vector, gradient, self.slots, self.training, self.rate, step)
-            self.sums += torch.stack([loss.double() * count, errors.double()], 1)
-        return loss, count
+        return loss, errors, count
 
     def _gradient(
         self, vector: Tensor, buffers: dict[str, Tensor], parts: tuple[Any, ...]
@@ -207,7 +231,8 @@ class Group:
 
     def _rate(self, step: int) -> float:
         """Learning rate of a step of the epoch under way."""
-        return learning_rate(self.training, self.epoch, self.epoch * self.length.steps_per_epoch + step)
+        steps = self.length.steps_per_epoch
+        return learning_rate(self.training, self.epoch, self.epoch * steps + step, steps)
 
     def _sharpness_aware(self, gradient: Tensor, parts: tuple[Any, ...]) -> Tensor:
         """Gradient at w + rho g/‖g‖, one norm over all parameters of a member (Foret et al. 2021, non-adaptive; A).
@@ -314,14 +339,16 @@ class Group:
             arrays = {name: value[row].cpu().numpy().copy() for name, value in weights.items()}
             together = len(self.runs) if self.stack.together else 0
             with self._stopping_at_once():
-                run.member.deliver(Checkpoint(self.epoch, arrays, list(run.history), run.spent_s, together))
+                run.member.deliver(
+                    Checkpoint(self.epoch, arrays, list(run.history), run.spent_s, together, self.computed_with)
+                )
             if self.epoch == self.length.epochs and not run.member.keep_state:
                 run.ended = True
                 run.member.state.unlink(missing_ok=True)
 
     def _test_metrics(self) -> list[dict[str, float]]:
         with self._stopping_at_once():
-            metrics = self.stack.evaluate(self._weights(), "test")[: len(self.runs)]
+            metrics = self._evaluate()[: len(self.runs)]
         self._leave_behind({
             row: f"the test loss is not finite after epoch {self.epoch + 1}"
             for row, found in enumerate(metrics) if not math.isfinite(found.nll)
@@ -329,6 +356,12 @@ class Group:
         return [
             {"test_error": found.error, "test_nll": found.nll} for found in metrics if math.isfinite(found.nll)
         ]  # fmt: skip
+
+    def _evaluate(self) -> list[Metrics]:
+        weights = self._weights()
+        if self.sparse:
+            return [self.sparse.evaluate({name: value[0] for name, value in weights.items()}, "test")]
+        return self.stack.evaluate(weights, "test")
 
     def _evaluated(self, epoch: int) -> bool:
         late = any(end - self.session.evaluate_last < epoch <= end for end in self.length.checkpoints)
@@ -364,6 +397,7 @@ class Group:
                 threads=self.session.threads,
                 device=self.task.device.type,
                 together=self.stack.together,
+                computed_with=self.computed_with,
             )
         self.saved_at = time.monotonic()
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from three_regime.errors import Interrupted, UserError
+
+ENVIRONMENT = frozenset((
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE,
+    errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOLCK, errno.ENODEV, errno.ENXIO,
+    errno.EREMOTEIO, errno.EHOSTDOWN, errno.ENOTCONN,
+))  # fmt: skip
+"""What a disk or a place can be at fault for, whatever the program does."""
 
 
 @contextlib.contextmanager
@@ -23,8 +32,8 @@ def reporting(title: str = "", path: Path | None = None) -> Iterator[None]:
     Raises
     ------
     SystemExit
-        With the error's exit code after `UserError` or `Interrupted`; other exceptions are logged with their
-        traceback and pass through.
+        With the error's exit code after `UserError` or `Interrupted`, and after what the system says of a file
+        (``ENVIRONMENT``); other exceptions are logged with their traceback and pass through.
     """
     prefix = f"{title} | " if title else ""
     line = logging.Formatter(f"%(asctime)s {prefix}%(levelname)s %(message)s", "%H:%M:%S")
@@ -43,6 +52,12 @@ def reporting(title: str = "", path: Path | None = None) -> Iterator[None]:
     except (UserError, Interrupted) as error:
         logging.getLogger("three_regime").error("%s", error)
         raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        if error.errno not in ENVIRONMENT or not error.filename:
+            logging.getLogger("three_regime").exception("unexpected error")
+            raise
+        logging.getLogger("three_regime").error("%s: %s", error.filename, os.strerror(error.errno))
+        raise SystemExit(UserError.exit_code) from error
     except Exception:
         logging.getLogger("three_regime").exception("unexpected error")
         raise

@@ -13,6 +13,7 @@ from torch import Tensor
 from three_regime.config import Training
 from three_regime.errors import UserError
 from three_regime.interruption import Stop
+from three_regime.kernels import Kernels
 from three_regime.packs import Lockstep
 from three_regime.pruning import Masks
 from three_regime.schedule import length_in_iterations
@@ -36,6 +37,8 @@ class Checkpoint:
         Seconds spent on the run so far; of a pack that advances together, its share.
     together
         Members that advanced together at the end, this one included; 0 where each is computed on its own.
+    computed_with
+        Kernels; None: those of this process.
     """
 
     epoch: int
@@ -43,6 +46,7 @@ class Checkpoint:
     history: list[dict[str, Any]]
     wall_s: float
     together: int = 0
+    computed_with: Kernels | None = None
 
 
 @dataclass(frozen=True)

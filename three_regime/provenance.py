@@ -6,11 +6,13 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from three_regime import kernels
+from three_regime.kernels import Kernels
 
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "snakemake", "fairseq", "ve-fairseq", "sacrebleu", "pandas")
 
@@ -53,6 +55,8 @@ def record(
     threads: int,
     wall_s: float,
     together: int = 0,
+    run: Mapping[str, str] | None = None,
+    computed_with: Kernels | None = None,
 ) -> dict[str, Any]:
     """The provenance block stored with a result that was computed here.
 
@@ -64,6 +68,10 @@ def record(
         Seconds of wall time spent on this result, over all its interruptions.
     together
         Networks that were computed together with it, itself included; 0 where each was on its own.
+    run
+        What to say of the run of the workflow that it belongs to (`runs.Run.record`).
+    computed_with
+        Kernels; None: those of this process.
     """
     return {
         "fingerprint": fingerprint,
@@ -75,9 +83,10 @@ def record(
         "device": device,
         "threads": threads,
         "together": together,
-        "kernels": kernels.in_use(),
+        "kernels": computed_with or kernels.in_use(),
         "machine": platform.machine(),
         "host": platform.node(),
         "wall_s": round(wall_s, 3),
+        **(run or {}),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

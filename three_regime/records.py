@@ -6,6 +6,7 @@ that is young enough for up to date. Fingerprints know better: what they call st
 
 from __future__ import annotations
 
+import csv
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from three_regime.errors import UserError
 from three_regime.stages import STAGES, pack
 from three_regime.storage import read_json
 from three_regime.study import Study
-from three_regime.survey import Verdict, survey
+from three_regime.survey import Finding, Verdict, refuse_unfit, survey
 
 LONG_AGO_NS = 10**9
 """Time given to what must be made again: one second into 1970, before every input."""
@@ -50,6 +51,59 @@ def stale_without_record(owners: Iterable[Study]) -> str:
                     " three_regime adopt` with the same --configfile first: it keeps what is right and plans the rest"
                 )
     return ""
+
+
+def set_back(paths: Iterable[Path]) -> None:
+    """Let Snakemake make files again: a time before everything, and no record.
+
+    With its record it would find the content of small inputs unchanged, whatever the times.
+    """
+    for path in paths:
+        if path.exists():
+            os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS), follow_symlinks=False)
+        if len(_name(path)) <= _LONGEST_NAME:
+            (_FOLDER / "metadata" / _name(path)).unlink(missing_ok=True)
+
+
+def tables_agree(owner: Study, findings: Iterable[Finding]) -> bool:
+    """Whether the tables are of this study and were gathered from just these results, by their fingerprints."""
+    findings = list(findings)
+    try:
+        listed = sorted(_column(owner.folder / "provenance.csv", "fingerprint"))
+        names = set(_column(owner.folder / "cells.csv", "study"))
+    except (OSError, KeyError, ValueError, TypeError, csv.Error):
+        return False
+    stored = [finding.fingerprint for finding in findings if finding.verdict is not Verdict.MISSING]
+    right = all(finding.done or finding.verdict is Verdict.MISSING for finding in findings)
+    return right and listed == sorted(stored) and names == {owner.name}
+
+
+def refuse_other_tables(owner: Study) -> None:
+    """Refuse tables that were not made from the results that are there, or under another name.
+
+    Results that are there no more are no reason.
+
+    Raises
+    ------
+    UserError
+        Naming the table and what makes it anew; or what `survey.refuse_unfit` says of the results.
+    """
+    refuse_unfit(owner)
+    cells = owner.folder / "cells.csv"
+    try:
+        listed = set(_column(owner.folder / "provenance.csv", "fingerprint"))
+        names = set(_column(cells, "study"))
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"the tables of {owner.name} cannot be read ({error}): run `snakemake tables` first") from error
+    if names != {owner.name}:
+        raise UserError(f"{cells} is of the study {sorted(names)[0]!r}: run `snakemake tables` first")
+    if any(each.fingerprint and each.fingerprint not in listed for each in survey(owner)):
+        raise UserError(f"{cells} was made from other results than are there now: run `snakemake tables` first")
+
+
+def _column(path: Path, name: str) -> list[str]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return [row[name] for row in csv.DictReader(file)]
 
 
 def base_file() -> Path:
@@ -100,6 +154,12 @@ def record_of(path: Path) -> dict[str, Any] | None:
 
 def _name(path: Path) -> str:
     return urlsafe_b64encode(str(path).encode()).decode()
+
+
+def begun(path: Path) -> bool:
+    """Whether Snakemake has begun to make the file and not ended."""
+    name = _name(path)
+    return len(name) <= _LONGEST_NAME and (_FOLDER / "incomplete" / name).exists()
 
 
 def _known(path: Path) -> bool:

@@ -6,16 +6,27 @@ Torch is not needed, so that a laptop can check an archived study (``reference/o
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pandas as pd
 
-from three_regime import analysis, case_studies, claims, figures, scorecard, scorecard_files, tables
+from three_regime import (
+    analysis,
+    case_studies,
+    claims,
+    figures,
+    manifest,
+    scorecard,
+    scorecard_files,
+    statistics,
+    tables,
+)
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.export import MANIFEST, PROVENANCE, write_manifest
 from three_regime.stages import CELL_TABLES, SCORECARD_FILES
-from three_regime.storage import read_json, write_csv
+from three_regime.storage import disk_errors, read_json, write_csv
 from three_regime.study import Study, planned
 
 CURVES = Path("figures/training_curves.csv")
@@ -35,12 +46,30 @@ def redraw(folder: Path, out: Path) -> Path:
     Raises
     ------
     UserError
-        When `out` exists, or `folder` is no export, or lacks a table.
+        When `out` exists, or `folder` is no export, lacks a table, or holds files that are not those that were packed.
+        Nothing is left behind then.
     """
     if out.exists():
         raise UserError(f"{out} exists already; choose another --out or remove it")
     config = read_settings(folder)
     owners = planned(config)
+    for owner in owners:
+        _check_study(folder / owner.name, owner)
+    manifest.check(folder)
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+            made = Path(staging) / out.name
+            try:
+                _fill(folder, made, config, owners)
+            except UserError as error:  # what is wrong with a copy is wrong with its source
+                raise UserError(str(error).replace(str(made), str(folder))) from error
+            made.rename(out)
+    return out
+
+
+def _fill(folder: Path, out: Path, config: Config, owners: list[Study]) -> None:
+    out.mkdir()
     for owner in owners:
         _study(folder / owner.name, out / owner.name, owner)
     shutil.copyfile(folder / "config.yaml", out / "config.yaml")
@@ -53,7 +82,15 @@ def redraw(folder: Path, out: Path) -> Path:
     if (folder / PROVENANCE).is_file():
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
     write_manifest(out, config.run, redrawn_from=_commit_of(folder))
-    return out
+
+
+def _check_study(source: Path, owner: Study) -> None:
+    """Refuse cells of another study than the settings are of."""
+    names = set(statistics.read_cells(source / "cells.csv")["study"])
+    if other := sorted(names - {owner.name}):
+        raise UserError(
+            f"{source / 'cells.csv'} is a table of the study {other[0]!r}, but config.yaml runs {owner.name}"
+        )
 
 
 def _commit_of(folder: Path) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from three_regime import kernels
 from three_regime.errors import UserError
+from three_regime.kernels import Kernels
 from three_regime.storage import Arrays, read_arrays, read_metadata, write_arrays
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,25 @@ class SavedState:
     wall_s: float
 
 
-def save(path: Path, state: SavedState, *, key: str, threads: int, device: str, together: bool) -> None:
-    """Write the state atomically; `key` names the run that it belongs to, `together` how it is computed."""
+def save(
+    path: Path,
+    state: SavedState,
+    *,
+    key: str,
+    threads: int,
+    device: str,
+    together: bool,
+    computed_with: Kernels | None = None,
+) -> None:
+    """Write the state atomically; `key` names the run that it belongs to, `together` and `computed_with` (None: the
+    process's kernels) how it is computed.
+    """
     about = {
         "key": key,
         "threads": threads,
         "device": device,
         "together": together,
-        "kernels": kernels.in_use(),
+        "kernels": computed_with or kernels.in_use(),
         "epoch": state.epoch,
         "step": state.step,
         "history": state.history,
@@ -57,8 +69,20 @@ def save(path: Path, state: SavedState, *, key: str, threads: int, device: str, 
     write_arrays(path, state.arrays, {"state": json.dumps(about)})
 
 
-def load(path: Path, *, key: str, threads: int, device: str, together: bool) -> SavedState | None:
+def written_with(path: Path) -> Kernels | None:
+    """The kernels that wrote the state at `path`; None where there is none that can be read."""
+    try:
+        return json.loads(read_metadata(path)["state"]).get("kernels", "plain") if path.exists() else None
+    except (UserError, KeyError, ValueError, TypeError, AttributeError):
+        return None  # `load` says why
+
+
+def load(
+    path: Path, *, key: str, threads: int, device: str, together: bool, computed_with: Kernels | None = None
+) -> SavedState | None:
     """The state at `path`, or None, with a message in the log, when there is none that can be used.
+
+    Arguments as for `save`.
 
     Raises
     ------
@@ -95,10 +119,11 @@ def load(path: Path, *, key: str, threads: int, device: str, together: bool) -> 
             " the result would not be bit-identical; set the study's `lockstep` back to continue it, or delete the"
             " file to start again"
         )
-    if device == "cpu" and found_kernels != kernels.in_use():
+    present = computed_with or kernels.in_use()
+    if device == "cpu" and found_kernels != present:
         remedy = "set `kernels: plain`" if found_kernels == "plain" else "use a machine with a C compiler"
         raise UserError(
-            f"{path} was written with {found_kernels} kernels and this run has {kernels.in_use()} ones: the result"
+            f"{path} was written with {found_kernels} kernels and this run has {present} ones: the result"
             f" would not be bit-identical; {remedy} to continue it, or delete the file to start again"
         )
     return state

@@ -16,7 +16,8 @@ import pandas as pd
 import yaml
 from scipy import stats
 
-from three_regime import reference, regimes, statistics
+from three_regime import manifest, reference, regimes, statistics
+from three_regime.errors import UserError
 from three_regime.selection import usual_temperature
 from three_regime.thresholds import Thresholds
 
@@ -53,11 +54,12 @@ class Scorecard:
     cells
         One row per metric and published cell: ``study``, ``panel`` (obtained metric), ``temperature``, ``density``,
         ``published``, ``lower``, ``upper`` (digitising bounds), ``obtained``, ``se``, ``ci95``, ``seeds``,
-        ``difference`` (obtained − published), ``within`` (the obtained 95 % interval meets the digitising bounds;
-        missing where the value lies outside them and its uncertainty is unknown), ``status`` ("obtained", "imported"
-        or "not run"). Errors are fractions. The published figure's own spread over seeds is unknown and not allowed
-        for, so that some misses are expected. Normalised errors are compared only where every published temperature
-        of the density was run, since both are relative to the column's minimum.
+        ``one_seed`` (the dense seed that dominates the spread, see `statistics.grid`), ``difference`` (obtained −
+        published), ``within`` (the obtained 95 % interval meets the digitising bounds; missing where the value lies
+        outside them and its uncertainty is unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
+        fractions. The published figure's own spread over seeds is unknown and not allowed for, so that some misses
+        are expected. Normalised errors are compared only where every published temperature of the density was run,
+        since both are relative to the column's minimum.
     headline
         ``study``, ``measure``, ``panel``, ``value``, ``beside`` (what to compare the value with, a text), ``note``.
     """
@@ -147,13 +149,14 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
     Raises
     ------
     UserError
-        When there is no ``cells.csv``.
+        When there is no ``cells.csv``, or a file of an export is not the one that was packed.
     """
     obtained = statistics.grid(statistics.read_cells(path))
     settings: Mapping[str, Any] = {}
     for place in (Path(path), Path(path).parent):
+        manifest.check(place)
         if (place / "config.yaml").is_file():
-            config = yaml.safe_load((place / "config.yaml").read_text(encoding="utf-8"))
+            config = _settings(place / "config.yaml")
             settings = config.get("studies", {}).get(reference.FIGURE2_STUDY, {})
             if thresholds is None:
                 both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
@@ -168,6 +171,16 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
+def _settings(path: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("studies", {}), dict):
+        raise UserError(f"{path} is not the config.yaml of a run: it maps no studies")
+    return config
+
+
 def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:
     """`Scorecard.cells`: every published cell under every metric of `PANELS`, beside the grid of one study."""
     tables = []
@@ -179,6 +192,7 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
             se=obtained[f"{metric}_se"],
             ci95=obtained[f"{metric}_ci95"],
             seeds=obtained[f"{metric}_seeds"],
+            one_seed=obtained[f"{metric}_one_seed"],
         )
         tables.append(table.merge(here, on=KEYS, how="left").assign(panel=metric))
     cells = pd.concat(tables, ignore_index=True).assign(study=study)
@@ -195,7 +209,7 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
     cells["within"] = meets.astype("boolean").where(known)
     imported = cells["origin"].fillna("").str.contains("imported")
     cells["status"] = np.select([cells["obtained"].isna(), imported], ["not run", "imported"], "obtained")
-    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds"]
+    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds", "one_seed"]
     return cells[[*order, "difference", "within", "status"]]
 
 

@@ -50,8 +50,9 @@ def _cells_in_markdown(cells: pd.DataFrame) -> list[str]:
             "## Cells",
             "",
             "Published → obtained ± half-width of the 95 % interval (no ±: one dense seed). Errors and LMC in percent.",
-            "`*`: the interval misses the digitising bounds. `†`: imported. A normalised error is relative to the best",
-            "temperature that was run, and judged only where a whole density column was.",
+            "`*`: the interval misses the digitising bounds. `†`: imported. `‡`: the spread is that of one dense seed,",
+            "and the mean says little. A normalised error is relative to the best temperature that was run, and judged",
+            "only where a whole density column was.",
             "",
         ]
         present = [metric for metric in PANELS if (run["panel"] == metric).any()]
@@ -77,7 +78,7 @@ def _cell_text(row: tuple) -> str:
     scale, digits = (1.0, 4) if row.panel.startswith("cka") else (100.0, 2)
     half = f" ± {scale * row.ci95:.{digits}f}" if np.isfinite(row.ci95) else ""
     outside = "*" if row.within is not pd.NA and not row.within else ""
-    mark = outside + ("†" if row.status == "imported" else "")
+    mark = outside + ("†" if row.status == "imported" else "") + ("‡" if np.isfinite(row.one_seed) else "")
     return f"{scale * row.published:.{digits}f} → {scale * row.obtained:.{digits}f}{half}{mark}"
 
 

@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from three_regime.errors import Interrupted, UserError
+from three_regime.exclusive import FileLock, Timeout, acquired
 from three_regime.interruption import Stop
 
 log = logging.getLogger(__name__)
@@ -153,25 +152,24 @@ def device(
     if batch and listed is not None:
         place /= batch.replace("/", "-").replace(" ", "-")
         place.mkdir(exist_ok=True)
-    lock, chosen = _acquire(usable, shares, stop, place)
+    lock, chosen, name = _acquire(usable, shares, stop, place)
     try:
         os.environ[VISIBLE] = os.environ[CHOSEN_HERE] = chosen.token
-        log.info("%s=%s, slot %s", VISIBLE, chosen.token, Path(lock.lock_file).name)
+        log.info("%s=%s, slot %s", VISIBLE, chosen.token, name)
         yield chosen
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
-def _acquire(usable: Sequence[Device], shares: int, stop: Stop, slots: Path) -> tuple[FileLock, Device]:
+def _acquire(usable: Sequence[Device], shares: int, stop: Stop, slots: Path) -> tuple[FileLock | None, Device, str]:
     """Lock a free slot; every device gets its first job before any gets a second."""
     waiting = False
     while True:
         for share in range(shares):
             for each in usable:
-                lock = FileLock(slots / f"{each.name}.{share}")
                 with contextlib.suppress(Timeout):
-                    lock.acquire(timeout=0)
-                    return lock, each
+                    return acquired(slots / f"{each.name}.{share}", timeout=0), each, f"{each.name}.{share}"
         if stop.requested:
             raise Interrupted(f"{stop.reason}: no GPU was free yet")
         if not waiting:

@@ -52,8 +52,10 @@ def decode(stored: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dic
     for name, shape in shapes.items():
         values, bits = stored[KEPT_PREFIX + name], stored[BITS_PREFIX + name]
         size = int(np.prod(shape, dtype=np.int64))
+        if not 0 <= size <= 8 * bits.size:
+            raise ValueError(f"{name} has {8 * bits.size} bits for {size} weights")
         kept = np.unpackbits(bits, count=size).astype(bool).reshape(shape)
-        if np.count_nonzero(kept) != values.size or 8 * bits.size < size:
+        if np.count_nonzero(kept) != values.size:
             raise ValueError(f"{name} has {values.size} values and {np.count_nonzero(kept)} kept places")
         arrays[name] = np.zeros(shape, values.dtype)
         arrays[name][kept] = values

@@ -20,10 +20,10 @@ from three_regime.config import Training
 from three_regime.datasets import IMPLIED
 from three_regime.errors import UserError
 from three_regime.knobs import density_folder
-from three_regime.storage import DIGEST_KEY, PROVENANCE_KEY, read_json, read_metadata
+from three_regime.results import FINGERPRINT_KEY, Result, read_result
+from three_regime.storage import DIGEST_KEY, read_metadata
 from three_regime.study import Study
 
-FINGERPRINT_KEY = "fingerprint"
 IMPORTED = "imported"
 """Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.importing`)."""
 
@@ -69,6 +69,7 @@ PUBLISHED = "published"
 OPTIMISER_SETTINGS = {"sgd": ("momentum",), "adam": ("betas", "epsilon")}
 LATER_SETTINGS = (
     "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "epsilon_placement",
+    "shuffle_ties",
 )  # fmt: skip
 
 
@@ -102,6 +103,10 @@ STAGES: dict[str, Stage] = {
         Stage("cka", 1, ("cka.json",), ("density", "pair")),
     )
 }
+
+
+TEXT_VERSION = 2
+"""Raised by hand when code of translation alone changes its numbers: every stage of its studies is then recomputed."""
 
 
 DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
@@ -154,10 +159,19 @@ class Product:
         digests = {role: input_digest(path) for role, path in self.inputs.items()}
         return fingerprint_of(self.recipe, digests)
 
-    def stored(self, paths: tuple[Path, ...] | None = None) -> str | None:
-        """The fingerprint that all files carry, or None when one is missing, damaged or disagrees."""
-        found = {stored_fingerprint(path) for path in (paths or self.outputs)}
-        return found.pop() if len(found) == 1 else None
+    def stored(self, paths: tuple[Path, ...] | None = None, result: Result | None = None) -> str | None:
+        """The fingerprint that all files carry, or None when one is missing, damaged or disagrees.
+
+        Weights whose digest is not the one that the JSON file beside them records do not belong to it. `result` is what
+        has been read of the JSON file, if it has.
+        """
+        found = [
+            (result.fingerprint, result.digest) if result and path.suffix == ".json" else _carried(path)
+            for path in (paths or self.outputs)
+        ]
+        fingerprints = {fingerprint for fingerprint, _ in found}
+        digests = {digest for _, digest in found if digest is not None}
+        return fingerprints.pop() if len(fingerprints) == 1 and len(digests) <= 1 else None
 
     @property
     def imported_fingerprint(self) -> str:
@@ -206,19 +220,26 @@ def input_digest(path: Path) -> str:
 def recorded_digest(path: Path) -> str | None:
     """The digest of a weights file that the JSON file of the same product records; None without one."""
     try:
-        return read_json(path.with_suffix(".json"))[PROVENANCE_KEY].get(DIGEST_KEY)
-    except (UserError, KeyError, TypeError, AttributeError):
+        return read_result(path.with_suffix(".json")).digest
+    except UserError:
         return None
 
 
 def stored_fingerprint(path: Path) -> str | None:
     """The fingerprint in a result file, or None when the file is missing, damaged or carries none."""
+    return _carried(path)[0]
+
+
+def _carried(path: Path) -> tuple[str | None, str | None]:
+    """Fingerprint and tensor digest in a result file; None for what it does not carry."""
     try:
         if path.suffix == ".json":
-            return read_json(path)[PROVENANCE_KEY][FINGERPRINT_KEY]
-        return read_metadata(path).get(FINGERPRINT_KEY)
-    except (UserError, KeyError, TypeError):
-        return None
+            result = read_result(path)
+            return result.fingerprint, result.digest
+        metadata = read_metadata(path)
+        return metadata.get(FINGERPRINT_KEY), metadata.get(DIGEST_KEY)
+    except UserError:
+        return None, None
 
 
 def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[str, Any]:
@@ -227,7 +248,8 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     Parameters
     ----------
     stop_epoch
-        For an early-stop checkpoint: what comes later (length, milestones) does not change it.
+        For an early-stop checkpoint: what comes later (length, milestones) does not change it, unless the rate anneals
+        over the whole run.
     """
     names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISER_SETTINGS[training.optimiser])}
@@ -237,6 +259,8 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
     recipe["length"] = stop_epoch or training.epochs or training.iterations
     recipe["milestones"] = [step for step in training.milestones if step < recipe["length"]]
+    if training.anneals and stop_epoch is not None:
+        recipe["anneals_over"] = training.epochs
     return json.loads(json.dumps(recipe))
 
 
@@ -290,7 +314,7 @@ def _examples(study: Study) -> dict[str, Any]:
     """
     choice = study.config.dataset
     if choice.entry.kind == "text":
-        keys, treatment = ("validation_pairs", "test_pairs"), {}
+        keys, treatment = ("validation_pairs", "test_pairs"), {"text_version": TEXT_VERSION}
     else:
         keys = ("train_images", "test_images")
         implied = IMPLIED.get(choice.name, {})

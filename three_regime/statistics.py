@@ -17,6 +17,7 @@ from scipy import stats
 
 from three_regime.errors import UserError
 from three_regime.knobs import KNOBS
+from three_regime.storage import read_table
 
 KEYS = ["study", "knob", "temperature", "density"]
 METRICS = (
@@ -55,10 +56,7 @@ def read_cells(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is not a cells.csv and holds none")
     tables = []
     for file in files:
-        try:
-            tables.append(check_cells(pd.read_csv(file), str(file)))
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is not a CSV table ({error})") from error
+        tables.append(check_cells(read_table(file), str(file)))
     return check_cells(pd.concat(tables, ignore_index=True), str(path))
 
 
@@ -68,8 +66,8 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
     Raises
     ------
     UserError
-        When an identifying column is missing or empty, a value is not a number, a density lies outside (0, 1], a knob
-        is unknown, or a cell occurs twice.
+        When an identifying column is missing or empty, a value is not a number or cannot be (an error above 1, half a
+        seed), a density lies outside (0, 1], a knob is unknown, or a cell occurs twice.
     """
     missing = [column for column in _REQUIRED if column not in cells]
     if missing:
@@ -89,6 +87,7 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
     for column in _REQUIRED:
         if cells[column].isna().any():
             raise UserError(f"{source}: column {column!r} has an empty field")
+    _check_possible(cells, numeric, source)
     cells["density"] = cells["density"].round(6)
     if not cells["density"].between(0, 1, inclusive="right").all():
         raise UserError(f"{source}: column 'density' must hold fractions above 0 and at most 1")
@@ -103,6 +102,37 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
             f"{row['temperature']:g}, density {row['density']:g} twice"
         )
     return cells
+
+
+_POSSIBLE = {
+    "temperature": (0, np.inf),
+    "dense_seed": (0, np.inf),
+    "density": (0, 1),
+    "lmc": (-1, 1),
+    "lmc_test": (-1, 1),
+}
+"""Column → least and largest value that there can be, for those that are not errors (0 … 1) or CKA (0 … 1)."""
+
+_ROUNDING = 1e-6
+
+
+def _check_possible(cells: pd.DataFrame, numeric: list[str], source: str) -> None:
+    """Refuse numbers that cannot be, naming column and row: infinite, outside of their range, half a seed."""
+    for column in numeric:
+        unit = column.startswith("cka") or column.endswith("error") or column == DENSE_PROXY
+        least, most = _POSSIBLE.get(column, (0, 1) if unit else (-np.inf, np.inf))
+        values = cells[column].astype(float)
+        wrong = np.isinf(values) | (values < least - _ROUNDING) | (values > most + _ROUNDING)
+        if column == "dense_seed":
+            wrong |= values != np.floor(values)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            bounds = f"from {least:g} to {most:g}" if np.isfinite(most) else f"from {least:g}" if least == 0 else ""
+            kind = "a whole number" if column == "dense_seed" else "a finite number"
+            raise UserError(
+                f"{source}: column {column!r} holds {values.iloc[row]:g} in row {row + 2}, which must be {kind}"
+                + (f" {bounds}" if bounds else "")
+            )
 
 
 def grid(cells: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +188,7 @@ def dominant_seed(values: pd.Series) -> float:
     """
     known = values.dropna()
     spread = known.std(ddof=1)
-    if len(known) < 3 or spread <= 1e-12 * known.abs().max():  # equal but for rounding
+    if len(known) < 3 or spread <= 1e-12 * max(1.0, known.abs().max()):  # equal but for rounding
         return float("nan")
     without = pd.Series({seed: known.drop(seed).std(ddof=1) for seed in known.index})
     return float(without.idxmin()) if without.min() * DOMINATES <= spread else float("nan")

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from humanfriendly import format_timespan
 from tabulate import tabulate
 
 from three_regime.config import Config, Training
 from three_regime.errors import UserError
+from three_regime.exclusive import Timeout, acquired
 from three_regime.jobs import lock_file, state_file
 from three_regime.knobs import density_folder
 from three_regime.plan import Job, jobs_of
 from three_regime.pricing import pricer_of
+from three_regime.results import read_result
 from three_regime.stages import STAGES, Product
-from three_regime.storage import PROVENANCE_KEY, read_json, read_metadata
+from three_regime.storage import read_metadata
 from three_regime.study import Study, planned
 from three_regime.survey import survey
 from three_regime.workflow import job_path
@@ -124,7 +125,7 @@ def read_saved(path: Path) -> Saved | None:
     try:
         about = json.loads(read_metadata(path)["state"])
         return Saved(about["epoch"], about["step"], about["wall_s"], path.stat().st_mtime)
-    except (UserError, OSError, KeyError, TypeError, ValueError):
+    except (UserError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
@@ -137,11 +138,13 @@ def _held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        with FileLock(path).acquire(timeout=0):
-            return False
+        lock = acquired(path, timeout=0)
+        if lock is not None:
+            lock.release()
+        return False
     except Timeout:
         return True
-    except OSError:  # results of somebody else, or read-only
+    except UserError:  # results of somebody else, or read-only
         return False
 
 
@@ -175,7 +178,7 @@ def _left_by_members(job: Job, now: float) -> float | None:
     for finding in job.findings:
         if finding.done and not finding.imported:
             path = finding.product.outputs[0]
-            spent.append((path.stat().st_mtime, read_json(path)[PROVENANCE_KEY]["wall_s"]))
+            spent.append((path.stat().st_mtime, read_result(path).provenance["wall_s"]))
     if not spent:
         return None
     mean = statistics.fmean(wall_s for _, wall_s in spent)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import glob
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from three_regime import sparse
-from three_regime.errors import UserError
+from three_regime.errors import Damaged, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ RESULT_DIGEST_KEY = "result_digest"
 
 @contextlib.contextmanager
 def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator[None]:
-    """Turn a full disk or a refused access into a `UserError` that names `path`, which is being written.
+    """Turn what the system says (a full disk, refused access, a bad disk, …) into a `UserError` that names `path`.
 
     Parameters
     ----------
@@ -58,9 +59,10 @@ def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise UserError(f"no free disk space while writing {path}; {advice}") from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
-            at = getattr(error, "filename", None)
-            place = f" ({at})" if at and str(at) != str(path) else ""
+        if isinstance(error, SafetensorError):
+            raise UserError(f"cannot write {path}: {error}") from error
+        if number is not None and not isinstance(error, ConnectionError | ChildProcessError):
+            place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
             raise UserError(f"cannot write {path}: {os.strerror(number)}{place}") from error
         raise
 
@@ -69,7 +71,8 @@ def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success flush it to disk and rename it to `path`.
 
-    On any failure the temporary file is removed and `path` is left as it was.
+    On any failure the temporary file is removed and `path` is left as it was. What writers of `path` left behind that
+    were killed is removed before; of one that lives, the system holds a lock on its file.
 
     Raises
     ------
@@ -78,11 +81,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary: Path | None = None
+    handle = -1
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path, of_the_dead=True)
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-            os.close(handle)
+            _lock(handle)
             temporary = Path(name)
             yield temporary
             with open(temporary, "rb+") as file:
@@ -94,6 +99,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file for as long as this process has it open; whether that could be done."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system knows no locks
+        return False
+    return True
 
 
 def file_sha256(path: Path) -> str:
@@ -102,10 +118,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what writers of `path` left behind that were killed; nobody else may be writing it now."""
+def remove_leftovers(path: Path, *, of_the_dead: bool = False) -> None:
+    """Remove what writers of `path` left behind that were killed.
+
+    Parameters
+    ----------
+    of_the_dead
+        Leave the file of a writer that lives, as far as its lock tells; otherwise nobody may be writing `path` now.
+    """
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError), open(part, "rb") as file:
+            if not of_the_dead or _lock(file.fileno()):
+                part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -137,21 +161,63 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     UserError
-        When the file is missing, is not JSON (half-written, or another file), or is a result whose content does not
-        match its digest.
+        When the file is missing.
+    Damaged
+        When it cannot be read, is not JSON (half-written, or another file; NaN and infinities are no JSON), or is a
+        result whose content does not match its digest.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-        expected = value[PROVENANCE_KEY].get(RESULT_DIGEST_KEY) if isinstance(value, dict) else None
-    except (KeyError, AttributeError):
-        return value  # no result of a stage
+        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
+        provenance = value.get(PROVENANCE_KEY) if isinstance(value, dict) else None
+        expected = provenance.get(RESULT_DIGEST_KEY) if isinstance(provenance, dict) else None
+        agrees = expected is None or _result_digest(value) == expected
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and run again") from error
-    if expected is not None and _result_digest(value) != expected:
-        raise UserError(f"{path} is damaged: its content does not match its digest; delete it and run again")
+    except (ValueError, RecursionError) as error:
+        raise Damaged(path, f"is not valid JSON ({error})") from error
+    except OSError as error:
+        raise Damaged(path, f"cannot be read: {error.strerror}") from error
+    if not agrees:
+        raise Damaged(path, "is damaged: its content does not match its digest")
     return value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def read_table(path: Path, columns: Sequence[str] = (), numeric: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV table.
+
+    Parameters
+    ----------
+    columns, numeric
+        Columns that it must have, and those of them that must hold numbers (or nothing).
+
+    Raises
+    ------
+    UserError
+        When the file is missing or no table, or lacks a column, or one holds something else than numbers.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (ValueError, pd.errors.ParserError) as error:  # of encodings and empty files too
+        raise UserError(f"{path} is not a CSV table ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    for column in (*columns, *numeric):
+        if column not in table:
+            raise UserError(f"{path} lacks the column {column!r}")
+    for column in numeric:
+        try:
+            table[column] = pd.to_numeric(table[column])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: column {column!r} holds something that is not a number ({error})") from error
+    return table
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -196,7 +262,9 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises
     ------
     UserError
-        When the file is missing, truncated, damaged or not safetensors; the message names it.
+        When the file is missing.
+    Damaged
+        When it is truncated, damaged or not safetensors.
     """
     with _opened(path) as file:
         metadata = _checked(path, file.metadata() or {})
@@ -207,7 +275,7 @@ def _checked(path: Path, metadata: dict[str, str]) -> dict[str, str]:
     """`metadata` without its digest, compared with it where there is one."""
     about = {key: value for key, value in metadata.items() if key != METADATA_DIGEST_KEY}
     if metadata.get(METADATA_DIGEST_KEY) not in (None, _metadata_digest(about)):
-        raise UserError(f"{path} is damaged: its metadata does not match its digest; delete it and run again")
+        raise Damaged(path, "is damaged: its metadata does not match its digest")
     return about
 
 
@@ -226,18 +294,20 @@ def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
     Raises
     ------
     UserError
-        When the file is missing, truncated, not safetensors, or its content does not match its digest.
+        When the file is missing.
+    Damaged
+        When it is truncated, not safetensors, or its content does not match its digest.
     """
     with _opened(path) as file:
         metadata = _checked(path, file.metadata() or {})
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
     try:
         arrays = sparse.decode(stored, metadata)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: its sparse weights cannot be read; delete it and run again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(path, "is damaged: its sparse weights cannot be read") from error
     expected = metadata.get(DIGEST_KEY)
     if verify and expected is not None and tensor_digest(arrays) != expected:
-        raise UserError(f"{path} is damaged: its content does not match its digest; delete it and run again")
+        raise Damaged(path, "is damaged: its content does not match its digest")
     return arrays
 
 
@@ -249,4 +319,6 @@ def _opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except SafetensorError as error:
-        raise UserError(f"{path} is not a complete safetensors file ({error}); delete it and run again") from error
+        raise Damaged(path, f"is not a complete safetensors file ({error})") from error
+    except OSError as error:
+        raise Damaged(path, f"cannot be read: {error.strerror or error}") from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from three_regime.errors import UserError
+from three_regime.errors import Damaged, UserError
+from three_regime.results import Result, read_result
 from three_regime.stages import (
     IMPORTED,
     STAGES,
@@ -21,7 +23,7 @@ from three_regime.stages import (
     recorded_digest,
     stored_fingerprint,
 )
-from three_regime.storage import PROVENANCE_KEY, read_arrays, read_json
+from three_regime.storage import read_arrays
 from three_regime.study import Study
 
 Made = TypeVar("Made")
@@ -46,8 +48,8 @@ class Verdict(StrEnum):
 class Finding:
     """The verdict on one product, with the reason in words (empty when it is done).
 
-    `imported` says that the files were brought in from elsewhere, `discarded` that the weights were removed because
-    the study does not keep them.
+    `fingerprint` is what the files carry, empty where they are missing or damaged; `imported` says that the files were
+    brought in from elsewhere, `discarded` that the weights were removed because the study does not keep them.
     """
 
     product: Product
@@ -55,13 +57,16 @@ class Finding:
     reason: str = ""
     imported: bool = False
     discarded: bool = False
+    fingerprint: str = ""
 
     @property
     def done(self) -> bool:
         return self.verdict is Verdict.DONE
 
 
-def survey(owner: Study, stages: Iterable[str] = STAGES, *, verify: bool = False) -> list[Finding]:
+def survey(
+    owner: Study, stages: Iterable[str] = STAGES, *, verify: bool | Callable[[Path], bool] = False
+) -> list[Finding]:
     """Judge every product of a study, in the order in which they are made.
 
     Parameters
@@ -69,10 +74,10 @@ def survey(owner: Study, stages: Iterable[str] = STAGES, *, verify: bool = False
     stages
         Which stages; those that they are made from should be among them, or staleness is not passed on.
     verify
-        Read the tensors and compare them with their digest (otherwise only the metadata).
+        Read the tensors and compare them with their digest (otherwise only the metadata); or of which files.
     """
     stages = list(stages)
-    known = _Known(owner, verify)
+    known = _Known(owner, verify if callable(verify) else lambda _: verify)
     found = []
     for seed in owner.config.dense_seeds:
         for temperature in owner.temperatures:
@@ -125,18 +130,42 @@ def unfit(owner: Study) -> list[Finding]:
     return found
 
 
+def refuse_unfit(owner: Study) -> None:
+    """Tables hold results of one configuration: say which are not of this one, and what makes them again.
+
+    Raises
+    ------
+    UserError
+        Naming the first such result, the setting that differs, and the commands.
+    """
+    wrong = unfit(owner)
+    if not wrong:
+        return
+    counts = Counter(finding.product.stage for finding in wrong)
+    stages = [stage for stage in STAGES if stage in counts]
+    first = wrong[0]
+    raise UserError(
+        f"{len(wrong)} results of {owner.name} ({', '.join(f'{counts[stage]} {stage}' for stage in stages)}) do not"
+        f" follow from its settings, the first {first.product.outputs[0]}: {first.verdict}, {first.reason}; run"
+        f" `python -m three_regime run-stage {stages[0]} --study {owner.name}` with the same --configfile"
+        + (f", then {', '.join(stages[1:])}" if stages[1:] else "")
+        + ", or start the workflow again, which does it (`python -m three_regime explain` names them all), or undo the"
+        " edit"
+    )
+
+
 def _follows(product: Product, wrong: set[Path]) -> bool:
     """Whether the files of a product that are there carry the fingerprint of its settings and inputs."""
     stored = product.stored(tuple(path for path in product.outputs if path.exists()))
     if stored is None or stored == product.imported_fingerprint:
         return stored is not None
     try:
-        recorded = read_json(product.outputs[0])[PROVENANCE_KEY]["inputs"]
+        recorded = read_result(product.outputs[0]).inputs
         digests = {
             role: recorded[role] if role == "data" and not path.exists() else input_digest(path)
             for role, path in product.inputs.items()
         }
-    except (UserError, KeyError, TypeError):
+    except (UserError, KeyError):
         return False
     return stored == fingerprint_of(product.recipe, digests) and wrong.isdisjoint(product.inputs.values())
 
@@ -181,7 +210,7 @@ def _shown(key: str, recipe: Mapping[str, Any]) -> str:
 class _Known:
     """Digests that have been read, and the last files of products that are not done, while one study is judged."""
 
-    def __init__(self, owner: Study, verify: bool) -> None:
+    def __init__(self, owner: Study, verify: Callable[[Path], bool]) -> None:
         self.owner = owner
         self.verify = verify
         self.digests: dict[Path, str] = {}
@@ -196,25 +225,19 @@ class _Known:
             reason = "not made yet" if len(absent) == len(product.outputs) else f"{absent[0]} is missing"
             return Finding(product, Verdict.MISSING, reason)
         try:
-            record = read_json(product.outputs[0])[PROVENANCE_KEY]
-            recipe, origin = record["recipe"], record["origin"]
-        except (UserError, KeyError, TypeError) as error:
-            reason = str(error) if isinstance(error, UserError) else f"{product.outputs[0]} carries no provenance"
-            return Finding(product, Verdict.DAMAGED, reason)
-        stored = product.stored(there)
-        if stored is None:
-            return Finding(product, Verdict.DAMAGED, _disagreement(product))
-        if self.verify:
-            try:
-                for path in there:
-                    if path.suffix == ".safetensors":
-                        read_arrays(path)
-            except UserError as error:
-                return Finding(product, Verdict.DAMAGED, str(error))
-        if origin == IMPORTED:
-            return self._imported(product, stored, recipe)
-        finding = self._computed(product, stored, recipe, record.get("inputs", {}))
-        return replace(finding, discarded=discarded) if finding.done else finding
+            result = read_result(product.outputs[0])
+            stored = product.stored(there, result)
+            if stored is None:
+                return Finding(product, Verdict.DAMAGED, _disagreement(product, there))
+            for path in there:
+                if path.suffix == ".safetensors" and self.verify(path):
+                    read_arrays(path)
+        except UserError as error:
+            return Finding(product, Verdict.DAMAGED, error.what if isinstance(error, Damaged) else str(error))
+        if result.origin == IMPORTED:
+            return replace(self._imported(product, stored, result.recipe), fingerprint=stored)
+        finding = self._computed(product, stored, result)
+        return replace(finding, discarded=discarded and finding.done, fingerprint=stored)
 
     def _imported(self, product: Product, stored: str, recipe: Mapping[str, Any]) -> Finding:
         if stored == product.imported_fingerprint:
@@ -222,8 +245,8 @@ class _Known:
         changes = ", ".join(differences(recipe, product.recipe)) or "its fingerprint is not that of its settings"
         return Finding(product, Verdict.STALE, f"imported for other settings: {changes}", imported=True)
 
-    def _computed(self, product: Product, stored: str, recipe: Mapping[str, Any], inputs: Mapping[str, str]) -> Finding:
-        changes = list(differences(recipe, product.recipe))
+    def _computed(self, product: Product, stored: str, result: Result) -> Finding:
+        changes = list(differences(result.recipe, product.recipe))
         if changes:
             return Finding(product, Verdict.STALE, ", ".join(changes))
         try:
@@ -231,7 +254,7 @@ class _Known:
         except UserError as error:
             return Finding(product, Verdict.UNKNOWN, f"cannot be checked: {error}")
         if stored != fingerprint_of(product.recipe, digests):
-            roles = [role for role, digest in digests.items() if inputs.get(role) != digest]
+            roles = [role for role, digest in digests.items() if result.inputs.get(role) != digest]
             made_from = " and ".join(str(product.inputs[role]) for role in roles)
             reason = f"made from another {made_from}" if roles else "its fingerprint is not that of its settings"
             return Finding(product, Verdict.STALE, reason)
@@ -246,8 +269,8 @@ class _Known:
         return self.digests[path]
 
 
-def _disagreement(product: Product) -> str:
-    for path in product.outputs:
+def _disagreement(product: Product, there: Sequence[Path]) -> str:
+    for path in there:
         if stored_fingerprint(path) is None:
             return f"{path} is damaged or carries no fingerprint"
     return " and ".join(str(path) for path in product.outputs) + " are not of the same run"

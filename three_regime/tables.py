@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from three_regime.results import read_result
 from three_regime.stages import CELL_TABLES, Product, pack
-from three_regime.storage import PROVENANCE_KEY, read_json, write_csv
+from three_regime.storage import PROVENANCE_KEY, write_csv
 from three_regime.study import Study
+from three_regime.survey import refuse_unfit
 
 CELL = ["dense_seed", "temperature", "density"]
 MIDDLE = (0.3, 0.7)
 """Part of the line, ends included, over which `middle_deviation` is averaged."""
 _PAIR_MEASURES = ("lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
-BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy"]
+BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy", "chrf", "chrf_test"]
 
 
 def build(owner: Study) -> dict[str, pd.DataFrame]:
@@ -90,7 +92,14 @@ def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -
 
 
 def write(owner: Study) -> list[Path]:
-    """Build and write ``<study>/<table>.csv``; returns the paths."""
+    """Build and write ``<study>/<table>.csv``; returns the paths.
+
+    Raises
+    ------
+    UserError
+        When a result that is there does not follow from the study's settings (`survey.refuse_unfit`).
+    """
+    refuse_unfit(owner)
     paths = []
     for name, table in build(owner).items():
         paths.append(owner.folder / f"{name}.csv")
@@ -104,7 +113,7 @@ def checkpoint_error(result: Mapping[str, Any]) -> float:
 
 
 def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """BLEU as columns; none for images."""
+    """BLEU and chrF as columns; none for images."""
     if "scores" not in result:
         return {}
     validation, test = result["scores"]["validation"], result["scores"]["test"]
@@ -113,7 +122,10 @@ def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         f"{prefix}bleu_greedy": validation["greedy_bleu"],
         f"{prefix}bleu_test": test["bleu"],
         f"{prefix}bleu_test_greedy": test["greedy_bleu"],
+        f"{prefix}chrf": validation["chrf"],
+        f"{prefix}chrf_test": test["chrf"],
         f"{prefix}bleu_signature": validation["signature"],
+        f"{prefix}chrf_signature": validation["chrf_signature"],
     }
 
 
@@ -123,7 +135,7 @@ def _finished(owner: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any
             for product in pack(owner, stage, seed, temperature):
                 path = product.outputs[0]
                 if path.exists():
-                    yield product, read_json(path)
+                    yield product, read_result(path).content
 
 
 def _where(product: Product) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from three_regime import resume
 from three_regime.config import Training
 from three_regime.device import check_precision
 from three_regime.errors import UserError
+from three_regime.kernels import Kernels
 from three_regime.lockstep import Group
 from three_regime.members import Checkpoint, Flat, Length, Member, Session, length_of
 from three_regime.optimisers import OPTIMISERS
@@ -23,7 +24,7 @@ from three_regime.packs import evenly
 from three_regime.progress import Progress
 from three_regime.resume import SavedState
 from three_regime.stacks import choose, wait_for
-from three_regime.tasks import Stack, Task
+from three_regime.tasks import SparseNetwork, Sparsifiable, Stack, Task
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,14 @@ def _advance(
     up first.
     """
     length = length_of(task, training, members[0])
+    sparse = _sparse(stack, task, training, members)
     by_position: dict[tuple[int, int], list] = {}
     for member in members:
-        state = _state_of(stack, task, training, member, session, length)
+        state = _state_of(stack, task, training, member, session, length, "sparse" if sparse else None)
         by_position.setdefault((state.epoch, state.step), []).append((member, state))
-    make = functools.partial(Group, stack, task, training, session=session, length=length, progress=progress)
+    make = functools.partial(
+        Group, stack, task, training, session=session, length=length, progress=progress, sparse=sparse
+    )  # fmt: skip
     positions = sorted(by_position)
     groups = [make(by_position[position]) for position in positions]
     if stack.together and len(members) > 1:
@@ -100,12 +104,38 @@ def _advance(
     return failures + group.failures
 
 
+def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
+    """The network of the only member, where its masks are fixed and its step is one that the engine knows.
+
+    A run that an earlier version began with other compiled kernels goes on with those, to the same bits.
+    """
+    member, *others = members
+    plain_steps = training.optimiser == "sgd" and training.sam_rho == 0 and training.clip_norm is None
+    if others or stack.together or not member.masks or not plain_steps or not isinstance(task, Sparsifiable):
+        return None
+    found = task.sparse(member.masks)
+    if found is None or not found.removed_are_zero(member.start):
+        return None
+    return None if resume.written_with(member.state) == "fused" else found
+
+
 def _state_of(
-    stack: Stack, task: Task, training: Training, member: Member, session: Session, length: Length
+    stack: Stack,
+    task: Task,
+    training: Training,
+    member: Member,
+    session: Session,
+    length: Length,
+    computed_with: Kernels | None,
 ) -> SavedState:
     """Where a member continues: its saved state, or its start."""
     state = resume.load(
-        member.state, key=member.key, threads=session.threads, device=task.device.type, together=stack.together
+        member.state,
+        key=member.key,
+        threads=session.threads,
+        device=task.device.type,
+        together=stack.together,
+        computed_with=computed_with,
     )
     if state is not None and (state.epoch, state.step) <= (length.checkpoints[0], 0):
         return state

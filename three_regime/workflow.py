@@ -8,12 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from three_regime import links, locks, places, starting
-from three_regime.config import Config, load, read, resolve, settle
+from three_regime import links, locks, places, runs, starting
+from three_regime.config import FROZEN, Config, load, read, resolve, settle
 from three_regime.datasets.prepare import recipe as prepare_recipe
 from three_regime.errors import UserError
 from three_regime.keeping import record_file
@@ -42,7 +43,7 @@ _REPEATABLE = {
 def as_written(workflow: Workflow, config: dict[str, Any]) -> Config:
     """The configuration of a Snakefile, its files read again by this project's reader, which replaces `config`.
 
-    Snakemake reads YAML 1.1: to it ``off`` is false, ``010`` is eight, and of a key that stands twice it forgets one.
+    Snakemake reads YAML 1.1: to it ``off`` is false, ``010`` eight, and of a key that stands twice it forgets one.
 
     Parameters
     ----------
@@ -247,8 +248,35 @@ def before_jobs(owners: Sequence[Study], dag: DAG) -> None:
         print(f"{count} stale results are kept in .state until they have been computed anew", file=sys.stderr)
 
 
-def after_jobs(results: str, dag: DAG) -> None:
-    """When the workflow ends, well or not: links to what Snakemake has recorded are needed no more."""
+def freeze(workflow: Workflow, config: Config, read: Mapping[str, str]) -> None:
+    """When the workflow begins: from here on its jobs get the configuration that it resolved, in a file of its own.
+
+    Parameters
+    ----------
+    read
+        Digests of the configuration files (`runs.digests`).
+    """
+    run = runs.begin(config, read)
+    workflow.config_settings.configfiles = [Path(run.file).absolute()]
+    workflow.config_settings.config_args = []
+    workflow.config[FROZEN] = asdict(run)  # jobs of this process
+    print(f"every job of this run uses the settings in {run.file}", file=sys.stderr)
+
+
+def after_jobs(results: str, dag: DAG, settings: Mapping[str, Any]) -> None:
+    """When the workflow ends, well or not: links to what Snakemake has recorded are needed no more.
+
+    What was edited meanwhile is named: code that later jobs used, settings that none did.
+    """
+    if run := runs.of(settings):
+        if run.edited:
+            print(
+                f"{', '.join(run.edited)}: edited while this run was under way; it used the settings of its start,"
+                f" {run.file}",
+                file=sys.stderr,
+            )
+        if changed := run.changed_code:
+            print(f"the checkout changed while this run was under way: {changed}", file=sys.stderr)
     ended = (job for job in dag.jobs if dag.noneedrun_finished(job))
     links.drop_recorded(Path(results), (path for job in ended for path in job.output))
 
@@ -257,7 +285,7 @@ def run_script(snakemake: Snakemake, stage: str) -> None:
     """Body of the scripts of the heavy stages."""
     from three_regime import jobs
 
-    wildcards = snakemake.wildcards
+    wildcards, started = snakemake.wildcards, runs.of(snakemake.config)
     name, seed = snakemake.params.study, int(wildcards.seed)
     folders = [name, f"seed{seed}", wildcards.get("temperature"), wildcards.get("density")]
     with reporting(" ".join([stage, *filter(None, folders)]), Path(snakemake.log[0])):
@@ -265,7 +293,7 @@ def run_script(snakemake: Snakemake, stage: str) -> None:
         owner = study(config, name)
         temperature = owner.temperature_of(wildcards.temperature) if folders[2] else None
         density = owner.density_of(wildcards.density) if folders[3] else None
-        jobs.run(config, name, stage, seed, temperature, density, under_workflow=True)
+        jobs.run(config, name, stage, seed, temperature, density, under_workflow=True, started=started)
 
 
 def snakemake_program() -> str:

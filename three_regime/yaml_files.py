@@ -1,8 +1,9 @@
 """YAML as people mean it: what YAML 1.1 makes of `off`, `010` or `1:30`, and a key that stands twice, surprise nobody.
 
 The rules are those of YAML 1.2's core schema, a little narrower: only ``true`` and ``false`` are booleans, numbers are
-decimal, and everything else is text. ``yes``, ``010``, ``0x10``, ``1_000`` and ``1:30`` are text, which a number's key
-refuses (`misread` says what to write). Each value knows the file, the line and the words that it was written with.
+decimal (``010`` is ten, as in the names of folders), and everything else is text. ``yes``, ``0x10``, ``0o10``,
+``1_000`` and ``1:30`` are text, which a number's key refuses (`misread` says what to write). Each value knows the file,
+the line and the words that it was written with.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ MOST_VALUES = 100_000
 
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _FLAGS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_LEADING_ZEROS = re.compile(r"([-+]?)0+([0-9].*)")
 _OTHER_BASE = re.compile(r"[-+]?0[oxbOXB][0-9a-fA-F_]+")
 _GROUPED = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_MOST_DIGITS = 400
 _CORE = "tag:yaml.org,2002:"
 _PLAIN = "plain"
 
@@ -97,7 +98,7 @@ def meant(text: str) -> Any:
         return None
     if text in _FLAGS:
         return _FLAGS[text]
-    if _INTEGER.fullmatch(text):
+    if _INTEGER.fullmatch(text) and len(text) < _MOST_DIGITS:
         return int(text)
     if _NUMBER.fullmatch(text):
         return float(text)
@@ -121,9 +122,6 @@ def misread(text: str) -> str:
         return "write it as a decimal number"
     if _SEXAGESIMAL.fullmatch(text):
         return "write one number, without the colon"
-    if zeros := _LEADING_ZEROS.fullmatch(text):
-        shorter = zeros[1] + zeros[2].replace("_", "")
-        return f"write {shorter}, without the leading zero" if _NUMBER.fullmatch(shorter) else ""
     if "_" in text and _GROUPED.fullmatch(text):
         return f"write {text.replace('_', '')}"
     return ""

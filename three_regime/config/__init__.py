@@ -9,13 +9,14 @@ The modules hold one part of a configuration each; the rest of the project impor
 
 from three_regime.config.claims import Claim, Side
 from three_regime.config.dataset import DatasetChoice
-from three_regime.config.loading import load, merge, read, resolve, schema_text, settle
+from three_regime.config.loading import FROZEN, load, merge, read, resolve, schema_text, settle
 from three_regime.config.measuring import Measurement
 from three_regime.config.study import StudyConfig
 from three_regime.config.training import Training
 from three_regime.config.whole import Config
 
 __all__ = [
+    "FROZEN",
     "Claim",
     "Config",
     "DatasetChoice",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -54,7 +55,18 @@ def sentences(problems: Iterable[Problem], origins: Mapping[Place, Written]) -> 
     for place in [place for place, found in grouped.items() if found[0]["type"] == "too_short"]:
         if any(other[: len(place)] == place and other != place for other in grouped):
             del grouped[place]  # values that are wrong were not counted
-    return [_sentence(place, found, origins) for place, found in grouped.items()]
+    first: dict[Place, Place] = {}
+    others: Counter[Place] = Counter()
+    for place in [place for place in grouped if place and isinstance(place[-1], int)]:
+        if place[:-1] in first:
+            del grouped[place]  # one of a list is enough
+            others[first[place[:-1]]] += 1
+        else:
+            first[place[:-1]] = place
+    return [
+        _sentence(place, found, origins) + (f", as {others[place]} more of the list" if place in others else "")
+        for place, found in grouped.items()
+    ]
 
 
 def _sentence(place: Place, problems: Sequence[Problem], origins: Mapping[Place, Written]) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from three_regime import datasets
-from three_regime.config.section import Positive, Section
+from three_regime.config.section import Folder, Positive, Section
+from three_regime.datasets.corpora import OWN_TEXT
 from three_regime.names import registered
 
 IMAGE_KEYS = ("train_images", "test_images")
-TEXT_KEYS = ("train_pairs", "validation_pairs", "test_pairs", "subwords", "max_tokens", "ratio")
+TEXT_KEYS = ("train_pairs", "validation_pairs", "test_pairs", "subwords", "max_tokens", "ratio", "files", "languages")
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Za-z]+)?$")]
 TEXT_DEFAULTS = {"subwords": 32_000, "max_tokens": 250, "ratio": 2.0}
 
 
@@ -49,6 +53,14 @@ class DatasetChoice(Section):
         " the other; by default 2 (this project's choice)."
     )  # fmt: skip
 
+    files: Folder | None = Field(
+        None, description="`text-files` alone: folder of the untokenised text, UTF-8, one sentence a line, in"
+        " {train,validation,test}.<language>. Another text wants another folder: it is read once."
+    )  # fmt: skip
+    languages: tuple[Language, Language] | None = Field(
+        None, description="`text-files` alone: codes of the source and the target language, e.g. [fr, en]."
+    )  # fmt: skip
+
     @model_validator(mode="before")
     @classmethod
     def _text_defaults(cls, value: Any) -> Any:
@@ -67,6 +79,11 @@ class DatasetChoice(Section):
         for key in TEXT_KEYS if self.entry.kind == "images" else IMAGE_KEYS:
             if getattr(self, key) is not None:
                 raise ValueError(f"{key} has no meaning for {self.name}, which holds {self.entry.kind}")
+        for key in ("files", "languages"):
+            if (getattr(self, key) is None) == (self.name == OWN_TEXT):
+                raise ValueError(f"{key} {'is needed for' if self.name == OWN_TEXT else 'belongs to'} {OWN_TEXT}")
+        if self.languages and len(set(self.languages)) < 2:
+            raise ValueError(f"languages {list(self.languages)} must differ")
         sizes = IMAGE_KEYS if self.entry.kind == "images" else ("train_pairs", "validation_pairs", "test_pairs")
         for key in sizes:
             wanted, available = getattr(self, key), getattr(self.entry, key)
@@ -76,8 +93,12 @@ class DatasetChoice(Section):
 
     @property
     def entry(self) -> datasets.ImageDataset | datasets.ParallelCorpus:
-        """The registered data set."""
-        return datasets.DATASETS[self.name]
+        """The registered data set; of `text-files`, with this choice's files and languages."""
+        entry = datasets.DATASETS[self.name]
+        if self.files is None or self.languages is None:
+            return entry
+        source, target = self.languages
+        return replace(entry, files=Path(self.files), source_language=source, target_language=target)
 
     @property
     def images(self) -> int:
@@ -91,5 +112,6 @@ class DatasetChoice(Section):
 
     @property
     def folder(self) -> str:
-        """Name of the folder of a prepared corpus: its name, training pairs and subwords."""
-        return f"{self.name}-{self.train_pairs or 'all'}-{self.subwords}"
+        """Name of the folder of a prepared corpus: its name or that of its files, training pairs and subwords."""
+        name = self.name if self.files is None else f"{Path(self.files).name}-{'-'.join(self.languages)}"
+        return f"{name}-{self.train_pairs or 'all'}-{self.subwords}"

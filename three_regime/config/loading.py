@@ -16,6 +16,9 @@ from three_regime.config.whole import Config
 from three_regime.errors import UserError
 from three_regime.yaml_files import Place, Written, read_mapping
 
+FROZEN = "frozen"
+"""Key beside the settings in the configuration file of one run (`three_regime.runs`)."""
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -36,7 +39,7 @@ class Merged:
 
 
 def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None = None) -> Config:
-    """Validate a merged mapping and fill in its defaults.
+    """Validate a merged mapping and fill in its defaults; what a run noted of itself (`FROZEN`) is passed over.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None 
         One line for each problem: the key's place, what is wrong, the nearest valid key or value, and where it stands.
     """
     try:
-        return Config.model_validate(mapping)
+        return Config.model_validate({key: value for key, value in mapping.items() if key != FROZEN})
     except ValidationError as error:
         raise UserError("\n".join(sentences(error.errors(), origins or {}))) from error
 

@@ -44,10 +44,12 @@ class Measurement(Section):
     cka_tokens: int = Field(
         CKA_TOKENS,
         ge=2,
-        description="Text: target tokens of CKA, from the first training pair; of the default's 2,048"
+        description="Text: target tokens of CKA, of pairs spread over the corpus; of the default's 2,048"
         " as many as there are (this project's choice).",
     )
     beam: Positive = Field(4, description="Text: beam of the translations whose BLEU counts (Vaswani et al. 2017).")
-    length_penalty: float = Field(0.6, ge=0, description="Text: exponent of the length by which beam search divides a"
-                                  " hypothesis's log-probability (Vaswani et al. 2017: 0.6).")  # fmt: skip
+    length_penalty: float = Field(
+        0.6, ge=0, description="Text: a hypothesis's log-probability is divided by its length to the power of this"
+        " (fairseq's `lenpen`; Vaswani et al. have the number with another function, that of Wu et al. 2016)."
+    )  # fmt: skip
     bleu_along_line: bool = Field(False, description="Text: validation BLEU at every point between two replicas too.")

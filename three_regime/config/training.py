@@ -11,7 +11,7 @@ from three_regime.config.section import Positive, Section
 from three_regime.names import registered
 from three_regime.optimisers import OPTIMISERS
 
-TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0}
+TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0, "shuffle_ties": False}
 """Settings of a training that images do not have, with the value that changes nothing."""
 
 
@@ -43,11 +43,12 @@ class Training(Section):
     sam_rho: float = Field(0.0, ge=0, description="Radius of sharpness-aware minimisation; 0 is plain training (A: in"
                            " dense training alone, at batch 64 in the epochs scripts and 32 in the batch-size scripts)."
                            )  # fmt: skip
-    schedule: Literal["step", "inverse_sqrt"] = Field(
-        "step", description="Learning rate: `step` falls at the milestones (R, A); `inverse_sqrt` rises over `warmup`"
-        " iterations and then falls with their inverse square root (translation)."
+    schedule: Literal["step", "inverse_sqrt", "linear", "cosine"] = Field(
+        "step", description="Learning rate after `warmup`: `step` falls at the milestones (R, A); `inverse_sqrt` falls"
+        " with the inverse square root of the iterations (translation); `linear` and `cosine` fall to zero at the end"
+        " of the run (this project's choice)."
     )  # fmt: skip
-    warmup: int = Field(0, ge=0, description="Iterations of rising rate, `inverse_sqrt` only (translation: 4,000).")
+    warmup: int = Field(0, ge=0, description="Iterations of rising rate (translation: 4,000).")
     warmup_start: float = Field(1e-7, ge=0, description="Rate of the first step of the warm-up (fairseq's custom).")
     accumulate: Positive = Field(1, description="Batches whose gradients make one step (translation only: BatchNorm"
                                  " sees one batch at a time).")  # fmt: skip
@@ -55,6 +56,8 @@ class Training(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate (translation only; 0.1 there).")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability mass spread over the vocabulary"
                                    " (translation only; 0.1 there).")  # fmt: skip
+    shuffle_ties: bool = Field(False, description="Draw in each epoch which of the pairs with equally long sides share"
+                               " a batch (translation only; by default every epoch has the same batches).")  # fmt: skip
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "tf32", description="On a GPU: `tf32` in convolutions (A: cuDNN's default), `bf16` autocast (translation), or"
         " `fp32`. No effect on a CPU; measuring is always fp32 (A: TF32 there too). fp16 is not offered: its narrow"
@@ -78,11 +81,20 @@ class Training(Section):
             raise ValueError(f"milestones {list(self.milestones)} must increase")
         if self.milestones and self.milestones[-1] > length:
             raise ValueError(f"milestone {self.milestones[-1]} lies beyond the end of the run ({length})")
-        if self.schedule == "inverse_sqrt" and (self.warmup < 1 or self.milestones):
-            raise ValueError("schedule inverse_sqrt needs `warmup` of at least 1 and no milestones")
+        if self.schedule == "inverse_sqrt" and self.warmup < 1:
+            raise ValueError("schedule inverse_sqrt needs `warmup` of at least 1")
+        if self.schedule != "step" and self.milestones:
+            raise ValueError(f"schedule {self.schedule} takes no milestones; they belong to step")
+        if self.anneals and self.iterations is not None and self.warmup >= self.iterations:
+            raise ValueError(f"warmup {self.warmup} must be less than the {self.iterations} iterations of the run")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {list(self.betas)} must lie in [0, 1)")
         return self
+
+    @property
+    def anneals(self) -> bool:
+        """Whether the rate of a step depends on the length of the whole run: it falls to zero at its end."""
+        return self.schedule in ("linear", "cosine")
 
     @property
     def by_epoch(self) -> bool:

@@ -85,9 +85,11 @@ class Config(Section):
             if choice.entry.kind != "text":
                 continue
             other, theirs = first.setdefault(choice.folder, (name, choice))
-            for key in ("max_tokens", "ratio"):
+            for key in ("max_tokens", "ratio", "files"):
                 if getattr(choice, key) != getattr(theirs, key):
+                    both = getattr(choice, key), getattr(theirs, key)
+                    values = [value if isinstance(value, str) else f"{value:g}" for value in both]
                     raise ValueError(
-                        f"studies.{name}.dataset.{key} is {getattr(choice, key):g} and studies.{other}.dataset.{key} is"
-                        f" {getattr(theirs, key):g}: both use {choice.folder}, which is cleaned in one way"
+                        f"studies.{name}.dataset.{key} is {values[0]} and studies.{other}.dataset.{key} is {values[1]}:"
+                        f" both use {choice.folder}, which is cleaned in one way"
                     )

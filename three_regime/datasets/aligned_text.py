@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,10 +39,11 @@ def read_aligned(source: Path, target: Path, pairs: int | None = None) -> Iterat
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file, one at a time (see `read_aligned` for errors)."""
+    """Lines of a UTF-8 file, one at a time (see `read_aligned` for errors); no byte order mark is part of the first."""
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
-            yield decoded(line.removesuffix(b"\n"), path, number)
+            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            yield decoded(content.removesuffix(b"\n"), path, number)
 
 
 def decoded(line: bytes, path: Path, number: int) -> str:
@@ -50,8 +52,10 @@ def decoded(line: bytes, path: Path, number: int) -> str:
     Raises
     ------
     UserError
-        When it is not UTF-8; the message names `path` and the line's `number`.
+        When it is not UTF-8, or holds a NUL; the message names `path` and the line's `number`.
     """
+    if b"\0" in line:
+        raise UserError(f"{path}, line {number}: a NUL byte, as in UTF-16; convert the file to UTF-8")
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -76,3 +80,5 @@ def _opened(path: Path):
         return open(path, "rb")
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: download or copy it first (target `data`, stage `prepare`)") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -6,8 +6,8 @@ A new format is one reader in ``READERS``.
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
@@ -27,8 +27,23 @@ class Entry(NamedTuple):
     content: IO[bytes] | None
 
 
-def _read_tar_gz(path: Path) -> Iterator[Entry]:
-    with gzip.open(path) as stream:
+class _Bounded(io.RawIOBase):
+    """What `stream` holds, up to `most` bytes: headers are read into memory whole, whatever size they announce."""
+
+    def __init__(self, stream: IO[bytes], most: int) -> None:
+        self.stream, self.left, self.most = stream, most, most
+
+    def read(self, size: int = -1) -> bytes:
+        found = self.stream.read(size)
+        self.left -= len(found)
+        if self.left < 0:
+            raise ArchiveError(f"unpacks to more than {self.most:,} bytes")
+        return found
+
+
+def _read_tar_gz(path: Path, most: int) -> Iterator[Entry]:
+    with gzip.open(path) as packed:
+        stream = _Bounded(packed, most)
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for info in tar:
                 yield Entry(info.name, info.size, tar.extractfile(info) if info.isreg() else None)
@@ -36,7 +51,10 @@ def _read_tar_gz(path: Path) -> Iterator[Entry]:
             yield Entry("", len(rest), None)
 
 
-READERS: dict[str, Callable[[Path], Iterator[Entry]]] = {".tar.gz": _read_tar_gz, ".tgz": _read_tar_gz}
+HEADERS = 1 << 24
+"""Bytes of a file that are no content of its entries: headers, padding."""
+
+READERS: dict[str, Callable[[Path, int], Iterator[Entry]]] = {".tar.gz": _read_tar_gz, ".tgz": _read_tar_gz}
 
 
 def is_archive(name: str) -> bool:
@@ -68,7 +86,7 @@ def extract(archive: Path, kind: str, members: Collection[str], target: Path, li
     missing = set(members)
     total = 0
     try:
-        for entry in read(archive):
+        for entry in read(archive, limit + HEADERS):
             path = PurePosixPath(entry.path)
             if path.is_absolute() or ".." in path.parts:
                 raise ArchiveError(f"holds the unsafe path {entry.path!r}")
@@ -83,8 +101,12 @@ def extract(archive: Path, kind: str, members: Collection[str], target: Path, li
                 raise ArchiveError(f"holds {path} twice")
             missing.remove(str(path))
             _write(entry, target / path)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ArchiveError(f"is damaged or no archive ({error})") from error
+    except ArchiveError:
+        raise
+    except Exception as error:  # damaged headers make the reader fail in any way, ValueError and MemoryError included
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise  # the disk's fault
+        raise ArchiveError(f"is damaged or no archive ({str(error) or type(error).__name__})") from error
     if missing:
         raise ArchiveError(f"lacks {', '.join(sorted(missing))}")
 

@@ -14,6 +14,9 @@ SPLITS = ("train", *HELD_OUT)
 MANIFEST = "prepared.safetensors"
 """File of a prepared corpus that is written last and names the others."""
 
+OWN_TEXT = "text-files"
+"""The corpus whose files and languages a study's configuration names."""
+
 Read = Callable[[Path, str], Iterator[tuple[str, str]]]
 
 
@@ -29,11 +32,13 @@ class ParallelCorpus:
         Number of pairs as published, before cleaning; None where unknown. Another number is an error.
     reader
         ``module:function`` of a function (raw folder, split) → iterator over pairs of lines, source and target, as
-        they stand in the files; imported only when the corpus is prepared.
+        they stand in the files; imported only when the corpus is prepared. Empty where `files` is given.
     sources
         Names in ``sources.yaml`` of what must be downloaded; empty where the text is generated.
     version
         Raised by hand when the reader, what it reads, or the languages change: the corpus is then prepared again.
+    files
+        Folder of ``<split>.<language>``, one sentence a line, where the configuration names it (``OWN_TEXT``).
     """
 
     kind: ClassVar[str] = "text"
@@ -50,6 +55,7 @@ class ParallelCorpus:
     source_language: str = "de"
     target_language: str = "en"
     version: int = 1
+    files: Path | None = None
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -58,6 +64,11 @@ class ParallelCorpus:
 
     def read(self, raw: Path, split: str) -> Iterator[tuple[str, str]]:
         """Pairs of lines of a split, from the files below `raw` (see `reader`)."""
+        if self.files is not None:
+            from three_regime.datasets.aligned_text import read_aligned
+
+            source, target = (self.files / f"{split}.{language}" for language in self.languages)
+            return read_aligned(source, target)
         module, function = self.reader.split(":")
         read: Read = getattr(importlib.import_module(module), function)
         return read(raw, split)
@@ -77,5 +88,9 @@ CORPORA = (
         "multi30k-de-en", 29_000, 1_014, 1_000, "three_regime.datasets.multi30k:read",
         tuple(f"multi30k_{part}_{side}" for part in ("train", "val", "test_2016_flickr") for side in ("de", "en")),
         "Multi30k German-English image captions, from an offline folder; real text for a CPU",
+    ),
+    ParallelCorpus(
+        OWN_TEXT, None, None, None, "", (),
+        "your own text in any two languages: {train,validation,test}.<language> in the folder `files`",
     ),
 )  # fmt: skip

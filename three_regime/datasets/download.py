@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from filelock import FileLock, Timeout
-
 from three_regime.datasets.archives import ArchiveError, extract, is_archive
 from three_regime.datasets.sources import Source, digest_of, load_sources
 from three_regime.datasets.transfer import (
@@ -30,6 +28,8 @@ from three_regime.datasets.transfer import (
     partial_size,
 )
 from three_regime.errors import UserError
+from three_regime.exclusive import exclusively
+from three_regime.places import expanded
 from three_regime.storage import disk_errors, read_json, write_json
 
 __all__ = ["Patience", "Source", "load_sources", "obtain"]
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 LARGEST_RATIO = 30
 SLACK = 1 << 26
+LARGEST_UNKNOWN = 1 << 28
+"""Bytes that are taken at most of a file whose size is not published; the largest of them has 12 million."""
 
 
 class _Refused(Exception):
@@ -81,15 +83,16 @@ def obtain(
     """
     folder = Path(folder)
     paths = [folder / name for name in source.files]
-    if not _job(source, folder).wanted:
-        return paths
     with disk_errors(folder / source.file, "what has arrived is kept: free some space and run again"):
+        if not _job(source, folder).wanted:
+            return paths
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(source, folder):
+        waiting = f"another process is obtaining {source.file} in {folder}; waiting for it"
+        with exclusively(folder / f".{source.file}.lock", waiting):
             job = _job(source, folder)  # another process may have been at it while we waited
             if job.wanted:
                 reasons: list[str] = []
-                places = [Path(place).expanduser() for place in offline]
+                places = [expanded(place) for place in offline]
                 if not _from_disk(job, places, reasons) and not _from_network(
                     job, mirrors, progress, patience, reasons
                 ):
@@ -131,11 +134,19 @@ class _Job:
 
 def _job(source: Source, folder: Path) -> _Job:
     empty = _Job(source, folder, {}, ())
-    recorded = read_json(empty.record) if empty.record.is_file() else {}
+    recorded = _recorded(empty.record)
     published = {source.file: source.digest, **source.files}
     known = {**recorded, **{name: digest for name, digest in published.items() if digest}}
     wanted = (name for name in source.files if name not in known or _fault(folder / name, known[name]))
     return _Job(source, folder, known, tuple(wanted))
+
+
+def _recorded(record: Path) -> dict[str, str]:
+    """Digests of the first download."""
+    recorded = read_json(record) if record.is_file() else {}
+    if not isinstance(recorded, dict) or not all(isinstance(digest, str) for digest in recorded.values()):
+        raise UserError(f"{record} holds no digests of files; delete it and run again")
+    return recorded
 
 
 def _fault(path: Path, digest: str | None, size: int | None = None) -> str | None:
@@ -144,27 +155,16 @@ def _fault(path: Path, digest: str | None, size: int | None = None) -> str | Non
         return "is missing"
     if size is not None and path.stat().st_size != size:
         return f"has {path.stat().st_size:,} bytes, expected {size:,}"
-    if digest is None or (found := digest_of(path, digest)) == digest:
-        return None
+    try:
+        if digest is None or (found := digest_of(path, digest)) == digest:
+            return None
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     return f"has {_spoken(found)}, expected {_spoken(digest)}"
 
 
 def _spoken(digest: str) -> str:
     return digest.replace(":", " ", 1)
-
-
-@contextlib.contextmanager
-def _alone(source: Source, folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / f".{source.file}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process is obtaining %s in %s; waiting for it", source.file, folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -179,8 +179,13 @@ def _staging(job: _Job) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _settle(job: _Job, staging: Path, archive: Path | None = None) -> None:
+def _settle(job: _Job, staging: Path, archive: Path | None = None, fault: str | None = None) -> None:
     """Verify the staged files, record digests that were not known, and move the files to their names.
+
+    Parameters
+    ----------
+    archive, fault
+        Where the files come from, and what is wrong with it.
 
     Raises
     ------
@@ -189,14 +194,16 @@ def _settle(job: _Job, staging: Path, archive: Path | None = None) -> None:
     """
     for name in job.wanted:
         size = job.source.bytes if name == job.source.file else None
-        if fault := _fault(staging / name, job.known.get(name), size):
-            raise _Refused(f"{name} {fault}{job.hint(name)}")
+        if differs := _fault(staging / name, job.known.get(name), size):
+            raise _Refused(f"{name} {differs}{job.hint(name)}")
     new = {name: digest_of(staging / name) for name in job.wanted if name not in job.known}
     if archive is not None and job.source.file not in job.known:
         new[job.source.file] = digest_of(archive)
     if new:
-        log.info("%s: no digest is published; those of this copy are kept in %s", job.source.file, job.record)
-        write_json(job.record, {**(read_json(job.record) if job.record.is_file() else {}), **new})
+        verified = archive is not None and job.source.file in job.known and not fault
+        what = "its digest is right; those of its members" if verified else "no digest is published; those of this copy"
+        log.info("%s: %s are kept in %s", job.source.file, what, job.record)
+        write_json(job.record, {**_recorded(job.record), **new})
     for name in job.wanted:
         (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(staging / name, job.folder / name)
@@ -212,7 +219,7 @@ def _settle_archive(job: _Job, archive: Path) -> None:
     try:
         with _staging(job) as staging:
             extract(archive, source.file, job.wanted, staging, limit)
-            _settle(job, staging, archive)
+            _settle(job, staging, archive, fault)
     except (ArchiveError, _Refused) as error:
         inner = f"the archive {error}" if isinstance(error, ArchiveError) else str(error)
         raise _Refused(f"the archive {fault}, and {inner}" if fault else inner) from error
@@ -227,8 +234,14 @@ def _settle_files(job: _Job, root: Path) -> None:
             try:
                 os.link((root / name).resolve(), staging / name)
             except OSError:  # another file system, or one without hard links
-                shutil.copyfile(root / name, staging / name)
+                _copy(root / name, staging / name)
         _settle(job, staging)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not os.access(source, os.R_OK):
+        raise _Refused(f"{source.name} cannot be read")
+    shutil.copyfile(source, target)
 
 
 def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
@@ -240,8 +253,13 @@ def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
         found = False
         for root in dict.fromkeys((inside, place, place / source.dataset)):
             ways = []
-            if root.resolve() != job.folder.resolve() and all((root / name).is_file() for name in job.wanted):
+            elsewhere = root.resolve() != job.folder.resolve()
+            missing = [name for name in job.wanted if not (root / name).is_file()]
+            if elsewhere and not missing:
                 ways.append((_settle_files, root))
+            elif elsewhere and (len(missing) < len(job.wanted) or any((root / top).is_dir() for top in tops - {"."})):
+                found = True
+                reasons.append(f"{root}: lacks {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""))
             if is_archive(source.file) and (root / source.file).is_file():
                 ways.append((_settle_archive, root / source.file))
             for settle, path in ways:
@@ -285,7 +303,7 @@ def _from_address(job: _Job, url: str, slowest: float, progress: bool, patience:
             url,
             job.part,
             expected=source.bytes,
-            limit=2 * source.bytes + SLACK if source.bytes else None,
+            limit=2 * source.bytes + SLACK if source.bytes else LARGEST_UNKNOWN,
             verified_later=source.file in job.known or all(name in job.known for name in job.wanted),
             slowest=slowest,
             patience=patience,

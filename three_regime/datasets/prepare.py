@@ -13,12 +13,16 @@ from three_regime import provenance
 from three_regime.config import DatasetChoice
 from three_regime.datasets import ImageDataset
 from three_regime.errors import UserError
-from three_regime.stages import FINGERPRINT_KEY, fingerprint_of, stored_fingerprint
+from three_regime.results import FINGERPRINT_KEY
+from three_regime.stages import fingerprint_of, stored_fingerprint
 from three_regime.storage import PROVENANCE_KEY, read_arrays, write_arrays
 from three_regime.study import prepared_path
 
 TEXT_SETTINGS = ("train_pairs", "subwords", "max_tokens", "ratio")
 """Settings that change a prepared corpus."""
+
+OWN_SETTINGS = ("files", "languages")
+"""The same, of text that the configuration names."""
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +116,13 @@ def recipe(choice: DatasetChoice) -> dict[str, Any]:
     settings = {"stage": "prepare", "version": choice.entry.version, "dataset": choice.name}
     if choice.entry.kind == "text":
         settings |= {key: getattr(choice, key) for key in TEXT_SETTINGS}
+        own = {key: getattr(choice, key) for key in OWN_SETTINGS}
+        settings |= {key: list(value) if isinstance(value, tuple) else value for key, value in own.items() if value}
     return settings
 
 
 def chosen(recipe: Mapping[str, Any]) -> DatasetChoice:
     """The data set that a recipe describes, in full."""
-    return DatasetChoice(name=recipe["dataset"], **{key: recipe[key] for key in TEXT_SETTINGS if key in recipe})
+    return DatasetChoice(
+        name=recipe["dataset"], **{key: recipe[key] for key in (*TEXT_SETTINGS, *OWN_SETTINGS) if key in recipe}
+    )

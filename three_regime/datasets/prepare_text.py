@@ -23,17 +23,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 
 from three_regime import provenance
 from three_regime.config.dataset import TEXT_DEFAULTS
-from three_regime.datasets import DATASETS
 from three_regime.datasets.cleaning import Limits, fault, normalised
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
 from three_regime.datasets.subwords import SPECIAL, TooManySubwordsError, learn, load, sampled
 from three_regime.errors import UserError
-from three_regime.stages import FINGERPRINT_KEY, fingerprint_of
+from three_regime.exclusive import exclusively
+from three_regime.results import FINGERPRINT_KEY
+from three_regime.stages import fingerprint_of
 from three_regime.storage import PROVENANCE_KEY, disk_errors, write_arrays
 
 if TYPE_CHECKING:
@@ -80,11 +80,13 @@ def prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, 
 
 
 def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, Any]) -> None:
-    entry = DATASETS[choice.name]
+    entry = choice.entry
     began = time.monotonic()
     manifest.parent.mkdir(parents=True, exist_ok=True)
     staging = manifest.parent.with_name(f".{manifest.parent.name}.preparing")
-    with FileLock(manifest.parent.with_name(f".{manifest.parent.name}.lock")):
+    with exclusively(
+        manifest.parent.with_name(f".{manifest.parent.name}.lock"), f"another process prepares {manifest}"
+    ):
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import NamedTuple
 
 from three_regime.datasets.aligned_text import read_lines
 from three_regime.errors import UserError
+
+_SECTION = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 
 
 class Segment(NamedTuple):
@@ -33,11 +37,18 @@ def read_segments(path: Path) -> list[Segment]:
         or has the same as another of its document.
     """
     parser = _Parser(path)
-    for line in read_lines(path):
-        parser.feed(f"{line}\n")
+    parser.feed(_without_sections("".join(f"{line}\n" for line in read_lines(path)), path))
     parser.close()
     parser.end()
     return parser.segments
+
+
+def _without_sections(text: str, path: Path) -> str:
+    """`text` with its CDATA sections as plain text; lines keep their numbers."""
+    plain = _SECTION.sub(lambda section: html.escape(section[1], quote=False), text)
+    if (at := plain.find("<![CDATA[")) >= 0:
+        raise UserError(f"{path}, line {plain.count(chr(10), 0, at) + 1}: a CDATA section is not closed")
+    return plain
 
 
 def read_aligned_segments(source: Path, target: Path) -> Iterator[tuple[str, str]]:
@@ -100,6 +111,15 @@ class _Parser(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.number is not None:
             self.text.append(data)
+
+    def handle_pi(self, data: str) -> None:
+        self.handle_data(f"<?{data}>")
+
+    def handle_decl(self, decl: str) -> None:
+        self.handle_data(f"<!{decl}>")
+
+    def unknown_decl(self, data: str) -> None:
+        self.handle_data(f"<![{data}]>")
 
     def end(self) -> None:
         """Complain when a segment is open."""

@@ -8,6 +8,7 @@ file is unchanged (If-Range), or when the result will be compared with a known d
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import itertools
 import logging
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_LONGEST_NUMBER = 19
 PAGE = re.compile(rb"\A(\xef\xbb\xbf)?\s*(<!doctype\s+html|<html)", re.IGNORECASE)
 TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 
@@ -217,6 +219,8 @@ def _attempt(wish: _Wish) -> None:
             head = next(chunks, b"")
             _refuse_page(answer, head)
             total = _number(answer.headers.get("Content-Length"))
+            if wish.limit and total and total > wish.limit:
+                raise TransferError(f"announces {total:,} bytes, at most {wish.limit:,} are expected")
             with disk_errors(wish.part, "free some space and run again"):
                 discard(wish.part)
                 write_json(_origin_path(wish.part), asdict(_Origin(wish.url, _validator(answer), total)))
@@ -238,6 +242,7 @@ def _receive(wish: _Wish, chunks: Iterable[bytes], size: int, total: int | None)
             size += len(chunk)
             meter.update(len(chunk))
             if wish.limit and size > wish.limit:
+                discard(wish.part)  # or the next run would go on from it
                 raise TransferError(f"sends more than {wish.limit:,} bytes")
             pace.check(len(chunk))
     if total and size < total:
@@ -280,6 +285,10 @@ def _translated(patience: Patience) -> Iterator[None]:
         raise _Passing(f"connection failed ({_cause(error)})") from error
     except requests.RequestException as error:
         raise TransferError(str(error)) from error
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        # Of this address or of its settings: a bundle of certificates that is not there, a name that is none. What the
+        # disk says has become a `UserError` already.
+        raise TransferError(f"cannot be asked ({error})") from error
 
 
 def _cause(error: BaseException) -> str:
@@ -317,7 +326,7 @@ def _validator(answer: requests.Response) -> str | None:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None
+    return int(text) if text and text.isdecimal() and len(text) < _LONGEST_NUMBER else None
 
 
 def _origin_path(part: Path) -> Path:

@@ -15,19 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from three_regime import gpu_memory, links, provenance, slots
+from three_regime import damage, gpu_memory, links, provenance, slots
 from three_regime.config import Config
 from three_regime.datasets.prepare import check_prepared
 from three_regime.errors import UserError
+from three_regime.exclusive import exclusively
 from three_regime.interruption import Stop, stop_on_signals
+from three_regime.kernels import Kernels
 from three_regime.knobs import density_folder
 from three_regime.links import sidecar
 from three_regime.preemption import requeued_if_preempted
+from three_regime.results import FINGERPRINT_KEY
+from three_regime.runs import Run
 from three_regime.spinning import spin_briefly
-from three_regime.stages import FINGERPRINT_KEY, PROVENANCE_KEY, Product, input_digest, pack
-from three_regime.storage import DIGEST_KEY, Arrays, remove_leftovers, tensor_digest, write_arrays, write_result
+from three_regime.stages import Product, input_digest, pack
+from three_regime.storage import (
+    DIGEST_KEY,
+    PROVENANCE_KEY,
+    Arrays,
+    remove_leftovers,
+    tensor_digest,
+    write_arrays,
+    write_result,
+)
 from three_regime.study import Study, study
 
 log = logging.getLogger(__name__)
@@ -51,6 +61,8 @@ class Job:
         The products that have to be computed.
     stop
         Asked between members and steps.
+    run
+        For provenance: the run of the workflow that it belongs to.
     """
 
     config: Config
@@ -59,6 +71,7 @@ class Job:
     temperature: float | None
     products: list[Product]
     stop: Stop
+    run: Mapping[str, str] | None = None
 
     @property
     def device(self) -> str:
@@ -84,6 +97,7 @@ class Job:
         *,
         wall_s: float,
         together: int = 0,
+        computed_with: Kernels | None = None,
         metadata: Mapping[str, str] | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
@@ -97,6 +111,8 @@ class Job:
             Seconds that the product took.
         together
             Networks that were computed together with it, itself included; 0 where each was on its own.
+        computed_with
+            Kernels; None: those of this process.
         record
             Provenance to write, where the product was not computed by this job.
         """
@@ -108,6 +124,8 @@ class Job:
             threads=self.config.threads,
             wall_s=wall_s,
             together=together,
+            run=self.run,
+            computed_with=computed_with,
         )
         if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
             record = {**record, DIGEST_KEY: tensor_digest(arrays)}
@@ -159,17 +177,20 @@ def run(
     density: float | None = None,
     *,
     under_workflow: bool = False,
+    started: Run | None = None,
 ) -> Outcome:
     """Bring the products of one job up to date.
 
     Products whose files carry their fingerprint are kept; finished ones that a failed job lost are restored from
-    beside the state; the others are computed.
+    beside the state; the others are computed. Damaged files are set aside (`three_regime.damage`).
 
     Parameters
     ----------
     under_workflow
         Whether this is a job of Snakemake, which may remove the files even when all is done: links to them stay until
         it has recorded the job, and from the end of the pack on signals change nothing.
+    started
+        The run of the workflow that the job belongs to; named in the log and in provenance.
 
     Raises
     ------
@@ -184,10 +205,13 @@ def run(
         requeued_if_preempted(),
         locked(owner, stage, seed, temperature, density),
         stop_on_signals(to_the_end=under_workflow) as stop,
+        damage.inputs_set_aside({path for product in products for path in product.inputs.values()}),
     ):
         if under_workflow:  # this job exists because Snakemake has recorded what it reads
             links.drop(owner, {path for product in products for path in product.inputs.values()})
         for product in products:
+            for path, what in damage.found(product.outputs):
+                damage.set_aside(path, what)
             links.restore(owner, product)
         stale = [product for product in products if not product.done]
         if under_workflow:
@@ -196,7 +220,11 @@ def run(
         if stale:
             if "data" in stale[0].inputs:
                 check_prepared(owner.config.dataset, owner.data)
-            job = Job(config, owner, seed, temperature, stale, stop)
+            job = Job(config, owner, seed, temperature, stale, stop, started.record() if started else None)
+            if started:
+                log.info("settings of the run: %s", started.file)
+            if job.run and "changed_code" in job.run:
+                log.warning("the checkout changed since this run began: %s", job.run["changed_code"])
             for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
                 remove_leftovers(path)
             for product in stale:
@@ -233,19 +261,10 @@ def _title(owner: Study, stage: str, seed: int, temperature: float | None) -> st
 @contextlib.contextmanager
 def locked(owner: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
     """Hold the lock of this job's files; the system releases it when the process dies in any way."""
-    lock = FileLock(lock_file(owner, stage, seed, temperature, density))
-    try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning("another process works on %s: waiting for it to end", _title(owner, stage, seed, temperature))
-        lock.acquire()
-    except OSError as error:
-        raise UserError(f"cannot write {lock.lock_file}: {error.strerror}") from error
-    try:
+    title = _title(owner, stage, seed, temperature)
+    waiting = f"another process works on {title}: waiting for it to end"
+    with exclusively(lock_file(owner, stage, seed, temperature, density), waiting):
         yield
-    finally:
-        lock.release()
 
 
 def _remove_states(owner: Study, products: list[Product]) -> None:
@@ -273,9 +292,9 @@ def _mend_times(products: list[Product]) -> None:
     for path in inputs:
         if path.stat().st_mtime_ns > now:
             with contextlib.suppress(OSError):
-                os.utime(path, ns=(now, now))
+                os.utime(path, ns=(now, now), follow_symlinks=False)
     newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
     for product in products:
         for path in product.outputs:
             if not newest <= path.stat().st_mtime_ns <= now:
-                os.utime(path, ns=(now, now))
+                os.utime(path, ns=(now, now), follow_symlinks=False)

@@ -27,7 +27,7 @@ def compute(job: Job) -> None:
 
     member = Member(
         label=f"dense, seed {job.seed}" if one_run else job.products[0].label,
-        key=_run_key(job.products[0], training_recipe(training)),
+        key=_run_key(job.products[0], training_recipe(training, training.epochs if one_run else None)),
         streams=streams,
         start=start,
         masks={},

@@ -50,5 +50,10 @@ def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Che
         "history": checkpoint.history,
     }
     job.commit(
-        product, results, join_masks(checkpoint.weights, masks), wall_s=checkpoint.wall_s, together=checkpoint.together
+        product,
+        results,
+        join_masks(checkpoint.weights, masks),
+        wall_s=checkpoint.wall_s,
+        together=checkpoint.together,
+        computed_with=checkpoint.computed_with,
     )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Kernels = Literal["fused", "plain"]
+Kernels = Literal["fused", "plain", "sparse"]
+"""Torch's operations; compiled ones in their place; a pruned network whole, by the engine of ``sparse.h``."""
 
 _allowed = False
 
@@ -50,6 +51,9 @@ def library() -> Library | None:
 
 
 def in_use() -> Kernels:
-    """What networks in this process compute with, for records; imports nothing and compiles nothing."""
+    """What networks in this process compute with, for records, unless one is run by the sparse engine.
+
+    Imports nothing and compiles nothing.
+    """
     asked_for = _allowed and library.cache_info().currsize > 0
     return "fused" if asked_for and library() is not None else "plain"

@@ -24,6 +24,7 @@ _ARGUMENTS = {
     "conv_forward": [_POINTER] * 5 + [_INT] * 6,
     "conv_backward_input": [_POINTER] * 3 + [_INT] * 6,
     "conv_backward_weights": [_POINTER] * 4 + [_INT] * 6,
+    "sparse_run": [_POINTER] * 2,
 }
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
+from three_regime import places
 from three_regime.errors import UserError
 from three_regime.storage import replacing
 
@@ -26,6 +29,8 @@ OPTIONS = (
 )
 COMPILERS = ("cc", "gcc", "clang")
 _TIME_LIMIT_S = 120
+
+log = logging.getLogger(__name__)
 
 
 class Unavailable(Exception):
@@ -48,24 +53,45 @@ def built() -> Path:
     if compiler is None:
         raise Unavailable(f"there is no C compiler ({', '.join(COMPILERS)})")
     name = f"kernels-{_key(compiler)}.so"
-    for folder in (cache_folder(), Path(tempfile.gettempdir()) / f"three_regime-{os.getuid()}"):
+    for folder in cache_folders():
         path = folder / name
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder.stat().st_uid != os.getuid():
-                continue  # somebody else could put code there
+            if not is_ours_alone(folder):
+                log.warning("%s is not used for compiled kernels: others could put code there", folder)
+                continue
+            if path.is_symlink() or (path.exists() and not is_ours_alone(path)):
+                log.warning("%s is compiled anew: others could have written it", path)
+                path.unlink()
             if not path.exists():
                 with replacing(path) as temporary:
                     _compile(compiler, temporary)
+                path.chmod(0o600)  # whatever the umask: what others can write is not loaded
         except (OSError, UserError):
             continue  # not writable, or full
         return path
-    raise Unavailable(f"they cannot be written to {cache_folder()}")
+    raise Unavailable(f"they cannot be kept in {' or '.join(map(str, cache_folders()))}")
 
 
-def cache_folder() -> Path:
-    """Where compiled objects are kept: ``$XDG_CACHE_HOME/three_regime`` or ``~/.cache/three_regime``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "three_regime"
+def cache_folders() -> list[Path]:
+    """Where compiled objects are kept, the first usable: the user's cache, else a folder for temporary files."""
+    home = places.cache_home()
+    temporary = Path(tempfile.gettempdir()) / f"three_regime-{os.getuid()}"
+    return [*([home / "three_regime"] if home else []), temporary]
+
+
+def is_ours_alone(path: Path) -> bool:
+    """Whether nobody but this user (and root) can have put there what stands at `path`, which is loaded as code.
+
+    It is a file or folder, no link, that this user owns and others cannot write, below folders in which others cannot
+    exchange it.
+    """
+    found = path.lstat()
+    usable = stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)
+    if not usable or found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return False
+    above = (parent.stat().st_mode for parent in path.resolve().parents)
+    return not any(mode & stat.S_IWOTH and not mode & stat.S_ISVTX for mode in above)
 
 
 def _key(compiler: str) -> str:

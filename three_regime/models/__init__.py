@@ -23,7 +23,7 @@ from three_regime.models import counting
 if TYPE_CHECKING:
     import torch
 
-_NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d+(?:\.\d+)?))?(?:x([1-9]\d{0,2}))?")
+_NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d+(?:\.\d+)?))?(?:x([1-9]\d{0,2}))?(-shared)?")
 _ROUGH_NAME = re.compile(r"([a-z]+)\D*(\d{1,4})?(?:[a-z](\d+(?:\.\d+)?))?(?:x(\d{1,3}))?")
 
 ALIASES = {"transformer-base": "transformer-6x512x8"}
@@ -89,19 +89,22 @@ class ModelSpec:
         length of a token's vector.
     heads
         Transformer: attention heads, a divisor of the width. 0 for image networks.
+    shared
+        Transformer: the encoder's embedding is the decoder's too (fairseq's ``share_all_embeddings``).
     """
 
     family: str
     depth: int
     width: float
     heads: int = 0
+    shared: bool = False
 
     @property
     def name(self) -> str:
         """The one name of this network, e.g. ``preresnet-20x2``."""
         family = FAMILIES[self.family]
         if family.kind == "text":
-            return f"{self.family}-{self.depth}x{self.width:g}x{self.heads}"
+            return f"{self.family}-{self.depth}x{self.width:g}x{self.heads}{'-shared' if self.shared else ''}"
         width = "" if self.width == family.default_width else f"{family.width_letter}{self.width:g}"
         return f"{self.family}-{self.depth}{width}"
 
@@ -165,8 +168,9 @@ FAMILIES: dict[str, Family] = {
         Family(
             name="transformer",
             form="transformer-<layers>x<width>x<heads> with an even width divisible by the heads: transformer-6x512x8,"
-            " also called transformer-base",
-            description="translation; layers, width and heads: transformer-6x512x8, also called transformer-base",
+            " also called transformer-base; with -shared at its end one embedding for both sides",
+            description="translation; layers, width and heads: transformer-6x512x8, also called transformer-base;"
+            " -shared: one embedding for both sides",
             width_letter="x",
             default_width=512,
             nearest_depth=lambda depth: max(1, depth),
@@ -197,7 +201,8 @@ def parse(name: str) -> ModelSpec:
     if match and match[1] in FAMILIES:
         family = FAMILIES[match[1]]
         if (match[3] or family.width_letter) == family.width_letter:
-            spec = ModelSpec(family.name, int(match[2]), float(match[4] or family.default_width), int(match[5] or 0))
+            spec = ModelSpec(family.name, int(match[2]), float(match[4] or family.default_width), int(match[5] or 0),
+                             bool(match[6]))  # fmt: skip
             if _nearest(spec) == spec and spec.name == name:
                 return spec
     raise UserError(_complaint(name))
@@ -210,7 +215,7 @@ def _nearest(spec: ModelSpec) -> ModelSpec:
     if family.kind == "text":
         divisors = [heads for heads in range(1, int(width) + 1) if width % heads == 0]
         heads = min(divisors, key=lambda heads: abs(heads - (spec.heads or 8)))
-    return ModelSpec(spec.family, family.nearest_depth(spec.depth), width, heads)
+    return ModelSpec(spec.family, family.nearest_depth(spec.depth), width, heads, spec.shared and bool(heads))
 
 
 def _complaint(name: str) -> str:

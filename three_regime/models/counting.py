@@ -37,10 +37,11 @@ class Layer:
     multiply_adds: int
 
 
-def transformer(depth: int, width: int, vocabulary: int) -> Iterator[Layer]:
+def transformer(depth: int, width: int, vocabulary: int, *, shared: bool = False) -> Iterator[Layer]:
     """Layers of an encoder and a decoder of `depth` layers each; a multiply-add is that of one token."""
     layer_norm = Layer(0, 2 * width, 2, 0, 0)
-    yield Layer(0, vocabulary * width, 1, 0, 0)  # the encoder's embedding
+    if not shared:
+        yield Layer(0, vocabulary * width, 1, 0, 0)  # the encoder's embedding
     yield Layer(0, vocabulary * width, 1, 0, vocabulary * width)  # the decoder's, and its output
     for attentions in (1, 2):  # encoder, decoder
         for _ in range(depth):

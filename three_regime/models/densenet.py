@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from three_regime.kernels.graph import Graph
 from three_regime.models.initialisation import Initialisation
 from three_regime.models.layers import Convolution3x3, NormRelu
 
@@ -85,6 +86,29 @@ class DenseNet(nn.Module):
         hidden = self.dense3(self.trans2(self.dense2(hidden)))
         # At a side of 32 the mean over space is the authors' 8×8 average pool.
         return self.fc(self.bn(hidden).mean((2, 3)))
+
+    def lowered(self, graph: Graph) -> None:
+        """See `three_regime.kernels.graph.Lowerable`.
+
+        A dense block is one map, to which its layers write one after another. A 1×1 convolution and an average pool
+        may change places: that way round the convolution has a quarter of the work.
+        """
+        stem, source = self.conv1.out_channels, graph.image
+        for block in (1, 2, 3):
+            layers = getattr(self, f"dense{block}")
+            growth = layers[0].conv1.out_channels
+            first = stem if block == 1 else getattr(self, f"trans{block - 1}").conv1.out_channels
+            hidden = graph.map(first + growth * len(layers), source.side)
+            name, kernel = ("conv1", 3) if block == 1 else (f"trans{block - 1}.conv1", 1)
+            graph.convolution(source, name, first, kernel=kernel, into=hidden)
+            for index, layer in enumerate(layers):
+                inputs, name = layer.conv1.in_channels, f"dense{block}.{index}"
+                graph.convolution(
+                    hidden, f"{name}.conv1", growth, norm=f"{name}.bn1", inputs=inputs, into=hidden, first=inputs
+                )  # fmt: skip
+            if block < 3:
+                source = graph.pool(hidden, f"trans{block}.bn1", "average")
+        graph.head(hidden, "bn", "fc", self.fc.out_features)
 
 
 def _dense(inputs: int, layers: int, growth: int) -> nn.Sequential:

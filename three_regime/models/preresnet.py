@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from three_regime.kernels.graph import Graph, Map
 from three_regime.models.initialisation import Initialisation
 from three_regime.models.layers import Convolution3x3, NormRelu
 
@@ -42,6 +43,15 @@ class Block(nn.Module):
         hidden, images = self.bn1.convolved(self.conv1, images)
         shortcut = images if self.downsample is None else self.downsample(images)
         return self.bn2.convolved(self.conv2, hidden, shortcut)[0]
+
+    def lowered(self, graph: Graph, source: Map, name: str) -> Map:
+        """The block's layers, in the order of `forward`."""
+        outputs, stride = self.conv1.out_channels, self.conv1.stride[0]
+        hidden = graph.convolution(source, f"{name}.conv1", outputs, norm=f"{name}.bn1", stride=stride)
+        shortcut = source
+        if self.downsample is not None:
+            shortcut = graph.convolution(source, f"{name}.downsample.0", outputs, kernel=1, stride=stride)
+        return graph.convolution(hidden, f"{name}.conv2", outputs, norm=f"{name}.bn2", beside=shortcut)
 
 
 class PreResNet(nn.Module):
@@ -76,6 +86,14 @@ class PreResNet(nn.Module):
         hidden = self.layer3(self.layer2(self.layer1(self.conv1(images))))
         # At a side of 32 the mean over space is the authors' 8×8 average pool.
         return self.fc(self.bn(hidden).mean((2, 3)))
+
+    def lowered(self, graph: Graph) -> None:
+        """See `three_regime.kernels.graph.Lowerable`."""
+        hidden = graph.convolution(graph.image, "conv1", self.conv1.out_channels)
+        for name in ("layer1", "layer2", "layer3"):
+            for index, block in enumerate(getattr(self, name)):
+                hidden = block.lowered(graph, hidden, f"{name}.{index}")
+        graph.head(hidden, "bn", "fc", self.fc.out_features)
 
 
 def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:

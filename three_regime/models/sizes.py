@@ -69,7 +69,7 @@ def text_size(model: ModelSpec | str, *, vocabulary: int) -> Size:
     spec = parse(model) if isinstance(model, str) else model
     if spec.kind != "text":
         raise UserError(f"model {spec.name} is not one for text")
-    return _sum(counting.transformer(spec.depth, int(spec.width), vocabulary))
+    return _sum(counting.transformer(spec.depth, int(spec.width), vocabulary, shared=spec.shared))
 
 
 def _sum(layers: Iterable[counting.Layer]) -> Size:

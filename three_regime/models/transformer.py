@@ -1,7 +1,9 @@
 """The translation Transformer (Vaswani et al. 2017), built by fairseq: post-norm, sinusoidal positions, ReLU, FFN 4x.
 
 Source and target have one joint dictionary. Decoder input and output share one matrix; the encoder has its own (the
-public record does not say; this project's reading of the paper's "shared decoder input/output embedding").
+public record does not say; this project's reading of the paper's "shared decoder input/output embedding"), or shares it
+too where the model's name ends in ``-shared`` (Vaswani et al. 2017, section 3.4; fairseq's ``share_all_embeddings``).
+The built network is a skeleton of names and shapes; `three_regime.models.lean_transformer` computes it.
 Attention and activation dropout are 0; the rate of the residual and embedding dropout is set by each training.
 """
 
@@ -14,14 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from fairseq.data import Dictionary
-from fairseq.models.transformer import (
-    TransformerConfig,
-    TransformerDecoderBase,
-    TransformerEncoderBase,
-    TransformerModelBase,
-)
-from fairseq.modules import FairseqDropout, MultiheadAttention
-from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
+from fairseq.models.transformer import TransformerConfig, TransformerModelBase
+from fairseq.modules import MultiheadAttention
 from torch import nn
 
 from three_regime.models import ModelSpec, parse
@@ -30,12 +26,9 @@ from three_regime.storage import Arrays
 MAX_POSITIONS = 1024
 """Longest source or target sentence in subwords, its end mark included (fairseq's default)."""
 
-_BLOCKS = (TransformerEncoderLayerBase, TransformerDecoderLayerBase)
-_STACKS = (TransformerEncoderBase, TransformerDecoderBase)
-
 
 def build(model: ModelSpec | str, dictionary: Dictionary) -> TransformerModelBase:
-    """Build a network as a skeleton for ``torch.func.functional_call``, on the CPU, in train mode.
+    """Build fairseq's network, on the CPU, in train mode and without dropout.
 
     Its own weights are fairseq's and meant to be replaced (`initial_weights`); torch's global random state is left as
     it was.
@@ -59,6 +52,7 @@ def build(model: ModelSpec | str, dictionary: Dictionary) -> TransformerModelBas
         decoder_attention_heads=spec.heads,
         dropout=0.0,
         share_decoder_input_output_embed=True,
+        share_all_embeddings=spec.shared,
         max_source_positions=MAX_POSITIONS,
         max_target_positions=MAX_POSITIONS,
     )
@@ -77,11 +71,6 @@ def prunable(model: TransformerModelBase) -> tuple[str, ...]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and ".layers." in f".{name}"
     )
-
-
-def dropouts(model: TransformerModelBase) -> list[FairseqDropout]:
-    """The dropouts of embeddings and residual branches, whose rate is a setting of the training."""
-    return [module.dropout_module for module in model.modules() if isinstance(module, (*_BLOCKS, *_STACKS))]
 
 
 def initial_weights(model: TransformerModelBase, generator: np.random.Generator) -> Arrays:

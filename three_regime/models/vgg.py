@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from three_regime.kernels.graph import Graph
 from three_regime.models.counting import VGG_CONVOLUTIONS, VGG_WIDTHS
 from three_regime.models.initialisation import Initialisation
 from three_regime.models.layers import NormRelu
@@ -51,6 +52,20 @@ class VGG(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, channels, 32, 32) → logits (N, classes)."""
         return self.classifier(F.avg_pool2d(self.features(images), 2).flatten(1))
+
+    def lowered(self, graph: Graph) -> None:
+        """See `three_regime.kernels.graph.Lowerable`; the average pool ends at a side of 1: it is a mean over space."""
+        hidden, norm = graph.image, None
+        for index, module in enumerate(self.features):
+            if isinstance(module, nn.MaxPool2d):
+                hidden, norm = graph.pool(hidden, norm, "maximum"), None
+            elif isinstance(module, nn.Conv2d):
+                hidden = graph.convolution(
+                    hidden, f"features.{index}", module.out_channels, norm=norm, bias=True
+                )  # fmt: skip
+            elif isinstance(module, NormRelu):
+                norm = f"features.{index}"
+        graph.head(hidden, norm, "classifier", self.classifier.out_features)
 
 
 def build(depth: int, width: float, classes: int, channels: int) -> VGG:

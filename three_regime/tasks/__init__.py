@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from three_regime.config import Training
     from three_regime.packs import Lockstep
+    from three_regime.pruning import Masks
     from three_regime.similarity import Outputs
     from three_regime.storage import Arrays
     from three_regime.streams import Streams
@@ -145,6 +146,54 @@ class Stack(Protocol):
 
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
         """As `Task.reestimate`, for each row."""
+
+
+class SparseNetwork(Protocol):
+    """A network whose masks are fixed, computed at a cost that follows what it keeps (``kernels/sparse.h``)."""
+
+    def removed_are_zero(self, weights: Mapping[str, np.ndarray | Tensor]) -> bool:
+        """Whether all removed weights are exactly 0: only then it computes what `Task` does."""
+
+    def step(
+        self,
+        parameters: Tensor,
+        momentum: Tensor,
+        buffers: Weights,
+        epoch: Epoch,
+        step: int,
+        training: Training,
+        rate: float,
+    ) -> tuple[Tensor, Tensor, int]:
+        """A step of SGD on the kept weights and all other parameters, in place.
+
+        Parameters
+        ----------
+        parameters, momentum
+            (P,): all parameters in the order of `Task.parameters`.
+        epoch, step
+            Of `Task.epoch`; the batch is made here.
+
+        Returns
+        -------
+        Mean loss and errors of the batch, (), and its number of targets.
+        """
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
+        """As `Task.evaluate`."""
+
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        """As `Task.reestimate`."""
+
+    def outputs(self, weights: Weights, images: int) -> dict[str, Outputs]:
+        """As `Task.outputs`."""
+
+
+@runtime_checkable
+class Sparsifiable(Protocol):
+    """A task that can compute pruned networks so."""
+
+    def sparse(self, masks: Masks) -> SparseNetwork | None:
+        """The network with these masks (name → bool array), or None where it is not possible or does not pay."""
 
 
 @runtime_checkable

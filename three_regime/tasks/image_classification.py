@@ -24,10 +24,12 @@ from three_regime.models.initialisation import initial_weights
 from three_regime.models.layers import use_kernels
 from three_regime.models.sizes import size
 from three_regime.packs import Lockstep, pays_on_cpu
+from three_regime.pruning import Masks
 from three_regime.storage import Arrays, read_arrays
 from three_regime.streams import Streams
 from three_regime.study import Study
 from three_regime.tasks import Metrics, Split, Weights
+from three_regime.tasks.sparse_images import SparseImages
 from three_regime.tasks.stacked_images import ImageStack
 
 log = logging.getLogger(__name__)
@@ -89,12 +91,16 @@ class ImageEpoch:
             torch.from_numpy(array).to(task.device) for array in (order, shifts, flips)
         )
 
+    def choices(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Which images make up a step, (n,), and their shifts (n, 2) and flips (n,)."""
+        here = slice(step * self._size, (step + 1) * self._size)
+        return self.order[here], self.shifts[here], self.flips[here]
+
     def micro_batches(self, step: int) -> tuple[tuple[Tensor, Tensor]]:
         """Augmented images (n, C, H, W) and labels (n,) of one step: never divided, for BatchNorm's statistics."""
-        here = slice(step * self._size, (step + 1) * self._size)
-        chosen = self.order[here]
+        chosen, shifts, flips = self.choices(step)
         augmenter = self._task.augmenter
-        images = augmenter.crop(self._task.images["train"][chosen], self.shifts[here], self.flips[here])
+        images = augmenter.crop(self._task.images["train"][chosen], shifts, flips)
         return ((augmenter.normalise(images), self._task.labels["train"][chosen]),)
 
 
@@ -155,6 +161,13 @@ class ImageClassification:
             return found
         log.warning("%s cannot be computed side by side: its networks advance one after another", self.model_name)
         return None
+
+    def sparse(self, masks: Masks) -> SparseImages | None:
+        """The network with these masks, where the compiled engine can run it and is faster."""
+        library = compiled.available(self.device)
+        if library is None or not masks:
+            return None
+        return SparseImages.of(self, library, masks)
 
     @property
     def _multiply_adds(self) -> int | None:

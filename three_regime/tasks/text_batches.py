@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from fairseq.data import Dictionary, LanguagePairDataset
+from fairseq.data import Dictionary
 from fairseq.data.data_utils import batch_by_size
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from three_regime.config import Training
 from three_regime.errors import UserError
+from three_regime.models.lean_transformer import hidden_padding
 from three_regime.streams import Streams
 
 if TYPE_CHECKING:
     from three_regime.datasets.prepared_text import Pairs
 
 CACHED_TOKENS = {"cpu": 4_000_000, "cuda": 64_000_000}
-"""A split of up to so many padded tokens stays on the device as ready batches (24 bytes a token); a larger one is read
+"""A split of up to so many padded tokens stays on the device as ready batches (32 bytes a token); a larger one is read
 from its mapped files in every epoch."""
 
 
@@ -31,34 +34,42 @@ class TextBatch:
     Attributes
     ----------
     source, previous, target
-        (n, source length), (n, target length) twice; int64. Sources are padded on the left, targets on the right;
-        `previous` is the target moved one place to the right, its end mark first (fairseq's custom).
-    source_lengths
-        (n,) int64.
-    tokens
-        Number of target tokens, end marks included, padding not.
+        (n, source length), (n, target length) twice; int64, padded on the right. `previous` is the target moved one
+        place to the right, its end mark first (fairseq's custom).
+    hidden
+        See `three_regime.models.lean_transformer.hidden_padding`.
+    real
+        (tokens,) int64: places of the target's tokens, padding left out, in the flattened target.
     rows
         Place of each pair in its split.
     """
 
     source: Tensor
-    source_lengths: Tensor
+    hidden: Tensor | None
     previous: Tensor
     target: Tensor
-    tokens: int
+    real: Tensor
     rows: tuple[int, ...]
 
+    @classmethod
+    def of(cls, source: Tensor, previous: Tensor, target: Tensor, rows: tuple[int, ...], padding: int) -> TextBatch:
+        """From padded tokens; `padding` is the number of the padding token."""
+        real = (target.flatten() != padding).nonzero()[:, 0]
+        return cls(source, hidden_padding(source, padding), previous, target, real, rows)
+
+    @property
+    def tokens(self) -> int:
+        """Number of target tokens, end marks included, padding not."""
+        return len(self.real)
+
+    @property
+    def targets(self) -> Tensor:
+        """The target's tokens, padding left out, (tokens,)."""
+        return self.target.flatten()[self.real]
+
     def part(self, chosen: slice, padding: int) -> TextBatch:
-        """Some of the pairs, padded as here; `padding` is the index of the padding token."""
-        target = self.target[chosen]
-        return TextBatch(
-            self.source[chosen],
-            self.source_lengths[chosen],
-            self.previous[chosen],
-            target,
-            int((target != padding).sum()),
-            self.rows[chosen],
-        )
+        """Some of the pairs, padded as here."""
+        return self.of(self.source[chosen], self.previous[chosen], self.target[chosen], self.rows[chosen], padding)
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ class TrainingBatch:
 
 
 class Batches:
-    """A split cut into batches by fairseq, always in the same way: pairs sorted by length, ties in file order.
+    """A split cut into batches by fairseq's rule: pairs sorted by source, then target length, ties in file order.
 
     Parameters
     ----------
@@ -108,20 +119,11 @@ class Batches:
         rows: Sequence[int] | None = None,
         setting: str = "batch_size",
     ) -> None:
-        self._data = LanguagePairDataset(
-            pairs.source,
-            np.asarray(pairs.source_lengths),
-            dictionary,
-            pairs.target,
-            np.asarray(pairs.target_lengths),
-            dictionary,
-            shuffle=False,
-        )
-        self._device = device
-        order = self._data.ordered_indices()
-        if rows is not None:
-            order = order[np.isin(order, np.asarray(rows))]
-        lengths = self._data.num_tokens_vec(order)
+        self._pairs, self._device = pairs, device
+        self._padding, self._end = dictionary.pad(), dictionary.eos()
+        self._sides = np.asarray(pairs.source_lengths), np.asarray(pairs.target_lengths)
+        order = self._sorted(np.arange(len(pairs)) if rows is None else np.sort(np.asarray(rows)))
+        lengths = np.maximum(*self._sides)[order].astype(np.int64)
         if len(order) and lengths.max() > max_tokens:
             row = int(order[lengths.argmax()])
             raise UserError(
@@ -129,14 +131,24 @@ class Batches:
                 " dataset.max_tokens"
             )
         self.rows: list[np.ndarray] = batch_by_size(
-            order, self._data.num_tokens, num_tokens_vec=lengths.astype(np.int64), max_tokens=max_tokens
+            order, num_tokens_fn=None, num_tokens_vec=lengths, max_tokens=max_tokens
         )
         self._cache: list[TextBatch | None] | None = None
-        if (
-            sum(len(rows) * int(self._data.num_tokens_vec(rows).max()) for rows in self.rows)
-            <= CACHED_TOKENS[device.type]
-        ):
+        longest = np.maximum(*self._sides)
+        if sum(len(rows) * int(longest[rows].max()) for rows in self.rows) <= CACHED_TOKENS[device.type]:
             self._cache = [None] * len(self.rows)
+
+    def _sorted(self, rows: np.ndarray) -> np.ndarray:
+        source, target = self._sides
+        return rows[np.lexsort((target[rows], source[rows]))]
+
+    def with_ties_drawn(self, generator: np.random.Generator) -> Batches:
+        """Batches of the same sizes, in which pairs whose sides are both equally long stand in a drawn order."""
+        order = self._sorted(generator.permutation(np.concatenate(self.rows)))
+        drawn = copy.copy(self)
+        drawn.rows = np.split(order, np.cumsum([len(rows) for rows in self.rows])[:-1])
+        drawn._cache = None
+        return drawn
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -150,25 +162,23 @@ class Batches:
         return found
 
     def _collated(self, index: int) -> TextBatch:
-        sample = self._data.collater([self._data[int(row)] for row in self.rows[index]])
-        inputs = sample["net_input"]
-        return TextBatch(
-            *(
-                tensor.to(self._device)
-                for tensor in (
-                    inputs["src_tokens"],
-                    inputs["src_lengths"],
-                    inputs["prev_output_tokens"],
-                    sample["target"],
-                )
-            ),
-            sample["ntokens"],
-            tuple(sample["id"].tolist()),
-        )
+        rows = tuple(self.rows[index].tolist())
+
+        def padded(side: Sequence[Tensor]) -> Tensor:
+            lines = [side[row] for row in rows]
+            return pad_sequence(lines, batch_first=True, padding_value=self._padding).to(self._device)
+
+        target = padded(self._pairs.target)
+        previous = target.roll(1, 1)
+        previous[previous == self._end] = self._padding  # the end marks of sentences with padding behind them
+        previous[:, 0] = self._end
+        return TextBatch.of(padded(self._pairs.source), previous, target, rows, self._padding)
 
 
 class TextEpoch:
-    """One epoch of one member: the fixed batches in a drawn order, and the seed of each batch's dropout.
+    """One epoch of one member: batches in a drawn order, and the seed of each batch's dropout.
+
+    The batches are the same in every epoch and for every member, or are cut anew in each (`Training.shuffle_ties`).
 
     Parameters
     ----------
@@ -179,6 +189,8 @@ class TextEpoch:
     def __init__(self, batches: Batches, streams: Streams, epoch: int, training: Training) -> None:
         whole, rest = divmod(len(batches), training.accumulate)
         self.steps = whole if training.drop_last or not rest else whole + 1
+        if training.shuffle_ties:
+            batches = batches.with_ties_drawn(streams.generator("ties", epoch))
         self._batches, self._training = batches, training
         self._order = streams.generator("order", epoch).permutation(len(batches))
         self._seed: Callable[[int, int], int] = lambda step, part: int(

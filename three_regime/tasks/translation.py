@@ -1,4 +1,4 @@
-"""Translation (paper, section 3.1): fairseq's Transformer, loss and decoding, driven by the project's trainer.
+"""Translation (paper, section 3.1): fairseq's Transformer, loss and beam search, driven by the project's trainer.
 
 What the setting lacks that images have: BatchNorm. `reestimate` therefore returns the weights as they are, along the
 line between two replicas too. The split that the trainer calls ``test`` is the validation set, on which the paper
@@ -7,35 +7,34 @@ measures; BLEU is measured on validation and test once for each delivered checkp
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from torch import Tensor
-from torch.func import functional_call
 
-from three_regime.bleu import bleu
+from three_regime.bleu import kept, scored
 from three_regime.config import Training
 from three_regime.datasets.prepared_text import PreparedText, open_text
-from three_regime.decoding import DEFAULT_SEARCH, Search, translate
+from three_regime.decoding import DEFAULT_SEARCH, Search, Symbols, translate
 from three_regime.errors import UserError
 from three_regime.foreign import fit
 from three_regime.memory import keep_freed_memory
-from three_regime.models import transformer
+from three_regime.models import parse, transformer
+from three_regime.models.lean_transformer import LeanTransformer
 from three_regime.similarity import Outputs, condensed
 from three_regime.storage import Arrays
 from three_regime.streams import Streams
 from three_regime.study import Study
 from three_regime.tasks import Metrics, Split, Weights
+from three_regime.tasks.dropout import Dropout
 from three_regime.tasks.text_batches import Batches, TextBatch, TextEpoch, TrainingBatch
+from three_regime.tasks.text_loss import logits_of, smoothed_loss
 
-EVALUATION_LOGITS = 32_000_000
-"""Logits computed at a time in evaluation, 128 MB: tokens of a batch times the size of the dictionary."""
+EVALUATION_TOKENS = 4096
+"""Largest number of tokens, padding included, of a batch's longer side in evaluation."""
 
 
 class Translation:
@@ -48,7 +47,8 @@ class Translation:
     model
         A model name.
     measured_pairs
-        The first so many training pairs are the fixed subset of training error and CKA; None uses all.
+        So many training pairs, spread over the corpus (`spread`), are the fixed subset of training error and CKA; None
+        uses all.
     held_out
         Split → measure on the first so many of its pairs; None uses all.
     search
@@ -69,17 +69,15 @@ class Translation:
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
-        # fairseq masks padding by booleans and the future by numbers, which torch deprecates and still takes.
-        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
         self.device = device
         self.model_name = model
         self.text = text
         self.search = search
-        self.model = transformer.build(model, text.dictionary).to(device)
+        self.model = transformer.build(model, text.dictionary)
+        self.network = LeanTransformer(parse(model), transformer.MAX_POSITIONS, text.dictionary.pad(), device)
         self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
         self.buffers: dict[str, tuple[int, ...]] = {}
         self.prunable = transformer.prunable(self.model)
-        self._dropouts = transformer.dropouts(self.model)
         self._pairs = {split: text.pairs(split) for split in ("train", "validation", "test")}
         self._counts = {
             "train": _first(measured_pairs, len(self._pairs["train"])),
@@ -114,20 +112,10 @@ class Translation:
     def loss(self, parameters: Weights, buffers: Weights, batch: TrainingBatch) -> tuple[Tensor, Tensor, int]:
         """Label-smoothed cross-entropy, the mean over the target tokens of the batch, and token errors (fairseq)."""
         pairs = batch.batch
-        self.model.train()
-        for dropout in self._dropouts:
-            dropout.p = batch.dropout
-        with self._seeded(batch.seed if batch.dropout else None):
-            logits = self._forward(parameters, pairs)
-        with torch.autocast(self.device.type, enabled=False):
-            log_probabilities = logits.float().log_softmax(-1)
-            total, _ = label_smoothed_nll_loss(
-                log_probabilities.flatten(0, 1),
-                pairs.target.flatten(),
-                batch.label_smoothing,
-                ignore_index=self.text.dictionary.pad(),
-            )
-        return total / pairs.tokens, self._errors(logits.detach(), pairs.target), pairs.tokens
+        outputs = self._outputs(parameters, pairs, Dropout(batch.dropout, batch.seed, self.device))
+        table = parameters[self.network.target_table]
+        total, errors = smoothed_loss(outputs, table, pairs.targets, batch.label_smoothing)
+        return total / pairs.tokens, errors, pairs.tokens
 
     def targets(self, batch: TrainingBatch) -> int:
         return batch.batch.tokens
@@ -145,21 +133,16 @@ class Translation:
         split
             ``train``: the fixed subset of the training pairs; ``test``: the validation set.
         images
-            Use the first so many pairs only.
+            Use so many pairs only: of the training pairs some that are spread over the corpus, else the first.
         """
         errors = torch.zeros((), dtype=torch.int64, device=self.device)
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
         total = 0
-        self.model.eval()
+        table = weights[self.network.target_table]
         for batch in self._evaluation_batches({"train": "train", "test": "validation"}[split], images):
-            logits = self._forward(weights, batch)
-            errors += self._errors(logits, batch.target)
-            nll += label_smoothed_nll_loss(
-                logits.log_softmax(-1).flatten(0, 1),
-                batch.target.flatten(),
-                0.0,
-                ignore_index=self.text.dictionary.pad(),
-            )[1].double()
+            loss, wrong = smoothed_loss(self._outputs(weights, batch), table, batch.targets, 0.0)
+            errors += wrong
+            nll += loss.double()
             total += batch.tokens
         return Metrics(errors.item() / total, nll.item() / total)
 
@@ -169,54 +152,60 @@ class Translation:
 
     @property
     def comparable(self) -> int:
-        return int(self._ends[-1])
+        return int(self._measured[1][-1])
 
     @cached_property
-    def _ends(self) -> np.ndarray:
-        """Target tokens up to the end of each measured training pair."""
-        return np.cumsum(self._pairs["train"].target_lengths[: self._counts["train"]])
+    def _measured(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the measured training pairs, and the number of target tokens up to the end of each."""
+        rows = spread(len(self._pairs["train"]), self._counts["train"])
+        return rows, np.cumsum(np.asarray(self._pairs["train"].target_lengths)[rows])
 
     @torch.no_grad()
     def outputs(self, weights: Weights, images: int) -> dict[str, Outputs]:
-        """Logits and softmax outputs at the first `images` target tokens of the training pairs, in file order.
+        """Logits and softmax outputs at `images` target tokens of the measured training pairs.
 
-        Each is (tokens, dictionary), or a Gram matrix where that is smaller.
+        The first so many of a selection of whole pairs that is spread over the corpus (`spread`). Each is
+        (tokens, dictionary), or a Gram matrix where that is smaller.
 
         Raises
         ------
         UserError
             When the fixed subset has fewer target tokens.
         """
-        ends = self._ends
         if images > self.comparable:
             raise UserError(
                 f"{images} target tokens were asked for, but the measured training pairs have {self.comparable}"
             )
-        pairs = int(np.searchsorted(ends, images)) + 1
-        starts = np.concatenate([[0], ends])
-        logits = np.empty((int(ends[pairs - 1]), len(self.text.dictionary)), np.float32)
-        self.model.eval()
-        for batch in self._evaluation_batches("train", pairs):
-            for row, found, target in zip(batch.rows, self._forward(weights, batch), batch.target, strict=True):
-                kept = found[target != self.text.dictionary.pad()]
-                logits[starts[row] : starts[row + 1]] = kept.cpu().numpy()
+        rows, ends = self._measured
+        count = int(np.searchsorted(ends, images)) + 1
+        starts = dict(zip(rows[:count].tolist(), [0, *ends[: count - 1].tolist()], strict=True))
+        logits = np.empty((int(ends[count - 1]), len(self.text.dictionary)), np.float32)
+        table = weights[self.network.target_table]
+        for batch in self._evaluation_batches("train", count):
+            lengths = (batch.target != self.text.dictionary.pad()).sum(1).tolist()
+            begun = zip(batch.rows, lengths, strict=True)
+            places = np.concatenate([starts[row] + np.arange(length) for row, length in begun])
+            for chosen, found in logits_of(self._outputs(weights, batch), table):
+                logits[places[chosen]] = found.cpu().numpy()
         logits = logits[:images]
         return {"logits": condensed(logits), "softmax": condensed(_softmax(logits))}
 
     def scores(self, weights: Weights, splits: Sequence[str] = ("validation", "test")) -> dict[str, Any]:
-        """BLEU of beam search and of greedy search, each with its signature.
+        """BLEU and chrF of beam search, its hypotheses, and BLEU of greedy search.
 
         Returns
         -------
-        ``beam``, ``length_penalty``, and for each split the entries of `three_regime.bleu.bleu` with ``greedy_bleu``
-        beside them.
+        ``beam``, ``length_penalty``, and for each split the entries of `three_regime.bleu.scored` with ``greedy_bleu``
+        and ``hypotheses`` (`three_regime.bleu.kept`) beside them.
         """
         found: dict[str, Any] = {"beam": self.search.beam, "length_penalty": self.search.length_penalty}
         for split in splits:
             references = self.text.references(split)[: self._counts[split]]
-            score = bleu(self.translations(weights, split, self.search), references)
-            greedy = bleu(self.translations(weights, split, Search(beam=1)), references)
-            found[split] = {**score, "greedy_bleu": greedy["bleu"]}
+            hypotheses = self.translations(weights, split, self.search)
+            greedy = scored(self.translations(weights, split, Search(beam=1)), references)
+            found[split] = {
+                **scored(hypotheses, references), "greedy_bleu": greedy["bleu"], "hypotheses": kept(hypotheses),
+            }  # fmt: skip
         return found
 
     def translations(self, weights: Weights, split: str, search: Search) -> list[str]:
@@ -234,27 +223,16 @@ class Translation:
     def _translated(
         self, weights: Weights, sentences: list[Tensor], search: Search, places: Sequence[int] | None = None
     ) -> list[str]:
-        found = translate(self.model, weights, self.text.dictionary, sentences, search, places=places)
+        symbols = Symbols(self.text.dictionary.pad(), self.text.dictionary.eos())
+        found = translate(self.network, weights, symbols, sentences, search, places=places)
         return [self.text.decode(ids.tolist()) for ids in found]
 
-    def _forward(self, weights: Weights, batch: TextBatch) -> Tensor:
-        """Logits (n, target length, dictionary)."""
-        inputs = (batch.source, batch.source_lengths, batch.previous)
-        return functional_call(self.model, dict(weights), inputs)[0]
-
-    def _errors(self, logits: Tensor, target: Tensor) -> Tensor:
-        return ((logits.argmax(-1) != target) & (target != self.text.dictionary.pad())).sum()
-
-    @contextlib.contextmanager
-    def _seeded(self, seed: int | None) -> Iterator[None]:
-        """Draw from a generator at `seed` inside the block; the global ones are as before after it."""
-        if seed is None:
-            yield
-            return
-        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            yield
+    def _outputs(self, weights: Weights, batch: TextBatch, drop: Dropout | None = None) -> Tensor:
+        """What the output matrix is applied to, at the target's tokens without padding, (tokens, width)."""
+        drop = drop or Dropout(0.0, 0, self.device)
+        encoded = self.network.encode(weights, batch.source, batch.hidden, drop)
+        found = self.network.decode(weights, batch.previous, encoded, batch.hidden, drop).flatten(0, 1)
+        return found if batch.tokens == len(found) else found.index_select(0, batch.real)
 
     def _training_batches(self, max_tokens: int) -> Batches:
         key = ("training", max_tokens)
@@ -267,10 +245,21 @@ class Translation:
         key = (split, count)
         if key not in self._batches:
             pairs = self._pairs[split]
-            longest = max(int(np.max(sizes[:count])) for sizes in (pairs.source_lengths, pairs.target_lengths))
-            limit = max(longest, EVALUATION_LOGITS // len(self.text.dictionary))
-            self._batches[key] = Batches(pairs, self.text.dictionary, limit, self.device, rows=range(count))
+            rows = spread(len(pairs), count) if split == "train" else np.arange(count)
+            sides = np.stack([pairs.source_lengths, pairs.target_lengths])
+            limit = max(int(sides[:, rows].max()), EVALUATION_TOKENS)
+            self._batches[key] = Batches(pairs, self.text.dictionary, limit, self.device, rows=rows)
         return self._batches[key]
+
+
+def spread(total: int, count: int) -> np.ndarray:
+    """Rows of `count` pairs that are spread evenly over `total`, in the order in which fewer would be taken.
+
+    The rows are ordered by the fractional part of their number times the golden ratio: the first so many of them are
+    never more than three different distances apart (Sós 1958).
+    """
+    golden = (5**0.5 - 1) / 2
+    return np.argsort((np.arange(total) * golden) % 1)[:count]
 
 
 def _first(wanted: int | None, available: int) -> int:

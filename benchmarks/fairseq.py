@@ -1,0 +1,389 @@
+"""The translation setting against fairseq's own command line: parity, and the speed of training and of beam search.
+
+Both sides read the same prepared corpus: fairseq's files are the project's own, under the names that fairseq expects.
+fairseq's side is what ``fairseq-train`` and ``fairseq-generate`` run: its task, iterators, ``Trainer.train_step`` and
+``SequenceGenerator``, configured by their options. The trained weights that both decode with are the project's.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.setting import CHECKOUT
+from benchmarks.timing import compare, wait_for_quiet
+
+MULTI30K = CHECKOUT.parent / "shared" / "data" / "deen"
+WARM_UP = 3
+"""Steps before the clock starts."""
+
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both sides work on.
+
+    Attributes
+    ----------
+    folder
+        Prepared corpus.
+    model
+        Model name; without dropout nothing but the order of batches is drawn.
+    tokens
+        Limit of a batch (``--max-tokens``).
+    sentences
+        Of the test set, to be translated.
+    """
+
+    folder: Path
+    model: str
+    tokens: int
+    sentences: int
+    threads: int
+
+
+def measure(quick: bool, threads: int, pairs: int, patience_s: float, ours: Callable, theirs: Callable) -> Any:
+    """Parity and interleaved timings; `ours` and `theirs` call a function in a process of either side.
+
+    Returns
+    -------
+    ``training`` and ``decoding`` as `benchmarks.timing.compare` gives them, with tokens and sentences a second of both,
+    ``binaries_equal``, ``update_difference`` (largest, after three updates) and ``hypotheses_equal`` of ``sentences``.
+    """
+    with tempfile.TemporaryDirectory(prefix="fairseq-") as folder:
+        case = prepared(Path(folder), quick, threads)
+        steps = 2 if quick else 60
+        weights = Path(folder) / "trained.safetensors"
+        found: dict[str, Any] = {"corpus": case.folder.name, "model": case.model, "sentences": case.sentences}
+        found["binaries_equal"] = theirs(binaries_equal, case)
+        updates = ours(our_updates, case), theirs(their_updates, case)
+        shifted = [name for name in updates[0] if not name.endswith("k_proj.bias")]  # their gradient is rounding
+        found["update_difference"] = max(float(abs(updates[0][name] - updates[1][name]).max()) for name in shifted)
+        ours(train_briefly, case, 2 if quick else 700, weights)
+        hypotheses = ours(our_hypotheses, case, weights)[1], theirs(their_hypotheses, case, weights)[1]
+        found["hypotheses_equal"] = sum(map(list.__eq__, *hypotheses))
+        timed = functools.partial(compare, pairs=pairs, patience_s=patience_s)
+        wait_for_quiet(patience_s)
+        found["training"] = timed(lambda: ours(our_token_s, case, steps), lambda: theirs(their_token_s, case, steps))
+        found["decoding"] = timed(
+            lambda: ours(our_hypotheses, case, weights)[0], lambda: theirs(their_hypotheses, case, weights)[0]
+        )
+    rate = {"training": 1.0, "decoding": case.sentences}
+    for name, amount in rate.items():
+        found[name] |= {f"{side}_per_s": round(amount / found[name][side], 1) for side in ("ours", "usual")}
+    return found
+
+
+def prepared(folder: Path, quick: bool, threads: int) -> Case:
+    """A prepared corpus in `folder`: Multi30k, or for `quick`, and where it is not at hand, generated sentences."""
+    from three_regime.config import DatasetChoice
+    from three_regime.datasets.prepare import prepare
+    from three_regime.study import prepared_path
+
+    if quick or not MULTI30K.is_dir():
+        choice = DatasetChoice(name="toy", train_pairs=300 if quick else 20_000, subwords=300, max_tokens=100)
+    else:
+        choice = DatasetChoice(name="multi30k-de-en", subwords=2000, max_tokens=100)
+        raw = folder / "raw" / choice.name
+        raw.mkdir(parents=True)
+        for path in MULTI30K.glob("multi30k.*"):
+            os.link(path, raw / path.name) if path.stat().st_dev == raw.stat().st_dev else raw.joinpath(
+                path.name
+            ).write_bytes(path.read_bytes())
+    prepare(choice, folder)
+    home = prepared_path(choice, folder).parent
+    source, target = choice.entry.languages
+    for language in (source, target):
+        (home / f"dict.{language}.txt").symlink_to("dict.txt")
+        for kind in ("bin", "idx"):
+            (home / f"valid.{source}-{target}.{language}.{kind}").symlink_to(
+                f"validation.{source}-{target}.{language}.{kind}"
+            )
+    model = "transformer-1x16x2" if quick else "transformer-2x64x4"
+    return Case(home, model, 400 if quick else 800, 8 if quick else choice.entry.test_pairs, threads)
+
+
+# The project's side.
+
+
+@functools.lru_cache(maxsize=1)
+def _task(case: Case) -> Any:
+    import torch
+
+    from three_regime.datasets.corpora import MANIFEST
+    from three_regime.datasets.prepared_text import open_text
+    from three_regime.tasks.translation import Translation
+
+    torch.set_num_threads(case.threads)
+    return Translation(open_text(case.folder / MANIFEST), case.model, torch.device("cpu"))
+
+
+def _training(case: Case, **changes: Any) -> Any:
+    from three_regime.config import Training
+
+    settings = {
+        "optimiser": "adam", "learning_rate": 0.004, "betas": (0.9, 0.98), "epsilon": 1e-9, "weight_decay": 0.0,
+        "epsilon_placement": "fairseq", "batch_size": case.tokens, "schedule": "inverse_sqrt", "warmup": 400,
+        "clip_norm": 1.0, "dropout": 0.1, "label_smoothing": 0.1, "evaluate_every": 1_000_000, "epochs": 1_000,
+    }  # fmt: skip
+    return Training.model_validate({**settings, **changes})
+
+
+def _run(case: Case, task: Any, training: Any) -> dict[str, np.ndarray]:
+    """The weights at the end of a training, or nothing when it was stopped."""
+    import contextlib
+
+    from three_regime.errors import Interrupted
+    from three_regime.streams import Streams
+    from three_regime.training import Member, Session, train_pack
+
+    streams = Streams(("benchmark", SEED))
+    found: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Interrupted):
+        member = Member(
+            label="benchmark", key="benchmark", streams=streams, start=task.initial_weights(streams), masks={},
+            checkpoints=(), state=Path(folder) / "state", deliver=lambda checkpoint: found.update(checkpoint.weights),
+        )  # fmt: skip
+        train_pack(task, training, [member], Session(case.threads, 1e9, getattr(task, "stop", None) or _stop()))
+    return found
+
+
+def _stop() -> Any:
+    from three_regime.interruption import Stop
+
+    return Stop()
+
+
+class _Clocked:
+    """A task that stops the trainer after some steps and knows the seconds and target tokens of all but the first."""
+
+    def __init__(self, task: Any, steps: int) -> None:
+        self._task, self._left, self.stop = task, WARM_UP + steps, _stop()
+        self._steps, self._tokens, self.token_s = steps, 0, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def loss(self, parameters: Any, buffers: Any, batch: Any) -> Any:
+        if self._left == self._steps:
+            self._began, self._tokens = time.perf_counter(), 0
+        if self._left == 0:
+            self.token_s = (time.perf_counter() - self._began) / self._tokens
+            self.stop.reason = "measured"
+        self._left -= 1
+        self._tokens += batch.batch.tokens
+        return self._task.loss(parameters, buffers, batch)
+
+
+def our_token_s(case: Case, steps: int) -> float:
+    """Seconds of training for each target token, by the project's trainer."""
+    clocked = _Clocked(_task(case), steps)
+    _run(case, clocked, _training(case))
+    return clocked.token_s
+
+
+def our_updates(case: Case) -> dict[str, np.ndarray]:
+    """The weights after three updates without dropout, on the batches of the first three rows each of `_rows`."""
+    return _run(case, _Few(_task(case)), _training(case, iterations=3, epochs=None, dropout=0.0, warmup=1))
+
+
+class _Few:
+    """A task whose epoch is the three batches of `_rows`."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def epoch(self, streams: Any, epoch: int, training: Any) -> Any:
+        from types import SimpleNamespace
+
+        from three_regime.tasks.text_batches import Batches, TrainingBatch
+
+        text = self._task.text
+        batches = [
+            Batches(text.pairs("train"), text.dictionary, 100_000, self._task.device, rows=rows)[0] for rows in _rows()
+        ]
+        return SimpleNamespace(
+            steps=3, micro_batches=lambda step: (TrainingBatch(batches[step], 0.0, 0, training.label_smoothing),)
+        )
+
+
+def _rows() -> list[list[int]]:
+    """Training pairs of three small batches."""
+    return [list(range(first, first + 24)) for first in (0, 50, 100)]
+
+
+def train_briefly(case: Case, steps: int, out: Path) -> None:
+    """Train for some steps and write the weights."""
+    from three_regime.storage import write_arrays
+
+    write_arrays(out, _run(case, _task(case), _training(case, iterations=steps, epochs=None)), {})
+
+
+def our_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]:
+    """Seconds of beam search over the test set, and the hypotheses."""
+    from three_regime.decoding import Search, Symbols, translate
+    from three_regime.storage import read_arrays
+
+    task = _task(case)
+    loaded = task.load(read_arrays(weights), str(weights))
+    pairs = task.text.pairs("test")
+    symbols = Symbols(task.text.dictionary.pad(), task.text.dictionary.eos())
+    began = time.perf_counter()
+    sentences = [pairs.source[row] for row in range(case.sentences)]
+    found = translate(task.network, loaded, symbols, sentences, Search(beam=4, length_penalty=0.6))
+    return time.perf_counter() - began, [ids.tolist() for ids in found]
+
+
+# fairseq's side.
+
+
+@functools.lru_cache(maxsize=2)
+def _fairseq(case: Case, *changes: str) -> tuple[Any, Any, Any]:
+    """Configuration, task and trainer of ``fairseq-train`` on the corpus, with options added."""
+    import torch
+    from fairseq import options, tasks
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+    from fairseq.trainer import Trainer
+
+    from three_regime.models import parse
+
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    torch.set_num_threads(case.threads)
+    spec = parse(case.model)
+    source, target = _languages(case)
+    sides = [f"--{side}-{key}={value}" for side in ("encoder", "decoder") for key, value in (
+        ("layers", spec.depth), ("embed-dim", int(spec.width)), ("ffn-embed-dim", 4 * int(spec.width)),
+        ("attention-heads", spec.heads),
+    )]  # fmt: skip
+    arguments = [
+        str(case.folder), "--task=translation", f"--source-lang={source}", f"--target-lang={target}", "--cpu",
+        "--arch=transformer", *sides, "--share-decoder-input-output-embed", "--dropout=0.1",
+        "--optimizer=adam", "--use-old-adam", "--adam-betas=(0.9,0.98)", "--adam-eps=1e-9", "--lr=0.004", "--clip-norm=1.0",
+        "--lr-scheduler=inverse_sqrt", "--warmup-updates=400", "--criterion=label_smoothed_cross_entropy",
+        "--label-smoothing=0.1", f"--max-tokens={case.tokens}", "--num-workers=0", f"--seed={SEED}",
+        "--no-progress-bar", "--beam=4", "--lenpen=0.6", "--max-len-a=2", "--max-len-b=10",
+        *changes,
+    ]  # fmt: skip
+    parser = options.get_training_parser()
+    options.add_generation_args(parser) if not any(a.dest == "beam" for a in parser._actions) else None
+    config = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments))
+    task = tasks.setup_task(config.task)
+    model, criterion = task.build_model(config.model), task.build_criterion(config.criterion)
+    return config, task, Trainer(config, task, model, criterion)
+
+
+def _languages(case: Case) -> tuple[str, str]:
+    from three_regime.datasets.corpora import MANIFEST
+    from three_regime.datasets.prepare_text import LANGUAGES_KEY
+    from three_regime.storage import read_metadata
+
+    source, target = read_metadata(case.folder / MANIFEST)[LANGUAGES_KEY].split("-")
+    return source, target
+
+
+def their_token_s(case: Case, steps: int) -> float:
+    """Seconds of training for each target token, by fairseq's trainer and iterator."""
+    _, _, trainer = _fairseq(case)
+    # The loading of the split is `fairseq-train`'s own, in the order of an epoch.
+    iterator = trainer.get_train_iterator(epoch=1).next_epoch_itr(shuffle=True)
+    tokens, began = 0, 0.0
+    for number, sample in enumerate(iterator):
+        if number == WARM_UP:
+            began, tokens = time.perf_counter(), 0
+        if number == WARM_UP + steps:
+            break
+        trainer.train_step([sample])
+        tokens += sample["ntokens"]
+    return (time.perf_counter() - began) / tokens
+
+
+def their_updates(case: Case) -> dict[str, np.ndarray]:
+    """See `our_updates`: by fairseq's criterion, optimiser and clipping, from the same weights on the same pairs."""
+    import torch
+
+    from three_regime.models.transformer import initial_weights
+    from three_regime.streams import Streams
+
+    _, task, trainer = _fairseq(case, "--dropout=0", "--warmup-updates=1", "--warmup-init-lr=1e-7")
+    model = trainer.get_model()
+    start = initial_weights(model, Streams(("benchmark", SEED)).generator("initialisation"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(start[name]))
+    task.load_dataset("train")
+    data = task.dataset("train")
+    trainer.lr_step_begin_epoch(1)
+    for rows in _rows():
+        trainer.train_step([data.collater([data[row] for row in rows])])
+    return {name: value.detach().numpy().copy() for name, value in model.named_parameters()}
+
+
+def their_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]:
+    """Seconds of ``fairseq-generate``'s loop over the test set, batches of 128 sentences, and the hypotheses."""
+    import torch
+
+    from three_regime.storage import read_arrays
+
+    config, task, _ = _fairseq(case)
+    arrays = read_arrays(weights)
+    model = task.build_model(config.model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(arrays[name]))
+    model.eval()
+    generation = config.generation
+    task.load_dataset("test")
+    model.prepare_for_inference_(config)
+    generator = task.build_generator([model], generation)
+    found: list[list[int]] = [[] for _ in range(case.sentences)]
+    began = time.perf_counter()
+    iterator = task.get_batch_iterator(
+        task.dataset("test"), max_sentences=128, max_positions=(1024, 1024), num_workers=0
+    ).next_epoch_itr(shuffle=False)
+    for sample in iterator:
+        hypotheses = task.inference_step(generator, [model], sample)
+        for row, ranked in zip(sample["id"].tolist(), hypotheses, strict=True):
+            if row < case.sentences:
+                found[row] = ranked[0]["tokens"][:-1].tolist()
+    return time.perf_counter() - began, found
+
+
+def binaries_equal(case: Case) -> bool:
+    """Whether ``fairseq-preprocess`` makes the same files of the corpus's subwords."""
+    from fairseq import options
+    from fairseq_cli import preprocess
+
+    from three_regime.datasets.corpora import MANIFEST
+    from three_regime.datasets.prepared_text import open_text
+
+    text = open_text(case.folder / MANIFEST)
+    source, target = text.languages
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "binary"
+        for side, language in enumerate(text.languages):
+            lines = [(text.pairs("train").source if side == 0 else text.pairs("train").target)[row].tolist()[:-1]
+                     for row in range(text.sizes["train"])]  # fmt: skip
+            spelt = (" ".join(text.dictionary[number] for number in line) for line in lines)
+            (Path(folder) / f"train.{language}").write_text("".join(f"{line}\n" for line in spelt), encoding="utf-8")
+        arguments = [
+            f"--source-lang={source}", f"--target-lang={target}", f"--trainpref={folder}/train", f"--destdir={out}",
+            f"--srcdict={case.folder}/dict.txt", f"--tgtdict={case.folder}/dict.txt", "--workers=1",
+        ]  # fmt: skip
+        preprocess.main(options.get_preprocessing_parser().parse_args(arguments))
+        names = [
+            f"train.{source}-{target}.{language}.{kind}" for language in (source, target) for kind in ("bin", "idx")
+        ]
+        return all((out / name).read_bytes() == (case.folder / name).read_bytes() for name in names)

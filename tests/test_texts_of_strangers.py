@@ -1,0 +1,83 @@
+"""Text in tables and in the report stays text, whatever it holds; what the system says of a file is one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from html.parser import HTMLParser
+
+import pytest
+
+from three_regime import markdown
+from three_regime.html_report import without_early_ends
+from three_regime.logs import reporting
+
+HOSTILE = [
+    "x |\n| `forged`: all is well | **holds** |\n\n# Heading <b>",
+    "a\r\nb\vc\fd\u2028e\u0085f",
+    "a \\| b",
+    "<script>alert(1)</script>",
+    "<!-- and the rest",
+    "![picture](https://tracker.example/x.png)",
+    "[link](javascript:x)",
+    "</td></tr>",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_cell_stays_a_cell(text):
+    lines = markdown.table(("claim", "outcome"), [(text, "undecided"), ("plain < 3", 4)])
+    assert len("\n".join(lines).splitlines()) == 4
+    for line in lines:
+        assert line.replace("\\|", "").count("|") == 3
+        assert "](" not in line and not any(f"<{mark}" in line for mark in "abstd/!")
+    assert lines[3] == "| plain < 3 | 4 |"
+
+
+class _Scripts(HTMLParser):
+    """Blocks of data by their name, and everything else that begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name, self.blocks, self.others = None, {}, []
+
+    def handle_starttag(self, tag, attrs):
+        self.name = dict(attrs).get("id") if tag == "script" else None
+        if tag != "script":
+            self.others.append(tag)
+
+    def handle_data(self, data):
+        if self.name:
+            self.blocks[self.name] = self.blocks.get(self.name, "") + data
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "</script><p id=EVIL>", "</SCRIPT >", "<!--<script>", "\n    </script>"])
+def test_no_text_ends_the_block_of_data_that_holds_it(text):
+    data = {"statement": text, "other": ["</script>", 1]}
+    page = '<script>code("</" + "script>")</script>\n'
+    page += f'<script id="results">\n    var results = {json.dumps(data)};\n    </script>\n'
+    parser = _Scripts()
+    parser.feed(without_early_ends(page + '<script id="rules">\n    var rules = {};\n    </script>\n'))
+    parser.close()
+    assert not parser.others
+    assert json.loads(parser.blocks["results"].strip().removeprefix("var results = ").removesuffix(";")) == data
+    assert parser.blocks["rules"].strip() == "var rules = {};"
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EIO", "ESTALE", "EMFILE", "ENOLCK", "ELOOP", "EROFS"])
+def test_what_the_system_says_of_a_file_is_one_sentence(name, capsys):
+    number = getattr(errno, name)
+    with pytest.raises(SystemExit) as ended, reporting():
+        raise OSError(number, os.strerror(number), "results/x.json")
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"results/x.json: {os.strerror(number)}" in said and "Traceback" not in said
+
+
+def test_faults_of_the_program_keep_their_traceback(capsys):
+    for fault in (OSError("no number"), FileNotFoundError(errno.ENOENT, "gone", "x"), ValueError("x")):
+        with pytest.raises(type(fault)), reporting():
+            raise fault
+        assert "Traceback" in capsys.readouterr().err
+    logging.getLogger("three_regime").debug("done")

@@ -1,0 +1,152 @@
+"""A network as the list of layers that the sparse engine runs (``sparse.h``); no torch.
+
+A network's module describes itself (`lowered`, in ``three_regime.models``) by calling the methods of `Graph` in the
+order of its forward pass. Names are those of its parameters and buffers, without the last part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Kind = Literal["convolution", "average", "maximum", "head"]
+KINDS: tuple[Kind, ...] = ("convolution", "average", "maximum", "head")
+"""As numbered in ``sparse.h``."""
+
+
+EPSILON = 1e-5
+"""Of every norm: torch's."""
+
+
+class Unsupported(Exception):
+    """The engine cannot run this network; says why."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """What a layer writes: square images of `side` with so many `channels`."""
+
+    number: int
+    channels: int
+    side: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer.
+
+    Attributes
+    ----------
+    norm
+        BatchNorm, followed by ReLU, that stands before the layer; None: it takes the map as it is.
+    name
+        Of the convolution or linear layer.
+    outputs, first
+        Channels written: `first` … `first` + `outputs` − 1 of the map `into`.
+    beside
+        Map that is added to the result.
+    """
+
+    kind: Kind
+    source: Map
+    into: Map
+    norm: str | None
+    name: str | None = None
+    inputs: int = 0
+    outputs: int = 0
+    first: int = 0
+    kernel: int = 3
+    stride: int = 1
+    bias: bool = False
+    beside: Map | None = None
+
+
+@runtime_checkable
+class Lowerable(Protocol):
+    """A network that the sparse engine can run."""
+
+    def lowered(self, graph: Graph) -> None:
+        """Describe the network in the order of its forward pass, from ``graph.image`` to `Graph.head`."""
+
+
+@dataclass
+class Graph:
+    """Maps and layers of a network for images of `channels` and `side`."""
+
+    channels: int
+    side: int
+    maps: list[Map] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.map(self.channels, self.side)
+
+    @property
+    def image(self) -> Map:
+        return self.maps[0]
+
+    def map(self, channels: int, side: int) -> Map:
+        """A map to write to."""
+        self.maps.append(Map(len(self.maps), channels, side))
+        return self.maps[-1]
+
+    def convolution(
+        self,
+        source: Map,
+        name: str,
+        outputs: int,
+        *,
+        norm: str | None = None,
+        inputs: int | None = None,
+        kernel: int = 3,
+        stride: int = 1,
+        bias: bool = False,
+        beside: Map | None = None,
+        into: Map | None = None,
+        first: int = 0,
+    ) -> Map:
+        """A convolution with padding that keeps the side, or halves it with `stride` 2.
+
+        Parameters
+        ----------
+        inputs
+            It reads the first so many channels of `source`; None: all.
+        into, first
+            Where it writes; None: to a map of its own.
+        """
+        if kernel not in (1, 3) or stride not in (1, 2) or source.side % stride:
+            raise Unsupported(
+                f"{name}: a convolution of {kernel}×{kernel}, stride {stride}, on a side of {source.side}"
+            )
+        into = into or self.map(outputs, source.side // stride)
+        self.layers.append(Layer(
+            "convolution", source, into, norm, name, inputs or source.channels, outputs, first, kernel, stride, bias,
+            beside,
+        ))  # fmt: skip
+        return into
+
+    def pool(self, source: Map, norm: str, kind: Literal["average", "maximum"], into: Map | None = None) -> Map:
+        """A 2×2 pool of what norm and ReLU make of `source`."""
+        if source.side % 2:
+            raise Unsupported(f"a pool on a side of {source.side}")
+        into = into or self.map(source.channels, source.side // 2)
+        self.layers.append(Layer(kind, source, into, norm, inputs=source.channels, outputs=source.channels))
+        return into
+
+    def kept(self, masks: Mapping[str, np.ndarray]) -> float:
+        """Share of the convolutions' multiply-adds that masks leave; a convolution without one keeps all."""
+        whole = left = 0.0
+        for layer in self.layers:
+            if layer.kind == "convolution":
+                cost = layer.inputs * layer.outputs * layer.kernel**2 * layer.into.side**2
+                mask = masks.get(f"{layer.name}.weight")
+                whole, left = whole + cost, left + cost * (1.0 if mask is None else float(mask.mean()))
+        return left / whole
+
+    def head(self, source: Map, norm: str, name: str, classes: int) -> None:
+        """The end: norm, ReLU, mean over space, linear classifier, cross-entropy."""
+        self.layers.append(Layer("head", source, source, norm, name, source.channels, classes, bias=True))

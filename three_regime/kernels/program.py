@@ -1,0 +1,448 @@
+"""A pruned network laid out for the sparse engine: ``sparse.h`` in ctypes, lists of kept weights, memory.
+
+Arrays are NumPy's; nothing is kept from call to call but memory to work in, so that what a call computes depends on
+what it is given alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from three_regime.kernels.graph import EPSILON, KINDS, Graph, Layer, Map, Unsupported
+
+Mode = Literal["evaluate", "statistics", "gradient", "step"]
+MODES: tuple[Mode, ...] = ("evaluate", "statistics", "gradient", "step")
+
+_POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
+
+
+class _Map(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("x", "g", "mean", "variance", "third", "fourth")),
+        *((name, _LONG) for name in ("channels", "height", "width", "normed")),
+    )
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = (
+        *((name, _LONG) for name in ("channels", "weight", "bias", "slot")),
+        ("epsilon", _DOUBLE),
+        ("slope", _POINTER),
+        ("shift", _POINTER),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, _LONG) for name in ("kind", "source", "into", "norm", "beside", "inputs", "outputs", "first")),
+        *((name, _LONG) for name in ("kernel", "stride", "bias", "wanted", "adds", "keeps")),
+        ("half", _POINTER),
+        ("kept", _LONG),
+        ("slot", _LONG),
+        *((name, _POINTER) for name in ("begin", "at", "place", "turned_begin", "turned_at", "turned_place")),
+        *((name, _POINTER) for name in ("weights", "turned", "sums")),
+    )
+
+
+class _Network(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("maps", "norms", "layers")),
+        *((name, _LONG) for name in ("layer_count", "norm_count", "map_count", "slots")),
+        ("places", _POINTER),
+        ("gradient", _POINTER),
+        ("classes", _LONG),
+        ("widest", _LONG),
+    )
+
+
+class _Call(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("parameters", "momentum", "means", "variances", "pixels", "levels")),
+        *((name, _POINTER) for name in ("order", "shifts", "labels", "flips", "logits", "totals")),
+        *((name, _LONG) for name in ("start", "count", "padding", "mode", "threads")),
+        *((name, _DOUBLE) for name in ("rate", "factor", "decay", "moved")),
+    )
+
+
+STRUCTURES = (_Map, _Norm, _Layer, _Network, _Call)
+"""In the order of ``sparse_size`` in ``sparse_network.c``."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The kept weights of a convolution, as lists (``sparse.h``); int32."""
+
+    begin: np.ndarray
+    at: np.ndarray
+    place: np.ndarray
+    turned_begin: np.ndarray
+    turned_at: np.ndarray
+    turned_place: np.ndarray
+
+
+def kept_weights(mask: np.ndarray, stride: int, width: int, lanes: int, base: int) -> Kept:
+    """Lists of a convolution.
+
+    Parameters
+    ----------
+    mask
+        (outputs, inputs, kernel, kernel) bool.
+    width
+        Of the input, pixels.
+    base
+        Place of the first weight in the parameters.
+    """
+    outputs, inputs, kernel, _ = mask.shape
+    flat = np.flatnonzero(mask)
+    output, source, row, column = np.unravel_index(flat, mask.shape)
+    margin = (3 - kernel) // 2  # a 1×1 convolution is the centre of a 3×3 one
+    row, column = row + margin, column + margin
+    line, turned_line = (width + 2) * lanes, (width // stride + 2) * lanes
+    at = row * inputs * line + source * line + column * lanes
+    parity = (row + 1) % stride * 2 + (column + 1) % stride  # of the inputs that the weight meets
+    back = [(1 + (tap + 1) % stride - tap) // stride + 1 for tap in (row, column)]
+    turned_at = back[0] * outputs * turned_line + output * turned_line + back[1] * lanes
+    list_of = parity * inputs + source
+    turned = np.argsort(list_of, kind="stable")
+    found = (
+        _begins(output, outputs), at, flat + base,
+        _begins(list_of, stride**2 * inputs), turned_at[turned], flat[turned] + base,
+    )  # fmt: skip
+    return Kept(*(array.astype(np.int32) for array in found))
+
+
+def _begins(of: np.ndarray, count: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.bincount(of, minlength=count))])
+
+
+class Program:
+    """A network, its masks and memory for batches of at most `images`.
+
+    Parameters
+    ----------
+    functions
+        The loaded kernels.
+    shapes
+        Parameter → shape, in the order in which the vector of parameters holds them.
+    masks
+        Parameter → bool array; convolutions without one keep every weight.
+    training
+        Whether `run` can compute gradients; else maps share memory.
+    """
+
+    def __init__(
+        self,
+        functions: ctypes.CDLL,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        masks: Mapping[str, np.ndarray],
+        *,
+        images: int,
+        threads: int,
+        training: bool,
+    ) -> None:
+        self.functions, self.graph, self.images, self.threads = functions, graph, images, threads
+        self.norms = list(dict.fromkeys(layer.norm for layer in graph.layers if layer.norm is not None))
+        self.classes = graph.layers[-1].outputs
+        self._lanes = functions.sparse_lanes()
+        self._held: list[Any] = []
+        self._starts = dict(
+            zip(shapes, np.cumsum([0, *(np.prod(s, dtype=int) for s in shapes.values())]), strict=False)
+        )
+        self._places: list[np.ndarray] = []
+        self._slots = 0
+        normed = {layer.source.number for layer in graph.layers if layer.norm is not None}
+        memory = _Memory(graph, training)
+        values = [self._floats(self._size(map_)) for map_ in memory.values]
+        gradients = [self._address(self._floats(self._size(map_))) for map_ in memory.gradients]
+        maps = [
+            _Map(
+                self._address(values[memory.value_of[each.number]]),
+                gradients[memory.gradient_of[each.number]] if each.number in memory.gradient_of else None,
+                *(self._address(self._floats(each.channels)) for _ in range(4)),
+                each.channels, each.side, each.side, each.number in normed,
+            )
+            for each in graph.maps
+        ]  # fmt: skip
+        norms, layers = [], []
+        halves: dict[int, int] = {}
+        for index, layer in enumerate(graph.layers):
+            if layer.norm is not None:
+                norms.append(self._norm(layer))
+            layers.append(self._layer(layer, len(norms) - 1, masks, shapes, memory.role(index), halves, training))
+        self._connect_halves(layers, halves)
+        places = np.concatenate(self._places).astype(np.int32)
+        self.gradient = self._floats(self._slots)
+        self.places = places
+        self._network = _Network(
+            *(self._address(_array(each)) for each in (maps, norms, layers)),
+            len(layers), len(norms), len(maps), self._slots, self._address(places), self._address(self.gradient),
+            self.classes, max(each.channels for each in graph.maps),
+        )  # fmt: skip
+
+    def run(
+        self,
+        mode: Mode,
+        *,
+        parameters: np.ndarray,
+        statistics: Sequence[tuple[np.ndarray, np.ndarray]],
+        pixels: np.ndarray,
+        levels: np.ndarray,
+        count: int,
+        momentum: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        start: int = 0,
+        order: np.ndarray | None = None,
+        shifts: np.ndarray | None = None,
+        flips: np.ndarray | None = None,
+        padding: int = 0,
+        logits: np.ndarray | None = None,
+        rate: float = 0.0,
+        factor: float = 0.0,
+        decay: float = 0.0,
+        moved: float = 0.1,
+    ) -> tuple[float, int]:
+        """Run one batch; returns the sum of the losses and the number of wrong answers.
+
+        Parameters
+        ----------
+        mode
+            ``evaluate``: forward with the running statistics. ``statistics``: forward with the batch's, moving the
+            running ones. ``gradient``: backward, too (into `gradient`). ``step``: and a step of SGD.
+        parameters, momentum
+            (P,) float32; changed by a step.
+        statistics
+            Running mean and variance of each norm, in the order of `norms`; changed but in ``evaluate``.
+        pixels, levels
+            (N, side, side, channels) uint8, and (channels, 256) float32: what a byte becomes.
+        order, start, count
+            The batch: images `order`, or from `start` on.
+        shifts, flips, padding
+            Crop and mirror of each image of the batch (`Augmenter.crop`).
+        logits
+            (count, classes) float32, to be filled.
+        rate, factor, decay
+            Learning rate, momentum and weight decay of SGD.
+        moved
+            Momentum of the running statistics.
+        """
+        if not 0 < count <= self.images:
+            raise ValueError(f"a batch of {count} images; the program was made for 1 to {self.images}")
+        means, variances = (
+            (_POINTER * len(statistics))(*(self._data(pair[i], np.float32) for pair in statistics)) for i in (0, 1)
+        )
+        totals = np.zeros(2)
+        call = _Call(
+            self._data(parameters, np.float32), self._data(momentum, np.float32),
+            ctypes.cast(means, _POINTER), ctypes.cast(variances, _POINTER),
+            self._data(pixels, np.uint8), self._data(levels, np.float32), self._data(order, np.int64),
+            self._data(shifts, np.int64), self._data(labels, np.int64), self._data(flips, np.bool_),
+            self._data(logits, np.float32), self._data(totals, np.float64),
+            start, count, padding, MODES.index(mode), self.threads, rate, factor, decay, moved,
+        )  # fmt: skip
+        self.functions.sparse_run(ctypes.byref(self._network), ctypes.byref(call))
+        return float(totals[0]), int(totals[1])
+
+    def dense_gradient(self, size: int) -> np.ndarray:
+        """The gradient of the last batch as a vector of all `size` parameters; 0 at removed weights."""
+        found = np.zeros(size, np.float32)
+        found[self.places] = self.gradient
+        return found
+
+    def _layer(
+        self,
+        layer: Layer,
+        norm: int,
+        masks: Mapping[str, np.ndarray],
+        shapes: Mapping[str, tuple[int, ...]],
+        role: _Role,
+        halves: dict[int, int],
+        training: bool,
+    ) -> _Layer:
+        made = _Layer(
+            KINDS.index(layer.kind), layer.source.number, layer.into.number, norm if layer.norm is not None else -1,
+            -1 if layer.beside is None else layer.beside.number, layer.inputs, layer.outputs, layer.first,
+            layer.kernel, layer.stride, -1, role.wanted, role.adds, layer.beside is not None,
+        )  # fmt: skip
+        if layer.kind == "head":
+            made.outputs = 0
+            made.first, made.bias = self._starts[f"{layer.name}.weight"], self._starts[f"{layer.name}.bias"]
+            made.slot = self._slot(made.first, layer.inputs * layer.outputs)
+            self._slot(made.bias, layer.outputs)
+        if layer.kind != "convolution":
+            return made
+        name = f"{layer.name}.weight"
+        mask = np.asarray(masks.get(name, np.ones(shapes[name], bool)), bool)
+        kept = kept_weights(mask, layer.stride, layer.source.side, self._lanes, int(self._starts[name]))
+        made.kept, made.slot = len(kept.place), self._slot(kept.place)
+        if layer.bias:
+            made.bias = self._starts[f"{layer.name}.bias"]
+            self._slot(made.bias, layer.outputs)  # before a norm its gradient is 0: it only decays
+        made.begin, made.at, made.place = map(self._address, (kept.begin, kept.at, kept.place))
+        made.weights = self._address(self._floats(made.kept))
+        if training:
+            made.turned_begin, made.turned_at, made.turned_place = map(
+                self._address, (kept.turned_begin, kept.turned_at, kept.turned_place)
+            )
+            made.turned = self._address(self._floats(made.kept))
+            made.sums = self._address(self._floats(self.threads * made.kept * self._lanes))
+        if role.half:
+            halves[layer.source.number] = self._address(
+                self._floats(self._rounded * layer.inputs * (layer.source.side // 2) ** 2)
+            )
+        return made
+
+    def _connect_halves(self, layers: list[_Layer], halves: Mapping[int, int]) -> None:
+        """Gradients of strided shortcuts: written by them, added by the convolution beside them."""
+        for layer in layers:
+            if layer.kind == KINDS.index("convolution") and layer.stride == 2:
+                layer.half = halves.get(layer.source)
+
+    def _norm(self, layer: Layer) -> _Norm:
+        weight, bias = (int(self._starts[f"{layer.norm}.{part}"]) for part in ("weight", "bias"))
+        slot = self._slot(weight, layer.inputs)
+        self._slot(bias, layer.inputs)
+        room = (self._address(self._floats(layer.inputs)) for _ in range(2))
+        return _Norm(layer.inputs, weight, bias, slot, EPSILON, *room)
+
+    def _slot(self, places: np.ndarray | int, count: int = 0) -> int:
+        """Number trained numbers at these places; returns the first's number."""
+        places = np.arange(places, places + count) if count else places
+        self._places.append(places)
+        self._slots += len(places)
+        return self._slots - len(places)
+
+    @property
+    def _rounded(self) -> int:
+        return -(-self.images // self._lanes) * self._lanes
+
+    def _size(self, map_: Map) -> int:
+        return self._rounded * map_.channels * map_.side**2
+
+    def _floats(self, count: int) -> np.ndarray:
+        """Zeros at the border of a cache line."""
+        raw = np.zeros(int(count) + 16, np.float32)
+        skipped = -raw.ctypes.data % 64 // 4
+        return raw[skipped : skipped + int(count)]
+
+    def _address(self, memory: Any) -> int:
+        """Address of memory that lives as long as this object."""
+        self._held.append(memory)
+        return memory.ctypes.data if isinstance(memory, np.ndarray) else ctypes.addressof(memory)
+
+    @staticmethod
+    def _data(array: np.ndarray | None, dtype: type) -> int | None:
+        if array is None:
+            return None
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            raise TypeError(f"expected contiguous {np.dtype(dtype)}, got {array.dtype}")
+        return array.ctypes.data
+
+
+def _array(structures: Sequence[ctypes.Structure]) -> ctypes.Array:
+    return (type(structures[0]) * len(structures))(*structures)
+
+
+@dataclass(frozen=True)
+class _Role:
+    """What a layer does with gradients (``sparse.h``)."""
+
+    wanted: bool
+    adds: bool
+    half: bool
+
+
+class _Memory:
+    """Which maps share memory, and what each layer does to its input's gradient.
+
+    Attributes
+    ----------
+    values, gradients
+        A map for each piece of memory, as large as any that uses it.
+    value_of, gradient_of
+        Map number → piece.
+    """
+
+    def __init__(self, graph: Graph, training: bool) -> None:
+        self.graph = graph
+        layers = graph.layers
+        if training:
+            self.values, self.value_of = list(graph.maps), {each.number: each.number for each in graph.maps}
+        else:
+            lives = {each.number: _life(layers, (each.number,)) for each in graph.maps}
+            self.values, self.value_of = _shared(graph.maps, lives)
+        self.gradients: list[Map] = []
+        self.gradient_of: dict[int, int] = {}
+        if not training:
+            return
+        leader = _chained(graph)
+        groups: dict[int, list[int]] = {}
+        for each in graph.maps[1:]:
+            groups.setdefault(leader[each.number], []).append(each.number)
+        # Backward runs through the layers from the last to the first, and so does time here.
+        lives = {first: tuple(-at for at in reversed(_life(layers, group))) for first, group in groups.items()}
+        self.gradients, pieces = _shared([graph.maps[first] for first in groups], lives)
+        self.gradient_of = {number: pieces[first] for first, group in groups.items() for number in group}
+
+    def role(self, index: int) -> _Role:
+        """What layer `index` does."""
+        layer = self.graph.layers[index]
+        later = self.graph.layers[index + 1 :]
+        half = _halved(layer)
+        readers = [each for each in later if each.source == layer.source and not _halved(each)]
+        widest = max((each.inputs for each in readers), default=0)
+        adds = widest > 0 or any(each.beside == layer.source for each in later)
+        if adds and widest and widest < layer.inputs:
+            raise Unsupported(f"{layer.name} reads more channels than a later layer")
+        return _Role(layer.source.number != 0, adds, half)
+
+
+def _halved(layer: Layer) -> bool:
+    return layer.kind == "convolution" and layer.kernel == 1 and layer.stride == 2
+
+
+def _life(layers: Sequence[Layer], maps: Iterable[int]) -> tuple[int, int]:
+    """First and last layer that touches any of these maps; the image is there before the first."""
+    maps = set(maps)
+    touching = [
+        index for index, layer in enumerate(layers)
+        if maps & {layer.source.number, layer.into.number, -1 if layer.beside is None else layer.beside.number}
+    ]  # fmt: skip
+    return (-1 if 0 in maps else min(touching)), max(touching)
+
+
+def _shared(maps: Sequence[Map], lives: Mapping[int, tuple[int, ...]]) -> tuple[list[Map], dict[int, int]]:
+    """Pieces of memory for maps that live from one layer to another, ends included: greedily, in the order of birth."""
+    pieces: list[Map] = []
+    busy_until: list[int] = []
+    piece_of = {}
+    for each in sorted(maps, key=lambda each: lives[each.number][0]):
+        born, ends = lives[each.number]
+        volume = each.channels * each.side**2
+        free = [i for i, until in enumerate(busy_until) if until < born]
+        found = min(free, key=lambda i: abs(pieces[i].channels * pieces[i].side ** 2 - volume), default=len(pieces))
+        if found == len(pieces):
+            pieces.append(each)
+            busy_until.append(ends)
+        elif volume > pieces[found].channels * pieces[found].side ** 2:
+            pieces[found] = each
+        busy_until[found] = ends
+        piece_of[each.number] = found
+    return pieces, piece_of
+
+
+def _chained(graph: Graph) -> dict[int, int]:
+    """Map → first map of those that share a gradient: one that is added to another takes its gradient over."""
+    leader = {each.number: each.number for each in graph.maps}
+    for layer in graph.layers:
+        if layer.beside is not None:
+            if (layer.beside.channels, layer.beside.side) != (layer.into.channels, layer.into.side):
+                raise Unsupported(f"{layer.name}: what is added has another shape")
+            old, new = leader[layer.into.number], leader[layer.beside.number]
+            leader = {number: new if first == old else first for number, first in leader.items()}
+    return leader

@@ -1,0 +1,163 @@
+/* Training and evaluation of a pruned network of convolutions at a cost that follows what is left of it.
+
+   The trick: LANES images lie side by side in memory, so that one kept weight times one place of LANES images is one
+   fused multiply-add of a vector, with an aligned neighbourhood at constant distances: no matrix, no unfolding, and a
+   removed weight costs nothing. A network is lowered once (`program.py`) to a list of layers that work on maps.
+
+   A map holds [block of LANES images][row][channel][column][lane]; all channels of a row lie together. Lanes of a last
+   block beyond the batch hold zeros, and stay zero in every layer.
+
+   BatchNorm costs no pass of its own. Whoever writes a map adds up what its norms need; whoever reads it normalises and
+   rectifies on the way in. Backward, with `behind` the gradient behind a ReLU,
+     dx = slope behind + third x + fourth
+   needs two sums over the whole batch before third and fourth are known: so `g` takes slope behind (of all readers of
+   the map), and the layer that wrote the map adds third x + fourth when it reads g. */
+
+#pragma once
+
+#include "common.h"
+
+#if LANES == 16
+#define TILE 16 /* places that are accumulated together: they hide the latency, and fit the registers */
+#else
+#define TILE 8
+#endif
+
+typedef struct {
+  float *x, *g;
+  float *mean, *variance, *third, *fourth; /* of a channel */
+  long channels, height, width;
+  long normed; /* whether a norm reads it */
+} Map;
+
+typedef struct {
+  long channels, weight, bias; /* places in the parameters */
+  long slot;                   /* of the gradients of weight, then bias */
+  double epsilon;
+  float *slope, *shift;
+} Norm;
+
+enum { CONVOLUTION, AVERAGE, MAXIMUM, HEAD };
+
+/* Lists name, for each result in turn, the kept weights: `at` is the distance of what a weight meets from the upper left
+   of the neighbourhood, in a band (below), `place` that of the weight in the parameters. The turned lists name, for each
+   input, the weights that it meets: of gradients. With stride 2 there are four of them in a row, one a parity of row
+   and column. */
+typedef struct {
+  long kind, from, to, norm, beside; /* maps and norm by number, -1: none; `beside` is added to the result */
+  long inputs, outputs, first;       /* channels; the results' are first, first + 1, … of the map `to` */
+  long kernel, stride, bias;         /* place of the bias in the parameters, or -1 */
+  long wanted;                       /* whether the gradient of the input is */
+  long adds;                         /* to what is in `g` of the input */
+  long keeps;                        /* writes the gradient of its result to `g`: a shortcut goes on with it */
+  float *half;                       /* gradient at even rows and columns alone, of a strided 1x1 convolution, or NULL */
+  long kept, slot;
+  const int *begin, *at, *place;
+  const int *turned_begin, *turned_at, *turned_place;
+  float *weights, *turned, *sums; /* sums: (threads, kept, LANES) */
+} Layer;
+
+typedef struct {
+  Map *maps;
+  Norm *norms;
+  Layer *layers;
+  long layer_count, norm_count, map_count;
+  long slots;          /* trained numbers */
+  const int *places;   /* of each trained number in the parameters */
+  float *gradient;     /* of each */
+  long classes, widest; /* most channels of a map */
+} Network;
+
+enum { EVALUATE, STATISTICS, GRADIENT, STEP }; /* STATISTICS: forward in training mode */
+
+typedef struct {
+  float *parameters, *momentum; /* all, in the order of torch's module */
+  float **means, **variances;   /* running, a norm each */
+  const unsigned char *pixels;  /* (…, height, width, channels) */
+  const float *levels;          /* (channels, 256): what a byte becomes */
+  const long *order, *shifts, *labels; /* order: of the batch, or NULL: from `start` on; shifts: (N, 2), or NULL */
+  const unsigned char *flips;
+  float *logits; /* (N, classes), or NULL */
+  double *totals; /* sum of losses, wrong answers */
+  long start, count, padding, mode, threads;
+  double rate, factor, decay; /* of SGD: `factor` is that of the momentum */
+  double moved;               /* momentum of the running statistics */
+} Call;
+
+/* One pass of one layer. */
+typedef struct {
+  const Network *network;
+  const Call *call;
+  const Layer *layer;
+  const Map *from, *to, *beside;
+  const Norm *norm;
+  double *sums;   /* (parts, 2, channels) */
+  float *scratch; /* (parts, room) */
+  long room;
+} Pass;
+
+void forward(void *pass, int part, int parts);
+void backward(void *pass, int part, int parts);
+void collect(void *pass, int part, int parts);
+void pool_forward(void *pass, int part, int parts);
+void pool_backward(void *pass, int part, int parts);
+void head(void *pass, int part, int parts);
+void head_collect(const Pass *pass, int parts);
+void read_images(void *pass, int part, int parts);
+long room_for(const Network *network, const Layer *layer); /* floats of scratch that any of these needs in a part */
+
+/* ---- what the passes share ---- */
+
+INLINE long blocks_of(const Pass *pass) { return (pass->call->count + LANES - 1) / LANES; }
+
+/* 1 in the lanes of a block that hold an image, else 0. */
+INLINE vec lanes_of(const Pass *pass, long block) {
+  vec live;
+  for (int lane = 0; lane < LANES; lane++) live[lane] = block * LANES + lane < pass->call->count;
+  return live;
+}
+
+INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
+INLINE vec where(whole condition, vec value) { return (vec)(condition & (whole)value); }
+INLINE vec all(float value) { return value - (vec){0}; }
+
+INLINE double across(vec value) {
+  double sum = 0;
+  for (int lane = 0; lane < LANES; lane++) sum += value[lane];
+  return sum;
+}
+
+INLINE float *row_of(const Map *map, float *data, long block, long row, long channel) {
+  return data + ((block * map->height + row) * map->channels + channel) * map->width * LANES;
+}
+
+/* A band: rows of a map with a column of zeros on either side, and rows of zeros above and below the image. */
+#define BAND_FLOATS (28 << 10)
+INLINE long band_row(long channels, long width) { return channels * (width + 2) * LANES; }
+INLINE long band_rows(long channels, long width, long height, long stride) {
+  long rows = (BAND_FLOATS / band_row(channels, width) - 2) / stride;
+  rows = rows < 2 ? 2 : rows / 2 * 2;
+  return rows < height ? rows : height;
+}
+
+/* Do for tiles of columns: TILE places, or two rows of half as many. */
+#define ACROSS(WIDTH, ROWS, DO)                           \
+  for (long x = 0; x < (WIDTH);) {                        \
+    const long left = (WIDTH) - x;                        \
+    if (left >= 16 && 16 * ROWS <= TILE) {                \
+      DO(16, ROWS);                                       \
+      x += 16;                                            \
+    } else if (left >= 8 && 8 * ROWS <= TILE) {           \
+      DO(8, ROWS);                                        \
+      x += 8;                                             \
+    } else if (left >= 4) {                               \
+      DO(4, ROWS);                                        \
+      x += 4;                                             \
+    } else if (left >= 2) {                               \
+      DO(2, ROWS);                                        \
+      x += 2;                                             \
+    } else {                                              \
+      DO(1, ROWS);                                        \
+      x += 1;                                             \
+    }                                                     \
+  }
