@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from three_regime import recomputing, slurm_plugin
+from three_regime import places, recomputing, slurm_plugin
 from three_regime import workflow as three_regime_workflow
 from three_regime.datasets import DATASETS
 from three_regime.datasets.sources import load_sources
@@ -75,6 +75,14 @@ wildcard_constraints:
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
+
+
+def check_writable():
+    """When the workflow begins: the results can be written."""
+    try:
+        places.check_writable(RESULTS)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def of_checkout(path):

@@ -231,16 +231,6 @@ def rule_name(stage: str, name: str) -> str:
     return f"{stage}_{name.replace('-', '_')}"
 
 
-def check_writable(results: str) -> None:
-    """When the workflow begins: `places.check_writable`, as Snakemake expects it."""
-    from snakemake.exceptions import WorkflowError
-
-    try:
-        places.check_writable(results)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-
-
 def before_jobs(owners: Sequence[Study], dag: DAG) -> None:
     """When the workflow begins: stale results make way, so that none can come back when a job fails."""
     count = links.set_aside(owners, [path for job in dag.needrun_jobs() for path in job.output])
