@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-ITEMS = ("training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "rates")
+ITEMS = ("training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "rates", "fairseq")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
