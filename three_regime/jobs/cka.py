@@ -21,8 +21,9 @@ def compute(job: Job) -> None:
     inputs = "images" if "images" in recipe else "tokens"
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, recipe[inputs])):
+        pairs = measured_pairs(job, task, lambda network, weights: network.outputs(weights, recipe[inputs]))
+        for product, computed_with, first, second in pairs:
             results = similarity(first, second, inputs)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
-            job.commit(product, results, wall_s=time.monotonic() - began)
+            job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
             began = time.monotonic()
