@@ -22,7 +22,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks import machine, setting
+from benchmarks import machine, setting, sparse
 from benchmarks.setting import CHECKOUT, Setting
 from benchmarks.timing import compare, wait_for_quiet
 from three_regime.config import load
@@ -58,6 +58,7 @@ class Plan:
     threads: int
     pairs: int
     patience_s: float
+    densities: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,11 @@ def rates(bench: Bench) -> Item:
     return {"what": "images a second", "models": found}
 
 
+def pruned(bench: Bench) -> Item:
+    """Retraining by density (`benchmarks.sparse`)."""
+    return sparse.measure(bench, bench.plan.densities or sparse.DENSITIES)
+
+
 MEASURE: dict[str, Callable[[Bench], Item]] = {
     "training": training,
     "demo-training": demo_training,
@@ -297,6 +303,7 @@ MEASURE: dict[str, Callable[[Bench], Item]] = {
     "planning": planning,
     "planning-paper": planning_paper,
     "packs": packs,
+    "sparse": pruned,
     "rates": rates,
 }
 
@@ -320,6 +327,8 @@ def table(items: dict[str, Item]) -> str:
         parts.append(tabulate(rows, ["what", "ours", "usual way", "ratio", "target", "disturbed"], tablefmt="github"))
     if "packs" in items:
         parts.append(_packs_table(items["packs"]["packs"]))
+    if "sparse" in items:
+        parts.append(sparse.table(items["sparse"]))
     if "rates" in items:
         models = items["rates"]["models"]
         columns = ("train_images_per_s", "together_images_per_s", "evaluate_images_per_s", "reestimate_images_per_s")
