@@ -22,7 +22,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks import machine, setting
+from benchmarks import machine, setting, sparse
 from benchmarks.setting import CHECKOUT, Setting
 from benchmarks.timing import compare, wait_for_quiet
 from three_regime.config import load
@@ -58,6 +58,7 @@ class Plan:
     threads: int
     pairs: int
     patience_s: float
+    densities: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,11 @@ def rates(bench: Bench) -> Item:
     return {"what": "images a second", "models": found}
 
 
+def pruned(bench: Bench) -> Item:
+    """Retraining by density (`benchmarks.sparse`)."""
+    return sparse.measure(bench, bench.plan.densities or sparse.DENSITIES)
+
+
 def fairseq(bench: Bench) -> Item:
     """Parity with fairseq's command line, and the speed of training and of beam search beside it."""
     from benchmarks import fairseq as sides
@@ -309,6 +315,7 @@ MEASURE: dict[str, Callable[[Bench], Item]] = {
     "planning": planning,
     "planning-paper": planning_paper,
     "packs": packs,
+    "sparse": pruned,
     "rates": rates,
     "fairseq": fairseq,
 }
@@ -333,6 +340,8 @@ def table(items: dict[str, Item]) -> str:
         parts.append(tabulate(rows, ["what", "ours", "usual way", "ratio", "target", "disturbed"], tablefmt="github"))
     if "packs" in items:
         parts.append(_packs_table(items["packs"]["packs"]))
+    if "sparse" in items:
+        parts.append(sparse.table(items["sparse"]))
     if "fairseq" in items:
         parts.append(_fairseq_table(items["fairseq"]))
     if "rates" in items:
