@@ -6,6 +6,7 @@ had used it, for a study that was renamed with its folder, and for files that we
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def plan_again(owners: Iterable[Study]) -> list[str]:
         findings = survey(owner, verify=_changed_since)
         wrong = [finding for finding in findings if _is_wrong(finding) and _believed(owner, finding)]
         for finding in wrong:
-            set_back(finding.product.outputs)
+            _set_back(finding.product.outputs)
         reasons: dict[str, list[Finding]] = {}
         for finding in wrong:
             reasons.setdefault(f"{finding.product.stage}, {finding.verdict}, {finding.reason}", []).append(finding)
@@ -42,9 +43,14 @@ def plan_again(owners: Iterable[Study]) -> list[str]:
             more = f" and {len(group) - 1} more" if len(group) > 1 else ""
             said.append(f"to be computed anew: {group[0].product.outputs[0]}{more}: {reason}")
         if reason := _wrong_tables(owner, findings):
-            set_back(owner.folder / f"{name}.csv" for name in CELL_TABLES)
+            _set_back(owner.folder / f"{name}.csv" for name in CELL_TABLES)
             said.append(f"to be made anew: the tables of {owner.name}: {reason}")
     return said
+
+
+def _set_back(paths: Iterable[Path]) -> None:
+    with contextlib.suppress(OSError):  # results of somebody else; a run that must write them says so
+        set_back(paths)
 
 
 def _wrong_tables(owner: Study, findings: Sequence[Finding]) -> str:
