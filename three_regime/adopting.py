@@ -22,6 +22,7 @@ from three_regime.errors import UserError
 from three_regime.keeping import record_file
 from three_regime.plan import Job, jobs_of
 from three_regime.records import ADOPTING, set_back, tables_agree
+from three_regime.records import LONG_AGO_NS as LONG_AGO_NS  # what `adopt` gives to results that must be made again
 from three_regime.stages import CELL_TABLES, REGIME_TABLES, STAGES, pack
 from three_regime.study import Study, planned
 from three_regime.survey import Finding, Verdict, survey
