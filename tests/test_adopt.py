@@ -11,7 +11,7 @@ from checkout import Checkout
 from click.testing import CliRunner
 from finished import FILES, NAME, OPTIONS, copied, inside, owner, shuffle_times, tiny
 
-from three_regime import adopting
+from three_regime import adopting, records
 from three_regime.adopting import adopt
 from three_regime.cli import main
 from three_regime.stages import pack
@@ -180,11 +180,11 @@ def test_tables_are_kept_only_where_they_are_known_to_be_of_these_results(
     cells = own.path / "results/tiny/tiny/cells.csv"
     with inside(own):
         assert adopt(tiny(), FILES).remade_tables == [NAME], "without records nobody knows with which thresholds"
-        assert cells.stat().st_mtime_ns == adopting.LONG_AGO_NS
+        assert cells.stat().st_mtime_ns == records.LONG_AGO_NS
         os.utime(cells)
         Path(".snakemake/metadata").mkdir(parents=True)
         assert adopt(tiny(), FILES).remade_tables == []
-        assert cells.stat().st_mtime_ns > adopting.LONG_AGO_NS
+        assert cells.stat().st_mtime_ns > records.LONG_AGO_NS
         pack(owner(tiny()), "cka", 1, 2)[0].outputs[0].unlink()
         assert adopt(tiny(), FILES).remade_tables == [NAME]
 

@@ -23,6 +23,7 @@ from three_regime import adopting, damage, explain, status, tables, verifying
 from three_regime.cli import main
 from three_regime.errors import Damaged, UserError
 from three_regime.jobs import Outcome
+from three_regime.light_explained import explain_light
 from three_regime.plan import make
 from three_regime.records import LONG_AGO_NS
 from three_regime.storage import PROVENANCE_KEY, RESULT_DIGEST_KEY, read_arrays, replacing, write_arrays, write_result
@@ -92,7 +93,8 @@ def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
             assert [(each.product.outputs[0], each.verdict) for each in found] == [(LMC, Verdict.DAMAGED)], name
             assert str(LMC) in found[0].reason, name
             assert (NAME, "lmc", 3, 4) in status.look(settings).counts, name
-            assert str(LMC) in explain.render(explain.explain(settings)), name
+            findings = explain.explain(settings)
+            assert str(LMC) in explain.render(findings, explain_light(settings, None, findings)), name
             (row,) = [row for row in make(settings, ["lmc"], None).rows if row.stage == "lmc"]
             assert (row.done, row.stale) == (3, 1), name
             assert [each.file for each in verifying.verify(settings).problems] == [str(LMC), str(TABLES)], name

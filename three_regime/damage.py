@@ -30,7 +30,7 @@ def set_aside(path: Path, what: str) -> Path:
     """
     aside = path.with_name(path.name + SUFFIX)
     with disk_errors(path):
-        if aside.is_dir() and not aside.is_symlink():
+        if aside.exists() and (aside.is_dir() or path.is_dir()):  # neither takes the other's place
             aside = path.with_name(f"{path.name}{SUFFIX}-{os.getpid()}")
         os.replace(path, aside)
     log.warning("%s; it is set aside as %s", what, aside)

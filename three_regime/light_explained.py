@@ -149,7 +149,15 @@ def _newer(job: LightJob, record: Mapping[str, Any]) -> list[Path]:
     oldest = min(path.stat().st_mtime_ns for path in job.files)
     young = [path for path in job.inputs if path.exists() and path.stat().st_mtime_ns > oldest]
     recorded = record.get("input_checksums") or {}
-    return [path for path in young if recorded.get(str(path)) != f"sha256:{file_sha256(path)}"]
+    return [path for path in young if recorded.get(str(path)) != _checksum(path)]
+
+
+def _checksum(path: Path) -> str:
+    """As Snakemake records it; empty for what cannot be read, whatever is in the file's place."""
+    try:
+        return f"sha256:{file_sha256(path)}"
+    except OSError:
+        return ""
 
 
 def _settings(config: Config, each: _Owned) -> dict[str, Any]:

@@ -30,6 +30,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 _FOLDER = Path(".snakemake")
 _LONGEST_NAME = 250
+_NO_TABLE = (OSError, KeyError, ValueError, TypeError, csv.Error)
 
 
 def unrecorded(owners: Iterable[Study]) -> list[Study]:
@@ -66,16 +67,28 @@ def set_back(paths: Iterable[Path]) -> None:
 
 
 def tables_agree(owner: Study, findings: Iterable[Finding]) -> bool:
-    """Whether the tables are of this study and were gathered from just these results, by their fingerprints."""
+    """Whether the tables are of this study and were gathered from just these results, all of them right."""
     findings = list(findings)
-    try:
-        listed = sorted(_column(owner.folder / "provenance.csv", "fingerprint"))
-        names = set(_column(owner.folder / "cells.csv", "study"))
-    except (OSError, KeyError, ValueError, TypeError, csv.Error):
-        return False
-    stored = [finding.fingerprint for finding in findings if finding.verdict is not Verdict.MISSING]
     right = all(finding.done or finding.verdict is Verdict.MISSING for finding in findings)
-    return right and listed == sorted(stored) and names == {owner.name}
+    return right and tables_hold(owner, findings) and len(_gathered(owner)) == sum(each.done for each in findings)
+
+
+def tables_hold(owner: Study, findings: Iterable[Finding]) -> bool:
+    """Whether the tables are of this study and hold these results, as far as they are there, by their fingerprints."""
+    stored = {finding.fingerprint for finding in findings if finding.fingerprint}
+    try:
+        names = set(_column(owner.folder / "cells.csv", "study"))
+    except _NO_TABLE:
+        return False
+    return names == {owner.name} and stored <= set(_gathered(owner))
+
+
+def _gathered(owner: Study) -> list[str]:
+    """Fingerprints of the results that the tables were made from; none where there are no tables."""
+    try:
+        return _column(owner.folder / "provenance.csv", "fingerprint")
+    except _NO_TABLE:
+        return []
 
 
 def refuse_other_tables(owner: Study) -> None:
@@ -89,16 +102,11 @@ def refuse_other_tables(owner: Study) -> None:
         Naming the table and what makes it anew; or what `survey.refuse_unfit` says of the results.
     """
     refuse_unfit(owner)
-    cells = owner.folder / "cells.csv"
-    try:
-        listed = set(_column(owner.folder / "provenance.csv", "fingerprint"))
-        names = set(_column(cells, "study"))
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"the tables of {owner.name} cannot be read ({error}): run `snakemake tables` first") from error
-    if names != {owner.name}:
-        raise UserError(f"{cells} is of the study {sorted(names)[0]!r}: run `snakemake tables` first")
-    if any(each.fingerprint and each.fingerprint not in listed for each in survey(owner)):
-        raise UserError(f"{cells} was made from other results than are there now: run `snakemake tables` first")
+    if not tables_hold(owner, survey(owner)):
+        raise UserError(
+            f"{owner.folder / 'cells.csv'} was made from other results than are there now, or for another study: run"
+            " `snakemake tables` first"
+        )
 
 
 def _column(path: Path, name: str) -> list[str]:
