@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
-ITEMS = ("training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "rates")
+ITEMS = (
+    "training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "sparse", "rates", "fairseq",
+)  # fmt: skip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -19,8 +21,16 @@ ITEMS = ("training", "demo-training", "lmc", "cka", "planning", "planning-paper"
 @click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Interleaved pairs of an item.")
 @click.option("--patience", type=click.IntRange(0), default=30, show_default=True, help="Seconds to wait before a pair for other processes to be quiet.")  # fmt: skip  # noqa: E501
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: benchmarks/results/<machine>.json; none for --quick.")  # fmt: skip  # noqa: E501
+@click.option("--densities", default="", help="Of the item sparse, e.g. 0.05,0.1; default: those of the paper's range.")
 def main(
-    quick: bool, items: tuple[str, ...], device: str, threads: int, pairs: int, patience: int, out: Path | None
+    quick: bool,
+    items: tuple[str, ...],
+    device: str,
+    threads: int,
+    pairs: int,
+    patience: int,
+    out: Path | None,
+    densities: str,
 ) -> None:
     """Compare the pipeline with the usual way of doing each thing, pair by pair, and measure rates for `plan`.
 
@@ -31,7 +41,9 @@ def main(
 
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     with reporting():
-        run(Plan(items or ITEMS, quick, device, threads, 1 if quick else pairs, 0 if quick else patience), out, command)
+        few, patient = (1, 0) if quick else (pairs, patience)
+        chosen = tuple(float(density) for density in densities.split(",") if density)
+        run(Plan(items or ITEMS, quick, device, threads, few, patient, chosen), out, command)
 
 
 if __name__ == "__main__":

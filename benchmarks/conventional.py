@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.setting import BATCH, Setting, outputs, streams
+from benchmarks.timing import clock
 from three_regime import connectivity, models
 from three_regime.compatibility import import_torchvision
 from three_regime.config import Training
@@ -122,12 +123,12 @@ class TrainingLoop:
             step(self.module, self.sgd, images, labels)
         synchronise(self.setting.device)
 
-    def step_s(self, steps: int) -> float:
-        """Seconds a step, after what the workers had prefetched in the pause is used up."""
+    def step_s(self, steps: int, now: Callable[[], float] = time.perf_counter) -> float:
+        """Seconds a step by the clock `now`, after what the workers had prefetched in the pause is used up."""
         self._steps(PREFETCH * self.workers + 3)
-        began = time.perf_counter()
+        began = now()
         self._steps(steps)
-        return (time.perf_counter() - began) / steps
+        return (now() - began) / steps
 
 
 def _endless(batches: DataLoader) -> Iterator[list[Tensor]]:
@@ -138,6 +139,11 @@ def _endless(batches: DataLoader) -> Iterator[list[Tensor]]:
 def training_step_s(setting: Setting, workers: int, steps: int) -> float:
     """Seconds of a training step (see `TrainingLoop.step_s`)."""
     return _running(TrainingLoop, setting, workers).step_s(steps)
+
+
+def loop_step_s(setting: Setting, workers: int, steps: int) -> float:
+    """The same by `timing.clock`; with one thread that leaves out the workers, and batches cost the loop nothing."""
+    return _running(TrainingLoop, setting, workers).step_s(steps, clock(setting.threads))
 
 
 class Line:

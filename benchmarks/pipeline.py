@@ -6,7 +6,7 @@ import functools
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,21 @@ from torch import Tensor
 
 from benchmarks.conventional import synchronise
 from benchmarks.setting import BATCH, Setting, outputs, streams
+from benchmarks.timing import clock
 from three_regime import connectivity, kernels
 from three_regime.config import Training
 from three_regime.errors import Interrupted
 from three_regime.interruption import Stop
+from three_regime.kernels.graph import Graph
 from three_regime.packs import Lockstep
+from three_regime.pruning import Masks, apply_masks, magnitude_masks
 from three_regime.similarity import linear_cka
-from three_regime.stacks import Alone
-from three_regime.tasks import Stack
+from three_regime.stacks import Alone, Pruned, sparse
+from three_regime.tasks import SparseNetwork, Stack
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import Member, Session, convolution_precision, train_pack
 
+Clock = Callable[[], float]
 WARM_UP = 3
 PACK = 9  # members of a pack whose rate `plan` uses
 PROTOCOL = Training(epochs=160, milestones=(80, 120), batch_size=BATCH)
@@ -48,9 +52,10 @@ def weights_of(setting: Setting, seed: int) -> dict[str, Tensor]:
 class _Clocked:
     """A task whose batches tell the time: from one to a later one lie that many complete steps of the trainer."""
 
-    def __init__(self, task: ImageClassification, steps: int, stop: Stop) -> None:
-        self._task, self._steps, self._stop = task, steps, stop
+    def __init__(self, task: ImageClassification, steps: int, stop: Stop, by_engine: bool, now: Clock) -> None:
+        self._task, self._steps, self._stop, self._by_engine = task, steps, stop, by_engine
         self._served = -1
+        self._now = now
         self.step_s = 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -58,6 +63,9 @@ class _Clocked:
 
     def epoch(self, *arguments: Any) -> _ClockedEpoch:
         return _ClockedEpoch(self, self._task.epoch(*arguments))
+
+    def sparse(self, masks: Masks) -> SparseNetwork | None:
+        return self._task.sparse(masks) if self._by_engine else None
 
     def stack(self, choice: Lockstep) -> _ClockedStack | None:
         found = self._task.stack(choice)
@@ -67,7 +75,7 @@ class _Clocked:
         self._served += 1
         if self._served in (WARM_UP, WARM_UP + self._steps):
             synchronise(self._task.device.type)
-            now = time.perf_counter()
+            now = self._now()
             if self._served == WARM_UP:
                 self._began = now
             else:
@@ -97,6 +105,10 @@ class _ClockedEpoch:
         self._clock.tick()
         return self._epoch.micro_batches(step)
 
+    def choices(self, step: int) -> Any:
+        self._clock.tick()
+        return self._epoch.choices(step)
+
 
 def training_step_s(setting: Setting, steps: int) -> float:
     """Seconds of one step of the trainer for one network on its own, batches included.
@@ -119,20 +131,74 @@ def peak_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def _step_s(setting: Setting, steps: int, members: int, lockstep: Lockstep) -> float:
-    if setting.train_images < (WARM_UP + steps + 2) * BATCH:
+def pruned_step_s(setting: Setting, steps: int, density: float, by_engine: bool, batch: int = BATCH) -> float:
+    """Seconds of one step of a retraining, by the sparse engine where it pays, or without it."""
+    return _step_s(setting, steps, 1, "off", density, by_engine, batch, clock(setting.threads))
+
+
+def pruned_lmc_s(setting: Setting, points: int, density: float, by_engine: bool) -> float:
+    """Seconds of one LMC line between pruned networks of one mask."""
+    task = task_of(setting)
+    masks = _masks(task, density)
+    ends = [task.load(apply_masks(task.initial_weights(streams(seed)), masks), "drawn") for seed in (1, 2)]
+    network = sparse(task, masks, ends) if by_engine else None
+    now = clock(setting.threads)
+    began = now()
+    with convolution_precision(tf32=False):
+        networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
+        list(connectivity.measure(Pruned(task, network) if network else Alone(task), networks, BATCH, None))
+    return now() - began
+
+
+def pruned_work(setting: Setting, densities: Sequence[float]) -> dict[str, float]:
+    """Of a step: GFLOP of the kept weights by density, and GB that the passes read and write whatever the density.
+
+    A map behind a norm is written once, read forward and twice backward; its gradient is written and read; a shortcut
+    reads once more. That is a count, not a measurement.
+    """
+    task = task_of(setting)
+    graph = Graph(setting.entry.channels, setting.entry.image_size)
+    task.model.lowered(graph)
+    adds = sum(
+        each.inputs * each.outputs * each.kernel**2 * each.into.side**2
+        for each in graph.layers if each.kind == "convolution"
+    )  # fmt: skip
+    floats = sum(each.channels * each.side**2 for each in graph.maps)
+    beside = sum(each.into.channels * each.into.side**2 for each in graph.layers if each.beside)
+    return {
+        **{f"gflop_at_{d:g}": 6e-9 * BATCH * adds * graph.kept(_masks(task, d)) for d in densities},
+        "gb": 4e-9 * BATCH * (6 * floats + 3 * beside),
+    }
+
+
+def _masks(task: ImageClassification, density: float) -> Masks:
+    return magnitude_masks(task.initial_weights(streams(1)), task.prunable, density, "uniform")
+
+
+def _step_s(
+    setting: Setting,
+    steps: int,
+    members: int,
+    lockstep: Lockstep,
+    density: float = 1.0,
+    by_engine: bool = False,
+    batch: int = BATCH,
+    now: Clock = time.perf_counter,
+) -> float:
+    if setting.train_images < (WARM_UP + steps + 2) * batch:
         raise ValueError(f"{steps} steps do not fit into an epoch of {setting.train_images} images")
     task = task_of(setting)
     stop = Stop()
-    clocked = _Clocked(task, steps, stop)
+    clocked = _Clocked(task, steps, stop, by_engine, now)
+    masks = _masks(task, density) if density < 1 else {}
     with tempfile.TemporaryDirectory() as folder:
         pack = [
             Member(
                 label=f"benchmark {seed}",
                 key="benchmark",
                 streams=streams(seed),
-                start=task.initial_weights(streams(seed)),
-                masks={},
+                start=apply_masks(task.initial_weights(streams(seed)), masks),
+                masks=masks,
                 checkpoints=(),
                 state=Path(folder) / f"state{seed}",
                 deliver=lambda _: None,
@@ -140,7 +206,8 @@ def _step_s(setting: Setting, steps: int, members: int, lockstep: Lockstep) -> f
             for seed in range(1, members + 1)
         ]
         try:
-            train_pack(clocked, PROTOCOL, pack, Session(setting.threads, 1e9, stop, lockstep=lockstep))
+            training = PROTOCOL.model_copy(update={"batch_size": batch})
+            train_pack(clocked, training, pack, Session(setting.threads, 1e9, stop, lockstep=lockstep))
         except Interrupted:
             return clocked.step_s
     raise AssertionError("the trainer did not heed the request to stop")

@@ -22,7 +22,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks import machine, setting
+from benchmarks import machine, setting, sparse
 from benchmarks.setting import CHECKOUT, Setting
 from benchmarks.timing import compare, wait_for_quiet
 from three_regime.config import load
@@ -33,7 +33,7 @@ from three_regime.storage import read_json, write_arrays, write_json
 log = logging.getLogger("three_regime.benchmarks")
 
 WORKERS = (1, 2, 4)
-TARGETS = {"training": 2.0, "lmc": 3.0, "cka": 50.0}
+TARGETS = {"training": 2.0, "lmc": 3.0, "cka": 50.0, "fairseq training": 1.4, "fairseq decoding": 1.3}
 PLANNING_TARGETS_S = {"figure2": 15.0, "paper": 20.0}
 
 DEMO = "preresnet-8x0.25"
@@ -58,6 +58,7 @@ class Plan:
     threads: int
     pairs: int
     patience_s: float
+    densities: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,23 @@ def rates(bench: Bench) -> Item:
     return {"what": "images a second", "models": found}
 
 
+def pruned(bench: Bench) -> Item:
+    """Retraining by density (`benchmarks.sparse`)."""
+    return sparse.measure(bench, bench.plan.densities or sparse.DENSITIES)
+
+
+def fairseq(bench: Bench) -> Item:
+    """Parity with fairseq's command line, and the speed of training and of beam search beside it."""
+    from benchmarks import fairseq as sides
+
+    plan = bench.plan
+    return {
+        "what": "translation: the project's trainer and beam search",
+        "against": "fairseq's Trainer and SequenceGenerator",
+        **sides.measure(plan.quick, plan.threads, plan.pairs, plan.patience_s, bench.ours, bench.usual),
+    }
+
+
 MEASURE: dict[str, Callable[[Bench], Item]] = {
     "training": training,
     "demo-training": demo_training,
@@ -297,7 +315,9 @@ MEASURE: dict[str, Callable[[Bench], Item]] = {
     "planning": planning,
     "planning-paper": planning_paper,
     "packs": packs,
+    "sparse": pruned,
     "rates": rates,
+    "fairseq": fairseq,
 }
 
 
@@ -320,6 +340,10 @@ def table(items: dict[str, Item]) -> str:
         parts.append(tabulate(rows, ["what", "ours", "usual way", "ratio", "target", "disturbed"], tablefmt="github"))
     if "packs" in items:
         parts.append(_packs_table(items["packs"]["packs"]))
+    if "sparse" in items:
+        parts.append(sparse.table(items["sparse"]))
+    if "fairseq" in items:
+        parts.append(_fairseq_table(items["fairseq"]))
     if "rates" in items:
         models = items["rates"]["models"]
         columns = ("train_images_per_s", "together_images_per_s", "evaluate_images_per_s", "reestimate_images_per_s")
@@ -331,6 +355,26 @@ def table(items: dict[str, Item]) -> str:
             )
         )
     return "\n\n".join(parts)
+
+
+def _fairseq_table(item: Item) -> str:
+    rows = [
+        [
+            f"{what}, {item['model']}, {item['corpus']}",
+            item[name]["ours_per_s"],
+            item[name]["usual_per_s"],
+            f"{item[name]['ratio']:.2f} ({item[name]['ratios'][0]:.2f} to {item[name]['ratios'][1]:.2f})",
+            f"at least {TARGETS[f'fairseq {name}']:g}",
+            "yes" if item[name]["disturbed"] else "",
+        ]
+        for name, what in (("training", "target tokens trained"), ("decoding", "sentences, beam 4"))
+    ]
+    headers = ["a second", "ours", "fairseq", "ratio", "target", "disturbed"]
+    parity = (
+        f"Binaries equal: {'yes' if item['binaries_equal'] else 'no'}; largest difference after three updates:"
+        f" {item['update_difference']:.1e}; hypotheses equal: {item['hypotheses_equal']} of {item['sentences']}."
+    )
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True) + f"\n\n{parity}"
 
 
 def _packs_table(packs: list[Item]) -> str:

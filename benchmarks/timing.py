@@ -14,6 +14,11 @@ QUIET = 0.2
 """Cores used by other processes below which a measurement counts as undisturbed."""
 
 
+def clock(threads: int) -> Callable[[], float]:
+    """Seconds: with one thread those of this process's processor, whatever runs beside it; else those of the wall."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
 class Others:
     """A context that measures how many cores processes other than this one and its children use."""
 

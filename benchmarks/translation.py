@@ -29,8 +29,7 @@ MEAN_LENGTH, LONGEST = 28, 120
 """Subwords of a sentence of WMT14 at 32,000 subwords (this project's rough count)."""
 
 DECODED, TOGETHER = (12, 21, 30, 48), 32
-"""Lengths, end mark included, of the sentences that are translated, and how many of each: those of one length are
-decoded together, and a test set of 3,000 makes batches of about that size."""
+"""Lengths, end mark included, of the sentences that are translated, and how many of each."""
 
 log = logging.getLogger(__name__)
 

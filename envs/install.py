@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUIREMENTS = ("requirements-hashed.txt", "requirements.txt", "requirements-lock.txt")
+REQUIREMENTS = ("requirements-lock.txt", "requirements-cuda.txt", "requirements.txt")
 MARK = "made-by-three-regime"
 """File in every environment that was made here."""
 
@@ -46,6 +47,29 @@ def foreign(venv: Path) -> bool:
     with contextlib.suppress(OSError):  # of earlier versions, which left no mark in what was interrupted
         return "requirements-lock.txt" not in (venv / "pip.conf").read_text()
     return True
+
+
+def versions(lock: str) -> str:
+    """The pins of a lock without its comments and hashes."""
+    lines = (line.removesuffix("\\").strip() for line in lock.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith(("#", "--hash")))
+
+
+def cpu_build(lock: str) -> str:
+    """The lock's entry of torch, for its CPU-only build alone.
+
+    Between two wheels that the lock allows pip takes the one whose hash its index lists; a local folder lists none.
+    """
+    lines = iter(lock.splitlines())
+    first = next(line for line in lines if line.startswith("torch=="))
+    hashes = itertools.takewhile(lambda line: line.startswith(" "), lines)
+    return "\n".join([first.replace(" \\", "+cpu \\"), *hashes]) + "\n"
+
+
+def needs_cuda(venv: Path) -> bool:
+    """Whether the installed torch is a build that asks for CUDA's libraries."""
+    about = venv.glob("lib/python*/site-packages/torch-*.dist-info/METADATA")
+    return any("\nRequires-Dist: nvidia-" in path.read_text(encoding="utf-8") for path in about)
 
 
 @contextlib.contextmanager
@@ -90,7 +114,7 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
         When a step fails.
     """
     envs = root / "envs"
-    constraints = (envs / "requirements-lock.txt").as_uri()  # a plain path would be split at its spaces
+    constraints = (venv / "constraints.txt").as_uri()  # a plain path would be split at its spaces
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
         # Not only `pip -c`: packages that are built from source would fetch another torch to build against.
@@ -101,19 +125,28 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
     }
     environment.setdefault("PIP_DEFAULT_TIMEOUT", "60")
 
-    def run(*command: str | Path) -> None:
+    def run(*command: str | Path, **options: int) -> None:
         words = [str(word) for word in command]
-        subprocess.run(words, cwd=root, env=environment, check=True, pass_fds=[lock] if lock is not None else [])
+        passed = [lock] if lock is not None else []
+        subprocess.run(words, cwd=root, env=environment, check=True, pass_fds=passed, **options)
 
-    def pip(*arguments: str | Path) -> None:
-        run(venv / "bin" / "python", "-m", "pip", "install", *arguments)
+    def pip(*arguments: str | Path, **options: int) -> None:
+        run(venv / "bin" / "python", "-m", "pip", "install", *arguments, **options)
 
     begin(venv)
     run(python, "-m", "venv", venv)
-    # Holds for whatever somebody installs here by hand later, too: nothing changes torch unasked.
+    # Holds for whatever somebody installs here by hand later, too: nothing changes torch unasked. Without the hashes,
+    # which would have to be given for that as well.
+    (venv / "constraints.txt").write_text(versions((envs / "requirements-lock.txt").read_text()))
     (venv / "pip.conf").write_text(f"[global]\nconstraint = {constraints}\n")
-    pip("--no-deps", "--require-hashes", "-r", envs / "requirements-hashed.txt")
-    pip("-r", envs / "requirements.txt")
+    (venv / "torch-cpu.txt").write_text(cpu_build((envs / "requirements-lock.txt").read_text()))
+    with contextlib.suppress(subprocess.CalledProcessError):  # not offered: the lock's own line takes the registry's
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        pip("--no-deps", "--require-hashes", "-r", venv / "torch-cpu.txt", **quiet)
+    pip("--no-deps", "--require-hashes", "-r", envs / "requirements-lock.txt")
+    if needs_cuda(venv):
+        pip("--no-deps", "--require-hashes", "-r", envs / "requirements-cuda.txt")
+    pip("-r", envs / "requirements.txt")  # nothing, unless the lock lacks what this platform needs
     pip("--no-deps", "--no-build-isolation", "-e", root)
     stamp = venv / "complete.new"
     stamp.write_text(key(root, venv))

@@ -60,8 +60,8 @@ def small_text(pairs: int = 60, words: int = WORDS, longest: int = 9) -> SmallTe
     return SmallText(dictionary, splits)
 
 
-def small_task(text: SmallText | None = None, **options: Any) -> Translation:
-    return Translation(text or small_text(), MODEL, torch.device("cpu"), **{"search": Search(extra=3), **options})
+def small_task(text: SmallText | None = None, model: str = MODEL, **options: Any) -> Translation:
+    return Translation(text or small_text(), model, torch.device("cpu"), **{"search": Search(extra=3), **options})
 
 
 def text_training(**changes: Any) -> Training:

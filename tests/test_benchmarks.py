@@ -42,7 +42,8 @@ def test_quick_run_writes_every_key_and_rates_that_the_plan_reads(tmp_path: Path
     assert set(result) == expected
     assert {"name", "cpu", "cores", "memory_gb", "system"} <= set(result["machine"])
     items = result["items"]
-    assert list(items) == ["training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "rates"]
+    assert list(items) == ["training", "demo-training", "lmc", "cka", "planning", "planning-paper", "packs", "sparse",
+                           "rates", "fairseq"]  # fmt: skip
     for name in ("training", "demo-training", "lmc", "cka"):
         found = items[name]
         (pair,) = found["pairs"]
@@ -54,9 +55,17 @@ def test_quick_run_writes_every_key_and_rates_that_the_plan_reads(tmp_path: Path
     assert errors["ours"] == pytest.approx(errors["usual"], abs=2 / 128)
     (pack,) = items["packs"]["packs"]
     assert (pack["model"], pack["members"]) == ("preresnet-8x0.25", 1) and pack["peak_mb"] > 0 < pack["ratio"]
+    (row,) = items["sparse"]["densities"]
+    assert row["density"] == 0.05
+    assert row["against_present"] == pytest.approx(row["present"] / row["sparse"])
+    assert items["sparse"]["work"]["gflop_at_0.05"] > 0 < items["sparse"]["lmc"]["against_present"]
     rates = Rates.model_validate(rates_file(result))
     assert rates.models["preresnet-8x0.25"].train_images_per_s > 0
     assert "training step" in done.stdout
+    against = items["fairseq"]
+    assert against["binaries_equal"] and against["update_difference"] < 1e-5
+    assert all(against[name]["ours_per_s"] > 0 < against[name]["usual_per_s"] for name in ("training", "decoding"))
+    assert "hypotheses equal: " in done.stdout
 
 
 def test_help_needs_no_torch() -> None:

@@ -153,7 +153,6 @@ def tracked() -> list[Path]:
 
 def test_every_direct_pin_is_in_the_lock_with_the_same_version() -> None:
     assert pins("requirements.txt").items() <= pins("requirements-lock.txt").items()
-    assert pins("requirements-hashed.txt").items() <= pins("requirements-lock.txt").items()
 
 
 def test_lock_covers_whatever_the_direct_pins_need() -> None:
@@ -172,11 +171,22 @@ def test_lock_covers_whatever_the_direct_pins_need() -> None:
     assert seen <= set(lock)
 
 
-def test_torch_is_pinned_and_fairseq_checked_by_content() -> None:
+@pytest.mark.parametrize("name", ["requirements-lock.txt", "requirements-cuda.txt"])
+def test_every_package_is_checked_by_content(name: str) -> None:
+    entries = re.split(r"\n(?=\w)", (ENVS / name).read_text())[1:]
+    assert len(entries) == len(pins(name)) > 15
+    for entry in entries:
+        hashes = re.findall(r"^    --hash=sha256:([0-9a-f]{64})(?: \\)?$", entry, flags=re.MULTILINE)
+        assert len(hashes) == len(set(hashes)) > 0, entry[:40]
+
+
+def test_torch_is_pinned_with_one_wheel_more_and_cudas_libraries_apart() -> None:
     assert pins("requirements-lock.txt")["torch"] == "2.13.0"
-    hashed = (ENVS / "requirements-hashed.txt").read_text()
-    assert list(pins("requirements-hashed.txt")) == ["ve-fairseq"]
-    assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", hashed)) == 2
+    text = (ENVS / "requirements-lock.txt").read_text()
+    torch = text[text.index("\ntorch==") : text.index("\ntorchaudio==")]
+    assert "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b" in torch
+    cuda = pins("requirements-cuda.txt")
+    assert {"nvidia-cublas", "triton"} <= set(cuda) and not set(cuda) & set(pins("requirements-lock.txt"))
 
 
 def test_pyproject_allows_the_lock() -> None:
@@ -376,9 +386,9 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 def test_a_complete_environment_is_left_alone(install: ModuleType) -> None:
     assert install.main() == 0
-    assert len(install.commands) == 4
+    assert len(install.commands) == 5
     assert install.main() == 0
-    assert len(install.commands) == 4
+    assert len(install.commands) == 5
 
 
 def test_a_half_made_environment_is_thrown_away(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -390,16 +400,16 @@ def test_a_half_made_environment_is_thrown_away(install: ModuleType, capsys: pyt
     install.fails_at = None
     assert install.main() == 0
     assert not leftover.exists()
-    assert len(install.commands) == 8
+    assert len(install.commands) == 10
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-lock.txt", "requirements-hashed.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-lock.txt", "requirements-cuda.txt"])
 def test_another_pin_makes_another_environment(install: ModuleType, name: str) -> None:
     install.main()
     with (install.ROOT / "envs" / name).open("a") as file:
         file.write("# another line\n")
     install.main()
-    assert len(install.commands) == 8
+    assert len(install.commands) == 10
 
 
 def test_a_moved_checkout_or_a_lost_python_makes_another_environment(install: ModuleType) -> None:
@@ -464,9 +474,34 @@ def test_an_environment_is_marked_before_anything_else_is_in_it(install: ModuleT
 
 def test_the_lock_binds_source_builds_and_later_installs_too(install: ModuleType) -> None:
     install.main()
-    uri = (install.ROOT / "envs" / "requirements-lock.txt").as_uri()
+    uri = (install.ROOT / ".venv" / "constraints.txt").as_uri()
     assert " " not in uri  # pip splits the variable at spaces
     assert install.environment["PIP_CONSTRAINT"] == install.environment["PIP_BUILD_CONSTRAINT"] == uri
     assert uri in (install.ROOT / ".venv" / "pip.conf").read_text()
-    hashed = next(command for command in install.commands if "requirements-hashed.txt" in command)
-    assert "--require-hashes --no-deps" in hashed or "--no-deps --require-hashes" in hashed
+    constraints = (install.ROOT / ".venv" / "constraints.txt").read_text()
+    assert exact(constraints.splitlines()) == pins("requirements-lock.txt")
+    assert "hash" not in constraints, "or whatever is installed by hand would need one too"
+
+
+def test_the_lock_is_installed_by_its_hashes_first(install: ModuleType) -> None:
+    install.main()
+    first, second = [command for command in install.commands if "pip install" in command][:2]
+    assert "--no-deps --require-hashes -r" in first and first.endswith("torch-cpu.txt")
+    assert "--no-deps --require-hashes -r" in second and second.endswith("requirements-lock.txt")
+
+
+def test_the_cpu_build_of_torch_is_taken_where_it_is_offered(install: ModuleType) -> None:
+    install.fails_at = str(install.ROOT / ".venv" / "torch-cpu.txt")
+    assert install.main() == 0, "and the registry's where it is not"
+    first, *hashes = (install.ROOT / ".venv" / "torch-cpu.txt").read_text().splitlines()
+    assert first == "torch==2.13.0+cpu \\"
+    assert len(hashes) > 5 and all("--hash=sha256:" in line for line in hashes)
+    assert hashes[-1][-1] != "\\" and all(line.endswith(" \\") for line in hashes[:-1])
+
+
+@pytest.mark.parametrize(("needs", "expected"), [("nvidia-cublas==1", True), ("numpy", False)])
+def test_cudas_libraries_are_for_the_build_that_asks(install: ModuleType, needs: str, expected: bool) -> None:
+    about = install.ROOT / ".venv" / "lib" / "python3.11" / "site-packages" / "torch-2.dist-info" / "METADATA"
+    about.parent.mkdir(parents=True)
+    about.write_text(f"Name: torch\nRequires-Dist: filelock\nRequires-Dist: {needs}\n")
+    assert install.needs_cuda(install.ROOT / ".venv") is expected

@@ -15,7 +15,7 @@ from checkout import Checkout
 from click.testing import CliRunner
 from finished import NAME, OPTIONS, copied, inside, owner, tiny
 
-from three_regime import analysis, statistics
+from three_regime import analysis, statistics, tables
 from three_regime.cli import main
 from three_regime.config import resolve
 from three_regime.errors import UserError
@@ -80,6 +80,9 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
         import_checkpoint(
             tiny(), Path("elsewhere.safetensors"), NAME, seed=1, temperature=2, density=0.1, replica=1
         )  # fmt: skip
+        with pytest.raises(UserError, match="was made from other results than are there now"):
+            export(tiny(), Path("mine"))
+        tables.write(owner(tiny()))
         digest = hashlib.sha256(Path("elsewhere.safetensors").read_bytes()).hexdigest()
         found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]
     assert sum(environment["results"] for environment in found["environments"]) == 22

@@ -90,6 +90,16 @@ def test_every_figure_redraws_from_it(archive: Path, again: Path) -> None:
             assert (again / name).stat().st_size > 1000
 
 
+def test_what_was_redrawn_is_an_export_itself(archive: Path, again: Path) -> None:
+    about, source = read_json(again / MANIFEST), read_json(archive / MANIFEST)
+    files = {path.relative_to(again).as_posix(): path for path in again.rglob("*") if path.is_file()}
+    assert files.keys() - {MANIFEST} == about["files"].keys() == source["files"].keys()
+    for name, listed in about["files"].items():
+        assert hashlib.sha256(files[name].read_bytes()).hexdigest() == listed["sha256"], name
+    assert about["redrawn_from"] == source.get("redrawn_from", source["commit"])
+    assert files["provenance.json"].read_bytes() == (archive / "provenance.json").read_bytes()
+
+
 def test_its_claims_are_those_that_its_configuration_stated(archive: Path) -> None:
     config = read_settings(archive)
     for name in config.run:

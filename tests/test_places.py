@@ -58,6 +58,22 @@ def test_without_a_home_a_tilde_is_refused_by_its_key():
     assert places.cache_home() is None
 
 
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_snakemakes_caches_lie_among_temporary_files(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
+    found = places.stand_ins()
+    assert found["LOGNAME"] == "54321" and "XDG_DATA_HOME" not in found
+    assert Path(found["XDG_CACHE_HOME"]).is_absolute() and "three_regime-54321" in found["XDG_CACHE_HOME"]
+
+
+@pytest.mark.usefixtures("home")
+def test_who_has_a_home_needs_no_stand_ins(monkeypatch):
+    monkeypatch.setenv("LOGNAME", "somebody")
+    assert places.stand_ins() == {}
+
+
 def test_a_cache_that_is_no_absolute_path_is_none(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "~/cache")
     assert places.cache_home() is None

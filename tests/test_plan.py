@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,28 @@ def test_everything_is_missing_at_first(empty: Config) -> None:
     found = rows(plan.make(empty, (), rates()))
     assert {stage: (row.jobs, row.jobs_to_run, row.missing) for stage, row in found.items() if stage != "data"} == {
         "dense": (1, 1, 2), "prune": (2, 2, 4), "retrain": (2, 2, 8), "lmc": (2, 2, 4), "cka": (2, 2, 4),
-        "analysis": (4, 4, 49), "comparison": (1, 1, 3), "report": (2, 2, 2),
+        "analysis": (4, 4, 52), "comparison": (1, 1, 3), "report": (2, 2, 2),
     }  # fmt: skip
     assert all(row.done == row.stale == 0 for stage, row in found.items() if stage != "data")
+
+
+def test_pruned_networks_are_priced_by_density(empty: Config) -> None:
+    """Along straight lines between measured densities; dense training, and networks in lock-step, as ever."""
+    owner = study(empty, "tiny")
+    usual, pricer = image_speed(rates(), owner), ImagePricer(owner)
+    faster = replace(usual, relative_times={0.1: (0.25, 0.5), 0.2: (0.45, 0.6)})
+    assert faster.at(0.15).train == pytest.approx(usual.train / 0.35)
+    assert faster.at(0.05).evaluate == pytest.approx(usual.evaluate / 0.5)
+    assert faster.at(0.6).reestimate == pytest.approx(usual.reestimate / 0.8)
+    assert faster.at(1.0) == faster.at(None) == faster
+    for stage in ("retrain", "lmc", "cka"):
+        products = pack(owner, stage, 1, owner.temperatures[0])
+        assert pricer.seconds(products, faster) < pricer.seconds(products, usual)
+        assert pricer.seconds(products, replace(faster, together=1.0)) == pricer.seconds(
+            products, replace(usual, together=1.0)
+        )  # fmt: skip
+    dense = pack(owner, "dense", 1)
+    assert pricer.seconds(dense, faster) == pricer.seconds(dense, usual)
 
 
 def test_work_is_counted_in_images(empty: Config) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_study import config, products, run_to
 from toy_task import Delivered, StopAfter, assert_same, member, session, settings, train
 
-from three_regime import kernels, models, resume
+from three_regime import connectivity, kernels, models, resume, stacks
 from three_regime.datasets import DATASETS
 from three_regime.errors import Interrupted, UserError
 from three_regime.kernels import building
@@ -20,6 +21,7 @@ from three_regime.kernels.graph import Graph
 from three_regime.kernels.program import STRUCTURES, Program
 from three_regime.models.initialisation import initial_weights
 from three_regime.pruning import Masks, apply_masks, magnitude_masks
+from three_regime.storage import read_json
 from three_regime.streams import Streams
 from three_regime.tasks.image_classification import ImageClassification
 from three_regime.training import train_pack
@@ -321,3 +323,43 @@ def test_a_run_goes_on_with_what_it_was_begun_with(library, tmp_path, images, mo
     kernels.allow("plain")
     with pytest.raises(UserError, match="sparse kernels and this run has plain ones"):
         train(images, tmp_path / "new", training, session(lockstep="off"), **given)
+
+
+# -- measuring
+
+
+def test_a_line_and_outputs_equal_the_usual_ones(library, images):
+    """Points between two networks of one mask: re-estimated statistics, errors, losses and outputs; odd batches."""
+    kernels.allow("auto")
+    dense, given = images.initial_weights(Streams(("dense", 2))), pruned(images)
+    ends = [images.load(apply_masks(each, given["masks"]), "drawn") for each in (given["start"], dense)]
+    network = stacks.sparse(images, given["masks"], ends)
+    points = [ends[0], connectivity.between(images, *ends, 0.3), ends[1]]
+    usual = list(connectivity.measure(stacks.Alone(images), points, 21, 90))
+    found = list(connectivity.measure(stacks.Pruned(images, network), points, 21, 90))
+    for mine, theirs in zip(found, usual, strict=True):
+        assert mine.train.nll == pytest.approx(theirs.train.nll, rel=1e-4)
+        assert mine.test.nll == pytest.approx(theirs.test.nll, rel=1e-4)
+        assert abs(mine.train.error - theirs.train.error) < 0.02
+    for name, values in network.outputs(ends[0], 70).items():
+        np.testing.assert_allclose(values, images.outputs(ends[0], 70)[name], rtol=1e-4, atol=1e-4)
+    again = list(connectivity.measure(stacks.Pruned(images, network), points, 21, 90))
+    assert again == found
+
+
+def test_weights_that_are_not_zero_are_measured_as_before(library, images):
+    kernels.allow("auto")
+    given = pruned(images)
+    assert stacks.sparse(images, given["masks"], [given["start"]]) is not None
+    assert stacks.sparse(images, given["masks"], [images.initial_weights(Streams(("dense", 1)))]) is None
+    assert stacks.sparse(images, {}, []) is None
+
+
+def test_a_study_says_what_computed_it(library, tmp_path):
+    """Retraining, LMC and CKA of one cell, through the jobs."""
+    about = {"lockstep": "off", "model": "preresnet-8x0.5", "temperatures": [1], "densities": [0.3]}
+    study = config(tmp_path, top={"kernels": "auto"}, **about)
+    run_to(study, "cka")
+    found = {stage: {read_json(product.outputs[0])["provenance"]["kernels"] for product in products(study, stage)}
+             for stage in ("dense", "retrain", "lmc", "cka")}  # fmt: skip
+    assert found == {"dense": {"fused"}, "retrain": {"sparse"}, "lmc": {"sparse"}, "cka": {"sparse"}}

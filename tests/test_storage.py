@@ -170,6 +170,14 @@ def test_a_truncated_file_is_named(tmp_path, kept):
             read(path)
 
 
+def test_equal_content_is_equal_bytes(tmp_path):
+    about = {f"key{number}": 'Größe \\ "x"\n' for number in range(9)}
+    for name in "abc":
+        write_arrays(tmp_path / name, ARRAYS, about)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+    assert about.items() <= read_metadata(tmp_path / "a").items()
+
+
 def test_an_altered_tensor_is_noticed(tmp_path):
     path = tmp_path / "weights.safetensors"
     write_arrays(path, ARRAYS, {})

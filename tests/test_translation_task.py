@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from small_text import MODEL, small_task, small_text, text_training
 from torch.func import functional_call
 from toy_task import assert_same, session, train
@@ -17,6 +18,9 @@ from three_regime.models.sizes import text_size
 from three_regime.pruning import apply_masks, magnitude_masks
 from three_regime.similarity import Gram, linear_cka
 from three_regime.streams import Streams
+from three_regime.tasks import text_loss
+from three_regime.tasks.dropout import Dropout
+from three_regime.tasks.text_batches import Batches
 from three_regime.tasks.translation import spread
 from three_regime.training import Session
 
@@ -57,6 +61,26 @@ def test_batches_stay_and_only_their_order_changes_from_epoch_to_epoch(task):
     assert [again.micro_batches(step)[0].batch.rows for step in range(again.steps)] == orders[1]
 
 
+def test_ties_of_length_are_drawn_by_the_stream_of_each_epoch_where_asked(task):
+    training = text_training(accumulate=1, shuffle_ties=True)
+    pairs = task.text.pairs("train")
+
+    def batches(streams, number):
+        epoch = task.epoch(streams, number, training)
+        return [epoch.micro_batches(step)[0].batch for step in range(epoch.steps)]
+
+    first, second = (sorted(batch.rows for batch in batches(STREAMS, number)) for number in (0, 1))
+    fixed = [task.epoch(STREAMS, 0, text_training(accumulate=1)).micro_batches(step)[0].batch.rows
+             for step in range(len(first))]  # fmt: skip
+    assert first != second and first == sorted(batch.rows for batch in batches(STREAMS, 0))
+    assert first != sorted(batch.rows for batch in batches(Streams(("dense", 2)), 0)) and first != sorted(fixed)
+    for found in (first, second, fixed):
+        assert sorted(row for rows in found for row in rows) == list(range(len(pairs)))
+        sides = [sorted((pairs.source_lengths[row], pairs.target_lengths[row]) for row in rows) for rows in found]
+        assert sorted(sides) == sorted(sorted((pairs.source_lengths[row], pairs.target_lengths[row]) for row in rows)
+                                       for rows in fixed)  # fmt: skip
+
+
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_accumulated_batches_make_up_the_steps(task, drop_last):
     count = task.epoch(STREAMS, 0, text_training(accumulate=1)).steps
@@ -90,6 +114,63 @@ def test_dropout_depends_on_the_batch_alone_and_leaves_the_global_generator(task
     torch.manual_seed(4)
     assert torch.equal(task.loss(weights, {}, first)[0], once)
     assert not torch.equal(task.loss(weights, {}, type(first)(first.batch, 0.5, first.seed + 1, 0.1))[0], once)
+
+
+def test_dropout_drops_at_its_rate_and_keeps_the_mean():
+    drop = Dropout(0.1, 5, torch.device("cpu"))
+    first, second = drop(torch.ones(300, 333)), drop(torch.ones(300, 333))
+    assert (first == 0).float().mean().item() == pytest.approx(0.1, abs=0.005)
+    assert first.mean().item() == pytest.approx(1, abs=0.005) and set(first.unique().tolist()) == {
+        0,
+        first.max().item(),
+    }
+    assert not torch.equal(first, second)
+    assert torch.equal(Dropout(0.1, 5, torch.device("cpu"))(torch.ones(300, 333)), first)
+    together = ((first == 0) & (second == 0)).float().mean().item()
+    assert together == pytest.approx(0.01, abs=0.002), "masks are independent"
+    x = torch.ones(7)
+    assert Dropout(0.0, 5, torch.device("cpu"))(x) is x
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_and_gradients_are_those_of_fairseqs_criterion(smoothing, monkeypatch):
+    """Also where the logits are computed in pieces, the last of them not full."""
+    monkeypatch.setitem(text_loss.CHUNK, "cpu", 7 * 50)
+    generator = torch.Generator().manual_seed(3)
+    outputs, table = (torch.randn(size, 16, generator=generator, dtype=torch.float64) for size in (31, 50))
+    targets = torch.randint(50, (31,), generator=generator)
+    leaves = outputs.float().requires_grad_(), table.float().requires_grad_()
+    total, errors = text_loss.smoothed_loss(*leaves, targets, smoothing)
+    found = torch.autograd.grad(total * 3, leaves)
+    outputs.requires_grad_(), table.requires_grad_()
+    logits = outputs @ table.t()
+    wanted, _ = label_smoothed_nll_loss(logits.log_softmax(-1), targets, smoothing, ignore_index=-1)
+    assert total.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert errors.item() == (logits.argmax(-1) != targets).sum().item()
+    for ours, theirs in zip(found, torch.autograd.grad(wanted * 3, (outputs, table)), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("model", ["transformer-2x16x2", "transformer-1x16x4-shared"])
+def test_the_lean_passes_are_fairseqs(model, plain):
+    """Outputs at real tokens, with padding on both sides, by plain products and by torch's fused attention."""
+    task = small_task(model=model)
+    weights = task.load(task.initial_weights(STREAMS), "fresh")
+    assert ("decoder.embed_tokens.weight" in weights) == ("shared" not in model)
+    expected = text_size(model, vocabulary=len(task.text.dictionary))
+    assert sum(value.numel() for value in weights.values()) == expected.parameters and len(weights) == expected.tensors
+    task.network.plain = plain
+    batch = Batches(task.text.pairs("train"), task.text.dictionary, 10_000, task.device)[0]
+    assert batch.hidden is not None and batch.tokens < batch.target.numel()
+    lengths = (batch.source != task.text.dictionary.pad()).sum(1)
+    inputs = (batch.source, lengths, batch.previous)
+    with torch.no_grad():
+        wanted = functional_call(task.model.eval(), weights, inputs)[0].flatten(0, 1)[batch.real]
+        encoded = task.network.encode(weights, batch.source, batch.hidden)
+        outputs = task.network.decode(weights, batch.previous, encoded, batch.hidden).flatten(0, 1)[batch.real]
+    found = outputs @ weights[task.network.target_table].t()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_evaluation_has_neither_dropout_nor_smoothing_and_ignores_padding(task, weights):

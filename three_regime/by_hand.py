@@ -46,7 +46,7 @@ def prune_file(checkpoint: Path, model: str, density: float, allocation: str, ou
     arrays = match(arrays, network, checkpoint)
     masks = magnitude_masks(arrays, models.prunable(network), density, allocation)
     counts = sparsity(masks, sum(value.numel() for value in network.parameters()))
-    write_arrays(out, join_masks(apply_masks(arrays, masks), masks), {"source": checkpoint.name})
+    write_arrays(out, join_masks(apply_masks(arrays, masks), masks), {"source_tensors": tensor_digest(arrays)})
     return counts
 
 

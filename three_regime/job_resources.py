@@ -65,7 +65,7 @@ def first_runtime(
     if measured is None:
         return asked.runtime
     products = pack(owner, stage, owner.config.dense_seeds[0], temperature, density)
-    seconds = measured.seconds(pricer_of(owner).job(products))
+    seconds = measured.seconds(pricer_of(owner).job(products))  # a limit: as if nothing were gained by sparsity
     slower = 1.0 if rates.on_gpu else max(1.0, measured.threads / threads)
     minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
     return STEP_MIN * math.ceil(minutes / STEP_MIN)

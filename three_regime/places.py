@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
+import tempfile
 from pathlib import Path
 
 from three_regime.errors import UserError
@@ -35,6 +37,23 @@ def cache_home() -> Path | None:
     """``$XDG_CACHE_HOME``, else ``~/.cache``; None where neither is known, or is not absolute as it has to be."""
     named = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     return named if named.is_absolute() else None
+
+
+def stand_ins() -> dict[str, str]:
+    """Environment variables for programs that cannot do without a home folder or a user's name, where there are none.
+
+    As in a container that was started for a number no user has: their caches then lie among the temporary files.
+    """
+    found = {}
+    if os.path.expanduser("~").startswith("~"):
+        place = os.path.join(tempfile.gettempdir(), f"three_regime-{os.getuid()}", "home")
+        names = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+        found = {name: place for name in names if not os.path.isabs(os.environ.get(name, ""))}
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        found["LOGNAME"] = str(os.getuid())
+    return found
 
 
 def folder(text: str) -> str:

@@ -251,7 +251,7 @@ def job_seconds(job: Job, speed_here: Speed, pricer: Pricer) -> float:
     """Time that a job needs for what it has to compute, its start included; 0 when that is nothing."""
     products = [finding.product for finding in job.to_compute]
     start = JOB_START_S.get(job.stage, OTHER_START_S)
-    return start + speed_here.seconds(pricer.job(products)) if products else 0.0
+    return start + pricer.seconds(products, speed_here) if products else 0.0
 
 
 def _row(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from three_regime.config import Training
 from three_regime.gpu_memory import in_short
 from three_regime.packs import Lockstep
+from three_regime.pruning import Masks
 from three_regime.streams import Streams
-from three_regime.tasks import Epoch, Metrics, Split, Stack, Stackable, Task, Weights
+from three_regime.tasks import Epoch, Metrics, SparseNetwork, Sparsifiable, Split, Stack, Stackable, Task, Weights
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,32 @@ class Alone:
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
         found = self.task.reestimate(_only(weights), batch_size, images)
         return {name: value[None] for name, value in found.items()}
+
+
+class Pruned(Alone):
+    """A stack of one row whose evaluation is that of a network with fixed masks."""
+
+    def __init__(self, task: Task, network: SparseNetwork) -> None:
+        super().__init__(task)
+        self.network = network
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
+        return [self.network.evaluate(_only(weights), split, images)]
+
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        found = self.network.reestimate(_only(weights), batch_size, images)
+        return {name: value[None] for name, value in found.items()}
+
+
+def sparse(task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]]) -> SparseNetwork | None:
+    """Networks with these masks as one that is computed sparsely, where the task can and it pays.
+
+    None, too, where a weight is not 0 that the masks remove: that network is not one of these.
+    """
+    if not masks or not isinstance(task, Sparsifiable):
+        return None
+    found = task.sparse(masks)
+    return found if found and all(found.removed_are_zero(weights) for weights in networks) else None
 
 
 def _only(tensors: Weights) -> dict[str, Tensor]:

@@ -253,7 +253,21 @@ def write_arrays(
     with replacing(path) as temporary:
         about = {**metadata, **layout, DIGEST_KEY: digest}
         save_file(stored, str(temporary), metadata={**about, METADATA_DIGEST_KEY: _metadata_digest(about)})
+        _sort_metadata(temporary)
     return digest
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which its library writes in another order each time: equal content shall
+    be equal bytes. The header is an 8-byte length and JSON, in which trailing spaces are allowed."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -23,8 +23,8 @@ from three_regime.optimisers import OPTIMISERS
 from three_regime.packs import evenly
 from three_regime.progress import Progress
 from three_regime.resume import SavedState
-from three_regime.stacks import choose, wait_for
-from three_regime.tasks import SparseNetwork, Sparsifiable, Stack, Task
+from three_regime.stacks import choose, sparse, wait_for
+from three_regime.tasks import SparseNetwork, Stack, Task
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,13 @@ def _advance(
     up first.
     """
     length = length_of(task, training, members[0])
-    sparse = _sparse(stack, task, training, members)
+    network = _sparse(stack, task, training, members)
     by_position: dict[tuple[int, int], list] = {}
     for member in members:
-        state = _state_of(stack, task, training, member, session, length, "sparse" if sparse else None)
+        state = _state_of(stack, task, training, member, session, length, "sparse" if network else None)
         by_position.setdefault((state.epoch, state.step), []).append((member, state))
     make = functools.partial(
-        Group, stack, task, training, session=session, length=length, progress=progress, sparse=sparse
+        Group, stack, task, training, session=session, length=length, progress=progress, sparse=network
     )  # fmt: skip
     positions = sorted(by_position)
     groups = [make(by_position[position]) for position in positions]
@@ -111,12 +111,9 @@ def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Memb
     """
     member, *others = members
     plain_steps = training.optimiser == "sgd" and training.sam_rho == 0 and training.clip_norm is None
-    if others or stack.together or not member.masks or not plain_steps or not isinstance(task, Sparsifiable):
+    if others or stack.together or not plain_steps:
         return None
-    found = task.sparse(member.masks)
-    if found is None or not found.removed_are_zero(member.start):
-        return None
-    return None if resume.written_with(member.state) == "fused" else found
+    return None if resume.written_with(member.state) == "fused" else sparse(task, member.masks, [member.start])
 
 
 def _state_of(

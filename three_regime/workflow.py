@@ -310,6 +310,7 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     """
     program = snakemake_program()
     arguments = joined(arguments)
+    os.environ.update(places.stand_ins())
     starting.check_configfiles(arguments)
     arguments, folder = starting.located(arguments)
     folder.mkdir(parents=True, exist_ok=True)

@@ -123,6 +123,5 @@ def recipe(choice: DatasetChoice) -> dict[str, Any]:
 
 def chosen(recipe: Mapping[str, Any]) -> DatasetChoice:
     """The data set that a recipe describes, in full."""
-    return DatasetChoice(
-        name=recipe["dataset"], **{key: recipe[key] for key in (*TEXT_SETTINGS, *OWN_SETTINGS) if key in recipe}
-    )
+    settings = {key: recipe[key] for key in (*TEXT_SETTINGS, *OWN_SETTINGS) if key in recipe}
+    return DatasetChoice(name=recipe["dataset"], **settings)

@@ -229,7 +229,8 @@ def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list
             axes.plot(mean.index, mean, label=label, **look)
         for epoch in sorted({epoch for part in parts for epoch in _rate_changes(part)}):
             axes.axvline(epoch, color="0.8", linewidth=0.6, zorder=0)
-        axes.yaxis.set_major_locator(LogLocator(subs=ticks, numticks=20))
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=ticks if high < 12 * low else (1, 2, 5), numticks=20))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))

@@ -316,7 +316,7 @@ def _draw_borders(axes: Axes, scene: _Scene) -> None:
             )
     rows, columns = np.nonzero(scene.undecided)
     if len(rows):
-        axes.plot(columns + 0.5, rows + 0.5, gid="undecided", zorder=3.2, **_UNDECIDED)
+        axes.plot(columns + 0.5, rows + 0.5, gid="undecided", zorder=4.2, **_UNDECIDED)  # never hidden by a name
 
 
 _UNDECIDED = {

@@ -94,7 +94,7 @@ def seed_points(
     columns = sorted(table["density"].unique())
     seeds = sorted(int(seed) for seed in table["dense_seed"].unique())
     with style.context():
-        handles = _legend(seeds, rings=bool(table["one_seed"].notna().any()))
+        handles = _legend(table, seeds)
         width = max(style.COLUMN_WIDTH, 0.7 + 1.55 * len(columns))
         in_a_row = len(handles) if width > 5 else 3
         height = 0.14 * -(-len(handles) // in_a_row) + 1.15 * len(measures) + (0.8 if title else 0.6)
@@ -154,13 +154,15 @@ def _look(index: int, count: int) -> dict[str, object]:
     return {"linestyle": "", "marker": look.marker, "color": look.colour, "markersize": 2.8, "alpha": 0.85}
 
 
-def _legend(seeds: list[int], *, rings: bool) -> list[Line2D]:
-    handles = [Line2D([], [], label="mean ± standard error", **_line())]
+def _legend(table: pd.DataFrame, seeds: list[int]) -> list[Line2D]:
+    """Of what occurs in `table`: one dense seed has no standard error."""
+    mean = "mean ± standard error" if table["se"].notna().any() else "mean"
+    handles = [Line2D([], [], label=mean, **_line())]
     if len(seeds) <= _NAMED:
         handles += [Line2D([], [], label=f"seed {seed}", **_look(i, len(seeds))) for i, seed in enumerate(seeds)]
     else:
         handles.append(Line2D([], [], label="seeds", **_look(0, len(seeds))))
-    if rings:
+    if table["one_seed"].notna().any():
         handles.append(Line2D([], [], label="dominates the spread", **_RING))
     return handles
 

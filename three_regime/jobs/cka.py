@@ -26,8 +26,9 @@ def compute(job: Job) -> None:
         log.info("CKA on all %d target tokens of the measured pairs: fewer than the default's %d", count, CKA_TOKENS)
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        for product, first, second in measured_pairs(job, task, lambda weights: task.outputs(weights, count)):
+        pairs = measured_pairs(job, task, lambda network, weights: network.outputs(weights, count))
+        for product, computed_with, first, second in pairs:
             results = similarity(first, second, inputs)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
-            job.commit(product, results, wall_s=time.monotonic() - began)
+            job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
             began = time.monotonic()

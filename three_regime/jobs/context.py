@@ -11,7 +11,7 @@ import torch
 
 from three_regime import kernels, tasks
 from three_regime.jobs import Job
-from three_regime.tasks import Task
+from three_regime.tasks import SparseNetwork, Task
 from three_regime.training import Session, convolution_precision
 
 
@@ -29,10 +29,17 @@ def session_of(job: Job, evaluate_last: int = 0) -> Session:
     )  # fmt: skip
 
 
-def measured(task: Task, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:
-    """Metrics of a checkpoint with its own statistics: ``train``, ``test``, and for translations ``scores``."""
+def measured(
+    task: Task, arrays: Mapping[str, np.ndarray], source: str, network: SparseNetwork | None = None
+) -> dict[str, Any]:
+    """Metrics of a checkpoint with its own statistics: ``train``, ``test``, and for translations ``scores``.
+
+    Computed by `network`, where there is one.
+    """
     with convolution_precision(tf32=False):
         weights = task.load(arrays, source)
-        found: dict[str, Any] = {split: asdict(task.evaluate(weights, split)) for split in ("train", "test")}
+        found: dict[str, Any] = {
+            split: asdict((network or task).evaluate(weights, split)) for split in ("train", "test")
+        }
         scores = task.scores(weights)
     return {**found, "scores": scores} if scores else found

@@ -16,7 +16,8 @@ from three_regime.gpu_memory import in_short
 from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
 from three_regime.jobs.pairs import check_stop, replica_weights
-from three_regime.stacks import Alone, choose, stacked, wait_for
+from three_regime.kernels import Kernels
+from three_regime.stacks import Alone, Pruned, choose, sparse, stacked, wait_for
 from three_regime.stages import Product
 from three_regime.tasks import Stack, Task
 from three_regime.training import convolution_precision
@@ -34,10 +35,11 @@ def compute(job: Job) -> None:
         for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
             pairs = list(cell)
             began = time.monotonic()
-            replicas = replica_weights(task, pairs)
+            replicas, masks = replica_weights(task, pairs)
             stack = stack or _choose(job, task, replicas)
+            network = None if stack.together else sparse(task, masks, replicas.values())
             try:
-                _measure(job, task, stack, pairs, replicas, began)
+                _measure(job, task, Pruned(task, network) if network else stack, pairs, replicas, began)
             except torch.cuda.OutOfMemoryError as error:
                 if not stack.together:
                     raise
@@ -67,7 +69,8 @@ def _measure(
             results["bleu"] = _bleu(task, *ends, results["t"])
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        job.commit(product, results, wall_s=time.monotonic() - began, together=together)
+        computed_with: Kernels | None = "sparse" if isinstance(stack, Pruned) else None
+        job.commit(product, results, wall_s=time.monotonic() - began, together=together, computed_with=computed_with)
         began = time.monotonic()
 
 

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from three_regime.errors import Interrupted
 from three_regime.jobs import Job
-from three_regime.pruning import split_masks
+from three_regime.kernels import Kernels
+from three_regime.pruning import Masks, split_masks
+from three_regime.stacks import sparse
 from three_regime.stages import Product
 from three_regime.storage import read_arrays
-from three_regime.tasks import Task
+from three_regime.tasks import SparseNetwork, Task
 
 Measured = TypeVar("Measured")
 
@@ -25,20 +28,30 @@ def check_stop(job: Job, product: Product) -> None:
         raise Interrupted(f"{job.stop.reason}: {product.label} was not begun")
 
 
-def replica_weights(task: Task, pairs: list[Product]) -> dict[Path, dict[str, Tensor]]:
-    """Weights file → weights of each replica of these pairs."""
+def replica_weights(task: Task, pairs: list[Product]) -> tuple[dict[Path, dict[str, Tensor]], Masks]:
+    """Weights file → weights of each replica of these pairs; and masks that remove what every replica lacks."""
     paths = dict.fromkeys(product.inputs[role] for product in pairs for role in ("first", "second"))
-    return {path: task.load(split_masks(read_arrays(path))[0], str(path)) for path in paths}
+    found = {path: split_masks(read_arrays(path)) for path in paths}
+    masks = [masks for _, masks in found.values()]
+    shared = set(masks[0]).intersection(*masks)
+    union = {name: np.logical_or.reduce([each[name] for each in masks]) for name in sorted(shared)}
+    return {path: task.load(weights, str(path)) for path, (weights, _) in found.items()}, union
 
 
 def measured_pairs(
-    job: Job, task: Task, measure: Callable[[dict[str, Tensor]], Measured]
-) -> Iterator[tuple[Product, Measured, Measured]]:
-    """Yield each stale pair with what `measure` gives for its two replicas; it runs once a replica."""
+    job: Job, task: Task, measure: Callable[[Task | SparseNetwork, dict[str, Tensor]], Measured]
+) -> Iterator[tuple[Product, Kernels | None, Measured, Measured]]:
+    """Yield each stale pair, kernels, and what `measure` gives for its two replicas; it runs once a replica.
+
+    It is given what computes their outputs. Kernels are those to record: None for the process's.
+    """
     for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
         pairs = list(cell)
         check_stop(job, pairs[0])
-        measured = {path: measure(weights) for path, weights in replica_weights(task, pairs).items()}
+        replicas, masks = replica_weights(task, pairs)
+        network = sparse(task, masks, replicas.values())
+        measured = {path: measure(network or task, weights) for path, weights in replicas.items()}
         for product in pairs:
             check_stop(job, product)
-            yield product, measured[product.inputs["first"]], measured[product.inputs["second"]]
+            first, second = (measured[product.inputs[role]] for role in ("first", "second"))
+            yield product, "sparse" if network else None, first, second

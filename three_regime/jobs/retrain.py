@@ -8,6 +8,7 @@ from statistics import fmean
 from three_regime.jobs import Job
 from three_regime.jobs.context import measured, session_of, task_of
 from three_regime.pruning import join_masks, split_masks
+from three_regime.stacks import sparse
 from three_regime.stages import Product
 from three_regime.storage import read_arrays
 from three_regime.streams import Streams
@@ -41,7 +42,8 @@ def _member(job: Job, task: Task, product: Product) -> Member:
 
 
 def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Checkpoint) -> None:
-    found = measured(task, checkpoint.weights, str(product.outputs[-1]))
+    network = sparse(task, masks, [checkpoint.weights]) if checkpoint.computed_with == "sparse" else None
+    found = measured(task, checkpoint.weights, str(product.outputs[-1]), network)
     last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {
         "epoch": checkpoint.epoch,

@@ -6,7 +6,7 @@ order of its forward pass. Names are those of its parameters and buffers, withou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -139,14 +139,41 @@ class Graph:
 
     def kept(self, masks: Mapping[str, np.ndarray]) -> float:
         """Share of the convolutions' multiply-adds that masks leave; a convolution without one keeps all."""
-        whole = left = 0.0
-        for layer in self.layers:
-            if layer.kind == "convolution":
-                cost = layer.inputs * layer.outputs * layer.kernel**2 * layer.into.side**2
-                mask = masks.get(f"{layer.name}.weight")
-                whole, left = whole + cost, left + cost * (1.0 if mask is None else float(mask.mean()))
-        return left / whole
+
+        def left(layer: Layer) -> float:
+            mask = masks.get(f"{layer.name}.weight")
+            return 1.0 if mask is None else float(mask.mean())
+
+        return self._share(left)
+
+    def pays(self, masks: Mapping[str, np.ndarray]) -> bool:
+        """Whether the engine is the faster way (measured: ``benchmarks/README.md``).
+
+        A rule for the whole network, since its maps lie in memory in one way or the other. Each layer says up to which
+        density it gains: further where torch's direct convolution would do its work than where Winograd's way would,
+        and further with few channels, for then passes over memory count most, of which the engine makes fewer.
+        """
+        return self.kept(masks) <= self._share(_gains_up_to)
+
+    def _share(self, of: Callable[[Layer], float]) -> float:
+        """Mean of a property of the convolutions, weighted by multiply-adds."""
+        convolutions = [layer for layer in self.layers if layer.kind == "convolution"]
+        costs = [layer.inputs * layer.outputs * layer.kernel**2 * layer.into.side**2 for layer in convolutions]
+        return sum(cost * of(layer) for cost, layer in zip(costs, convolutions, strict=True)) / sum(costs)
 
     def head(self, source: Map, norm: str, name: str, classes: int) -> None:
         """The end: norm, ReLU, mean over space, linear classifier, cross-entropy."""
         self.layers.append(Layer("head", source, source, norm, name, source.channels, classes, bias=True))
+
+
+def _gains_up_to(layer: Layer) -> float:
+    """Density up to which a layer gains: fitted to PreResNet-20 (0.5), the same twice as wide (0.35), VGG-19 (0.6) and
+    DenseNet-40 (any).
+    """
+    by_winograd = (
+        (layer.kernel, layer.stride, layer.bias) == (3, 1, False)
+        and layer.norm is not None
+        and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0
+        and max(layer.inputs, layer.outputs) <= 256  # `models.layers.MOST_CHANNELS`
+    )
+    return min(1.0, (0.18 if by_winograd else 0.55) + 8 / layer.outputs)

@@ -132,7 +132,9 @@ INLINE float *row_of(const Map *map, float *data, long block, long row, long cha
 }
 
 /* A band: rows of a map with a column of zeros on either side, and rows of zeros above and below the image. */
+#ifndef BAND_FLOATS
 #define BAND_FLOATS (28 << 10)
+#endif
 INLINE long band_row(long channels, long width) { return channels * (width + 2) * LANES; }
 INLINE long band_rows(long channels, long width, long height, long stride) {
   long rows = (BAND_FLOATS / band_row(channels, width) - 2) / stride;

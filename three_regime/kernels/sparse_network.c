@@ -160,6 +160,18 @@ void sparse_run(const Network *network, const Call *call) {
   free(sums);
 }
 
+/* The ceiling: multiply-adds of registers alone; returns how many operations they were (benchmarks). */
+__attribute__((noinline)) double sparse_peak(long repeats) {
+  vec sums[TILE], factor = all(0.5f), addend = all(1.0f);
+  for (int i = 0; i < TILE; i++) sums[i] = all((float)i);
+  for (long r = 0; r < repeats; r++)
+#pragma GCC unroll 16
+    for (int i = 0; i < TILE; i++) sums[i] = sums[i] * factor + addend;
+  vec total = {0};
+  for (int i = 0; i < TILE; i++) total += sums[i];
+  return 2.0 * LANES * TILE * repeats + (across(total) < 0); /* never: it only needs the sums */
+}
+
 /* So that Python lays out what C reads. */
 long sparse_lanes(void) { return LANES; }
 long sparse_size(int of) {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
+
+import numpy as np
 
 from three_regime.config import Training
 from three_regime.models.sizes import Size
@@ -63,7 +65,8 @@ class Speed:
     """Rates of one study's network.
 
     `scaled` names the measured network that they were scaled from, by multiply-adds of one image; empty when the
-    network itself was measured. `threads` are the CPU threads that they were measured with.
+    network itself was measured. `threads` are the CPU threads that they were measured with. `relative_times`: density →
+    times of training and of a forward pass of a pruned network, on its own, relative to the dense one's.
     """
 
     train: float
@@ -73,6 +76,23 @@ class Speed:
     decode: float = math.inf
     together: float | None = None
     threads: int = 1
+    relative_times: Mapping[float, tuple[float, float]] = field(default_factory=dict)
+
+    def at(self, density: float | None) -> Speed:
+        """Rates of the network pruned to `density` (None: dense), between measured ones along straight lines."""
+        if density is None or not self.relative_times:
+            return self
+        measured = {**self.relative_times, 1.0: (1.0, 1.0)}
+        known = sorted(measured)
+        train, forward = (
+            min(1.0, float(np.interp(density, known, [measured[each][i] for each in known]))) for i in (0, 1)
+        )
+        return replace(
+            self,
+            train=self.train / train,
+            evaluate=self.evaluate / forward,
+            reestimate=self.reestimate / forward,
+        )
 
     def seconds(self, work: Work) -> float:
         """Time of `work` on one device."""
@@ -156,6 +176,15 @@ class Pricer(ABC):
         if stage == "cka":
             return self._cka(len(replicas))
         return self._lmc(len(replicas) + len(products) * (measure.points - 2), len(products))
+
+    def seconds(self, products: Sequence[Product], speed: Speed) -> float:
+        """Time of one job; networks on their own at the speed of their density."""
+        if speed.together is not None or not products or products[0].stage not in ("retrain", "lmc", "cka"):
+            return speed.seconds(self.job(products))
+        cells: dict[float, list[Product]] = {}
+        for product in products:
+            cells.setdefault(product.coordinates["density"], []).append(product)
+        return sum(speed.at(density).seconds(self.job(cell)) for density, cell in cells.items())
 
     def _dense(self, products: Sequence[Product]) -> Work:
         measured = sum((self._measured() for _ in products), Work())

@@ -33,6 +33,7 @@ def image_speed(rates: Rates, study: Study) -> Speed | None:
             measured.reestimate_images_per_s,
             together=_together(rates, study, measured),
             threads=rates.threads,
+            relative_times=measured.relative_times,
         )
     family = models.parse(study.config.model).family
 
@@ -48,6 +49,7 @@ def image_speed(rates: Rates, study: Study) -> Speed | None:
         nearest.reestimate_images_per_s * factor,
         scaled=f"{name} at {nearest.image_size} pixels",
         threads=rates.threads,
+        relative_times=nearest.relative_times,
     )
 
 

@@ -38,6 +38,7 @@ class ModelRates(BaseModel):
     together_images_per_s: float | None = Field(None, gt=0)  # training, all members of a pack in lock-step
     parameters: int = Field(gt=0)
     image_size: int = Field(32, gt=0)
+    relative_times: dict[float, tuple[float, float]] = {}  # density → of training and forward, dense being 1
 
 
 class TextRates(BaseModel):

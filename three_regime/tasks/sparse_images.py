@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_KEPT = 0.5
-"""Share of the convolutions' multiply-adds up to which the engine is the faster way (``benchmarks/README.md``)."""
-
 EVALUATION_BATCH = 64
 """What a core works on at a time fits its second cache whatever the batch; the maps of 64 images fit the third."""
 
@@ -61,7 +58,7 @@ class SparseImages:
         except Unsupported as reason:
             log.debug("not by the sparse engine: %s", reason)
             return None
-        if graph.kept(masks) > MOST_KEPT:
+        if not graph.pays(masks):
             return None
         return cls(task, library, graph, masks)
 
