@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 import snakemake_executor_plugin_slurm as submitting
 
 from three_regime import slurm_plugin
-from three_regime.slurm_plugin import in_arrays
+from three_regime.slurm_plugin import by_task, in_arrays, lost_tasks
 
 within = sys.modules["snakemake_executor_plugin_slurm_jobstep"]
 
@@ -88,6 +89,51 @@ def test_states_are_one_word_by_the_numbers_that_were_noted(printed: str, states
     assert seconds >= 0
 
 
+def test_waiting_tasks_are_told_apart() -> None:
+    states = {"1_[2,4-6%3]": "PENDING", "1_3": "RUNNING", "2_[1-5:2]": "CANCELLED by 0", "7": "COMPLETED"}
+    pending = dict.fromkeys(("1_2", "1_4", "1_5", "1_6"), "PENDING")
+    cancelled = dict.fromkeys(("2_1", "2_3", "2_5"), "CANCELLED")
+    assert by_task(states) == {**pending, "1_3": "RUNNING", **cancelled, "7": "COMPLETED"}
+
+
+def test_a_task_that_was_cancelled_while_it_waited_is_missing() -> None:
+    found = by_task({"1_[2-3]": "PENDING", "4_[1-2,...]": "PENDING"})
+    assert lost_tasks({"1_1", "1_2", "4_9", "5_1"}, found) == {"1_1"}
+
+
+@pytest.mark.parametrize(("program", "questions"), [("squeue", 1), ("sacct", 2)])
+def test_a_missing_task_is_called_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, questions: int
+) -> None:
+    """At once where SLURM's controller was asked, else when it is missing again."""
+    (tmp_path / program).write_text("#!/bin/sh\necho '1_[2-3]|PENDING'\n")
+    (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(submitting, "get_min_job_age", lambda: None)
+    monkeypatch.setattr(submitting, "is_query_tool_available", lambda name: name == program)
+    executor = submitting.Executor.__new__(submitting.Executor)
+    settings = SimpleNamespace(status_attempts=1, init_seconds_before_status_checks=3, status_command=program)
+    executor.workflow = SimpleNamespace(executor_settings=settings)
+    executor.run_uuid, executor.logger = "run", logging.getLogger("test")
+    executor.status_rate_limiter = contextlib.nullcontext()
+    executor.next_seconds_between_status_checks = 3
+    executor._status_query_calls, executor._status_query_failures = 0, 0
+    executor._status_query_total_seconds = executor._status_query_max_seconds = 0.0
+    executor._status_query_min_seconds, executor._status_query_cycle_rows = None, []
+    failed: list[str] = []
+    executor.report_job_error = lambda info, **_: failed.append(info.external_jobid)
+    monkeypatch.setattr(submitting.subprocess, "check_output", lambda *_, **__: "")
+    jobs = [SimpleNamespace(external_jobid=f"1_{task}", aux={}) for task in (1, 2, 3)]
+
+    async def check() -> list[str]:
+        return [each.external_jobid async for each in executor.check_active_jobs(jobs)]
+
+    for question in range(1, questions + 1):
+        left = asyncio.run(check())
+        assert failed == (["1_1"] if question == questions else [])
+        assert left == [job.external_jobid for job in jobs if job.external_jobid not in failed]
+
+
 def test_a_query_that_fails_stays_one() -> None:
     assert asyncio.run(submitting.query_job_status("false", logging.getLogger("test"))) == (None, None)
 
@@ -102,14 +148,16 @@ def test_states_are_asked_for_within_a_minute() -> None:
             for each in active_jobs:
                 yield each
 
+    jobs = [SimpleNamespace(external_jobid=number) for number in ("7", "8_1")]
+
     async def asked(executor: Executor) -> list:
-        return [each async for each in executor.check_active_jobs([1, 2])]
+        return [each async for each in executor.check_active_jobs(jobs)]
 
     plugin = ModuleType("plugin")
     plugin.Executor, plugin.query_job_status = Executor, None
     slurm_plugin._mend_submitting(plugin)
     executor = Executor()
-    assert asyncio.run(asked(executor)) == [1, 2]
+    assert asyncio.run(asked(executor)) == jobs
     assert executor.next_seconds_between_status_checks < 60
 
 

@@ -5,6 +5,7 @@
   they asked for. Here an array is made of jobs of one rule that were given together and ask for the same.
 - **State of a job**: ``sacct`` prints ``CANCELLED by 0``, which the plugin takes for running, and raw numbers, among
   which that of an array is the number of one of its tasks. Here states are one word, by the numbers that were noted.
+  Of an array that waits, SLURM prints one line (``1_[2-3]``), in which a cancelled task is just not there.
 - **Intervals**: the plugin asks ever more rarely, down to every 180 s. Here a job's end is noticed within a minute.
 - **First task of an array**: it computes outside a job step, where no signal of a preemption arrives. Here it is a step
   as the others are.
@@ -18,7 +19,7 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 MOST_S = 40
 """Most seconds between two questions for the state of jobs: the plugin's own first interval."""
+
+_WAITING = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
+"""Tasks of an array that wait, as SLURM lists them."""
 
 _EXECS = re.compile(r"\s--slurm-jobstep-array-execs(=|\s+)\S+")
 """Commands of the other tasks, in one word of Base64."""
@@ -47,11 +51,22 @@ def _mend_submitting(plugin: ModuleType) -> None:
     executor = plugin.Executor
     query, run_jobs = plugin.query_job_status, executor.run_jobs
     check, report = executor.check_active_jobs, executor.report_job_submission
+    os.environ.setdefault("SLURM_BITSTR_LEN", "0")  # lists of tasks are not cut short
+    tasks: set[str] = set()
+    missed: set[str] = set()
 
     @functools.wraps(query)
     async def query_job_status(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
         states, seconds = await query(command.replace("JobIdRaw", "JobId"), logger)
-        return states and {number: state.partition(" ")[0] for number, state in states.items()}, seconds
+        if not states:
+            return states, seconds
+        found = by_task(states)
+        lost = lost_tasks(tasks, found)
+        # The accounting may learn of a task that leaves the list a moment later than of the list.
+        sure = lost if command.startswith("squeue") else lost & missed
+        missed.clear()
+        missed.update(lost)
+        return {**found, **dict.fromkeys(sure, "CANCELLED")}, seconds
 
     @functools.wraps(run_jobs)
     def run_jobs_in_arrays(self: Any, jobs: list[Job]) -> None:
@@ -65,6 +80,8 @@ def _mend_submitting(plugin: ModuleType) -> None:
 
     @functools.wraps(check)
     async def check_active_jobs(self: Any, active_jobs: list[SubmittedJobInfo]) -> AsyncIterator[SubmittedJobInfo]:
+        tasks.clear()
+        tasks.update(str(job.external_jobid) for job in active_jobs if "_" in str(job.external_jobid))
         async for job in check(self, active_jobs):
             yield job
         self.next_seconds_between_status_checks = min(self.next_seconds_between_status_checks, MOST_S)
@@ -80,6 +97,34 @@ def _mend_submitting(plugin: ModuleType) -> None:
     executor.run_jobs = run_jobs_in_arrays
     executor.check_active_jobs = check_active_jobs
     executor.report_job_submission = report_job_submission
+
+
+def by_task(states: Mapping[str, str]) -> dict[str, str]:
+    """States in one word, and those of waiting arrays by task: ``{"1_[2-3]": "PENDING"}`` has two of them."""
+    found = {}
+    for number, state in states.items():
+        waiting = _WAITING.fullmatch(number)
+        numbers = [f"{waiting[1]}_{task}" for task in _tasks(waiting[2])] if waiting else [number]
+        found.update(dict.fromkeys(numbers, state.partition(" ")[0]))
+    return found
+
+
+def _tasks(listed: str) -> Iterator[int]:
+    """The numbers in ``1,4-6,8-12:2``."""
+    for part in listed.split(","):
+        ends, _, step = part.partition(":")
+        first, _, last = ends.partition("-")
+        yield from range(int(first), int(last or first) + 1, int(step or 1))
+
+
+def lost_tasks(tasks: Iterable[str], states: Mapping[str, str]) -> set[str]:
+    """Those of `tasks` that are in no list, although others of their arrays are: cancelled while they waited.
+
+    An array of which a list was cut short is left out.
+    """
+    arrays = {number.partition("_")[0] for number in states if "_" in number}
+    cut = {number.partition("_")[0] for number in states if "[" in number}
+    return {task for task in tasks if task not in states and task.partition("_")[0] in arrays - cut}
 
 
 def in_arrays(jobs: list[Job], rules: set[str]) -> tuple[list[list[Job]], list[Job]]:
