@@ -180,6 +180,24 @@ def test_steps_equal_masked_steps_of_torch(library):
     assert distance(given["parameters"], expected) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "up_to", "not_from"), [("preresnet-20", 0.4, 0.6), ("preresnet-20x2", 0.3, 0.4), ("densenet-40", 0.8, 1.1)]
+)
+def test_where_it_pays(name, up_to, not_from):
+    """As measured; above, a retraining is what it was before there was an engine."""
+    module = models.build(name, classes=10, channels=3, image_size=32)
+    graph = Graph(3, 32)
+    module.lowered(graph)
+
+    def kept(density: float) -> Masks:
+        line = {key: np.linspace(0, 1, value.numel()) for key, value in module.named_parameters() if value.ndim == 4}
+        return {key: (numbers < density).reshape(module.get_parameter(key).shape) for key, numbers in line.items()}
+
+    assert graph.kept(kept(up_to)) == pytest.approx(up_to, abs=0.02)
+    assert graph.pays(kept(up_to))
+    assert not_from > 1 or not graph.pays(kept(not_from))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_bits_again(library, threads):
     """In another program, after another batch, and whatever memory held before."""
