@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from three_regime.errors import Interrupted, UserError
 from three_regime.kernels import building
 from three_regime.kernels.graph import Graph
 from three_regime.kernels.program import STRUCTURES, Program
+from three_regime.kernels.trial import sparse_engine_works
 from three_regime.models.initialisation import initial_weights
 from three_regime.pruning import Masks, apply_masks, magnitude_masks
 from three_regime.storage import read_json
@@ -221,6 +223,13 @@ def test_not_a_number_stays_visible(library):
     given["parameters"][np.flatnonzero(given["parameters"])[0]] = np.nan
     loss, _ = program.run("gradient", **given)
     assert not np.isfinite(loss)
+
+
+def test_an_engine_that_is_wrong_is_not_used(library):
+    """A compiler's mistake, here one that leaves everything as it was."""
+    lanes = library.functions.sparse_lanes
+    assert sparse_engine_works(library.functions)
+    assert not sparse_engine_works(SimpleNamespace(sparse_lanes=lanes, sparse_run=lambda network, call: None))
 
 
 def test_python_and_c_lay_out_the_same(library):
