@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from three_regime.errors import Interrupted, UserError
 from three_regime.kernels import building
 from three_regime.kernels.graph import Graph
 from three_regime.kernels.program import STRUCTURES, Program
+from three_regime.kernels.trial import sparse_engine_works
 from three_regime.models.initialisation import initial_weights
 from three_regime.pruning import Masks, apply_masks, magnitude_masks
 from three_regime.storage import read_json
@@ -180,6 +182,24 @@ def test_steps_equal_masked_steps_of_torch(library):
     assert distance(given["parameters"], expected) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "up_to", "not_from"), [("preresnet-20", 0.4, 0.6), ("preresnet-20x2", 0.3, 0.4), ("densenet-40", 0.8, 1.1)]
+)
+def test_where_it_pays(name, up_to, not_from):
+    """As measured; above, a retraining is what it was before there was an engine."""
+    module = models.build(name, classes=10, channels=3, image_size=32)
+    graph = Graph(3, 32)
+    module.lowered(graph)
+
+    def kept(density: float) -> Masks:
+        line = {key: np.linspace(0, 1, value.numel()) for key, value in module.named_parameters() if value.ndim == 4}
+        return {key: (numbers < density).reshape(module.get_parameter(key).shape) for key, numbers in line.items()}
+
+    assert graph.kept(kept(up_to)) == pytest.approx(up_to, abs=0.02)
+    assert graph.pays(kept(up_to))
+    assert not_from > 1 or not graph.pays(kept(not_from))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_bits_again(library, threads):
     """In another program, after another batch, and whatever memory held before."""
@@ -203,6 +223,13 @@ def test_not_a_number_stays_visible(library):
     given["parameters"][np.flatnonzero(given["parameters"])[0]] = np.nan
     loss, _ = program.run("gradient", **given)
     assert not np.isfinite(loss)
+
+
+def test_an_engine_that_is_wrong_is_not_used(library):
+    """A compiler's mistake, here one that leaves everything as it was."""
+    lanes = library.functions.sparse_lanes
+    assert sparse_engine_works(library.functions)
+    assert not sparse_engine_works(SimpleNamespace(sparse_lanes=lanes, sparse_run=lambda network, call: None))
 
 
 def test_python_and_c_lay_out_the_same(library):

@@ -167,7 +167,7 @@ class Graph:
 
 
 def _gains_up_to(layer: Layer) -> float:
-    """Density up to which a layer gains: fitted to PreResNet-20 (0.5), the same twice as wide (0.35), VGG-19 (0.6) and
+    """Density up to which a layer gains: fitted to PreResNet-20 (0.45), the same twice as wide (0.33), VGG-19 (0.6) and
     DenseNet-40 (any).
     """
     by_winograd = (
@@ -176,4 +176,4 @@ def _gains_up_to(layer: Layer) -> float:
         and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0
         and max(layer.inputs, layer.outputs) <= 256  # `models.layers.MOST_CHANNELS`
     )
-    return min(1.0, (0.18 if by_winograd else 0.55) + 8 / layer.outputs)
+    return min(1.0, (0.14 if by_winograd else 0.55) + 8 / layer.outputs)

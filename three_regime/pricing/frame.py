@@ -179,7 +179,8 @@ class Pricer(ABC):
 
     def seconds(self, products: Sequence[Product], speed: Speed) -> float:
         """Time of one job; networks on their own at the speed of their density."""
-        if speed.together is not None or not products or products[0].stage not in ("retrain", "lmc", "cka"):
+        alone = speed.together is None and bool(speed.relative_times)
+        if not alone or not products or products[0].stage not in ("retrain", "lmc", "cka"):
             return speed.seconds(self.job(products))
         cells: dict[float, list[Product]] = {}
         for product in products:
