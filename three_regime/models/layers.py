@@ -90,6 +90,31 @@ class Convolution3x3(nn.Conv2d):
         )
 
 
+FEWEST_STRIDED = 8
+"""Input channels below which torch 2.13 must not compute a strided 1×1 convolution: on a CPU with AVX2 and without
+AVX-512 the gradient of its weight, of channels-last images, is wrong and is written beyond the tensor."""
+
+
+class Shortcut(nn.Conv2d):
+    """1×1 convolution of every `stride`-th pixel, without bias.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, inputs, H, W) → (N, outputs, ⌈H / stride⌉, ⌈W / stride⌉)."""
+        down, right = self.stride
+        if self.in_channels >= FEWEST_STRIDED or (down, right) == (1, 1):
+            return super().forward(images)
+        return F.conv2d(images[:, :, ::down, ::right], self.weight)
+
+
 def use_kernels(model: nn.Module, kernels: Library | None) -> None:
     """Let the layers of `model` compute with `kernels`; None: with torch's operations."""
     for module in model.modules():

@@ -14,7 +14,7 @@ from torch import nn
 
 from three_regime.kernels.graph import Graph, Map
 from three_regime.models.initialisation import Initialisation
-from three_regime.models.layers import Convolution3x3, NormRelu
+from three_regime.models.layers import Convolution3x3, NormRelu, Shortcut
 
 
 class Block(nn.Module):
@@ -36,7 +36,7 @@ class Block(nn.Module):
         self.conv2 = Convolution3x3(outputs, outputs)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False))
+            self.downsample = nn.Sequential(Shortcut(inputs, outputs, stride))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
