@@ -55,8 +55,8 @@ demo: env  ## Run the whole pipeline on scikit-learn's digits (minutes), offline
 	@echo "Report, tables and figures of the demo:"
 	@ls -d results/demo/report.html results/demo/*/cells.csv results/demo/*/figures
 
-test: env  ## Run the tests
-	@"$(VENV)/bin/python" -m pytest $(ARGS)
+test: env  ## Run the tests, a process for each of up to four cores
+	@"$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 paper: env  ## Reproduce the whole paper (config.yaml); `python -m three_regime plan` prices it
 	@$(WORKFLOW) $(ARGS) -- $(TARGETS)

@@ -31,6 +31,7 @@ OWN = {"three_regime", "benchmarks", *(path.stem for path in FILES)}
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "fairseq": "ve-fairseq",
+    "fairseq_cli": "ve-fairseq",
     "sklearn": "scikit-learn",
     "subword_nmt": "subword-nmt",
     "yaml": "pyyaml",

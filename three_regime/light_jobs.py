@@ -44,8 +44,12 @@ class LightJob:
 
 def of_study(owner: Study, asked: Collection[str]) -> list[LightJob]:
     """Tables and claims of a study, and its figures if they are asked for."""
+    return _from_results(owner, asked, _results(owner))
+
+
+def _from_results(owner: Study, asked: Collection[str], results: tuple[Path, ...]) -> list[LightJob]:
     cells = _tables(owner.folder, CELL_TABLES)
-    jobs = [LightJob("cells", cells, (_UPSTREAM,), _results(owner)), *_regimes(owner.folder)]
+    jobs = [LightJob("cells", cells, (_UPSTREAM,), results), *_regimes(owner.folder)]
     if TABLES in asked and owner.config.claims:
         files = tuple(owner.folder / name for name in CLAIM_FILES)
         jobs.append(LightJob("claims", files, ("cells",), _tables(owner.folder, ("cells", "replicas", "pairs"))))
@@ -78,7 +82,7 @@ def of_report(config: Config) -> list[LightJob]:
     root = Path(config.results)
     settings = LightJob("settings", (root / "config.yaml",))
     asked = (TABLES, FIGURES)
-    before = [job for owner in planned(config) for job in of_study(owner, asked)]
+    before = [job for owner in planned(config) for job in _from_results(owner, asked, ())]
     before += [*of_published(config, asked), *over_all_studies(config, asked), settings]
     inputs = tuple(path for job in before for path in job.files)
     return [settings, LightJob("build_report", (root / "report.html",), (_UPSTREAM, settings.rule), inputs)]

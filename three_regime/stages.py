@@ -365,20 +365,20 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
 def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
     last_epochs = {"last_epochs": study.config.measure.last_epochs}
+    recipe = _recipe(
+        "retrain",
+        model=study.config.model,
+        **_examples(study),
+        training=training_recipe(study.config.retrain),
+        **(_measured(study) or last_epochs),
+    )
+    inputs = {"pruned": cell / "pruned.safetensors", "data": study.prepared}
     for replica in study.config.replicas:
-        recipe = _recipe(
-            "retrain",
-            model=study.config.model,
-            **_examples(study),
-            training=training_recipe(study.config.retrain),
-            **(_measured(study) or last_epochs),
-            streams=["retrain", seed, replica],
-        )
         yield Product(
             "retrain",
             f"density {density * 100:g} %, replica {replica}",
-            recipe,
-            {"pruned": cell / "pruned.safetensors", "data": study.prepared},
+            {**recipe, "streams": ["retrain", seed, replica]},
+            inputs,
             _outputs("retrain", cell / f"replica{replica}"),
             {"seed": seed, "temperature": temperature, "density": density, "replica": replica},
         )
@@ -386,16 +386,15 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
 
 def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
+    recipe = _recipe(stage, model=study.config.model, **_examples(study), **settings)
+    retrained = {replica: cell / f"replica{replica}" / "retrained.safetensors" for replica in study.config.replicas}
+    data = study.prepared
     for first, second in study.pairs:
         yield Product(
             stage,
             f"density {density * 100:g} %, pair {first}-{second}",
-            _recipe(stage, model=study.config.model, **_examples(study), **settings),
-            {
-                "first": cell / f"replica{first}" / "retrained.safetensors",
-                "second": cell / f"replica{second}" / "retrained.safetensors",
-                "data": study.prepared,
-            },
+            recipe,
+            {"first": retrained[first], "second": retrained[second], "data": data},
             _outputs(stage, cell / f"pair{first}-{second}"),
             {"seed": seed, "temperature": temperature, "density": density, "pair": [first, second]},
         )
