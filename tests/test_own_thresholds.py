@@ -112,6 +112,7 @@ def archive(folder, changed, own):
     if own is not None:
         settings["studies"]["cifar10-cpu"]["regimes"] = own
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "manifest.json").unlink()  # it would name the altered settings
     return folder
 
 

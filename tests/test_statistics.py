@@ -148,7 +148,7 @@ def test_origins_of_a_mixed_cell_are_both_named():
     ("change", "message"),
     [
         (lambda table: table.drop(columns="density"), "lacks the column 'density'"),
-        (lambda table: table.assign(density=5.0), "'density' must hold fractions"),
+        (lambda table: table.assign(density=5.0), "'density' holds 5 in row 2"),
         (lambda table: table.assign(density=0.0), "'density' must hold fractions"),
         (lambda table: table.assign(knob="colour"), "knob 'colour' is not one of epochs"),
         (lambda table: table.assign(lmc="low"), "column 'lmc' holds something that is not a number"),

@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pandas as pd
-
 from three_regime import (
     analysis,
     case_studies,
@@ -26,7 +24,7 @@ from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.export import MANIFEST, PROVENANCE, write_manifest
 from three_regime.stages import CELL_TABLES, SCORECARD_FILES
-from three_regime.storage import disk_errors, read_json, write_csv
+from three_regime.storage import disk_errors, read_json, read_table, write_csv
 from three_regime.study import Study, planned
 
 CURVES = Path("figures/training_curves.csv")
@@ -130,7 +128,7 @@ def _complete(folder: Path) -> None:
     """Add to the tables of an older export what can be computed from its others."""
     paths = [folder / f"{name}.csv" for name in ("cells", "pairs", "lines")]
     if all(path.is_file() for path in paths):
-        old = [pd.read_csv(path) for path in paths]
+        old = [read_table(path) for path in paths]
         for path, before, after in zip(paths, old, tables.with_middle(*old), strict=False):
             if after is not before:
                 write_csv(path, after)
