@@ -32,10 +32,10 @@ def replica_weights(task: Task, pairs: list[Product]) -> tuple[dict[Path, dict[s
     """Weights file → weights of each replica of these pairs; and masks that remove what every replica lacks."""
     paths = dict.fromkeys(product.inputs[role] for product in pairs for role in ("first", "second"))
     found = {path: split_masks(read_arrays(path)) for path in paths}
+    loaded = {path: task.load(weights, str(path)) for path, (weights, _) in found.items()}  # refuses other shapes
     masks = [masks for _, masks in found.values()]
     shared = set(masks[0]).intersection(*masks)
-    union = {name: np.logical_or.reduce([each[name] for each in masks]) for name in sorted(shared)}
-    return {path: task.load(weights, str(path)) for path, (weights, _) in found.items()}, union
+    return loaded, {name: np.logical_or.reduce([each[name] for each in masks]) for name in sorted(shared)}
 
 
 def measured_pairs(
