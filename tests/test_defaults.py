@@ -89,7 +89,7 @@ def test_cka_takes_of_the_tokens_of_the_default_what_there_is(
     counts = []
     task = SimpleNamespace(comparable=40, outputs=lambda weights, count: counts.append(count))
     monkeypatch.setattr(cka, "task_of", lambda job: task)
-    monkeypatch.setattr(cka, "measured_pairs", lambda job, task, measure: measure(None) or [])
+    monkeypatch.setattr(cka, "measured_pairs", lambda job, task, measure: measure(task, None) or [])
     stop = SimpleNamespace(at_once=lambda: pytest.MonkeyPatch.context())
     cka.compute(SimpleNamespace(products=[SimpleNamespace(recipe={"tokens": asked})], stop=stop))
     assert counts == [taken]

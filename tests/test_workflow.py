@@ -231,7 +231,7 @@ def test_figure_2_is_planned_in_time(tmp_path: Path) -> None:
     checkout = copy_to(tmp_path / "figure2")
     began = time.monotonic()
     planned = checkout.planned("--configfile", "config/figure2.yaml")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60  # 5 s alone (`benchmarks --item planning`); other tests run beside it
     for stage, jobs in FIGURE_2.items():
         assert planned[f"{stage}_cifar10_preresnet20_epochs"] == jobs
     assert planned["download_cifar10"] == planned["prepare"] == 1
@@ -241,7 +241,7 @@ def test_the_whole_paper_is_planned(tmp_path: Path) -> None:
     checkout = copy_to(tmp_path / "paper")
     began = time.monotonic()
     planned = checkout.planned()
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 180  # 15 s alone
     for study in ("cifar10_preresnet20", "cifar10_vgg19", "cifar10_densenet40", "cifar100_preresnet20",
                   "svhn_preresnet20"):  # fmt: skip
         for stage, jobs in FIGURE_2.items():
