@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from checkout import Checkout
@@ -15,6 +17,9 @@ from tiny_study import compute_all
 from benchmarks.setting import MOSAICS, rebuild_cifar10
 from three_regime import kernels
 from three_regime.datasets.sources import load_sources
+
+if TYPE_CHECKING:
+    from three_regime.kernels.binding import Library
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +41,19 @@ def cifar10_batches(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 def _plain_kernels() -> None:
     """Tests compute with torch's operations until a job or a test asks for the compiled kernels."""
     kernels.allow("plain")
+
+
+@pytest.fixture
+def library() -> Iterator[Library]:
+    """The compiled kernels; work is divided among threads, so that torch's number of them is put back."""
+    import torch
+
+    found = kernels.library()
+    if found is None:
+        pytest.skip("the kernels cannot be compiled here")
+    threads = torch.get_num_threads()
+    yield found
+    torch.set_num_threads(threads)
 
 
 def _complete(folder: Path, members: dict[str, str]) -> bool:

@@ -29,17 +29,6 @@ CIFAR = DATASETS["cifar10"]
 NETWORKS = ["preresnet-8", "preresnet-8x0.25", "vgg-11", "densenet-7"]
 
 
-@pytest.fixture
-def library():
-    """The kernels, on one thread and, because work is divided among threads, where a test asks for it on several."""
-    found = kernels.library()
-    if found is None:
-        pytest.skip("the kernels cannot be compiled here")
-    threads = torch.get_num_threads()
-    yield found
-    torch.set_num_threads(threads)
-
-
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
     """Correlated with nothing; mean and deviation differ from channel to channel."""
     generator = torch.Generator().manual_seed(seed)

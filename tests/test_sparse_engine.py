@@ -33,17 +33,6 @@ NETWORKS = [("preresnet-8x0.25", 8), ("preresnet-14x0.5", 12), ("densenet-10k4",
 LEVELS = ((np.arange(256, dtype=np.float32) / 255 - 0.5) / 0.25)[None].repeat(3, 0)
 
 
-@pytest.fixture
-def library():
-    """The kernels; torch's number of threads is put back."""
-    found = kernels.library()
-    if found is None:
-        pytest.skip("the kernels cannot be compiled here")
-    threads = torch.get_num_threads()
-    yield found
-    torch.set_num_threads(threads)
-
-
 class Case:
     """A pruned network, a batch for it, and the same as torch's module."""
 

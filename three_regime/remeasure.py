@@ -13,7 +13,7 @@ from three_regime.by_hand import cka_of_files, lmc_of_files
 from three_regime.errors import UserError
 from three_regime.knobs import density_folder
 from three_regime.redraw import read_settings
-from three_regime.storage import read_json, write_csv
+from three_regime.storage import read_json, read_table, write_csv
 from three_regime.study import Study, planned
 
 log = logging.getLogger(__name__)
@@ -84,10 +84,7 @@ def remeasure(
 def archived_pairs(folder: Path) -> Iterator[Pair]:
     """The pairs of an export's tables whose two networks it holds too."""
     for study in planned(read_settings(folder)):
-        table = folder / study.name / "pairs.csv"
-        if not table.is_file():
-            raise UserError(f"{table} is missing: {folder} is no export")
-        for _, row in pd.read_csv(table).iterrows():
+        for _, row in read_table(folder / study.name / "pairs.csv").iterrows():
             cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])
             place = Path(study.name) / cell.relative_to(study.folder)
             first, second = (
