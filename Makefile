@@ -88,6 +88,7 @@ lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
 	@"$(VENV)/bin/ruff" check .
 	@"$(VENV)/bin/ruff" format --check .
 	@"$(VENV)/bin/snakefmt" --check Snakefile rules
+	@"$(VENV)/bin/lint-imports"
 	@"$(VENV)/bin/snakemake" --configfile config/demo.yaml --lint
 
 format: env  ## Bring code and rules into the project's layout

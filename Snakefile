@@ -10,7 +10,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-if "frozen" not in config:  # jobs of a run, wherever they run, use what it resolved at its start (three_regime.runs)
+if (
+    "frozen" not in config
+):  # jobs of a run, wherever they run, use what it resolved at its start (three_regime.study.runs)
 
     configfile: f"{workflow.basedir}/config.yaml"
 
@@ -30,25 +32,25 @@ include: "rules/analysis.smk"
 include: "rules/figures.smk"
 
 
-# Of these, only the Snakemake that was started by hand takes notice (`three_regime.links`).
+# Of these, only the Snakemake that was started by hand takes notice (`three_regime.jobs.kept_copies`).
 
 
 onstart:
-    three_regime_workflow.locks.note()
+    snakemake_lock.note()
     check_writable()
     if not workflow.touch:
-        three_regime_workflow.freeze(workflow, CONFIG, CONFIG_FILES)
-        three_regime_workflow.before_jobs(STUDIES, workflow.dag)
+        bridge.freeze(workflow, CONFIG, CONFIG_FILES)
+        bridge.before_jobs(STUDIES, workflow.dag)
 
 
 onsuccess:
-    three_regime_workflow.after_jobs(RESULTS, workflow.dag, config)
+    bridge.after_jobs(RESULTS, workflow.dag, config)
     if told := recomputing.notice(workflow):
         logger.warning(told)
 
 
 onerror:
-    three_regime_workflow.after_jobs(RESULTS, workflow.dag, config)
+    bridge.after_jobs(RESULTS, workflow.dag, config)
 
 
 rule all:

@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.setting import BATCH, Setting, outputs, streams
 from benchmarks.timing import clock
-from three_regime import connectivity, models
-from three_regime.compatibility import import_torchvision
 from three_regime.config import Training
+from three_regime.datasets.torchvision_import import import_torchvision
+from three_regime.landscape import mode_connectivity
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.training import convolution_precision
+from three_regime.training.trainer import convolution_precision
 
 PREFETCH = 2  # batches a worker, torch's default
 
@@ -72,7 +73,7 @@ def loader(data: Pictures, setting: Setting, workers: int, *, shuffle: bool) -> 
 def network(setting: Setting, seed: int) -> nn.Module:
     """A module with the weights that the pipeline starts from."""
     entry = setting.entry
-    module = models.build(
+    module = families.build(
         setting.model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
     )  # fmt: skip
     weights = initial_weights(module, streams(seed).generator("initialisation"))
@@ -196,7 +197,7 @@ class Line:
         errors = []
         began = time.perf_counter()
         with convolution_precision(tf32=False):
-            for t in connectivity.positions(points):
+            for t in mode_connectivity.positions(points):
                 self._move_to(t)
                 self._reestimate()
                 errors.append(self._error("train"))

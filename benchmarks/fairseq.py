@@ -94,8 +94,8 @@ def measure(quick: bool, threads: int, pairs: int, patience_s: float, ours: Call
 def prepared(folder: Path, quick: bool, threads: int) -> Case:
     """A prepared corpus in `folder`: Multi30k, or for `quick`, and where it is not at hand, generated sentences."""
     from three_regime.config import DatasetChoice
-    from three_regime.datasets.prepare import prepare
-    from three_regime.study import prepared_path
+    from three_regime.preparation.prepare import prepare
+    from three_regime.study.grid import prepared_path
 
     if quick or not MULTI30K.is_dir():
         choice = DatasetChoice(name="toy", train_pairs=300 if quick else 20_000, subwords=300, max_tokens=100)
@@ -126,8 +126,8 @@ def _task(case: Case) -> Any:
     import torch
 
     from three_regime.datasets.corpora import MANIFEST
-    from three_regime.datasets.prepared_text import open_text
-    from three_regime.tasks.translation import Translation
+    from three_regime.preparation.prepared_text import open_text
+    from three_regime.tasks.translation.task import Translation
 
     torch.set_num_threads(case.threads)
     return Translation(open_text(case.folder / MANIFEST), case.model, torch.device("cpu"))
@@ -149,8 +149,8 @@ def _run(case: Case, task: Any, training: Any) -> dict[str, np.ndarray]:
     import contextlib
 
     from three_regime.errors import Interrupted
-    from three_regime.streams import Streams
-    from three_regime.training import Member, Session, train_pack
+    from three_regime.random_streams import Streams
+    from three_regime.training.trainer import Member, Session, train_pack
 
     streams = Streams(("benchmark", SEED))
     found: dict[str, np.ndarray] = {}
@@ -164,7 +164,7 @@ def _run(case: Case, task: Any, training: Any) -> dict[str, np.ndarray]:
 
 
 def _stop() -> Any:
-    from three_regime.interruption import Stop
+    from three_regime.system.interruption import Stop
 
     return Stop()
 
@@ -214,7 +214,7 @@ class _Few:
     def epoch(self, streams: Any, epoch: int, training: Any) -> Any:
         from types import SimpleNamespace
 
-        from three_regime.tasks.text_batches import Batches, TrainingBatch
+        from three_regime.tasks.translation.batches import Batches, TrainingBatch
 
         text = self._task.text
         batches = [
@@ -232,15 +232,15 @@ def _rows() -> list[list[int]]:
 
 def train_briefly(case: Case, steps: int, out: Path) -> None:
     """Train for some steps and write the weights."""
-    from three_regime.storage import write_arrays
+    from three_regime.system.files import write_arrays
 
     write_arrays(out, _run(case, _task(case), _training(case, iterations=steps, epochs=None)), {})
 
 
 def our_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]:
     """Seconds of beam search over the test set, and the hypotheses."""
-    from three_regime.decoding import Search, Symbols, translate
-    from three_regime.storage import read_arrays
+    from three_regime.system.files import read_arrays
+    from three_regime.tasks.translation.beam_search import Search, Symbols, translate
 
     task = _task(case)
     loaded = task.load(read_arrays(weights), str(weights))
@@ -263,7 +263,7 @@ def _fairseq(case: Case, *changes: str) -> tuple[Any, Any, Any]:
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq.trainer import Trainer
 
-    from three_regime.models import parse
+    from three_regime.models.families import parse
 
     logging.getLogger("fairseq").setLevel(logging.WARNING)
     torch.set_num_threads(case.threads)
@@ -293,8 +293,8 @@ def _fairseq(case: Case, *changes: str) -> tuple[Any, Any, Any]:
 
 def _languages(case: Case) -> tuple[str, str]:
     from three_regime.datasets.corpora import MANIFEST
-    from three_regime.datasets.prepare_text import LANGUAGES_KEY
-    from three_regime.storage import read_metadata
+    from three_regime.preparation.parallel_text import LANGUAGES_KEY
+    from three_regime.system.files import read_metadata
 
     source, target = read_metadata(case.folder / MANIFEST)[LANGUAGES_KEY].split("-")
     return source, target
@@ -321,7 +321,7 @@ def their_updates(case: Case) -> dict[str, np.ndarray]:
     import torch
 
     from three_regime.models.transformer import initial_weights
-    from three_regime.streams import Streams
+    from three_regime.random_streams import Streams
 
     _, task, trainer = _fairseq(case, "--dropout=0", "--warmup-updates=1", "--warmup-init-lr=1e-7")
     model = trainer.get_model()
@@ -341,7 +341,7 @@ def their_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]
     """Seconds of ``fairseq-generate``'s loop over the test set, batches of 128 sentences, and the hypotheses."""
     import torch
 
-    from three_regime.storage import read_arrays
+    from three_regime.system.files import read_arrays
 
     config, task, _ = _fairseq(case)
     arrays = read_arrays(weights)
@@ -375,7 +375,7 @@ def binaries_equal(case: Case) -> bool:
     from fairseq_cli import preprocess
 
     from three_regime.datasets.corpora import MANIFEST
-    from three_regime.datasets.prepared_text import open_text
+    from three_regime.preparation.prepared_text import open_text
 
     text = open_text(case.folder / MANIFEST)
     source, target = text.languages

@@ -367,7 +367,7 @@ def two_stages(place: Place, rng: random.Random) -> Injected:
 
 _OUT_OF_MEMORY = """
 import sys, torch
-from three_regime.fitting import Fitting
+from three_regime.training.batch_splitting import Fitting
 sound, steps, limit = Fitting.compute, [], int(sys.argv.pop(1))
 def failing(fitting, parts, compute):
     steps.append(None)

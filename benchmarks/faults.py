@@ -31,8 +31,8 @@ from tabulate import tabulate
 
 from benchmarks import fault_cases as cases
 from benchmarks.fault_cases import NAME, RESULTS, STUDY, Case, Injected, Place
-from three_regime import provenance
-from three_regime.storage import read_arrays, tensor_digest, write_json, write_text
+from three_regime.study import provenance
+from three_regime.system.files import read_arrays, tensor_digest, write_json, write_text
 
 log = logging.getLogger(__name__)
 

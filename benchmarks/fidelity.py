@@ -27,7 +27,7 @@ from tabulate import tabulate
 from benchmarks import machine
 from benchmarks.setting import CHECKOUT, rebuild_cifar10
 from three_regime.logs import reporting
-from three_regime.storage import read_json, write_json
+from three_regime.system.files import read_json, write_json
 
 NAME = "fidelity"
 WAYS = {"kernels": "auto", "torch": "plain"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from three_regime import provenance
+from three_regime.study import provenance
 
 
 def describe(device: str) -> dict[str, Any]:

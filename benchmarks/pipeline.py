@@ -16,18 +16,20 @@ from torch import Tensor
 from benchmarks.conventional import synchronise
 from benchmarks.setting import BATCH, Setting, outputs, streams
 from benchmarks.timing import clock
-from three_regime import connectivity, kernels
+from three_regime import kernels
 from three_regime.config import Training
 from three_regime.errors import Interrupted
-from three_regime.interruption import Stop
 from three_regime.kernels.graph import Graph
-from three_regime.packs import Lockstep
-from three_regime.pruning import Masks, apply_masks, magnitude_masks
-from three_regime.similarity import linear_cka
-from three_regime.stacks import Alone, Pruned, sparse
-from three_regime.tasks import SparseNetwork, Stack
-from three_regime.tasks.image_classification import ImageClassification
-from three_regime.training import Member, Session, convolution_precision, train_pack
+from three_regime.landscape import mode_connectivity
+from three_regime.landscape.linear_cka import linear_cka
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import Masks, apply_masks
+from three_regime.system.interruption import Stop
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.tasks.interface import SparseNetwork, Stack
+from three_regime.tasks.pack_sizes import Lockstep
+from three_regime.tasks.strategies import Alone, Pruned, sparse
+from three_regime.training.trainer import Member, Session, convolution_precision, train_pack
 
 Clock = Callable[[], float]
 WARM_UP = 3
@@ -145,8 +147,8 @@ def pruned_lmc_s(setting: Setting, points: int, density: float, by_engine: bool)
     now = clock(setting.threads)
     began = now()
     with convolution_precision(tf32=False):
-        networks = [ends[0], *connectivity.inside(task, *ends, points), ends[1]]
-        list(connectivity.measure(Pruned(task, network) if network else Alone(task), networks, BATCH, None))
+        networks = [ends[0], *mode_connectivity.inside(task, *ends, points), ends[1]]
+        list(mode_connectivity.measure(Pruned(task, network) if network else Alone(task), networks, BATCH, None))
     return now() - began
 
 
@@ -219,8 +221,10 @@ def lmc_s(setting: Setting, points: int) -> tuple[float, list[float]]:
     first, second = (weights_of(setting, seed) for seed in (1, 2))
     began = time.perf_counter()
     with convolution_precision(tf32=False):
-        networks = [first, *connectivity.inside(task, first, second, points), second]
-        line = connectivity.line(list(connectivity.measure(task.stack("auto") or Alone(task), networks, BATCH, None)))
+        networks = [first, *mode_connectivity.inside(task, first, second, points), second]
+        line = mode_connectivity.line(
+            list(mode_connectivity.measure(task.stack("auto") or Alone(task), networks, BATCH, None))
+        )
     synchronise(setting.device)
     return time.perf_counter() - began, line["train_error"]
 

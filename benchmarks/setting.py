@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from three_regime.datasets import DATASETS, ImageDataset
-from three_regime.storage import Arrays, read_arrays, write_arrays
-from three_regime.streams import Streams
+from three_regime.datasets.registry import DATASETS, ImageDataset
+from three_regime.random_streams import Streams
+from three_regime.system.files import Arrays, read_arrays, write_arrays
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PREPARED = CHECKOUT / "data" / "cifar10.safetensors"

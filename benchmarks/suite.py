@@ -26,9 +26,9 @@ from benchmarks import machine, setting, sparse
 from benchmarks.setting import CHECKOUT, Setting
 from benchmarks.timing import compare, wait_for_quiet
 from three_regime.config import load
-from three_regime.datasets import DATASETS
-from three_regime.device import choose
-from three_regime.storage import read_json, write_arrays, write_json
+from three_regime.datasets.registry import DATASETS
+from three_regime.system.device import choose
+from three_regime.system.files import read_json, write_arrays, write_json
 
 log = logging.getLogger("three_regime.benchmarks")
 
@@ -65,7 +65,8 @@ class Plan:
 class Bench:
     """A plan on this machine: data files, and a process for each side.
 
-    Each side has its own process, because the pipeline changes how its process keeps memory (`three_regime.memory`).
+    Each side has its own process, because the pipeline changes how its process keeps memory
+    (`three_regime.system.cpu_memory`).
     """
 
     plan: Plan

@@ -22,7 +22,7 @@ from benchmarks import machine
 from three_regime.config import Training
 from three_regime.errors import UserError
 from three_regime.logs import reporting
-from three_regime.storage import read_json, write_json
+from three_regime.system.files import read_json, write_json
 
 RATES = Path(__file__).resolve().parent / "rates"
 MEAN_LENGTH, LONGEST = 28, 120
@@ -101,9 +101,9 @@ def rates(model: str, subwords: int, device: str, training: Training, pairs: int
     """
     import torch
 
-    from three_regime.decoding import Search
-    from three_regime.streams import Streams
-    from three_regime.tasks.translation import Translation
+    from three_regime.random_streams import Streams
+    from three_regime.tasks.translation.beam_search import Search
+    from three_regime.tasks.translation.task import Translation
 
     task = Translation(random_text(subwords, pairs), model, torch.device(device))
     streams = Streams(("benchmark",))
@@ -165,7 +165,7 @@ def main(
     """Measure rates of MODEL and add them to this machine's file of rates."""
     import torch
 
-    from three_regime.device import choose
+    from three_regime.system.device import choose
 
     with reporting():
         torch.set_num_threads(threads)

@@ -9,30 +9,31 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from three_regime import places, recomputing, slurm_plugin
-from three_regime import workflow as three_regime_workflow
-from three_regime.datasets import DATASETS
+from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.sources import load_sources
-from three_regime.distrust import plan_again
 from three_regime.errors import UserError
-from three_regime.interruption import stop_in_a_thread
-from three_regime.job_resources import job_resources
-from three_regime.records import stale_without_record
-from three_regime.runs import digests
-from three_regime.stages import (
+from three_regime.jobs.discarding import discard_records
+from three_regime.study.grid import planned, thresholds_of
+from three_regime.study.log_files import job_path
+from three_regime.study.outputs import (
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
-    COLLECTIONS,
     FIGURE2_STUDY,
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
     RUN_FIGURES,
-    STAGES,
     TABLES_VERSION,
 )
-from three_regime.study import planned, thresholds_of
+from three_regime.study.runs import digests
+from three_regime.study.stages import COLLECTIONS, STAGES
+from three_regime.system import places
+from three_regime.system.interruption import stop_in_a_thread
+from three_regime.workflow import bridge, recomputing, slurm_plugin, snakemake_lock
+from three_regime.workflow.job_resources import job_resources
+from three_regime.workflow.snakemake_records import stale_without_record
+from three_regime.workflow.stale_records import plan_again
 
 # Scripts import the library from this checkout, also in an environment that Snakemake made.
 os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]))
@@ -45,7 +46,7 @@ stop_in_a_thread(JobScheduler)
 slurm_plugin.mend()
 
 try:
-    CONFIG = three_regime_workflow.as_written(workflow, config)
+    CONFIG = bridge.as_written(workflow, config)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -105,14 +106,14 @@ def settings(study, stage):
     def of(wildcards):
         folder = wildcards.get("temperature")
         temperature = study.temperature_of(folder) if folder else None
-        return three_regime_workflow.settings_fingerprint(study, stage, temperature)
+        return bridge.settings_fingerprint(study, stage, temperature)
 
     return of
 
 
 def settings_of(study):
     """Params function: a hash that changes with any stage's settings or version."""
-    return lambda wildcards: three_regime_workflow.study_fingerprint(study)
+    return lambda wildcards: bridge.study_fingerprint(study)
 
 
 def resources_of(study, stage):
@@ -122,13 +123,13 @@ def resources_of(study, stage):
 
 def of_stages(*stages):
     """Every file of these stages."""
-    return [path for study in STUDIES for stage in stages for path in three_regime_workflow.products(study, stage)]
+    return [path for study in STUDIES for stage in stages for path in bridge.products(study, stage)]
 
 
 def inputs_of(study, stage):
     """Input files of a stage, role -> paths. Data are `ancient`: their digest is in every fingerprint, and a data file
     that was prepared again must not plan what was imported or adopted without its upstream."""
-    roles = three_regime_workflow.inputs(study, stage)
+    roles = bridge.inputs(study, stage)
     return {role: ancient(paths) if role == "data" else paths for role, paths in roles.items()}
 
 
@@ -136,7 +137,7 @@ def results_of(study):
     """Input function: the result files of a study that its tables are made from."""
 
     def of(wildcards):
-        paths = [path for stage in STAGES for path in three_regime_workflow.products(study, stage)]
+        paths = [path for stage in STAGES for path in bridge.products(study, stage)]
         return [path for path in paths if path.endswith(".json")]
 
     return of
@@ -147,12 +148,12 @@ def part_of(study, target):
 
     def of(wildcards):
         if target in COLLECTIONS:
-            return [path for stage in COLLECTIONS[target] for path in three_regime_workflow.products(study, stage)]
+            return [path for stage in COLLECTIONS[target] for path in bridge.products(study, stage)]
         folder, figures = TABLED[study.name]
         tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
         tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
         drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png", "csv")]
-        discarded = three_regime_workflow.discard_records(study)
+        discarded = discard_records(study)
         return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
 
     return of

@@ -1,7 +1,7 @@
 # Data: verified downloads, and one array file of images, or one folder of text, that training maps.
 
 from three_regime.config import DatasetChoice
-from three_regime.datasets.prepare import recipe as prepare_recipe
+from three_regime.preparation.prepare import recipe as prepare_recipe
 
 for source in SOURCES.values():
 
@@ -51,7 +51,7 @@ for study in {study.prepared: study for study in STUDIES if study.config.dataset
 
     rule:
         name:
-            three_regime_workflow.rule_name("prepare", study.config.dataset.folder)
+            bridge.rule_name("prepare", study.config.dataset.folder)
         input:
             raw_files(study.config.dataset.name),
         output:

@@ -4,15 +4,15 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("dense", study.name)
+            bridge.rule_name("dense", study.name)
         input:
             **inputs_of(study, "dense"),
         output:
-            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "dense").items()},
+            **{kind: update(paths) for kind, paths in bridge.patterns(study, "dense").items()},
         log:
-            three_regime_workflow.job_path(study, "logs", "dense", ".log"),
+            job_path(study, "logs", "dense", ".log"),
         benchmark:
-            three_regime_workflow.job_path(study, "benchmarks", "dense", ".jsonl")
+            job_path(study, "benchmarks", "dense", ".jsonl")
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads

@@ -5,9 +5,9 @@ for study in STUDIES:
 
         rule:
             name:
-                three_regime_workflow.rule_name("discard", study.name)
+                bridge.rule_name("discard", study.name)
             input:
-                three_regime_workflow.measured(study),
+                bridge.measured(study),
             output:
                 f"{study.folder}/seed{{seed}}/{{temperature}}/discarded.json",
             log:

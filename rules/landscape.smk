@@ -4,15 +4,15 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("lmc", study.name)
+            bridge.rule_name("lmc", study.name)
         input:
             **inputs_of(study, "lmc"),
         output:
-            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "lmc").items()},
+            **{kind: update(paths) for kind, paths in bridge.patterns(study, "lmc").items()},
         log:
-            three_regime_workflow.job_path(study, "logs", "lmc", ".log"),
+            job_path(study, "logs", "lmc", ".log"),
         benchmark:
-            three_regime_workflow.job_path(study, "benchmarks", "lmc", ".jsonl")
+            job_path(study, "benchmarks", "lmc", ".jsonl")
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads
@@ -33,15 +33,15 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("cka", study.name)
+            bridge.rule_name("cka", study.name)
         input:
             **inputs_of(study, "cka"),
         output:
-            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "cka").items()},
+            **{kind: update(paths) for kind, paths in bridge.patterns(study, "cka").items()},
         log:
-            three_regime_workflow.job_path(study, "logs", "cka", ".log"),
+            job_path(study, "logs", "cka", ".log"),
         benchmark:
-            three_regime_workflow.job_path(study, "benchmarks", "cka", ".jsonl")
+            job_path(study, "benchmarks", "cka", ".jsonl")
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads

@@ -4,15 +4,15 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("prune", study.name)
+            bridge.rule_name("prune", study.name)
         input:
             **inputs_of(study, "prune"),
         output:
-            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "prune").items()},
+            **{kind: update(paths) for kind, paths in bridge.patterns(study, "prune").items()},
         log:
-            three_regime_workflow.job_path(study, "logs", "prune", ".log"),
+            job_path(study, "logs", "prune", ".log"),
         benchmark:
-            three_regime_workflow.job_path(study, "benchmarks", "prune", ".jsonl")
+            job_path(study, "benchmarks", "prune", ".jsonl")
         conda:
             "../envs/analysis.yaml"
         threads: 1

@@ -4,15 +4,15 @@ for study in STUDIES:
 
     rule:
         name:
-            three_regime_workflow.rule_name("retrain", study.name)
+            bridge.rule_name("retrain", study.name)
         input:
             **inputs_of(study, "retrain"),
         output:
-            **{kind: update(paths) for kind, paths in three_regime_workflow.patterns(study, "retrain").items()},
+            **{kind: update(paths) for kind, paths in bridge.patterns(study, "retrain").items()},
         log:
-            three_regime_workflow.job_path(study, "logs", "retrain", ".log"),
+            job_path(study, "logs", "retrain", ".log"),
         benchmark:
-            three_regime_workflow.job_path(study, "benchmarks", "retrain", ".jsonl")
+            job_path(study, "benchmarks", "retrain", ".jsonl")
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads

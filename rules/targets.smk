@@ -59,7 +59,7 @@ rule report:
 
 rule discarded:
     input:
-        [path for study in STUDIES for path in three_regime_workflow.discard_records(study)],
+        [path for study in STUDIES for path in discard_records(study)],
 
 
 # The same for one study, `<study>_<target>`, and all of one study, `<study>`; with underscores for hyphens.

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from three_regime.errors import UserError
-from three_regime.html_report import without_early_ends
 from three_regime.logs import reporting
-from three_regime.storage import replacing
+from three_regime.system.files import replacing
+from three_regime.workflow.html_report import without_early_ends
 
 with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.output[0])) as temporary:
     # Only the run's own file stands for itself: another is laid over config.yaml, which may have been edited since.

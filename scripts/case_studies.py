@@ -1,10 +1,10 @@
-"""Case studies 2 and 3 over all planned studies (`three_regime.case_studies`)."""
+"""Case studies 2 and 3 over all planned studies (`three_regime.analysis.case_studies`)."""
 
 from pathlib import Path
 
-from three_regime import case_studies
+from three_regime.analysis import case_studies
+from three_regime.config.thresholds import Thresholds
 from three_regime.logs import reporting
-from three_regime.thresholds import Thresholds
 
 with reporting("case studies", Path(snakemake.log[0])):
     grids = [Path(path) for path in snakemake.input]

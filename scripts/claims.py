@@ -1,11 +1,11 @@
-"""Claims stated beforehand, judged on a study's tables (`three_regime.claims`)."""
+"""Claims stated beforehand, judged on a study's tables (`three_regime.analysis.claims`)."""
 
 from pathlib import Path
 
-from three_regime import claims
+from three_regime.analysis import claims
 from three_regime.config import Claim
+from three_regime.config.thresholds import Thresholds
 from three_regime.logs import reporting
-from three_regime.thresholds import Thresholds
 
 with reporting(f"claims {snakemake.params.study}", Path(snakemake.log[0])):
     stated = [Claim.model_validate(claim) for claim in snakemake.params.claims]

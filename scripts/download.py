@@ -1,11 +1,11 @@
-"""One verified download (`three_regime.datasets.download`)."""
+"""One verified download (`three_regime.preparation.download`)."""
 
 from pathlib import Path
 
 from three_regime.config import resolve
-from three_regime.datasets.download import obtain
 from three_regime.datasets.sources import load_sources
 from three_regime.logs import reporting
+from three_regime.preparation.download import obtain
 
 with reporting(f"download {snakemake.params.source}", Path(snakemake.log[0])):
     data = resolve(snakemake.config).data

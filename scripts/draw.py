@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from three_regime import figures
+from three_regime.config.thresholds import Thresholds
 from three_regime.logs import reporting
-from three_regime.thresholds import Thresholds
 
 with reporting(f"draw {Path(snakemake.params.folder).name}", Path(snakemake.log[0])):
     thresholds = Thresholds(**snakemake.params.thresholds)

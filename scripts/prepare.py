@@ -1,10 +1,10 @@
-"""One data set as training maps it (`three_regime.datasets.prepare`)."""
+"""One data set as training maps it (`three_regime.preparation.prepare`)."""
 
 from pathlib import Path
 
 from three_regime.config import resolve
-from three_regime.datasets.prepare import chosen, prepare
 from three_regime.logs import reporting
+from three_regime.preparation.prepare import chosen, prepare
 
 recipe = snakemake.params.recipe
 with reporting(f"prepare {recipe['dataset']}", Path(snakemake.log[0])):

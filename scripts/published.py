@@ -1,10 +1,10 @@
-"""The published Figure 2, digitised, as a table of cells (`three_regime.reference`)."""
+"""The published Figure 2, digitised, as a table of cells (`three_regime.analysis.figure2`)."""
 
 from pathlib import Path
 
-from three_regime import reference
+from three_regime.analysis import figure2
 from three_regime.logs import reporting
-from three_regime.storage import write_csv
+from three_regime.system.files import write_csv
 
 with reporting("published", Path(snakemake.log[0])):
-    write_csv(Path(snakemake.output[0]), reference.as_cells(reference.load()))
+    write_csv(Path(snakemake.output[0]), figure2.as_cells(figure2.load()))

@@ -1,12 +1,12 @@
-"""Grid, regimes, boundaries and algorithms of one study from its cells (`three_regime.analysis`)."""
+"""Grid, regimes, boundaries and algorithms of one study from its cells (`three_regime.analysis.regime_tables`)."""
 
 from pathlib import Path
 
-from three_regime import analysis, regimes
+from three_regime.analysis import regime_tables, regimes
+from three_regime.config.thresholds import Thresholds
 from three_regime.logs import reporting
-from three_regime.stages import PUBLISHED
-from three_regime.thresholds import Thresholds
+from three_regime.study.outputs import PUBLISHED
 
 with reporting(f"regimes {snakemake.params.study}", Path(snakemake.log[0])):
     drawn = regimes.drawn_labels() if snakemake.params.study == PUBLISHED else None
-    analysis.write(Path(snakemake.input.cells).parent, Thresholds(**snakemake.params.thresholds), drawn)
+    regime_tables.write(Path(snakemake.input.cells).parent, Thresholds(**snakemake.params.thresholds), drawn)

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from three_regime.logs import reporting
-from three_regime.storage import write_text
+from three_regime.system.files import write_text
 
 with reporting("settings", Path(snakemake.log[0])):
     write_text(Path(snakemake.output[0]), yaml.safe_dump(snakemake.params.config, sort_keys=False))

@@ -11,11 +11,12 @@ from typing import Any
 
 from checkout import Checkout, copy_to
 
-from three_regime import jobs, tables
+from three_regime.analysis import tables
 from three_regime.config import Config, load, merge, resolve
-from three_regime.datasets.prepare import prepare
-from three_regime.stages import STAGES
-from three_regime.study import Study, study
+from three_regime.jobs.run import run_job
+from three_regime.preparation.prepare import prepare
+from three_regime.study.grid import Study, study_named
+from three_regime.study.stages import STAGES
 
 NAME = "tiny"
 FILES = [Path("config.yaml"), Path("config/tiny.yaml")]
@@ -30,7 +31,7 @@ def tiny(**changes: Any) -> Config:
 
 
 def owner(config: Config) -> Study:
-    return study(config, NAME)
+    return study_named(config, NAME)
 
 
 def finish(folder: Path) -> Checkout:
@@ -49,7 +50,7 @@ def compute(config: Config, stage: str) -> None:
     """All jobs of a stage."""
     for seed in config.studies[NAME].dense_seeds:
         for temperature in [None] if stage == "dense" else owner(config).temperatures:
-            jobs.run(config, NAME, stage, seed, temperature)
+            run_job(config, NAME, stage, seed, temperature)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.translation import Sentences
 from three_regime.config import Training
-from three_regime.decoding import Search
-from three_regime.tasks.translation import Translation
+from three_regime.tasks.translation.beam_search import Search
+from three_regime.tasks.translation.task import Translation
 
 MODEL = "transformer-1x16x2"
 WORDS = 30

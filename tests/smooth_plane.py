@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from three_regime import regimes, selection, statistics
-from three_regime.knobs import KNOBS
-from three_regime.thresholds import Thresholds
+from three_regime.analysis import algorithms, regimes, seed_means
+from three_regime.config.knobs import KNOBS
+from three_regime.config.thresholds import Thresholds
 
 EPOCHS = KNOBS["epochs"]
 DENSITIES = (0.05, 0.06, 0.08, 0.125, 0.4, 0.8)
@@ -66,12 +66,12 @@ def cells(
 
 
 def tables(of: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    grid = statistics.grid(of)
+    grid = seed_means.grid(of)
     return {
         "grid": grid,
         "regimes": regimes.label(grid, THRESHOLDS),
         "boundaries": regimes.boundaries(grid, THRESHOLDS),
-        "selection": selection.evaluate(grid, THRESHOLDS),
+        "selection": algorithms.evaluate(grid, THRESHOLDS),
     }
 
 

@@ -11,11 +11,11 @@ from checkout import Checkout
 from click.testing import CliRunner
 from finished import FILES, NAME, OPTIONS, copied, inside, owner, shuffle_times, tiny
 
-from three_regime import adopting, records
-from three_regime.adopting import adopt
 from three_regime.cli import main
-from three_regime.stages import pack
-from three_regime.survey import Finding, Verdict, differences, survey
+from three_regime.study.products import pack
+from three_regime.study.verdicts import Finding, Verdict, differences, survey
+from three_regime.workflow import adopting, snakemake_records
+from three_regime.workflow.adopting import adopt
 
 NOTHING: dict[str, int] = {}
 
@@ -107,7 +107,7 @@ def test_what_is_stale_is_named_with_the_setting_from_and_to(finished_tiny: Chec
 def test_a_version_bump_is_named(finished_tiny: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from three_regime.stages import STAGES
+    from three_regime.study.stages import STAGES
 
     monkeypatch.setitem(STAGES, "lmc", replace(STAGES["lmc"], version=2))
     with inside(finished_tiny):
@@ -180,11 +180,11 @@ def test_tables_are_kept_only_where_they_are_known_to_be_of_these_results(
     cells = own.path / "results/tiny/tiny/cells.csv"
     with inside(own):
         assert adopt(tiny(), FILES).remade_tables == [NAME], "without records nobody knows with which thresholds"
-        assert cells.stat().st_mtime_ns == records.LONG_AGO_NS
+        assert cells.stat().st_mtime_ns == snakemake_records.LONG_AGO_NS
         os.utime(cells)
         Path(".snakemake/metadata").mkdir(parents=True)
         assert adopt(tiny(), FILES).remade_tables == []
-        assert cells.stat().st_mtime_ns > records.LONG_AGO_NS
+        assert cells.stat().st_mtime_ns > snakemake_records.LONG_AGO_NS
         pack(owner(tiny()), "cka", 1, 2)[0].outputs[0].unlink()
         assert adopt(tiny(), FILES).remade_tables == [NAME]
 

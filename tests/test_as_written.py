@@ -11,9 +11,10 @@ import yaml
 from checkout import copy_to
 from tiny_study import mapping
 
-from three_regime import workflow
 from three_regime.config import load
 from three_regime.errors import UserError
+from three_regime.workflow import bridge
+from three_regime.workflow.arguments import joined
 
 
 def snakemakes(folder: Path, *given: Path, replace: bool = False, main: bool = True, **config: Any) -> SimpleNamespace:
@@ -33,7 +34,7 @@ def test_the_files_are_read_by_the_projects_own_reader(tmp_path):
     first = written(tmp_path, "a.yaml", "studies: {tiny: {lockstep: off, densities: [0.1]}}\nthreads: 3\n")
     second = written(tmp_path, "b.yaml", "studies: {tiny: {densities: [0.2, 1e-1]}}\n")
     seen = {"threads": "what Snakemake read"}
-    config = workflow.as_written(snakemakes(tmp_path, first, second), seen)
+    config = bridge.as_written(snakemakes(tmp_path, first, second), seen)
     assert config == load([tmp_path / "config.yaml", first, second])
     assert (config.threads, config.studies["tiny"].lockstep, config.studies["tiny"].densities) == (3, "off", (0.2, 0.1))
     assert (seen["threads"], seen["studies"]["tiny"]["lockstep"]) == (3, "off"), "scripts see it too"
@@ -42,13 +43,13 @@ def test_the_files_are_read_by_the_projects_own_reader(tmp_path):
 def test_values_of_the_command_line_have_the_last_word(tmp_path):
     """Snakemake hands on nested ones as text."""
     nested = {"tiny": {"densities": ["0.25"], "lockstep": "off", "dense": {"drop_last": "yes", "epochs": "4"}}}
-    found = workflow.as_written(snakemakes(tmp_path, studies=nested, threads=4, published="no"), {})
+    found = bridge.as_written(snakemakes(tmp_path, studies=nested, threads=4, published="no"), {})
     study = found.studies["tiny"]
     assert (study.densities, study.lockstep, study.dense.drop_last, study.dense.epochs) == ((0.25,), "off", True, 4)
     assert (found.threads, found.published) == (4, False)
     for wrong in ({"threads": "yes"}, {"threads": True}, {"threads": 1.0}, {"data": {"mirrors": {"cifra10": []}}}):
         with pytest.raises(UserError, match="^config.(threads|data.mirrors): ") as refused:
-            workflow.as_written(snakemakes(tmp_path, **wrong), {})
+            bridge.as_written(snakemakes(tmp_path, **wrong), {})
         assert "threads" not in wrong or "config.yaml" not in str(refused.value), "it was not written there"
 
 
@@ -56,7 +57,7 @@ def test_values_of_the_command_line_have_the_last_word(tmp_path):
 def test_plain_snakemake_refuses_what_the_command_line_does(tmp_path, content):
     odd = written(tmp_path, "odd.yaml", content)
     with pytest.raises(UserError, match=r"odd\.yaml, line"):
-        workflow.as_written(snakemakes(tmp_path, odd, main=False), {})
+        bridge.as_written(snakemakes(tmp_path, odd, main=False), {})
 
 
 def test_the_base_may_be_replaced(tmp_path):
@@ -64,7 +65,7 @@ def test_the_base_may_be_replaced(tmp_path):
     declared = {"kernels": "plain"}
     seen = snakemakes(tmp_path, whole, replace=True)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(declared))
-    assert workflow.as_written(seen, {}).kernels == "auto"
+    assert bridge.as_written(seen, {}).kernels == "auto"
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,8 @@ def test_the_base_may_be_replaced(tmp_path):
 def test_a_flag_given_twice_is_refused_by_plain_snakemake(tmp_path, monkeypatch, arguments):
     monkeypatch.setattr("sys.argv", ["snakemake", *arguments.split()])
     with pytest.raises(UserError, match="--config(file)? is given twice"):
-        workflow.as_written(snakemakes(tmp_path), {})
-    assert workflow.as_written(snakemakes(tmp_path, main=False), {}), "jobs are Snakemake's own commands"
+        bridge.as_written(snakemakes(tmp_path), {})
+    assert bridge.as_written(snakemakes(tmp_path, main=False), {}), "jobs are Snakemake's own commands"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_flag_given_twice_is_refused_by_plain_snakemake(tmp_path, monkeypatch,
 )
 def test_the_wrapper_lays_all_files_over_each_other(monkeypatch, given, meant):
     monkeypatch.setenv("HOME", "HOME")
-    assert workflow.joined(given.split()) == meant.split()
+    assert joined(given.split()) == meant.split()
 
 
 def test_a_whole_start_takes_both_files(tmp_path):

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, mapping, owner, run_to, start
 
-from three_regime import bare
-from three_regime.bare import run_stage
 from three_regime.config import resolve
 from three_regime.errors import UserError
-from three_regime.stages import CELL_TABLES, REGIME_TABLES
-from three_regime.survey import unfit
+from three_regime.jobs import without_snakemake
+from three_regime.jobs.without_snakemake import run_stage
+from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
+from three_regime.study.verdicts import unfit
 
 HEAVY = ("dense", "prune", "retrain", "lmc", "cka")
 
@@ -48,7 +48,7 @@ def test_equals_the_jobs_of_the_workflow(finished, tmp_path):
 
 
 def test_tables_and_figures_of_what_is_there(finished, monkeypatch):
-    monkeypatch.setattr(bare, "GRID_FIGURES", ("phase_diagram",))
+    monkeypatch.setattr(without_snakemake, "GRID_FIGURES", ("phase_diagram",))
     run_stage("tables", write(finished))
     names = {path.stem for path in (finished / "results" / NAME).glob("*.csv")}
     assert {*CELL_TABLES, *REGIME_TABLES} <= names
@@ -212,7 +212,7 @@ def test_preparing_needs_the_raw_files(tmp_path):
     raw = {"train_images": None, "test_images": None, "name": "cifar10"}
     mirrors = {"cifar10": ["http://127.0.0.1:9/cifar-10-python.tar.gz"]}
     top = {"data": {"folder": str(tmp_path / "data"), "offline": [str(tmp_path / "offline")], "mirrors": mirrors}}
-    from three_regime.datasets import download
+    from three_regime.preparation import download
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(download, "_from_network", lambda *_: False)
@@ -221,7 +221,7 @@ def test_preparing_needs_the_raw_files(tmp_path):
     assert not (tmp_path / "data" / "cifar10.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["three_regime.bare", "three_regime.cli"])
+@pytest.mark.parametrize("name", ["three_regime.jobs.without_snakemake", "three_regime.cli"])
 def test_importing_it_imports_no_torch(name):
     code = f"import sys, {name}; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

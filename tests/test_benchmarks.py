@@ -16,10 +16,10 @@ from benchmarks import conventional, fidelity, pipeline
 from benchmarks.setting import BATCH, Setting, outputs, random_images
 from benchmarks.suite import rates_file
 from benchmarks.timing import compare
-from three_regime.datasets import DATASETS
-from three_regime.pricing import Rates
-from three_regime.similarity import linear_cka
-from three_regime.storage import write_arrays, write_json
+from three_regime.datasets.registry import DATASETS
+from three_regime.landscape.linear_cka import linear_cka
+from three_regime.planning.pricing import Rates
+from three_regime.system.files import write_arrays, write_json
 
 CHECKOUT = Path(__file__).parents[1]
 IMAGES = (pipeline.WARM_UP + 3) * BATCH

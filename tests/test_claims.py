@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from tiny_study import mapping
 
-from three_regime import claims
+from three_regime.analysis import claims
 from three_regime.config import Claim, Config, Side, load, resolve
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.thresholds import Thresholds
 
 HOT, COLD = Side(temperatures=(10,)), Side(temperatures=(30,))
 CELL = ["dense_seed", "temperature", "density"]

@@ -12,10 +12,12 @@ import pytest
 from checkout import ROOT
 from click.testing import CliRunner
 
-from three_regime import cli, models
+from three_regime import cli
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.pruning import removed_count, split_masks
-from three_regime.storage import read_arrays, write_arrays
+from three_regime.pruning.magnitude import removed_count
+from three_regime.pruning.masks import split_masks
+from three_regime.system.files import read_arrays, write_arrays
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -26,7 +28,7 @@ def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
 
 def checkpoint(path: Path, model: str, seed: int, channels: int = 3) -> Path:
     """A random network of `model` on disk."""
-    network = models.build(model, classes=10, channels=channels, image_size=32)
+    network = families.build(model, classes=10, channels=channels, image_size=32)
     write_arrays(path, initial_weights(network, np.random.default_rng(seed)), {})
     return path
 

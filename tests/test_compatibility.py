@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from three_regime import compatibility
+from three_regime.datasets import torchvision_import
 
 ROOT = Path(__file__).parents[1]
 MISSING = "operator torchvision::nms does not exist"
@@ -39,7 +39,7 @@ def pretend(folder: Path, kind: str) -> Path:
     return folder
 
 
-IMPORT = "from three_regime.compatibility import _libraries, import_torchvision\n"
+IMPORT = "from three_regime.datasets.torchvision_import import _libraries, import_torchvision\n"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
@@ -91,9 +91,9 @@ def without_torchvision():
 @pytest.mark.usefixtures("without_torchvision")
 def test_nothing_is_declared_where_the_import_works(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(pretend(tmp_path, "fits"))
-    before = len(compatibility._libraries)
-    assert compatibility.import_torchvision().loads == 1
-    assert len(compatibility._libraries) == before
+    before = len(torchvision_import._libraries)
+    assert torchvision_import.import_torchvision().loads == 1
+    assert len(torchvision_import._libraries) == before
 
 
 @pytest.mark.usefixtures("without_torchvision")
@@ -103,7 +103,7 @@ def test_nothing_is_declared_where_the_import_works(tmp_path, monkeypatch):
 )
 def test_other_failures_are_passed_on(tmp_path, monkeypatch, kind, error, message):
     monkeypatch.syspath_prepend(pretend(tmp_path, kind))
-    before = len(compatibility._libraries)
+    before = len(torchvision_import._libraries)
     with pytest.raises(error, match=message):
-        compatibility.import_torchvision()
-    assert len(compatibility._libraries) == before
+        torchvision_import.import_torchvision()
+    assert len(torchvision_import._libraries) == before

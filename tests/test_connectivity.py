@@ -12,14 +12,14 @@ from tiny_study import STUDY
 from torch import nn
 from toy_task import settings, train
 
-from three_regime import models
-from three_regime.connectivity import Point, barrier, between, inside, line, measure, positions
-from three_regime.datasets import DATASETS
-from three_regime.packs import Lockstep
-from three_regime.stacks import choose
-from three_regime.streams import Streams
-from three_regime.tasks import Stack
-from three_regime.tasks.image_classification import ImageClassification
+from three_regime.datasets.registry import DATASETS
+from three_regime.landscape.mode_connectivity import Point, barrier, between, inside, line, measure, positions
+from three_regime.models import families
+from three_regime.random_streams import Streams
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.tasks.interface import Stack
+from three_regime.tasks.pack_sizes import Lockstep
+from three_regime.tasks.strategies import choose
 
 TRAIN, TEST, BATCH, POINTS = 150, 60, 64, 5  # batches of 64, 64 and 22 images
 
@@ -54,7 +54,7 @@ def reestimated(weights: dict[str, torch.Tensor], images: torch.Tensor) -> nn.Mo
 
     Hooks read the input of each BatchNorm in training mode; nothing of torch's running average is used.
     """
-    network = models.build(STUDY["model"], classes=10, channels=1, image_size=8)
+    network = families.build(STUDY["model"], classes=10, channels=1, image_size=8)
     network.load_state_dict(weights)
     network.train()
     sums = {}

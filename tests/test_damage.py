@@ -19,15 +19,24 @@ from finished import FILES, NAME, OPTIONS, copied, inside, owner, tiny
 from tiny_study import ROOT, config, digests, files, products, run
 from tiny_study import owner as small_owner
 
-from three_regime import adopting, damage, explain, status, tables, verifying
+from three_regime.analysis import tables
 from three_regime.cli import main
 from three_regime.errors import Damaged, UserError
-from three_regime.jobs import Outcome
-from three_regime.light_explained import explain_light
-from three_regime.plan import make
-from three_regime.records import LONG_AGO_NS
-from three_regime.storage import PROVENANCE_KEY, RESULT_DIGEST_KEY, read_arrays, replacing, write_arrays, write_result
-from three_regime.survey import Verdict, survey
+from three_regime.jobs.run import Outcome
+from three_regime.planning import explain, status
+from three_regime.planning.plan import make
+from three_regime.study import damage
+from three_regime.study.damage import LONG_AGO_NS
+from three_regime.study.verdicts import Verdict, survey
+from three_regime.system.files import (
+    PROVENANCE_KEY,
+    RESULT_DIGEST_KEY,
+    read_arrays,
+    replacing,
+    write_arrays,
+    write_result,
+)
+from three_regime.workflow import adopting, verifying
 
 LMC = Path("results/tiny/tiny/seed1/epochs002/density010/pair1-2/lmc.json")
 TABLES = Path("results/tiny/tiny/cells.csv")
@@ -93,8 +102,7 @@ def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
             assert [(each.product.outputs[0], each.verdict) for each in found] == [(LMC, Verdict.DAMAGED)], name
             assert str(LMC) in found[0].reason, name
             assert (NAME, "lmc", 3, 4) in status.look(settings).counts, name
-            findings = explain.explain(settings)
-            assert str(LMC) in explain.render(findings, explain_light(settings, None, findings)), name
+            assert str(LMC) in explain.render(explain.explain(settings)), name
             (row,) = [row for row in make(settings, ["lmc"], None).rows if row.stage == "lmc"]
             assert (row.done, row.stale) == (3, 1), name
             assert [each.file for each in verifying.verify(settings).problems] == [str(LMC), str(TABLES)], name
@@ -214,7 +222,7 @@ def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
     """Of a writer that lives, nothing goes."""
     path = tmp_path / "cells.csv"
     code = (
-        "import os, signal, sys; from pathlib import Path; from three_regime.storage import replacing\n"
+        "import os, signal, sys; from pathlib import Path; from three_regime.system.files import replacing\n"
         "with replacing(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     ended = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import scipy.io
 
-from three_regime.datasets import DATASETS, sources, torchvision_images
-from three_regime.datasets.prepare import prepare
+from three_regime.datasets import sources, torchvision_images
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.storage import read_arrays, read_metadata
+from three_regime.preparation.prepare import prepare
+from three_regime.system.files import read_arrays, read_metadata
 
 
 def test_digits_are_prepared_once(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from small_text import small_task, small_text, text_training
 from torch.func import functional_call
 from toy_task import train
 
-from three_regime.bleu import kept, paired_bootstrap, restored, scored, scores_of_files
-from three_regime.decoding import Search, Symbols, translate
 from three_regime.errors import UserError
-from three_regime.streams import Streams
+from three_regime.random_streams import Streams
+from three_regime.tasks.translation.beam_search import Search, Symbols, translate
+from three_regime.tasks.translation.bleu import kept, paired_bootstrap, restored, scored, scores_of_files
 
 STREAMS = Streams(("dense", 1))
 SEARCH = Search()

@@ -11,14 +11,15 @@ import pytest
 from checkout import ROOT
 from click.testing import CliRunner
 
-from three_regime import cli, models
+from three_regime import cli
 from three_regime.config import StudyConfig, load, resolve
 from three_regime.config.measuring import CKA_TOKENS
-from three_regime.datasets import prepare_text, subwords
 from three_regime.errors import UserError
 from three_regime.jobs import cka
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.storage import write_arrays
+from three_regime.preparation import parallel_text, subwords
+from three_regime.system.files import write_arrays
 
 IMAGES = {"dataset": "digits", "model": "preresnet-8x0.25", "knob": "epochs", "temperatures": [1], "densities": [0.5]}
 TEXT = {**IMAGES, "dataset": "toy", "model": "transformer-1x16x2"}
@@ -87,7 +88,7 @@ def test_cka_takes_of_the_tokens_of_the_default_what_there_is(
     monkeypatch: pytest.MonkeyPatch, asked: int, taken: int
 ) -> None:
     counts = []
-    task = SimpleNamespace(comparable=40, outputs=lambda weights, count: counts.append(count))
+    task = SimpleNamespace(comparable=40, outputs=lambda weights, count: counts.append(count) or ())
     monkeypatch.setattr(cka, "task_of", lambda job: task)
     monkeypatch.setattr(cka, "measured_pairs", lambda job, task, measure: measure(task, None) or [])
     stop = SimpleNamespace(at_once=lambda: pytest.MonkeyPatch.context())
@@ -108,18 +109,18 @@ def test_a_small_text_has_of_the_subwords_of_the_default_what_it_has(
             raise subwords.TooManySubwordsError("too large", 700 if size > 700 else 500)
         return b"model"
 
-    monkeypatch.setattr(prepare_text, "learn", learn)
+    monkeypatch.setattr(parallel_text, "learn", learn)
     choice = study(TEXT, dataset={"name": "toy", "subwords": size}).dataset
     if len(learnt) > 1:
-        assert prepare_text._vocabulary(choice.entry, choice, Path()) == b"model"
+        assert parallel_text._vocabulary(choice.entry, choice, Path()) == b"model"
     else:
         with pytest.raises(UserError, match="too large"):
-            prepare_text._vocabulary(choice.entry, choice, Path())
+            parallel_text._vocabulary(choice.entry, choice, Path())
     assert tried == learnt
 
 
 def test_cka_by_hand_takes_all_images_where_there_are_fewer(tmp_path: Path) -> None:
-    network = models.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
+    network = families.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
     first, second = (tmp_path / f"{name}.safetensors" for name in "AB")
     for seed, path in enumerate((first, second)):
         write_arrays(path, initial_weights(network, np.random.default_rng(seed)), {})

@@ -32,10 +32,10 @@ from toy_source import (
     packed,
 )
 
-from three_regime.datasets import download, transfer
-from three_regime.datasets.download import load_sources, obtain
 from three_regime.errors import UserError
-from three_regime.storage import read_json
+from three_regime.preparation import download, transfer
+from three_regime.preparation.download import load_sources, obtain
+from three_regime.system.files import read_json
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from three_regime import slots, status
 from three_regime.errors import UserError
-from three_regime.exclusive import Timeout, acquired, exclusively
-from three_regime.interruption import Stop
+from three_regime.planning import status
+from three_regime.system import gpu_slots
+from three_regime.system.file_locks import Timeout, acquired, exclusively
+from three_regime.system.interruption import Stop
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,8 +55,8 @@ def test_without_locks_the_work_is_done_and_it_is_said(tmp_path, caplog):
     assert acquired(path, timeout=0) is None
     assert any(str(path) in message and "has no locks" in message for message in caplog.messages)
     assert not status._held(path)
-    device = slots.Device("gpu", "0")
-    assert slots._acquire([device], 1, Stop(), tmp_path)[:2] == (None, device)
+    device = gpu_slots.Device("gpu", "0")
+    assert gpu_slots._acquire([device], 1, Stop(), tmp_path)[:2] == (None, device)
 
 
 def test_a_lock_that_cannot_be_made_is_named(tmp_path):
@@ -74,11 +75,11 @@ def test_a_held_lock_is_a_timeout(tmp_path):
 def test_locks_are_taken_in_one_place():
     """A lock taken elsewhere would not know of file systems without locks."""
     found = [path for path in (ROOT / "three_regime").rglob("*.py") if "FileLock(" in path.read_text()]
-    assert [path.name for path in found] == ["exclusive.py"]
+    assert [path.name for path in found] == ["file_locks.py"]
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path):
-    code = "import os, sys; from pathlib import Path; from three_regime.exclusive import acquired;"
+    code = "import os, sys; from pathlib import Path; from three_regime.system.file_locks import acquired;"
     code += "lock = acquired(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "lock")], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}

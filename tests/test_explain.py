@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from checkout import Checkout
-from finished import FILES, OPTIONS, copied, inside, tiny
+from finished import copied, inside, tiny
 
-from three_regime import light_explained
-from three_regime.config import Config, load
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.explain import explain, render
-from three_regime.light_explained import LightFinding, explain_light
-from three_regime.stages import STAGES, TABLES_VERSION
+from three_regime.planning.explain import explain, render, studies_behind, unprepared
 
 CELL = Path("results/tiny/tiny/seed1/epochs004/density010")
 
@@ -55,86 +53,36 @@ def test_a_missing_file_is_named(finished_tiny: Checkout, tmp_path: Path) -> Non
     assert "replica1/retrained.safetensors is missing" in text
 
 
-def light(config: Config, target: str | None = None) -> list[LightFinding]:
-    return explain_light(config, target, explain(config, target))
+FIGURE, TABLE = Path("results/tiny/tiny/figures/lmc.pdf"), Path("results/tiny/tiny/cells.csv")
+OVER_ALL = tuple(Path("results/tiny") / name for name in ("report.html", "scorecard.md", "case_studies/sam.csv"))
 
 
-TARGETS = ("data", "tables", "figures", "report", "tiny", "tiny_tables", "tiny_figures")
-LIGHT_FILES = tuple(Path("results/tiny") / name for name in ("tiny/cells.csv", "tiny/figures/lmc.pdf", "report.html"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", [None, *TARGETS, *map(str, LIGHT_FILES), "data/digits.safetensors"])
-def test_of_a_complete_run_no_job_would_run_again(complete_tiny: Checkout, target: str | None) -> None:
-    """That Snakemake made all of it shows that settings and inputs are read here as its rules do."""
-    with inside(complete_tiny):
-        config = load(FILES)
-        findings, found = explain(config, target), light(config, target)
-        assert found and [each for each in found if each.reasons] == []
-        assert all(each.recorded for each in found if each.job.rule != "prepare")
-        assert all(finding.done for finding in findings)
-        assert {finding.product.stage for finding in findings} == (set() if "data" in str(target) else set(STAGES))
-        assert "0 of " in render(findings, found)
-
-
-EDITS = {
-    "a threshold": ("regimes: {lmc: -0.05}", ()),
-    "a claim": ("studies: {tiny: {claims: []}}", ()),
-    "a table deleted": ("{}", ("tiny/grid.csv",)),
-    "a figure deleted": ("{}", ("tiny/figures/cka.png",)),
-    "a result deleted": ("{}", ("tiny/seed1/epochs004/density010/pair1-2/cka.json",)),
-    "a setting of the results": ("studies: {tiny: {measure: {points: 5}}}", ()),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("edit", EDITS)
-def test_the_jobs_are_those_that_a_dry_run_plans(complete_tiny: Checkout, tmp_path: Path, edit: str) -> None:
-    settings, deleted = EDITS[edit]
-    own = copied(complete_tiny, tmp_path / "own")
-    (own.path / "edit.yaml").write_text(settings)
-    for name in deleted:
-        (own.path / "results" / "tiny" / name).unlink()
-    planned = own.planned(*OPTIONS, "edit.yaml")
-    with inside(own):
-        told = [each.name for each in light(load([*FILES, Path("edit.yaml")])) if each.reasons]
-    assert sorted(told) == sorted(rule for rule in planned if rule.split("_")[0] not in STAGES)
-    assert bool(told) == (edit != "a result deleted"), "it is not missed before it is asked for by name"
-
-
-def test_a_changed_threshold_is_told_from_what_to_what(complete_tiny: Checkout) -> None:
-    with inside(complete_tiny):
-        config = load(FILES)
-        edited = config.model_copy(update={"regimes": config.regimes.model_copy(update={"lmc": -0.05})})
-        findings = explain(edited, str(LIGHT_FILES[1]))
-        text = render(findings, explain_light(edited, str(LIGHT_FILES[1]), findings))
-    assert "nothing would be computed" in text
-    assert f"regimes_tiny: changed: regimes.lmc from {config.regimes.lmc} to -0.05" in text
-    assert "draw_tiny: made from results/tiny/tiny/grid.csv, which is to be made" in text
-
-
-def test_tables_of_another_version_are_made_again(complete_tiny: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(light_explained, "TABLES_VERSION", TABLES_VERSION + 1)
-    with inside(complete_tiny):
-        findings = explain(tiny(), "tables")
-        text = render(findings, explain_light(tiny(), "tables", findings))
-    assert "cells_tiny: changed: the version of tables" in text
-
-
-def test_what_has_no_record_is_said_to_be_unknown(finished_tiny: Checkout) -> None:
+@pytest.mark.parametrize("path", [TABLE, FIGURE, *OVER_ALL])
+def test_behind_a_table_or_figure_stands_every_result_of_its_studies(finished_tiny: Checkout, path: Path) -> None:
     with inside(finished_tiny):
-        findings = explain(tiny(), "tables")
-        text = render(findings, explain_light(tiny(), "tables", findings))
-    assert "nothing would be computed: all 22 results are up to date" in text
-    assert "regimes_tiny: results/tiny/tiny/grid.csv is missing, and 6 more" in text
-    assert "of 1 others Snakemake has no record" in text, "the tables of cells, which were written without it"
+        assert [study.name for study in studies_behind(tiny(), path)] == ["tiny"]
+        assert explain(tiny(), str(path)) == explain(tiny())
 
 
-def test_a_result_that_is_not_missed_is_told(complete_tiny: Checkout, tmp_path: Path) -> None:
-    own = copied(complete_tiny, tmp_path / "own")
-    with inside(own):
-        (CELL / "pair1-2/cka.json").unlink()
-        findings = explain(tiny(), "tables")
-        text = render(findings, explain_light(tiny(), "tables", findings))
-    assert "1 of 22 results would be computed" in text
-    assert "1 results that tables were made from are missing: Snakemake makes them where they or" in text
+@pytest.mark.parametrize("path", ["results/tiny/published/grid.csv", "results/tiny/published/figures/cka.png"])
+def test_behind_the_published_figure_stands_none(finished_tiny: Checkout, path: str) -> None:
+    with inside(finished_tiny):
+        assert render(explain(tiny(), path)) == "nothing would be computed\n"
+
+
+@pytest.mark.parametrize("path", ["results/tiny/tiny/nosuch.csv", "results/tiny/nosuch.html"])
+def test_what_is_no_table_or_figure_is_refused(finished_tiny: Checkout, path: str) -> None:
+    with inside(finished_tiny), pytest.raises(UserError, match="is no result, table or figure of the planned studies"):
+        explain(tiny(), path)
+
+
+def test_data_of_another_version_would_be_prepared(
+    finished_tiny: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with inside(copied(finished_tiny, tmp_path / "own")):
+        assert unprepared(tiny(), "data") == []
+        assert unprepared(tiny(), "retrained") == [], "results only"
+        monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], version=99))
+        (line,) = unprepared(tiny(), "data")
+        assert line.startswith("data/digits.safetensors would be prepared")
+        assert render(explain(tiny(), "data"), [line]) == f"{line}\n"

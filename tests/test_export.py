@@ -15,14 +15,14 @@ from checkout import Checkout
 from click.testing import CliRunner
 from finished import NAME, OPTIONS, copied, inside, owner, tiny
 
-from three_regime import analysis, statistics, tables
+from three_regime.analysis import regime_tables, seed_means, tables
 from three_regime.cli import main
 from three_regime.config import resolve
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.export import MANIFEST, export
-from three_regime.importing import import_checkpoint
-from three_regime.storage import read_json
-from three_regime.thresholds import Thresholds
+from three_regime.exchange.export import MANIFEST, export
+from three_regime.exchange.importing import import_checkpoint
+from three_regime.system.files import read_json
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
     own = copied(finished_tiny, tmp_path / "own")
     with inside(own):
         folder = owner(tiny()).folder
-        analysis.write(folder, Thresholds())
+        regime_tables.write(folder, Thresholds())
         for suffix in ("csv", "png", "pdf", "part"):
             (folder / "figures").mkdir(exist_ok=True)
             (folder / f"figures/phase_diagram.{suffix}").write_text("drawn")
@@ -41,8 +41,8 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
 def test_an_export_is_read_like_results(own: Checkout) -> None:
     with inside(own):
         out = export(tiny(), Path("share/mine"))
-        cells = statistics.read_cells(out)
-        original = statistics.read_cells(owner(tiny()).folder)
+        cells = seed_means.read_cells(out)
+        original = seed_means.read_cells(owner(tiny()).folder)
     pd.testing.assert_frame_equal(cells, original)
     assert len(cells) == 4 and cells["lmc"].notna().all()
 
@@ -121,7 +121,7 @@ def test_a_zip_holds_the_same_and_is_the_same_each_time(own: Checkout) -> None:
         unpacked = Path("unpacked/mine")
         assert {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()} == names
         assert all((unpacked / name).read_bytes() == (folder / name).read_bytes() for name in names)
-        assert len(statistics.read_cells(unpacked)) == 4
+        assert len(seed_means.read_cells(unpacked)) == 4
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(own: Checkout) -> None:

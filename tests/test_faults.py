@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.fault_cases import NAME, STAGES, STUDY, Injected, Place, copy_place
-from three_regime.storage import read_arrays, read_metadata, write_arrays
+from three_regime.system.files import read_arrays, read_metadata, write_arrays
 
 pytestmark = pytest.mark.slow
 

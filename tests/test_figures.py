@@ -13,12 +13,13 @@ from matplotlib.text import Text
 from PIL import Image
 from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, run_tables, tables, ticks
 
-from three_regime import analysis, figures
+from three_regime import figures
+from three_regime.analysis import regime_tables
 from three_regime.errors import UserError
 from three_regime.figures import densities as by_density
 from three_regime.figures import study, style
-from three_regime.stages import GRID_FIGURES, RUN_FIGURES
-from three_regime.storage import write_csv
+from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
+from three_regime.system.files import write_csv
 
 TABLES = ("grid", "regimes", "boundaries")
 
@@ -179,7 +180,7 @@ def test_a_study_with_nothing_run_still_has_its_figures(tmp_path):
     table = cells(temperatures=(10, 80), densities=(0.05, 0.8))
     table[MEASURED] = np.nan
     write_csv(tmp_path / "cells.csv", table)
-    analysis.write(tmp_path, THRESHOLDS)
+    regime_tables.write(tmp_path, THRESHOLDS)
     for name, run in run_tables().items():
         write_csv(tmp_path / f"{name}.csv", run.iloc[:0])
     names = ["lmc", "error_against_density", "model_selection", "threshold_sensitivity", *RUN_FIGURES]
@@ -188,7 +189,7 @@ def test_a_study_with_nothing_run_still_has_its_figures(tmp_path):
 
 def test_the_sensitivity_figure_marks_the_threshold_in_use_where_no_border_was_found(tmp_path):
     write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 20), densities=(0.4, 0.8)))
-    analysis.write(tmp_path, THRESHOLDS)
+    regime_tables.write(tmp_path, THRESHOLDS)
     assert "lmc" not in set(pd.read_csv(tmp_path / "boundaries.csv")["boundary"])
     figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), "threshold_sensitivity")
     assert figure.axes[0].get_title() == "vertical line: threshold in use, −0.12"
@@ -222,12 +223,13 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(smooth):
 
 def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
     write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 80, 160), densities=(0.05, 0.8)))
-    analysis.write(tmp_path, THRESHOLDS)
+    regime_tables.write(tmp_path, THRESHOLDS)
     for name, table in run_tables().items():
         write_csv(tmp_path / f"{name}.csv", table)
     code = (
         "import sys\n"
-        "from pathlib import Path; from three_regime import figures; from three_regime.thresholds import Thresholds\n"
+        "from pathlib import Path; from three_regime import figures\n"
+        "from three_regime.config.thresholds import Thresholds\n"
         "print(len(figures.draw(Path(sys.argv[1]), sys.argv[2:], Thresholds(-0.12, 0.97))))\n"
         "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)\n"
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from toy_task import SIZE, Quadratic, ToyEpoch, rows, settings, train
 
 from three_regime.errors import UserError
-from three_regime.streams import Streams
+from three_regime.random_streams import Streams
 
 FULL = 7
 
@@ -140,7 +140,7 @@ def test_images_are_never_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     change, and the state that it saved lets the same command continue."""
     from tiny_study import config, digests, run
 
-    from three_regime.tasks.stacked_images import ImageStack
+    from three_regime.tasks.images.stacked import ImageStack
 
     expected = config(tmp_path / "whole")
     run(expected, "dense")

@@ -14,17 +14,19 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import prune
 
-from three_regime import foreign, models
 from three_regime.errors import UserError
-from three_regime.foreign import STATE_DICT_KEYS, match, read_foreign
+from three_regime.exchange import checkpoint_files
+from three_regime.exchange.checkpoint_files import STATE_DICT_KEYS, read_foreign
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.storage import write_arrays
+from three_regime.models.matching import match
+from three_regime.system.files import write_arrays
 
 NAME = "preresnet-8x0.25"
 
 
 def build(name: str = NAME, classes: int = 10) -> nn.Module:
-    return models.build(name, classes=classes, channels=1, image_size=8)
+    return families.build(name, classes=classes, channels=1, image_size=8)
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_the_authors_pruned_checkpoint_is_read_as_weights_and_masks(tmp_path, mo
     assert list(arrays) == list(dense)
     for name, value in product.items():
         np.testing.assert_array_equal(arrays[f"{name}.weight"], value.detach().numpy())
-    assert set(found.masks) == {*models.prunable(build()), "fc.weight"}
+    assert set(found.masks) == {*families.prunable(build()), "fc.weight"}
     for name, mask in found.masks.items():
         assert mask.dtype == bool and not arrays[name][~mask].any()
     assert found.masks["fc.weight"].all()
@@ -247,7 +249,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     def refuse(path):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(foreign, "file_sha256", refuse)
+    monkeypatch.setattr(checkpoint_files, "file_sha256", refuse)
     with pytest.raises(UserError, match="theirs.pt cannot be read: Input/output error"):
         read_foreign(tmp_path / "theirs.pt")
 

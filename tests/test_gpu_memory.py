@@ -11,13 +11,13 @@ import pytest
 import torch
 from tiny_study import config, digests, files, owner, run
 
-from three_regime import gpu_memory
 from three_regime.errors import UserError
-from three_regime.jobs import Outcome
-from three_regime.stacks import Alone, choose
-from three_regime.stages import pack
-from three_regime.tasks.image_classification import ImageClassification
-from three_regime.tasks.stacked_images import ImageStack
+from three_regime.jobs.run import Outcome
+from three_regime.study.products import pack
+from three_regime.system import gpu_memory
+from three_regime.tasks.images.stacked import ImageStack
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.tasks.strategies import Alone, choose
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 10.00 GiB. And more."
 

@@ -20,8 +20,9 @@ import urllib3
 from serving import Server, serving
 from toy_source import ARCHIVE, MEMBERS, NAME, QUICK, SOURCE, UNPUBLISHED, assert_complete, get, keep_partial
 
-from three_regime.datasets import archives, download, transfer
 from three_regime.errors import UserError
+from three_regime.preparation import download, transfer
+from three_regime.system import archives
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from PIL import Image
 from tiny_study import STUDY
 from toy_task import settings
 
-from three_regime import models
-from three_regime.compatibility import import_torchvision
-from three_regime.datasets import DATASETS
+from three_regime.datasets.registry import DATASETS
+from three_regime.datasets.torchvision_import import import_torchvision
 from three_regime.errors import UserError
-from three_regime.streams import Streams
-from three_regime.tasks.image_classification import Augmenter, ImageClassification, from_prepared
+from three_regime.models import families
+from three_regime.random_streams import Streams
+from three_regime.tasks.images.task import Augmenter, ImageClassification, from_prepared
 
 CPU = torch.device("cpu")
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]
@@ -155,7 +155,7 @@ def test_batches_of_one_order_do_not_depend_on_their_size(task):
 
 @pytest.mark.parametrize(("split", "images"), [("train", None), ("train", 10), ("test", None)])
 def test_evaluate_equals_a_plain_loop(task, weights, split, images):
-    network = models.build(STUDY["model"], classes=10, channels=1, image_size=8)
+    network = families.build(STUDY["model"], classes=10, channels=1, image_size=8)
     network.load_state_dict(weights)
     network.eval()
     wrong, nll, count = 0, 0.0, images or {"train": COUNT, "test": 33}[split]
@@ -182,7 +182,7 @@ def test_a_training_step_updates_the_statistics_it_is_given(task, weights):
     buffers = {name: weights[name].clone() for name in task.buffers}
     batch = batches(task, Streams(("dense", 1)), 0, 16)[0]
     loss, errors, count = task.loss(parameters, buffers, batch)
-    network = models.build(STUDY["model"], classes=10, channels=1, image_size=8)
+    network = families.build(STUDY["model"], classes=10, channels=1, image_size=8)
     network.load_state_dict(weights)
     expected = network.train()(batch[0])
     assert loss.item() == pytest.approx(F.cross_entropy(expected, batch[1]).item(), rel=1e-6)
@@ -193,10 +193,10 @@ def test_a_training_step_updates_the_statistics_it_is_given(task, weights):
 
 
 def test_outputs_are_in_file_order_in_evaluation_mode(task, weights):
-    found = task.outputs(weights, 40)
+    found = dict(task.outputs(weights, 40))
     assert {name: array.shape for name, array in found.items()} == {"logits": (40, 10), "softmax": (40, 10)}
     np.testing.assert_allclose(found["softmax"].sum(1), 1)
-    fewer = task.outputs(weights, 5)
+    fewer = dict(task.outputs(weights, 5))
     np.testing.assert_allclose(fewer["logits"], found["logits"][:5], rtol=1e-5, atol=1e-5)
     wrong = (found["logits"].argmax(1) != task.labels["train"][:40].numpy()).mean()
     assert wrong == task.evaluate(weights, "train", 40).error
@@ -204,7 +204,7 @@ def test_outputs_are_in_file_order_in_evaluation_mode(task, weights):
 
 def test_more_images_than_there_are_is_refused(task, weights):
     with pytest.raises(UserError, match="71 images.*70"):
-        task.outputs(weights, COUNT + 1)
+        dict(task.outputs(weights, COUNT + 1))
 
 
 def test_what_is_pruned(task):
@@ -215,7 +215,7 @@ def test_what_is_pruned(task):
 
 
 def test_a_prepared_file_makes_the_same_task(task, weights, tmp_path):
-    from three_regime.datasets.prepare import prepare
+    from three_regime.preparation.prepare import prepare
 
     assert prepare("digits", tmp_path) is True
     assert prepare("digits", tmp_path) is False

@@ -14,13 +14,15 @@ from finished import FILES, NAME, OPTIONS, compute, copied, inside, owner, tiny
 from torch import nn
 from torch.nn.utils import prune
 
-from three_regime import jobs, models, tables
+from three_regime.analysis import tables
 from three_regime.cli import main
 from three_regime.errors import UserError
-from three_regime.importing import find_product, import_checkpoint
-from three_regime.pruning import split_masks
-from three_regime.stages import pack
-from three_regime.storage import read_arrays, read_json, write_arrays
+from three_regime.exchange.importing import find_product, import_checkpoint
+from three_regime.jobs.run import run_job
+from three_regime.models import families
+from three_regime.pruning.masks import split_masks
+from three_regime.study.products import pack
+from three_regime.system.files import read_arrays, read_json, write_arrays
 
 ELSEWHERE = Path("elsewhere/tiny/seed1")
 
@@ -79,7 +81,7 @@ def test_an_imported_replica_holds_the_same_tensors_and_a_single_evaluation(own:
 
 
 def test_the_authors_format_is_taken_as_a_pruned_network(own: Checkout) -> None:
-    network = models.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
+    network = families.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             prune.l1_unstructured(module, "weight", amount=0.9)
@@ -91,10 +93,10 @@ def test_the_authors_format_is_taken_as_a_pruned_network(own: Checkout) -> None:
         counts = read_json(result)["sparsity"]
         masks = split_masks(read_arrays(weights))[1]
         # The stage after it works on it.
-        jobs.run(tiny(), NAME, "dense", 1)
-        jobs.run(tiny(), NAME, "prune", 1, 2.0)
+        run_job(tiny(), NAME, "dense", 1)
+        run_job(tiny(), NAME, "prune", 1, 2.0)
         assert read_json(result)["provenance"]["origin"] == "imported", "it was kept"
-        jobs.run(tiny(), NAME, "retrain", 1, 2.0)
+        run_job(tiny(), NAME, "retrain", 1, 2.0)
         trained = split_masks(read_arrays(result.parent / "replica1/retrained.safetensors"))[1]
     assert counts["layers"]["conv1.weight"] == {"kept": 4, "total": 36}
     assert all(np.array_equal(trained[name], mask) for name, mask in masks.items())
@@ -104,14 +106,14 @@ def test_a_dense_checkpoint_is_pruned_like_one_trained_here(own: Checkout) -> No
     with inside(own):
         result, _ = bring(ELSEWHERE / "epochs002/dense.safetensors")
         assert read_json(result)["epoch"] == 2
-        jobs.run(tiny(), NAME, "prune", 1, 2.0)
+        run_job(tiny(), NAME, "prune", 1, 2.0)
         after = read_arrays(Path("results/tiny/tiny/seed1/epochs002/density010/pruned.safetensors"))
         before = read_arrays(ELSEWHERE / "epochs002/density010/pruned.safetensors")
         assert all(np.array_equal(after[name], before[name]) for name in before)
         found = tables.build(owner(tiny()))
     assert (found["cells"]["origin"] == "imported").tolist() == [True, True, False, False]
     with inside(own):
-        assert jobs.run(tiny(), NAME, "dense", 1).kept == 1, "one run yields the other temperature, this one stays"
+        assert run_job(tiny(), NAME, "dense", 1).kept == 1, "one run yields the other temperature, this one stays"
 
 
 def test_a_change_of_its_own_stage_makes_it_stale_and_one_upstream_does_not(own: Checkout) -> None:
@@ -204,7 +206,7 @@ def test_another_architecture_and_values_that_are_not_finite_are_refused(own: Ch
 
 
 def test_the_classifier_may_not_be_pruned(own: Checkout) -> None:
-    network = models.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
+    network = families.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             prune.l1_unstructured(module, "weight", amount=0.9)

@@ -7,7 +7,7 @@ import textwrap
 STOPPED_WHILE_IT_HOLDS_ITS_LOCK = """
     import os, signal, threading, time
     from snakemake.scheduling.job_scheduler import JobScheduler
-    from three_regime.interruption import stop_in_a_thread
+    from three_regime.system.interruption import stop_in_a_thread
 
     stop_in_a_thread(JobScheduler)
     stop_in_a_thread(JobScheduler)

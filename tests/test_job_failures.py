@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from tiny_study import NAME, config, digests, files, owner, products, run, run_to
 
-from three_regime import jobs
 from three_regime.config import Config
 from three_regime.errors import Interrupted, UserError
-from three_regime.jobs import Outcome, sidecar, state_file
-from three_regime.stages import Product, pack
-from three_regime.storage import read_arrays, read_metadata, write_arrays
+from three_regime.jobs.job import locked, sidecar, state_file
+from three_regime.jobs.run import Outcome, run_job
+from three_regime.study.products import Product, pack
+from three_regime.system.files import read_arrays, read_metadata, write_arrays
 
 
 def failing_pack(settings: Config) -> tuple[list[Product], Product]:
@@ -144,7 +144,7 @@ def test_a_signal_ends_a_measurement_at_once_and_finished_pairs_stay(study_folde
     pairs = files(settings, stage)
     for path in pairs:
         path.unlink()
-    module, name = {"lmc": (lmc.connectivity, "line"), "cka": (cka, "similarity")}[stage]
+    module, name = {"lmc": (lmc.mode_connectivity, "line"), "cka": (cka, "similarity")}[stage]
     original, calls = getattr(module, name), []
 
     def signalled(*arguments, **options):
@@ -173,7 +173,7 @@ def test_two_processes_take_turns(study_folder, caplog):
     study = owner(settings)
 
     def hold() -> None:
-        with jobs.locked(study, "prune", 1, 1, None):
+        with locked(study, "prune", 1, 1, None):
             entered.set()
             leave.wait(10)
 
@@ -192,9 +192,9 @@ def test_two_processes_take_turns(study_folder, caplog):
 def test_an_unknown_study_or_a_missing_temperature_is_refused(study_folder):
     settings = config(study_folder)
     with pytest.raises(UserError, match="no study 'tinny'; .*tiny"):
-        jobs.run(settings, "tinny", "dense", 1)
+        run_job(settings, "tinny", "dense", 1)
     with pytest.raises(UserError, match="prune needs a temperature"):
-        jobs.run(settings, NAME, "prune", 1)
+        run_job(settings, NAME, "prune", 1)
 
 
 def test_a_lock_that_cannot_be_written_is_named(study_folder):

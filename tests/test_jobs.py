@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from tiny_study import ALL, ROOT, TOTALS, command, config, digests, files, owner, products, run, run_to
 
-from three_regime import stages
 from three_regime.config import Config
-from three_regime.jobs import Outcome
-from three_regime.pruning import MASK_PREFIX
-from three_regime.stages import STAGES, input_digest
-from three_regime.storage import read_arrays, read_json, read_metadata
+from three_regime.jobs.run import Outcome
+from three_regime.study import stages
+from three_regime.study.fingerprints import input_digest
+from three_regime.study.stages import STAGES
+from three_regime.system.files import read_arrays, read_json, read_metadata
+from three_regime.system.sparse_encoding import MASK_PREFIX
 
 
 def outcomes(settings: Config) -> dict[str, Outcome]:
@@ -40,10 +41,11 @@ def snapshot(paths: list[Path]) -> dict[Path, tuple[int, bytes]]:
 
 def test_nothing_stale_imports_no_torch_and_says_so(study_folder):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom three_regime import jobs\nfrom three_regime.config import load\n"
+        "import sys\nfrom pathlib import Path\nfrom three_regime.config import load\n"
+        "from three_regime.jobs.run import Outcome, run_job\n"
         "from three_regime.logs import reporting\n"
         f"with reporting():\n    config = load([Path({str(study_folder / 'config.yaml')!r})])\n"
-        f"    for stage in {ALL}:\n        jobs.run(config, 'tiny', stage, 1, 2)\n"
+        f"    for stage in {ALL}:\n        run_job(config, 'tiny', stage, 1, 2)\n"
         "assert 'torch' not in sys.modules\n"
     )
     command(study_folder, "dense")  # writes config.yaml
@@ -66,9 +68,10 @@ def test_pruning_imports_no_torch(tmp_path, finished_study):
     for path in files(settings, "prune"):
         path.unlink()
     code = (
-        "import sys\nfrom pathlib import Path\nfrom three_regime import jobs\nfrom three_regime.config import load\n"
+        "import sys\nfrom pathlib import Path\nfrom three_regime.config import load\n"
+        "from three_regime.jobs.run import Outcome, run_job\n"
         f"config = load([Path({str(tmp_path / 'config.yaml')!r})])\n"
-        "assert jobs.run(config, 'tiny', 'prune', 1, 2) == jobs.Outcome(2, 0)\nassert 'torch' not in sys.modules\n"
+        "assert run_job(config, 'tiny', 'prune', 1, 2) == Outcome(2, 0)\nassert 'torch' not in sys.modules\n"
     )
     command(tmp_path, "prune")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

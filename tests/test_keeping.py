@@ -9,15 +9,17 @@ import pytest
 from checkout import Checkout
 from finished import NAME, OPTIONS, compute, copied, inside, owner, tiny
 
-from three_regime import plan, tables
-from three_regime.adopting import adopt
+from three_regime.analysis import tables
 from three_regime.errors import UserError
-from three_regime.explain import explain, render
-from three_regime.importing import import_checkpoint
-from three_regime.keeping import discard, record_file
-from three_regime.stages import STAGES, pack
-from three_regime.storage import read_arrays, read_json, tensor_digest, write_json
-from three_regime.survey import survey
+from three_regime.exchange.importing import import_checkpoint
+from three_regime.jobs.discarding import discard, record_file
+from three_regime.planning import plan
+from three_regime.planning.explain import explain, render
+from three_regime.study.products import pack
+from three_regime.study.stages import STAGES
+from three_regime.study.verdicts import survey
+from three_regime.system.files import read_arrays, read_json, tensor_digest, write_json
+from three_regime.workflow.adopting import adopt
 
 GONE = {"all": set(), "endpoints": {"pruned"}, "none": {"dense", "pruned", "retrained", "dense.state"}}
 
@@ -182,6 +184,6 @@ def test_the_plan_agrees_with_all_of_the_results(complete_tiny: Checkout, tmp_pa
             actual = sum(path.stat().st_size for path in Path("results").rglob("*") if path.is_file())
             assert planned == pytest.approx(actual, rel=0.1), keep
             figures = sum(path.stat().st_size for path in Path("results/tiny/tiny").rglob("figures/*"))
-            (analysis,) = [row.size for row in rows if row.stage == "analysis"]
+            (analysis,) = [row.size for row in rows if row.stage == "tables, figures"]
             csv = sum(path.stat().st_size for path in Path("results/tiny/tiny").glob("*.csv"))
             assert analysis == pytest.approx(figures + csv, rel=0.1)

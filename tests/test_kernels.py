@@ -13,16 +13,18 @@ import torch
 import torch.nn.functional as F
 from toy_task import settings
 
-from three_regime import kernels, models, resume
-from three_regime.datasets import DATASETS
+from three_regime import kernels
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.kernels import building
 from three_regime.kernels.building import Unavailable
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
 from three_regime.models.layers import Convolution3x3, NormRelu, use_kernels
-from three_regime.resume import SavedState
-from three_regime.streams import Streams
-from three_regime.tasks.image_classification import ImageClassification
+from three_regime.random_streams import Streams
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.training import saved_state
+from three_regime.training.saved_state import SavedState
 
 CPU = torch.device("cpu")
 CIFAR = DATASETS["cifar10"]
@@ -124,7 +126,7 @@ def test_convolution_of_norm_and_relu_equals_float64(library, inputs, outputs, s
 def test_networks_equal_plain_ones(library, name):
     """Logits and running statistics within rounding; gradients within 1 %, as torch's own: within rounding of its kink
     a ReLU is open in one and closed in the other."""
-    plain, fused, exact = (models.build(name, classes=10, channels=3, image_size=32) for _ in range(3))
+    plain, fused, exact = (families.build(name, classes=10, channels=3, image_size=32) for _ in range(3))
     weights = initial_weights(plain, np.random.default_rng(1))
     for network in (plain, fused, exact):
         network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in weights.items()})
@@ -149,16 +151,16 @@ def test_networks_equal_plain_ones(library, name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_names_and_initial_weights_do_not_depend_on_kernels(library, name):
-    plain, fused = (models.build(name, classes=10, channels=3, image_size=32) for _ in range(2))
+    plain, fused = (families.build(name, classes=10, channels=3, image_size=32) for _ in range(2))
     use_kernels(fused, library)
     assert list(plain.state_dict()) == list(fused.state_dict())
-    assert models.prunable(plain) == models.prunable(fused)
+    assert families.prunable(plain) == families.prunable(fused)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_bits_again(library, threads):
     torch.set_num_threads(threads)
-    network = models.build("preresnet-8", classes=10, channels=3, image_size=32)
+    network = families.build("preresnet-8", classes=10, channels=3, image_size=32)
     use_kernels(network, library)
     batch = images(10, 3, 32, 32)
 
@@ -236,15 +238,15 @@ def test_a_state_of_other_kernels_is_refused(library, tmp_path):
     state = SavedState({"parameters": np.zeros(3, np.float32)}, 1, 2, [], 3.0)
     kernels.allow("auto")
     assert kernels.in_use() == "fused"
-    resume.save(tmp_path / "fused", state, key="k", threads=1, device="cpu", together=False)
-    assert resume.load(tmp_path / "fused", key="k", threads=1, device="cpu", together=False) is not None
+    saved_state.save(tmp_path / "fused", state, key="k", threads=1, device="cpu", together=False)
+    assert saved_state.load(tmp_path / "fused", key="k", threads=1, device="cpu", together=False) is not None
     kernels.allow("plain")
-    resume.save(tmp_path / "plain", state, key="k", threads=1, device="cpu", together=False)
+    saved_state.save(tmp_path / "plain", state, key="k", threads=1, device="cpu", together=False)
     with pytest.raises(UserError, match="fused kernels and this run has plain ones.*C compiler"):
-        resume.load(tmp_path / "fused", key="k", threads=1, device="cpu", together=False)
+        saved_state.load(tmp_path / "fused", key="k", threads=1, device="cpu", together=False)
     kernels.allow("auto")
     with pytest.raises(UserError, match="`kernels: plain`"):
-        resume.load(tmp_path / "plain", key="k", threads=1, device="cpu", together=False)
+        saved_state.load(tmp_path / "plain", key="k", threads=1, device="cpu", together=False)
 
 
 def test_without_a_compiler_torch_computes(monkeypatch, tmp_path, caplog):

@@ -16,14 +16,16 @@ from checkout import Checkout
 from finished import NAME, OPTIONS, copied, inside, owner, tiny
 from tiny_study import config, products
 
-from three_regime import jobs, links
 from three_regime.config import Config
-from three_regime.explain import explain
-from three_regime.interruption import stop_on_signals
-from three_regime.jobs import Outcome
-from three_regime.keeping import discard
-from three_regime.links import sidecar
-from three_regime.stages import STAGES, Product, pack
+from three_regime.jobs import kept_copies, run
+from three_regime.jobs.discarding import discard
+from three_regime.jobs.job import state_file
+from three_regime.jobs.kept_copies import sidecar
+from three_regime.jobs.run import Outcome, run_job
+from three_regime.planning.explain import explain
+from three_regime.study.products import Product, pack
+from three_regime.study.stages import STAGES
+from three_regime.system.interruption import stop_on_signals
 
 PRESET_SECONDS = 120
 """How long a test waits for a workflow of seconds."""
@@ -35,9 +37,9 @@ def settings(study_folder: Path) -> Config:
     return config(study_folder)
 
 
-def run_job(settings: Config, stage: str, temperature: float = 2) -> Outcome:
+def run_stage(settings: Config, stage: str, temperature: float = 2) -> Outcome:
     """A job as Snakemake starts it."""
-    return jobs.run(settings, NAME, stage, 1, temperature, under_workflow=True)
+    return run_job(settings, NAME, stage, 1, temperature, under_workflow=True)
 
 
 @pytest.fixture(autouse=True)
@@ -74,34 +76,34 @@ def remove(paths: list[Path]) -> dict[Path, bytes]:
 @pytest.mark.parametrize("stage", ["prune", "retrain", "lmc"])
 def test_a_pack_that_had_ended_is_not_computed_again(settings: Config, stage: str) -> None:
     found = members(settings, stage)
-    assert run_job(settings, stage) == Outcome(0, len(found))
+    assert run_stage(settings, stage) == Outcome(0, len(found))
     content = remove(files(found))
-    assert run_job(settings, stage) == Outcome(0, len(found))
+    assert run_stage(settings, stage) == Outcome(0, len(found))
     assert {path: path.read_bytes() for path in content} == content
 
 
 def test_computed_members_are_held_until_they_are_read(settings: Config) -> None:
     study = tiny_study.owner(settings)
     shutil.rmtree(study.at(1, 2) / "density010" / "replica1")
-    assert run_job(settings, "retrain") == Outcome(1, 3)
+    assert run_stage(settings, "retrain") == Outcome(1, 3)
     content = remove(files(members(settings, "retrain")))
-    assert run_job(settings, "retrain") == Outcome(0, 4)
+    assert run_stage(settings, "retrain") == Outcome(0, 4)
     assert {path: path.read_bytes() for path in content} == content
     assert {path.stem for path in held(study.root)} == {"retrained"}
-    run_job(settings, "lmc")
+    run_stage(settings, "lmc")
     assert {path.stem for path in held(study.root)} == {"lmc"}, "measuring proves that Snakemake knows the networks"
 
 
 def test_without_snakemake_nothing_is_held(settings: Config) -> None:
-    run_job(settings, "cka")
+    run_stage(settings, "cka")
     assert held(tiny_study.owner(settings).root)
-    jobs.run(settings, NAME, "cka", 1, 2)
+    run_job(settings, NAME, "cka", 1, 2)
     assert not held(tiny_study.owner(settings).root)
 
 
 def test_a_damaged_result_does_not_come_back(settings: Config, caplog: pytest.LogCaptureFixture) -> None:
     """It and its link are one file; the fingerprint in its metadata is as it was."""
-    run_job(settings, "retrain")
+    run_stage(settings, "retrain")
     product = members(settings, "retrain")[1]
     path = product.outputs[-1]
     good = path.read_bytes()
@@ -110,16 +112,16 @@ def test_a_damaged_result_does_not_come_back(settings: Config, caplog: pytest.Lo
         file.write(bytes([good[-1] ^ 1]))
     assert product.done and sidecar(tiny_study.owner(settings), path).read_bytes() == path.read_bytes() != good
     path.unlink()
-    assert run_job(settings, "retrain") == Outcome(1, 3)
+    assert run_stage(settings, "retrain") == Outcome(1, 3)
     assert "density 10 %, replica 2 is not restored: " in caplog.text and " is damaged: " in caplog.text
     assert path.read_bytes()[-100:] == good[-100:]
 
 
 def test_what_other_settings_made_does_not_come_back(settings: Config, tmp_path: Path) -> None:
-    run_job(settings, "prune")
+    run_stage(settings, "prune")
     remove(files(members(settings, "prune")))
     other = config(tmp_path, prune={"allocation": "global"})
-    assert run_job(other, "prune") == Outcome(2, 0)
+    assert run_stage(other, "prune") == Outcome(2, 0)
 
 
 def test_a_file_system_without_hard_links_is_served_by_copies(
@@ -129,9 +131,9 @@ def test_a_file_system_without_hard_links_is_served_by_copies(
         raise PermissionError
 
     monkeypatch.setattr(os, "link", refuse)
-    run_job(settings, "retrain")
+    run_stage(settings, "retrain")
     content = remove(files(members(settings, "retrain")))
-    assert run_job(settings, "retrain") == Outcome(0, 4)
+    assert run_stage(settings, "retrain") == Outcome(0, 4)
     assert {path: path.read_bytes() for path in content} == content
     assert all(path.stat().st_nlink == 1 for path in content)
 
@@ -140,9 +142,9 @@ def test_what_is_removed_while_the_job_runs_is_put_back(settings: Config, monkey
     """As by a Snakemake that takes an earlier attempt of the same job for failed only now."""
     found = members(settings, "retrain")
     remove(list(found[0].outputs))
-    compute = jobs._mend_losses
-    monkeypatch.setattr(jobs, "_mend_losses", lambda *given: (remove(files(found)), compute(*given)))
-    assert run_job(settings, "retrain") == Outcome(1, 3)
+    compute = run._mend_losses
+    monkeypatch.setattr(run, "_mend_losses", lambda *given: (remove(files(found)), compute(*given)))
+    assert run_stage(settings, "retrain") == Outcome(1, 3)
     assert all(product.done for product in found)
 
 
@@ -162,9 +164,9 @@ def test_after_a_failure_signals_mean_what_they_meant() -> None:
 
 
 def test_a_state_that_outlived_its_run_is_removed(settings: Config) -> None:
-    state = jobs.state_file(tiny_study.owner(settings), members(settings, "retrain")[0])
+    state = state_file(tiny_study.owner(settings), members(settings, "retrain")[0])
     state.write_text("of a job that was killed when the result had just been written")
-    assert run_job(settings, "retrain") == Outcome(0, 4)
+    assert run_stage(settings, "retrain") == Outcome(0, 4)
     assert not state.exists()
 
 
@@ -173,9 +175,9 @@ def test_discarded_weights_are_not_held(settings: Config, tmp_path: Path) -> Non
     none = config(tmp_path, keep="none")
     study = tiny_study.owner(none)
     for stage in ("lmc", "cka"):
-        run_job(none, stage)
+        run_stage(none, stage)
     for path in files(products(none, "retrain")):
-        links.keep(study, path)
+        kept_copies.keep(study, path)
     retrained = [path for path in files(members(none, "retrain")) if path.suffix == ".safetensors"]
     inodes = {path.stat().st_ino for path in retrained}
     assert all(path.stat().st_nlink == 2 for path in retrained)
@@ -191,9 +193,11 @@ def test_discarded_weights_are_not_held(settings: Config, tmp_path: Path) -> Non
 def test_links_of_recorded_files_go_and_no_others(settings: Config) -> None:
     study = tiny_study.owner(settings)
     for path in files(products(settings, "retrain")):
-        links.keep(study, path)
+        kept_copies.keep(study, path)
     recorded = files(members(settings, "retrain"))
-    links.drop_recorded(study.root, [*map(str, recorded), "elsewhere/retrained.json", str(study.root / "report.html")])
+    kept_copies.drop_recorded(
+        study.root, [*map(str, recorded), "elsewhere/retrained.json", str(study.root / "report.html")]
+    )
     assert sorted(held(study.root)) == sorted(
         sidecar(study, path) for path in files(members(settings, "retrain", temperature=1))
     )
@@ -207,35 +211,35 @@ def test_stale_results_make_way_with_all_that_was_made_from_them(settings: Confi
     planned = [str(path) for stage in STAGES for path in files(members(settings, stage))]
     before = {path: path.read_bytes() for path in stale}
     for path in files(members(settings, "retrain")):
-        links.keep(study, path)  # a link in that place already, to the same file
-    assert links.set_aside([other], planned) == 4 + 2 + 2
+        kept_copies.keep(study, path)  # a link in that place already, to the same file
+    assert kept_copies.set_aside([other], planned) == 4 + 2 + 2
     assert not any(path.exists() for path in stale)
     assert all(path.exists() for stage in ("dense", "prune") for path in files(members(settings, stage)))
     assert all(path.exists() for path in files(members(settings, "retrain", temperature=1))), "no job is planned there"
-    assert links.restore_all([other]) == 0
-    assert links.restore_all([study]) == 8, "the old settings are back"
+    assert kept_copies.restore_all([other]) == 0
+    assert kept_copies.restore_all([study]) == 8, "the old settings are back"
     assert not held(study.root)
     assert {path: path.read_bytes() for path in stale} == before
-    assert links.set_aside([study], planned) == 0
+    assert kept_copies.set_aside([study], planned) == 0
 
 
 def test_a_missing_input_makes_nothing_stale(settings: Config) -> None:
     planned = [str(path) for stage in STAGES for path in files(members(settings, stage))]
     remove(files(members(settings, "prune")))
-    assert links.set_aside([tiny_study.owner(settings)], planned) == 0
+    assert kept_copies.set_aside([tiny_study.owner(settings)], planned) == 0
 
 
 def test_a_finished_successor_is_not_lost_to_what_it_replaces(settings: Config, tmp_path: Path) -> None:
     changed = config(tmp_path, retrain={"learning_rate": 0.05})
     product = members(settings, "retrain")[0]
     old = {path: path.read_bytes() for path in product.outputs}
-    run_job(changed, "retrain")
+    run_stage(changed, "retrain")
     new = {path: path.read_bytes() for path in product.outputs}
     for path, content in old.items():  # as Snakemake puts them back, into another file or the same
         path.unlink()
         path.write_bytes(content)
-    assert links.set_aside([tiny_study.owner(changed)], map(str, product.outputs)) == 1
-    assert run_job(changed, "retrain") == Outcome(0, 4)
+    assert kept_copies.set_aside([tiny_study.owner(changed)], map(str, product.outputs)) == 1
+    assert run_stage(changed, "retrain") == Outcome(0, 4)
     assert {path: path.read_bytes() for path in product.outputs} == new
 
 

@@ -14,11 +14,11 @@ import pytest
 from checkout import Checkout
 from finished import OPTIONS, copied
 
-from three_regime import locks
-from three_regime.locks import LOCKS, Run
-from three_regime.storage import write_json
+from three_regime.system.files import write_json
+from three_regime.workflow import snakemake_lock
+from three_regime.workflow.snakemake_lock import LOCKS, Run
 
-HERE = locks.socket.gethostname()
+HERE = snakemake_lock.socket.gethostname()
 UNLOCK = ["python", "-m", "three_regime", "workflow", "--unlock"]
 
 
@@ -39,7 +39,7 @@ def process() -> Iterator[psutil.Process]:
 
 
 def note(run: Run) -> Run:
-    write_json(run.file, locks.asdict(run))
+    write_json(run.file, snakemake_lock.asdict(run))
     return run
 
 
@@ -54,18 +54,18 @@ def of(process: psutil.Process, **changes: object) -> Run:
 
 def test_a_lock_goes_when_its_run_was_killed_and_not_before(process: psutil.Process) -> None:
     note(of(process))
-    assert not locks.is_left_behind(), "nothing is locked"
+    assert not snakemake_lock.is_left_behind(), "nothing is locked"
     lock()
-    assert not locks.is_left_behind()
+    assert not snakemake_lock.is_left_behind()
     process.kill()  # and nobody has waited for it yet
     psutil.wait_procs([process], timeout=0.5)
-    assert locks.is_left_behind()
+    assert snakemake_lock.is_left_behind()
 
 
 def test_another_process_with_the_number_of_a_dead_one_is_not_it(process: psutil.Process) -> None:
     lock()
     note(of(process, started=process.create_time() - 60))
-    assert locks.is_left_behind()
+    assert snakemake_lock.is_left_behind()
 
 
 def test_while_one_of_the_noted_runs_lives_the_lock_stays(process: psutil.Process) -> None:
@@ -73,44 +73,44 @@ def test_while_one_of_the_noted_runs_lives_the_lock_stays(process: psutil.Proces
     lock()
     note(of(process))
     note(of(process, pid=2**22 + 1, started=process.create_time() + 60))
-    assert not locks.is_left_behind()
+    assert not snakemake_lock.is_left_behind()
 
 
 def test_a_lock_without_any_note_is_left_alone() -> None:
     lock()
-    assert not locks.is_left_behind()
-    assert locks.of_another_machine(UNLOCK) == ""
+    assert not snakemake_lock.is_left_behind()
+    assert snakemake_lock.of_another_machine(UNLOCK) == ""
 
 
 def test_runs_of_another_machine_are_forgotten_where_nothing_is_locked(process: psutil.Process) -> None:
     note(of(process, host="other"))
     here = note(of(process))
-    locks.forget()
-    assert locks.noted() == [here]
+    snakemake_lock.forget()
+    assert snakemake_lock.noted() == [here]
     note(of(process, host="other"))
     lock()
-    locks.forget()
-    assert {run.host for run in locks.noted()} == {HERE, "other"}
+    snakemake_lock.forget()
+    assert {run.host for run in snakemake_lock.noted()} == {HERE, "other"}
 
 
 def test_a_lock_of_another_machine_is_explained(process: psutil.Process) -> None:
     lock()
     note(of(process, host="other", pid=12))
-    assert not locks.is_left_behind()
-    said = locks.of_another_machine([*UNLOCK, "--configfile", "config/my demo.yaml"])
+    assert not snakemake_lock.is_left_behind()
+    said = snakemake_lock.of_another_machine([*UNLOCK, "--configfile", "config/my demo.yaml"])
     assert "perhaps by process 12 on other, started" in said
     assert "Once it has ended" in said and "two runs would write the same files" in said
     assert shlex.split(said.splitlines()[1]) == [*UNLOCK, "--configfile", "config/my demo.yaml"]
     note(of(process))
-    assert locks.of_another_machine(UNLOCK) == "", "a run of this machine holds it"
+    assert snakemake_lock.of_another_machine(UNLOCK) == "", "a run of this machine holds it"
 
 
 def test_a_damaged_note_is_no_note(process: psutil.Process) -> None:
     lock()
     note(of(process)).file.write_text('{"host": ')
-    assert locks.noted() == []
-    locks.note()
-    assert [run.pid for run in locks.noted()] == [os.getpid()]
+    assert snakemake_lock.noted() == []
+    snakemake_lock.note()
+    assert [run.pid for run in snakemake_lock.noted()] == [os.getpid()]
 
 
 # With Snakemake. A run that was killed is put together from what it leaves: its note and its lock.
@@ -138,7 +138,7 @@ def leave_lock(checkout: Checkout) -> None:
 @pytest.mark.slow
 def test_after_a_run_elsewhere_a_kill_here_is_recovered_from(complete_tiny: Checkout, tmp_path: Path) -> None:
     checkout = copied(complete_tiny, tmp_path / "checkout")
-    runs = checkout.path / locks.RUNS
+    runs = checkout.path / snakemake_lock.RUNS
     for path in runs.iterdir():
         path.unlink()
     write_json(runs / "other-12.json", {"host": "other", "pid": 12, "started": 1.0})
@@ -157,7 +157,7 @@ def test_after_a_run_elsewhere_a_kill_here_is_recovered_from(complete_tiny: Chec
 @pytest.mark.slow
 def test_a_lock_from_elsewhere_stays_until_the_command_that_is_named(complete_tiny: Checkout, tmp_path: Path) -> None:
     checkout = copied(complete_tiny, tmp_path / "checkout")
-    write_json(checkout.path / locks.RUNS / "other-12.json", {"host": "other", "pid": 12, "started": 1.0})
+    write_json(checkout.path / snakemake_lock.RUNS / "other-12.json", {"host": "other", "pid": 12, "started": 1.0})
     leave_lock(checkout)
     (checkout.path / TARGET).unlink()
     code, output = started(checkout, "--", TARGET)

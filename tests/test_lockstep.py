@@ -14,21 +14,23 @@ import torch
 from tiny_study import STUDY
 from toy_task import Delivered, Quadratic, StopAfter, assert_same, session, settings, train
 
-from three_regime import models, resume
 from three_regime.config import Training
-from three_regime.datasets import DATASETS
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import Interrupted, UserError
-from three_regime.members import Flat, Member
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
 from three_regime.models.stacked import StackedNetwork
-from three_regime.packs import evenly, pays_on_cpu
-from three_regime.pruning import apply_masks, magnitude_masks
-from three_regime.stacks import Alone, choose, stacked
-from three_regime.storage import read_metadata
-from three_regime.streams import Streams
-from three_regime.tasks.image_classification import ImageClassification
-from three_regime.tasks.stacked_images import ImageStack
-from three_regime.training import train_pack
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import apply_masks
+from three_regime.random_streams import Streams
+from three_regime.system.files import read_metadata
+from three_regime.tasks.images.stacked import ImageStack
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.tasks.pack_sizes import evenly, pays_on_cpu
+from three_regime.tasks.strategies import Alone, choose, stacked
+from three_regime.training import saved_state
+from three_regime.training.pack import Flat, Member
+from three_regime.training.trainer import train_pack
 
 DENSITIES = (0.1, 0.3, 1.0)
 REPLICAS = (1, 2)
@@ -93,7 +95,7 @@ FAMILIES = {"preresnet-8x0.25": 8, "preresnet-14x0.5": 8, "densenet-10k4": 8, "v
 @pytest.fixture(scope="module", params=FAMILIES)
 def network(request) -> tuple[torch.nn.Module, int]:
     side = FAMILIES[request.param]
-    return models.build(request.param, classes=10, channels=3, image_size=side), side
+    return families.build(request.param, classes=10, channels=3, image_size=side), side
 
 
 def weights_of(network: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
@@ -128,7 +130,7 @@ def test_networks_side_by_side_compute_what_each_computes_alone(network):
 @pytest.mark.parametrize("members", [1, 2, 3, 9])
 def test_rows_fill_the_lanes_of_a_processor(model, members):
     side = 32 if model == "vgg-11" else 8
-    network = StackedNetwork(models.build(model, classes=10, channels=1, image_size=side))
+    network = StackedNetwork(families.build(model, classes=10, channels=1, image_size=side))
     rows = network.rows(members)
     assert members <= rows < members + 8 and rows >= 2
     assert all(rows * norm.num_features % 8 == 0 for norm in network.norms)
@@ -250,7 +252,7 @@ class Killed(BaseException):
 def test_killed_between_two_saves_the_members_behind_catch_up(tmp_path, images, together, monkeypatch, kill_at, caplog):
     """Some states are from one step later than the others: all end as if nothing had happened, together again."""
     pack = pack_of(images, tmp_path)
-    save, saves = resume.save, itertools.count(1)
+    save, saves = saved_state.save, itertools.count(1)
 
     def dying(*arguments: Any, **named: Any) -> None:
         if next(saves) == kill_at:
@@ -258,7 +260,7 @@ def test_killed_between_two_saves_the_members_behind_catch_up(tmp_path, images, 
         save(*arguments, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(resume, "save", dying)
+        patched.setattr(saved_state, "save", dying)
         with pytest.raises(Killed):
             train_members(images, pack, settings(**SGD), session(state_every_s=0, evaluate_last=2))
     assert len({position_of(member) for member, _ in pack.values()}) == 2
@@ -408,7 +410,7 @@ def test_on_a_gpu_a_timing_decides(images, faster, monkeypatch):
 
 
 def test_the_timing_changes_nothing(images, tmp_path, together):
-    from three_regime.training import _seconds
+    from three_regime.training.trainer import _seconds
 
     pack = pack_of(images, tmp_path)
     members = [member for member, _ in pack.values()]

@@ -12,11 +12,13 @@ from checkout import Checkout
 from click.testing import CliRunner
 from finished import inside, tiny
 
-from three_regime import figures, manifest, scorecard
+from three_regime import figures
+from three_regime.analysis import scorecard
 from three_regime.cli import main
 from three_regime.errors import UserError
-from three_regime.export import export
-from three_regime.redraw import redraw
+from three_regime.exchange.export import export
+from three_regime.exchange.redraw import redraw
+from three_regime.system import manifest
 
 
 @pytest.fixture(scope="module")

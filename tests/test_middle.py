@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from checkout import ROOT
 
-from three_regime import tables
+from three_regime.analysis import tables
 
 POINTS = np.linspace(0, 1, 11)
 

@@ -18,17 +18,18 @@ from finished import FILES, OPTIONS, copied, inside, owner, tiny
 from snakemake.settings.types import ConfigSettings, StorageSettings
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
 
-from three_regime import case_studies, runs, tables
-from three_regime.bare import run_stage
+from three_regime.analysis import case_studies, tables
 from three_regime.config import load
-from three_regime.distrust import plan_again
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.export import export
-from three_regime.storage import read_arrays, tensor_digest
-from three_regime.study import planned
-from three_regime.survey import survey, unfit
-from three_regime.thresholds import Thresholds
-from three_regime.workflow import freeze
+from three_regime.exchange.export import export
+from three_regime.jobs.without_snakemake import run_stage
+from three_regime.study import runs
+from three_regime.study.grid import planned
+from three_regime.study.verdicts import survey, unfit
+from three_regime.system.files import read_arrays, tensor_digest
+from three_regime.workflow.bridge import freeze
+from three_regime.workflow.stale_records import plan_again
 
 POINTS = "measure: {points: 5, train_images: 256, cka_images: 256, last_epochs: 2}"
 """An edit of ``config/tiny.yaml`` that concerns LMC alone."""
@@ -197,8 +198,8 @@ def test_a_changed_checkout_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run.record() == {"run": run.file}
     (package / "pruning.py").write_text("# edited\n")
     settings.unlink()
-    assert run.changed_code == "three_regime/pruning.py" and run.edited == ["mine.yaml"]
-    assert run.record()["changed_code"] == "three_regime/pruning.py"
+    assert run.changed_code == "three_regime/pruning/magnitude.py" and run.edited == ["mine.yaml"]
+    assert run.record()["changed_code"] == "three_regime/pruning/magnitude.py"
     assert load([Path(run.file)]) == config, "the file of a run is a configuration"
 
 

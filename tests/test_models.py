@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from three_regime import models
 from three_regime.errors import UserError
-from three_regime.models import preresnet, vgg
+from three_regime.models import families, preresnet, vgg
 from three_regime.models.initialisation import initial_weights
 
 NAMES = ("preresnet-20", "preresnet-20x2", "vgg-19", "densenet-40")
@@ -20,7 +19,7 @@ SMALL = ("preresnet-8x0.25", "vgg-11", "densenet-7k4")
 
 
 def build(name: str, *, classes: int = 10, channels: int = 3, image_size: int = 32) -> nn.Module:
-    return models.build(name, classes=classes, channels=channels, image_size=image_size)
+    return families.build(name, classes=classes, channels=channels, image_size=image_size)
 
 
 def weights(model: nn.Module, seed: int = 1) -> dict[str, torch.Tensor]:
@@ -34,19 +33,20 @@ def images(count: int, channels: int = 3, size: int = 32) -> torch.Tensor:
 
 
 def test_the_registry_does_not_import_torch():
-    code = "import sys, three_regime.models as m; m.parse('vgg-19'); m.families(); assert 'torch' not in sys.modules"
+    code = "import sys, three_regime.models.families as m; m.parse('vgg-19'); m.families()\n"
+    code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("name", [*NAMES, *SMALL, "preresnet-20x1.5", "densenet-40k24", "vgg-13", "transformer-2x64x4"])
 def test_a_name_is_read_and_written_back(name):
-    assert models.parse(name).name == name
+    assert families.parse(name).name == name
 
 
 def test_the_parts_of_a_name():
-    assert models.parse("preresnet-20") == models.ModelSpec("preresnet", 20, 1)
-    assert models.parse("preresnet-8x0.25") == models.ModelSpec("preresnet", 8, 0.25)
-    assert models.parse("densenet-40") == models.ModelSpec("densenet", 40, 12)
+    assert families.parse("preresnet-20") == families.ModelSpec("preresnet", 20, 1)
+    assert families.parse("preresnet-8x0.25") == families.ModelSpec("preresnet", 8, 0.25)
+    assert families.parse("densenet-40") == families.ModelSpec("densenet", 40, 12)
 
 
 @pytest.mark.parametrize(
@@ -77,26 +77,26 @@ def test_the_parts_of_a_name():
 )
 def test_a_bad_name_is_answered_with_the_form_and_the_nearest_name(name, nearest):
     with pytest.raises(UserError) as error:
-        models.parse(name)
+        families.parse(name)
     message = str(error.value)
     assert repr(name) in message and message.endswith(f"nearest: {nearest}")
-    assert models.FAMILIES[models.parse(nearest).family].form in message
+    assert families.FAMILIES[families.parse(nearest).family].form in message
 
 
 @pytest.mark.parametrize("name", ["unet", "", "42", "bert-6"])
 def test_an_unknown_family_is_answered_with_every_form(name):
     with pytest.raises(UserError) as error:
-        models.parse(name)
-    assert all(family.form in str(error.value) for family in models.FAMILIES.values())
+        families.parse(name)
+    assert all(family.form in str(error.value) for family in families.FAMILIES.values())
 
 
 def test_every_family_is_listed_in_one_line():
-    assert set(models.families()) == {"preresnet", "vgg", "densenet", "transformer"}
-    assert all(line and "\n" not in line for line in models.families().values())
+    assert set(families.families()) == {"preresnet", "vgg", "densenet", "transformer"}
+    assert all(line and "\n" not in line for line in families.families().values())
 
 
 def test_an_alias_is_replaced_by_the_one_name():
-    assert models.parse("transformer-base").name == "transformer-6x512x8"
+    assert families.parse("transformer-base").name == "transformer-6x512x8"
 
 
 @pytest.mark.parametrize(("name", "size"), [("vgg-19", 8), ("vgg-19", 64), ("preresnet-20", 30), ("densenet-40", 0)])
@@ -230,7 +230,7 @@ def test_vgg_refuses_a_width():
 )
 def test_every_convolution_weight_is_prunable_and_nothing_else(name, count):
     model = build(name)
-    prunable = models.prunable(model)
+    prunable = families.prunable(model)
     assert len(prunable) == len(set(prunable)) == count
     assert set(prunable) == {name for name, parameter in model.named_parameters() if parameter.dim() == 4}
     assert list(prunable) == [name for name, _ in model.named_parameters() if name in prunable]
@@ -238,7 +238,7 @@ def test_every_convolution_weight_is_prunable_and_nothing_else(name, count):
 
 def test_preresnet_prunable_order_and_share():
     model = build("preresnet-20")
-    prunable = models.prunable(model)
+    prunable = families.prunable(model)
     assert prunable[0] == "conv1.weight"
     first = prunable.index("layer2.0.conv1.weight")
     assert prunable[first : first + 3] == tuple(f"layer2.0.{x}.weight" for x in ("conv1", "conv2", "downsample.0"))
@@ -271,7 +271,7 @@ def test_initial_weights_depend_on_the_generator_alone():
     again = initial_weights(build("densenet-7k4"), np.random.default_rng([7, 1]))
     other = initial_weights(build("densenet-7k4"), np.random.default_rng([7, 2]))
     assert all(np.array_equal(first[name], again[name]) for name in first)
-    assert not any(np.array_equal(first[name], other[name]) for name in models.prunable(build("densenet-7k4")))
+    assert not any(np.array_equal(first[name], other[name]) for name in families.prunable(build("densenet-7k4")))
 
 
 @pytest.mark.parametrize(
@@ -280,14 +280,14 @@ def test_initial_weights_depend_on_the_generator_alone():
 def test_convolutions_start_normal_with_the_deviation_of_their_fan(name, fan_axis):
     model = build(name)
     arrays = initial_weights(model, np.random.default_rng(5))
-    for key in models.prunable(model):
+    for key in families.prunable(model):
         weight = arrays[key].astype(np.float64)
         fan = weight.shape[2] * weight.shape[3] * weight.shape[fan_axis]
         scaled = weight.ravel() / np.sqrt(2 / fan)
         bound = 5 / np.sqrt(scaled.size)  # five standard errors of the mean; the deviation's is √2 smaller
         assert abs(scaled.mean()) < bound
         assert abs(scaled.std() - 1) < bound
-    largest = max((arrays[key] for key in models.prunable(model)), key=np.size).ravel()
+    largest = max((arrays[key] for key in families.prunable(model)), key=np.size).ravel()
     assert abs(np.mean((largest / largest.std()) ** 4) - 3) < 0.2  # a normal's kurtosis; a uniform's is 1.8
 
 
@@ -333,7 +333,7 @@ def test_functional_call_equals_a_model_that_holds_the_weights(name):
         assert torch.equal(functional_call(skeleton, given, (images(6),)), holder(images(6)))
     for key, value in holder.state_dict().items():  # running statistics are written to the given buffers
         assert torch.equal(given[key], value)
-    assert not torch.equal(skeleton.state_dict()[models.prunable(skeleton)[0]], given[models.prunable(skeleton)[0]])
+    assert not torch.equal(skeleton.state_dict()[families.prunable(skeleton)[0]], given[families.prunable(skeleton)[0]])
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -10,13 +10,13 @@ from checkout import copy_to
 from tiny_study import ALL, NAME, config, mapping, owner, products, run
 
 from three_regime.config import Config, resolve
-from three_regime.datasets import DATASETS, IMPLIED, ImageDataset
-from three_regime.datasets import prepare as preparing
+from three_regime.datasets.registry import DATASETS, IMPLIED, ImageDataset
 from three_regime.errors import UserError
-from three_regime.explain import explain, render
-from three_regime.jobs import Outcome
-from three_regime.stages import pack
-from three_regime.storage import DIGEST_KEY, read_metadata
+from three_regime.jobs.run import Outcome
+from three_regime.planning.explain import explain, render
+from three_regime.preparation import prepare as preparing
+from three_regime.study.products import pack
+from three_regime.system.files import DIGEST_KEY, read_metadata
 
 DIGITS = DATASETS["digits"]
 
@@ -89,7 +89,7 @@ def test_the_workflow_prepares_a_raised_version_again(tmp_path: Path) -> None:
     command = ("data", "--configfile", "config/tiny.yaml")
     checkout.run(*command)
     assert checkout.planned(*command) == {}
-    entries = checkout.path / "three_regime" / "datasets" / "__init__.py"
+    entries = checkout.path / "three_regime" / "datasets" / "registry.py"
     note = '"8x8 handwritten digits bundled with scikit-learn; the offline default of the demo",'
     text = entries.read_text()
     assert text.count(note) == 1

@@ -12,16 +12,17 @@ import torch
 from tiny_study import NAME, ROOT, config, owner, run
 from torch import Tensor, nn
 
-from three_regime import models, plan_table
-from three_regime.job_resources import first_runtime
-from three_regime.jobs import Outcome
-from three_regime.models import Family, counting
+from three_regime.jobs.run import Outcome
+from three_regime.models import counting, families
+from three_regime.models.families import Family
 from three_regime.models.initialisation import Initialisation
 from three_regime.models.sizes import size
-from three_regime.plan import Plan, make
-from three_regime.pricing import read_rates
-from three_regime.stages import STAGES
-from three_regime.tasks.image_classification import of_study
+from three_regime.planning import plan_table
+from three_regime.planning.plan import Plan, make
+from three_regime.planning.pricing import read_rates
+from three_regime.study.stages import STAGES
+from three_regime.tasks.images.task import of_study
+from three_regime.workflow.job_resources import first_runtime
 
 MODEL = "plain-2"
 
@@ -65,7 +66,7 @@ def family(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> F
     )  # fmt: skip
     module = ModuleType("three_regime.models.plain")
     module.build = build
-    monkeypatch.setitem(models.FAMILIES, "plain", entry)
+    monkeypatch.setitem(families.FAMILIES, "plain", entry)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return entry
 
@@ -88,7 +89,7 @@ def test_it_is_priced_where_its_layers_are_counted(family: Family, tmp_path: Pat
 
 
 def test_its_layers_are_those_of_the_network(family: Family) -> None:
-    network = models.build(MODEL, classes=10, channels=1, image_size=8)
+    network = families.build(MODEL, classes=10, channels=1, image_size=8)
     found = size(MODEL, classes=10, channels=1, image_size=8)
     parameters = sum(value.numel() for value in network.parameters())
     assert (found and found.parameters) == (parameters if family.layers else None)

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from tiny_study import NAME, config, mapping, owner, run
 
-from three_regime import knobs
-from three_regime.config import resolve
+from three_regime.config import knobs, resolve
+from three_regime.config.knobs import Knob
 from three_regime.errors import UserError
-from three_regime.jobs import Outcome
-from three_regime.knobs import Knob
-from three_regime.stages import pack
+from three_regime.jobs.run import Outcome
+from three_regime.study.products import pack
 
 
 @pytest.fixture(autouse=True)

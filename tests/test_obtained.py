@@ -13,21 +13,21 @@ import pytest
 from checkout import ROOT
 from finished import FILES, NAME, copied, inside, tiny
 
-from three_regime import case_studies, claims
-from three_regime.bare import run_stage
+from three_regime.analysis import case_studies, claims
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.export import MANIFEST, export
-from three_regime.redraw import CURVES, read_settings, redraw
-from three_regime.stages import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
-from three_regime.storage import read_json
-from three_regime.thresholds import Thresholds
+from three_regime.exchange.export import MANIFEST, export
+from three_regime.exchange.redraw import CURVES, read_settings, redraw
+from three_regime.jobs.without_snakemake import run_stage
+from three_regime.study.outputs import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
+from three_regime.system.files import read_json
 
 ARCHIVES = sorted(path.parent for path in (ROOT / "reference" / "obtained").glob(f"*/{MANIFEST}"))
 LARGEST = 5_000_000
 WITHOUT_TORCH = """
 import sys
 from pathlib import Path
-from three_regime.redraw import redraw
+from three_regime.exchange.redraw import redraw
 redraw(Path(sys.argv[1]), Path(sys.argv[2]))
 assert "torch" not in sys.modules, "redrawing needed torch"
 """

@@ -10,12 +10,14 @@ import torch
 from tiny_study import STUDY
 from toy_task import SIZE, Quadratic, session, settings, train
 
-from three_regime.datasets import DATASETS
-from three_regime.optimisers import OPTIMISERS
-from three_regime.pruning import apply_masks, magnitude_masks
-from three_regime.schedule import learning_rate
-from three_regime.streams import Streams
-from three_regime.tasks.image_classification import ImageClassification
+from three_regime.config.optimisers import OPTIMISERS
+from three_regime.datasets.registry import DATASETS
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import apply_masks
+from three_regime.random_streams import Streams
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.training.learning_rate import learning_rate
+from three_regime.training.optimisers import UPDATES
 
 LIKE_TORCH = {
     "sgd": lambda p, s: torch.optim.SGD(
@@ -62,24 +64,24 @@ def test_the_two_placements_of_epsilon_differ_by_the_bias_correction_alone():
             training = settings(optimiser="adam", weight_decay=0, epsilon=epsilon, epsilon_placement=placement)
             slots = {"first": torch.zeros(3), "second": gradient**2 * 0.5}
             ends[placement] = torch.zeros(3)
-            OPTIMISERS["adam"].update(ends[placement], gradient.clone(), slots, training, 0.1, step)
+            UPDATES["adam"](ends[placement], gradient.clone(), slots, training, 0.1, step)
         torch.testing.assert_close(ends["torch"], ends["fairseq"], rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_members_in_a_stack_advance_as_alone(name):
     """A leading member dimension changes nothing: lock-step packs may use the same functions."""
-    optimiser, training = OPTIMISERS[name], settings(optimiser=name, weight_decay=0.1)
+    update, training = UPDATES[name], settings(optimiser=name, weight_decay=0.1)
     generator = torch.Generator().manual_seed(0)
     stack, gradients = torch.randn(2, 3, SIZE, generator=generator)
-    slots = {slot: torch.rand(3, SIZE, generator=generator) for slot in optimiser.slots}
+    slots = {slot: torch.rand(3, SIZE, generator=generator) for slot in OPTIMISERS[name].slots}
     alone = [
         (stack[k].clone(), gradients[k].clone(), {slot: value[k].clone() for slot, value in slots.items()})
         for k in range(3)
     ]
-    optimiser.update(stack, gradients, slots, training, 0.1, 4)
+    update(stack, gradients, slots, training, 0.1, 4)
     for k, (vector, gradient, own) in enumerate(alone):
-        optimiser.update(vector, gradient, own, training, 0.1, 4)
+        update(vector, gradient, own, training, 0.1, 4)
         assert torch.equal(vector, stack[k])
         assert all(torch.equal(own[slot], slots[slot][k]) for slot in slots)
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from three_regime import models
-from three_regime.by_hand import cka_of_files
 from three_regime.cli import main
-from three_regime.datasets import DATASETS
 from three_regime.datasets.corpora import MANIFEST
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
+from three_regime.exchange.checkpoint_record import Origin, check_corpus, corpus_of, origin_of
+from three_regime.exchange.single_checkpoints import cka_of_files
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.origin import Origin, check_corpus, corpus_of, origin_of
-from three_regime.storage import DIGEST_KEY, read_metadata, tensor_digest, write_arrays, write_json
+from three_regime.system.files import DIGEST_KEY, read_metadata, tensor_digest, write_arrays, write_json
 
 MODEL = "preresnet-8x0.25"
 
@@ -34,7 +34,7 @@ def record(path: Path, inputs: dict[str, str], **provenance: object) -> None:
 
 
 def image_checkpoint(path: Path) -> Path:
-    network = models.build(MODEL, classes=10, channels=1, image_size=8)
+    network = families.build(MODEL, classes=10, channels=1, image_size=8)
     write_arrays(path, initial_weights(network, np.random.default_rng(1)), {})
     return path
 
@@ -116,7 +116,7 @@ def test_a_checkpoint_that_is_missing_is_named_before_anything_else(tmp_path: Pa
 
 def test_the_digest_of_images_is_that_of_their_prepared_file(tmp_path: Path) -> None:
     """What makes images that were prepared and raw ones comparable."""
-    from three_regime.datasets.prepare import prepare
+    from three_regime.preparation.prepare import prepare
 
     prepare("digits", tmp_path)
     stored = read_metadata(tmp_path / "digits.safetensors")[DIGEST_KEY]

@@ -12,15 +12,18 @@ from checkout import ROOT
 from finished import FILES, NAME, copied, inside
 from tiny_study import mapping
 
-from three_regime import figures, plan, redraw, reference, scorecard
-from three_regime.bare import run_stage
+from three_regime import figures
+from three_regime.analysis import figure2, scorecard
 from three_regime.config import load, resolve
 from three_regime.config.regimes import Regimes
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.plan_table import render
-from three_regime.storage import write_csv
-from three_regime.study import planned, study
-from three_regime.thresholds import Thresholds
+from three_regime.exchange import redraw
+from three_regime.jobs.without_snakemake import run_stage
+from three_regime.planning import plan
+from three_regime.planning.plan_table import render
+from three_regime.study.grid import planned, study_named
+from three_regime.system.files import write_csv
 
 ARCHIVE = ROOT / "reference" / "obtained" / "cifar10-cpu"
 
@@ -37,7 +40,7 @@ ARCHIVE = ROOT / "reference" / "obtained" / "cifar10-cpu"
 )
 def test_either_threshold_or_both_override_those_of_the_run(tmp_path, own, expected):
     config = resolve(mapping(tmp_path, top={"regimes": {"lmc": -0.3, "cka": 0.8}}, regimes=own))
-    assert study(config, "tiny").thresholds == expected
+    assert study_named(config, "tiny").thresholds == expected
     assert planned(resolve(config.model_dump(mode="json")))[0].thresholds == expected, "as an export writes it"
 
 
@@ -62,7 +65,7 @@ def test_the_defaults_stand_once():
 def test_a_study_knows_whose_thresholds_it_inherits(tmp_path, run, own, inherited):
     config = resolve(mapping(tmp_path, top={"regimes": run}, regimes=own))
     assert config.studies["tiny"].dataset.name == "digits"
-    assert study(config, "tiny").thresholds.inherited == inherited
+    assert study_named(config, "tiny").thresholds.inherited == inherited
 
 
 def test_plan_names_thresholds_of_another_data_set(tmp_path):
@@ -131,9 +134,9 @@ def test_an_export_is_redrawn_with_them(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("own", "agrees"), [({}, False), ({"lmc": None}, False), ({"lmc": -0.12, "cka": 0.99}, True)])
 def test_the_scorecard_of_an_export_uses_those_of_its_figure_2_study(tmp_path, own, agrees):
-    name = reference.FIGURE2_STUDY
+    name = figure2.FIGURE2_STUDY
     (tmp_path / name).mkdir()
-    write_csv(tmp_path / name / "cells.csv", reference.as_cells(reference.load()).assign(study=name))
+    write_csv(tmp_path / name / "cells.csv", figure2.as_cells(figure2.load()).assign(study=name))
     settings = {"regimes": {"lmc": -0.9, "cka": 0.5, "dataset": None}, "studies": {name: {"regimes": own}, "other": {}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     rows = scorecard.of_export(tmp_path).headline.set_index("measure")["value"]

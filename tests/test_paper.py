@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from three_regime.config import load
-from three_regime.stages import FIGURE2_STUDY, STAGES, pack
-from three_regime.study import study
+from three_regime.study.grid import study_named
+from three_regime.study.outputs import FIGURE2_STUDY
+from three_regime.study.products import pack
+from three_regime.study.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = load([ROOT / "config.yaml"])
@@ -32,7 +34,7 @@ TEMPERATURES = {
 
 def members(name: str, stage: str, config=PAPER) -> int:
     """Products of a stage of a study, over all seeds and temperatures."""
-    owner = study(config, name)
+    owner = study_named(config, name)
     return sum(len(pack(owner, stage, seed, t)) for seed in owner.config.dense_seeds for t in owner.temperatures)
 
 
@@ -83,9 +85,9 @@ def test_the_protocol_of_translation() -> None:
 
 def test_the_slice_is_part_of_figure_2() -> None:
     """Its products are the figure's own: same places and recipes, so that they count when the figure is run."""
-    whole = study(PAPER, FIGURE2_STUDY)
+    whole = study_named(PAPER, FIGURE2_STUDY)
     config = load([ROOT / "config.yaml", ROOT / "config" / "figure2-slice.yaml"])
-    part = study(config, FIGURE2_STUDY)
+    part = study_named(config, FIGURE2_STUDY)
     assert members(FIGURE2_STUDY, "retrain", config) == 48
     for stage in STAGES:
         figure = {p.outputs: p.recipe for t in whole.temperatures for p in pack(whole, stage, 1, t)}

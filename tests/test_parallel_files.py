@@ -11,9 +11,9 @@ from sacrebleu.dataset.base import Dataset
 from written_corpus import REAL, real, sgml
 
 from three_regime.datasets.aligned_text import count_lines, read_aligned, read_lines
-from three_regime.datasets.cleaning import Limits, fault, normalised
 from three_regime.datasets.sgml import read_aligned_segments, read_segments
 from three_regime.errors import UserError
+from three_regime.preparation.cleaning import Limits, fault, normalised
 
 LIMITS = Limits(max_tokens=10, ratio=2)
 

@@ -11,12 +11,13 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, tables, ticks, with_id
 
-from three_regime import figures, reference, regimes, statistics
+from three_regime import figures
+from three_regime.analysis import figure2, regimes, seed_means
+from three_regime.config.knobs import KNOBS
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.figures import phase, style
 from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
-from three_regime.knobs import KNOBS
-from three_regime.thresholds import Thresholds
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +212,9 @@ def test_the_legend_says_both_thresholds_also_where_no_column_crosses_them(smoot
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, "the legend stays on the page"
 
 
-@pytest.mark.skipif(not reference.FIGURE2_FOLDER.is_dir(), reason="reference/figure2 is not here")
+@pytest.mark.skipif(not figure2.FIGURE2_FOLDER.is_dir(), reason="reference/figure2 is not here")
 def test_the_published_figure_is_drawn_with_computed_borders():
-    grid = statistics.grid(reference.as_cells(reference.load()))
+    grid = seed_means.grid(figure2.as_cells(figure2.load()))
     lines = regimes.boundaries(grid, Thresholds())
     figure = figures.phase_diagram(grid, regimes.label(grid, Thresholds()), lines, EPOCHS, Thresholds(), "published")
     left = panels_of(figure)[0]

@@ -12,9 +12,10 @@ import yaml
 from click.testing import CliRunner
 from tiny_study import ROOT, mapping
 
-from three_regime import cli, places
+from three_regime import cli
 from three_regime.config import load, resolve
 from three_regime.errors import UserError
+from three_regime.system import places
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from three_regime.errors import Interrupted
-from three_regime.preemption import requeued_if_preempted
+from three_regime.system.preemption import requeued_if_preempted
 
 PREEMPTED = {"JobState": "RUNNING", "Requeue": "1", "PreemptTime": "2026-11-23T01:08:19"}
 

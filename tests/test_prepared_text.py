@@ -17,14 +17,16 @@ from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from written_corpus import NAME, prepared, read, real, register
 
 from three_regime.config import DatasetChoice
-from three_regime.datasets import DATASETS, aligned_text, prepare_text, subwords
-from three_regime.datasets.cleaning import normalised
+from three_regime.datasets import aligned_text
 from three_regime.datasets.corpora import SPLITS
-from three_regime.datasets.prepare import chosen, is_intact, is_prepared, prepare, recipe
-from three_regime.datasets.prepared_text import PreparedText, open_text
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.storage import DIGEST_KEY, read_metadata
-from three_regime.study import prepared_path
+from three_regime.preparation import parallel_text, subwords
+from three_regime.preparation.cleaning import normalised
+from three_regime.preparation.prepare import chosen, is_intact, is_prepared, prepare, recipe
+from three_regime.preparation.prepared_text import PreparedText, open_text
+from three_regime.study.grid import prepared_path
+from three_regime.system.files import DIGEST_KEY, read_metadata
 
 TOY = {"train_pairs": 1500, "subwords": 400}
 
@@ -254,7 +256,7 @@ def test_damage_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
 
 def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subwords, "SAMPLE_PAIRS", 300)
-    monkeypatch.setattr(prepare_text, "BATCH", 100)
+    monkeypatch.setattr(parallel_text, "BATCH", 100)
     monkeypatch.setattr(aligned_text, "CHUNK", 1 << 12)
     generator = np.random.default_rng(0)
     words = ["".join(chr(97 + letter) for letter in generator.integers(0, 26, 6)) for _ in range(200)]

@@ -22,10 +22,11 @@ from finished import OPTIONS, copied
 from snakemake.cli import parse_args
 from snakemake_executor_plugin_slurm import ExecutorSettings
 
-from three_regime import job_resources, pricing
 from three_regime.config import Config, load, merge, resolve
-from three_regime.job_resources import first_runtime
-from three_regime.study import Study, study
+from three_regime.planning import pricing
+from three_regime.study.grid import Study, study_named
+from three_regime.workflow import job_resources
+from three_regime.workflow.job_resources import first_runtime
 
 PROFILES = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/config.yaml"))
 ON_SLURM = ("slurm", "slurm-no-accounting")
@@ -171,7 +172,7 @@ def config(**changes: object) -> Config:
 
 
 def figure2(settings: Config) -> Study:
-    return study(settings, "cifar10-preresnet20-epochs")
+    return study_named(settings, "cifar10-preresnet20-epochs")
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ def test_rates_of_another_kind_of_device_say_nothing(rates) -> None:
 def test_rates_of_images_say_nothing_of_translation(rates) -> None:
     rates("cpu", 1e9)
     ours = load([ROOT / "config.yaml", ROOT / "config/tiny-translation.yaml"])
-    owner = study(ours, "tiny-translation")
+    owner = study_named(ours, "tiny-translation")
     assert first_runtime(owner, "lmc", owner.temperatures[0], None, 1) == owner.config.resources.lmc.runtime
 
 

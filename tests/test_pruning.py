@@ -10,14 +10,8 @@ import torch
 from torch.nn.utils import prune as torch_prune
 
 from three_regime.errors import UserError
-from three_regime.pruning import (
-    apply_masks,
-    join_masks,
-    magnitude_masks,
-    removed_count,
-    sparsity,
-    split_masks,
-)
+from three_regime.pruning.magnitude import magnitude_masks, removed_count
+from three_regime.pruning.masks import apply_masks, join_masks, sparsity, split_masks
 
 DENSITIES = (0.05, 0.06, 0.07, 0.08, 0.1, 0.14, 0.2, 0.4, 0.8)
 LAYERS = {"stem": (16, 3, 3, 3), "block": (17, 11, 3, 3), "shortcut": (7, 5, 1, 1), "odd": (1, 1, 1, 1)}

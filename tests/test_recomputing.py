@@ -9,11 +9,14 @@ import pytest
 from click.testing import CliRunner
 from tiny_study import command, config, digests, finish, owner, products, run
 
-from three_regime import cli, links, locks
+from three_regime import cli
 from three_regime.errors import UserError
-from three_regime.jobs import Outcome, state_file
-from three_regime.recomputing import notice, set_aside
-from three_regime.survey import survey
+from three_regime.jobs import kept_copies
+from three_regime.jobs.job import state_file
+from three_regime.jobs.run import Outcome
+from three_regime.study.verdicts import survey
+from three_regime.workflow import snakemake_lock
+from three_regime.workflow.recomputing import notice, set_aside
 
 
 def missing(folder: Path) -> dict[str, int]:
@@ -29,12 +32,12 @@ def test_a_member_is_computed_anew_and_what_follows_is_kept(
     settings = config(study_folder)
     product = products(settings, "retrain")[0]
     before, time = digests(settings, "retrain"), product.outputs[0].stat().st_mtime_ns
-    links.keep(owner(settings), product.outputs[0])
-    links.keep(owner(settings), product.outputs[1])
+    kept_copies.keep(owner(settings), product.outputs[0])
+    kept_copies.keep(owner(settings), product.outputs[1])
     found = set_aside(settings, [product.outputs[1]])
     assert [each.outputs for each in found.products] == [product.outputs]
     assert all((found.folder / path.relative_to(settings.results)).exists() for path in product.outputs)
-    assert not any(path.exists() or links.sidecar(owner(settings), path).exists() for path in product.outputs)
+    assert not any(path.exists() or kept_copies.sidecar(owner(settings), path).exists() for path in product.outputs)
     assert run(settings, "retrain") == Outcome(1, 7)
     assert product.outputs[0].stat().st_mtime_ns > time
     assert digests(settings, "retrain") == before
@@ -80,8 +83,8 @@ def test_what_is_no_result_is_refused_and_nothing_is_touched(
     for wrong in (study_folder / "results/tiny/cells.csv", study_folder / "nowhere"):
         with pytest.raises(UserError, match=f"{wrong} is no result"):
             set_aside(settings, [good, wrong])
-    (study_folder / locks.LOCKS).mkdir(parents=True)
-    (study_folder / locks.LOCKS / "0.output.lock").touch()
+    (study_folder / snakemake_lock.LOCKS).mkdir(parents=True)
+    (study_folder / snakemake_lock.LOCKS / "0.output.lock").touch()
     with pytest.raises(UserError, match="a run is under way"):
         set_aside(settings, [good])
     assert missing(study_folder) == {}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from three_regime import workflow
 from three_regime.errors import UserError
-from three_regime.records import configfiles
+from three_regime.workflow import command
+from three_regime.workflow.arguments import configfiles
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_results_that_cannot_be_written_are_named_before_anything_starts(
     monkeypatch.setattr(os, "access", lambda path, _: str(path) != str(tmp_path / "results"))
     arguments = ["--configfile", str(tmp_path / "overlay.yaml")]
     with pytest.raises(UserError, match=f"{tmp_path / 'results'} cannot be written"):
-        workflow._look_at_results(arguments)
-    workflow._look_at_results([*arguments, "--dry-run"])
+        command._look_at_results(arguments)
+    command._look_at_results([*arguments, "--dry-run"])
     monkeypatch.undo()
     monkeypatch.chdir(Path(__file__).parents[1])
-    workflow._look_at_results(arguments)
+    command._look_at_results(arguments)

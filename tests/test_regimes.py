@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from three_regime import reference, regimes, statistics
+from three_regime.analysis import figure2, regimes, seed_means
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.thresholds import Thresholds
 
 
 @pytest.fixture(scope="module")
-def figure2() -> pd.DataFrame:
-    return statistics.grid(reference.as_cells(reference.load()))
+def published() -> pd.DataFrame:
+    return seed_means.grid(figure2.as_cells(figure2.load()))
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,15 @@ def grid(lmc, cka=0.98, temperatures=None, seeds=3, noise=0.0, knob="epochs", de
         for seed, offset in enumerate(offsets)
     ]
     fixed = {"study": "s", "dataset": "d", "model": "m", "knob": knob, "density": density, "origin": "computed"}
-    return statistics.grid(pd.concat(tables, ignore_index=True).assign(**fixed))
+    return seed_means.grid(pd.concat(tables, ignore_index=True).assign(**fixed))
 
 
 def test_drawn_regimes_of_figure_2_have_the_known_sizes(drawn):
     assert drawn["regime"].value_counts().to_dict() == {"II-A": 74, "I": 36, "II-B": 34}
 
 
-def test_the_lmc_threshold_fits_the_drawn_regime_one(figure2, drawn):
-    fit = regimes.fit_lmc_threshold(figure2, drawn)
+def test_the_lmc_threshold_fits_the_drawn_regime_one(published, drawn):
+    fit = regimes.fit_lmc_threshold(published, drawn)
     assert fit.lower < Thresholds().lmc <= fit.upper
     assert fit.lower < fit.threshold < fit.upper
     assert fit.agreement == pytest.approx(0.95, abs=0.005)
@@ -46,8 +46,8 @@ def test_the_lmc_threshold_fits_the_drawn_regime_one(figure2, drawn):
     assert fit.majority == 0.75 and fit.cells == 144
 
 
-def test_near_zero_is_a_worse_threshold_than_the_fitted_one(figure2, drawn):
-    table = regimes.sensitivity(figure2, drawn).set_index("threshold")
+def test_near_zero_is_a_worse_threshold_than_the_fitted_one(published, drawn):
+    table = regimes.sensitivity(published, drawn).set_index("threshold")
     assert table.index.min() == -0.3 and table.index.max() == -0.005 and len(table) == 60
     assert table.loc[-0.12, "agreement"] == pytest.approx(0.95, abs=0.005)
     assert table.loc[-0.12, "balanced_accuracy"] == pytest.approx(0.96, abs=0.005)
@@ -56,10 +56,10 @@ def test_near_zero_is_a_worse_threshold_than_the_fitted_one(figure2, drawn):
     assert table.loc[-0.005, "agreement"] < 0.75
 
 
-def test_cka_follows_the_drawn_line_little_better_than_the_majority(figure2, drawn):
-    fit = regimes.fit_cka_threshold(figure2, drawn, Thresholds().lmc)
+def test_cka_follows_the_drawn_line_little_better_than_the_majority(published, drawn):
+    fit = regimes.fit_cka_threshold(published, drawn, Thresholds().lmc)
     assert fit.majority < fit.agreement < fit.majority + 0.1
-    connected = figure2.merge(drawn, on=["temperature", "density"]).query("regime != 'I'")
+    connected = published.merge(drawn, on=["temperature", "density"]).query("regime != 'I'")
     truth = connected["regime"] == "II-B"
     assert regimes.agreement(connected["cka_softmax"] >= 0.99, truth) == pytest.approx(0.80, abs=0.015)
     assert regimes.majority_share(truth) == pytest.approx(0.685, abs=0.001)
@@ -120,7 +120,7 @@ def at_error(errors, dataset="cifar10", seeds=(0.0,), density=0.05) -> pd.DataFr
         for seed, shift in enumerate(seeds)
     ]  # fmt: skip
     fixed = {"study": "s", "dataset": dataset, "model": "m", "knob": "epochs", "density": density, "origin": "computed"}
-    return statistics.grid(pd.concat(tables, ignore_index=True).assign(**fixed))
+    return seed_means.grid(pd.concat(tables, ignore_index=True).assign(**fixed))
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_boundary_is_absent_without_a_crossing_between_measured_neighbours(lmc):
     assert regimes.boundary(grid(lmc), "lmc", -0.1).empty
 
 
-def test_both_boundaries_and_no_cka_boundary_inside_regime_one(figure2):
-    curves = regimes.boundaries(figure2, Thresholds())
+def test_both_boundaries_and_no_cka_boundary_inside_regime_one(published):
+    curves = regimes.boundaries(published, Thresholds())
     first = curves[curves["boundary"] == "lmc"].set_index("density")
     assert sorted(first.index) == [0.05, 0.06, 0.07, 0.08, 0.10]
-    drawn = reference.drawn_boundaries().set_index("density")["regime_one_above"]
+    drawn = figure2.drawn_boundaries().set_index("density")["regime_one_above"]
     for density in (0.06, 0.07, 0.08, 0.10):
         assert abs(first.loc[density, "temperature"] - drawn[density]) < 15
     assert set(curves.loc[curves["boundary"] == "cka", "density"]) == {0.40, 0.80}

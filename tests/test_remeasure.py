@@ -8,11 +8,11 @@ import pytest
 from checkout import Checkout
 from finished import NAME, copied, inside, owner, tiny
 
-from three_regime import analysis
+from three_regime.analysis import regime_tables
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.export import export
-from three_regime.remeasure import TABLE, archived_pairs, remeasure
-from three_regime.thresholds import Thresholds
+from three_regime.exchange.export import export
+from three_regime.exchange.remeasure import TABLE, archived_pairs, remeasure
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def archive(finished_tiny: Checkout, tmp_path: Path) -> Path:
     """An export with weights, and the folder of the study's raw images beside it."""
     own = copied(finished_tiny, tmp_path / "own")
     with inside(own):
-        analysis.write(owner(tiny()).folder, Thresholds())
+        regime_tables.write(owner(tiny()).folder, Thresholds())
         return (own.path / export(tiny(), Path("archive"), weights=True)).resolve()
 
 

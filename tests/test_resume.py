@@ -18,12 +18,12 @@ import pytest
 from tiny_study import command, config, digests, products, run, run_to, start
 from toy_task import Quadratic, assert_same, session, settings, train
 
-from three_regime import resume
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.resume import SavedState
-from three_regime.stages import stored_fingerprint
-from three_regime.storage import read_arrays, read_json, write_arrays, write_json
+from three_regime.study.fingerprints import stored_fingerprint
+from three_regime.system.files import read_arrays, read_json, write_arrays, write_json
+from three_regime.training import saved_state
+from three_regime.training.saved_state import SavedState
 
 STATE = SavedState(
     {"parameters": np.arange(4, dtype=np.float32), "slot:momentum": np.ones(4, np.float32), "seen": np.array(6)},
@@ -36,8 +36,8 @@ MINE = {"key": "mine", "threads": 1, "device": "cpu", "together": False}
 
 
 def test_a_state_comes_back_exactly(tmp_path):
-    resume.save(tmp_path / "state", STATE, **MINE)
-    found = resume.load(tmp_path / "state", **MINE)
+    saved_state.save(tmp_path / "state", STATE, **MINE)
+    found = saved_state.load(tmp_path / "state", **MINE)
     assert (found.epoch, found.step, found.history, found.wall_s) == (3, 2, STATE.history, 1.5)
     assert found.arrays.keys() == STATE.arrays.keys()
     for name, array in STATE.arrays.items():
@@ -46,7 +46,7 @@ def test_a_state_comes_back_exactly(tmp_path):
 
 
 def test_no_state_is_no_message(tmp_path, caplog):
-    assert resume.load(tmp_path / "absent", **MINE) is None
+    assert saved_state.load(tmp_path / "absent", **MINE) is None
     assert not caplog.records
 
 
@@ -69,16 +69,16 @@ SPOILT = {
     "other metadata": lambda path: write_arrays(path, {"w": np.ones(3)}, {"state": "{}"}),
     "a list": lambda path: write_arrays(path, {"w": np.ones(3)}, {"state": "[1]"}),
     "no JSON": lambda path: write_arrays(path, {"w": np.ones(3)}, {"state": "{"}),
-    "another run": lambda path: resume.save(path, STATE, **{**MINE, "key": "yours"}),
-    "another device": lambda path: resume.save(path, STATE, **{**MINE, "device": "cuda"}),
+    "another run": lambda path: saved_state.save(path, STATE, **{**MINE, "key": "yours"}),
+    "another device": lambda path: saved_state.save(path, STATE, **{**MINE, "device": "cuda"}),
 }
 
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_state_that_cannot_be_used_is_ignored_with_a_warning(tmp_path, caplog, how):
-    resume.save(tmp_path / "state", STATE, **MINE)
+    saved_state.save(tmp_path / "state", STATE, **MINE)
     SPOILT[how](tmp_path / "state")
-    assert resume.load(tmp_path / "state", **MINE) is None
+    assert saved_state.load(tmp_path / "state", **MINE) is None
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "ignoring the training state" in record.message and str(tmp_path / "state") in record.message
@@ -87,35 +87,35 @@ def test_a_state_that_cannot_be_used_is_ignored_with_a_warning(tmp_path, caplog,
 @pytest.mark.parametrize("how", ["half-written", "other metadata", "another run"])
 def test_the_result_is_right_after_a_spoilt_state(tmp_path, how):
     expected = train(Quadratic(), tmp_path / "clean", settings())[4]
-    resume.save(tmp_path / "state", STATE, **{**MINE, "key": "key"})
+    saved_state.save(tmp_path / "state", STATE, **{**MINE, "key": "key"})
     SPOILT[how](tmp_path / "state")
     assert_same(train(Quadratic(), tmp_path / "state", settings())[4], expected)
 
 
 def test_another_thread_count_is_refused_naming_both(tmp_path):
-    resume.save(tmp_path / "state", STATE, **MINE)
+    saved_state.save(tmp_path / "state", STATE, **MINE)
     with pytest.raises(UserError, match=r"state .*1 CPU threads .*this run has 4.*`threads: 1`"):
-        resume.load(tmp_path / "state", **{**MINE, "threads": 4})
+        saved_state.load(tmp_path / "state", **{**MINE, "threads": 4})
     assert (tmp_path / "state").exists()
 
 
 def test_the_thread_count_of_a_gpu_run_does_not_matter(tmp_path):
-    resume.save(tmp_path / "state", STATE, **{**MINE, "device": "cuda"})
-    assert resume.load(tmp_path / "state", **{**MINE, "threads": 7, "device": "cuda"}) is not None
+    saved_state.save(tmp_path / "state", STATE, **{**MINE, "device": "cuda"})
+    assert saved_state.load(tmp_path / "state", **{**MINE, "threads": 7, "device": "cuda"}) is not None
 
 
 def test_wall_time_adds_up_over_interruptions(tmp_path):
     training = settings(epochs=2, milestones=())
     train(Quadratic(), tmp_path / "state", training, keep_state=True, checkpoints=(1,))
-    state = resume.load(tmp_path / "state", key="key", threads=1, device="cpu", together=False)
+    state = saved_state.load(tmp_path / "state", key="key", threads=1, device="cpu", together=False)
     later = SavedState(state.arrays, state.epoch, state.step, state.history, 1000.0)
-    resume.save(tmp_path / "state", later, key="key", threads=1, device="cpu", together=False)
+    saved_state.save(tmp_path / "state", later, key="key", threads=1, device="cpu", together=False)
     assert 1000 < train(Quadratic(), tmp_path / "state", training)[2].wall_s < 1100
 
 
 def test_the_time_interval_is_kept(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(resume, "save", lambda *_, **__: saved.append(None))
+    monkeypatch.setattr(saved_state, "save", lambda *_, **__: saved.append(None))
     train(Quadratic(steps=5), tmp_path / "a", settings(), session(state_every_s=3600))
     assert not saved
     train(Quadratic(steps=5), tmp_path / "b", settings(), session(state_every_s=0))
@@ -217,7 +217,7 @@ def test_asked_to_stop_a_run_saves_and_a_new_one_continues(tmp_path, expected, b
     assert process.returncode == 143, log
     assert time.monotonic() - began < 10
     assert f"received {how.split()[0]}" in log and "Traceback" not in log
-    saved = [json.loads(resume.read_metadata(state)["state"]) for state in states(tmp_path, "retrain")]
+    saved = [json.loads(saved_state.read_metadata(state)["state"]) for state in states(tmp_path, "retrain")]
     (moment,) = {(about["epoch"], about["step"]) for about in saved}
     assert len(saved) == len(LONG["replicas"]) and moment > (0, 0), "of every member, and of the moment"
     run(settings_of, "retrain")

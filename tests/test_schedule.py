@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from toy_task import Quadratic, rows, settings, train
 
-from three_regime.schedule import learning_rate, length_in_iterations
+from three_regime.training.learning_rate import learning_rate, length_in_iterations
 
 PAPER = settings(epochs=160, milestones=(80, 120))
 

@@ -7,23 +7,23 @@ import pandas as pd
 import pytest
 import yaml
 
-from three_regime import reference, scorecard, statistics
+from three_regime.analysis import figure2, scorecard, seed_means
+from three_regime.analysis.scorecard_files import to_markdown
 from three_regime.config import load
 from three_regime.errors import UserError
-from three_regime.scorecard_files import to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
-STUDY = reference.FIGURE2_STUDY
+STUDY = figure2.FIGURE2_STUDY
 
 
 @pytest.fixture(scope="module")
 def published() -> pd.DataFrame:
-    return reference.load()
+    return figure2.load()
 
 
 def obtained_cells(published, seeds=(1, 2, 3), noise=0.001, **columns) -> pd.DataFrame:
     """The published values as if obtained: a seed's offset on every metric, logits less similar than softmax."""
-    cells = reference.as_cells(published).drop(columns="dense_proxy").assign(origin="computed", dense_test_error=0.085)
+    cells = figure2.as_cells(published).drop(columns="dense_proxy").assign(origin="computed", dense_test_error=0.085)
     cells["cka_logits"] = cells["cka_softmax"] - 0.02
     tables = []
     for seed in seeds:
@@ -35,7 +35,7 @@ def obtained_cells(published, seeds=(1, 2, 3), noise=0.001, **columns) -> pd.Dat
 
 
 def score(published, cells) -> scorecard.Scorecard:
-    return scorecard.score(published, statistics.grid(cells))
+    return scorecard.score(published, seed_means.grid(cells))
 
 
 def value(card: scorecard.Scorecard, measure: str, panel: str) -> float:
@@ -178,42 +178,42 @@ def test_other_studies_have_no_published_numbers_and_are_told_so(published):
 
 def test_cells_with_nothing_measured_count_as_not_run(published):
     empty = obtained_cells(published)
-    empty[[*statistics.METRICS]] = np.nan
+    empty[[*seed_means.METRICS]] = np.nan
     card = score(published, empty)
     assert set(card.cells["status"]) == {"not run"} and len(card.headline) == 1
 
 
 def test_another_labs_export_can_be_scored(published, tmp_path):
     obtained_cells(published, study="theirs").to_csv(tmp_path / "cells.csv", index=False)
-    grid = statistics.grid(statistics.read_cells(tmp_path))
+    grid = seed_means.grid(seed_means.read_cells(tmp_path))
     card = scorecard.score(published, grid, counterpart="theirs")
     assert set(card.cells["status"]) == {"obtained"} and set(card.headline["study"]) == {"theirs"}
     with pytest.raises(UserError, match="nowhere"):
-        statistics.read_cells(tmp_path / "nowhere")
+        seed_means.read_cells(tmp_path / "nowhere")
 
 
 def test_deviations_from_the_published_protocol_are_named():
     config = load([ROOT / "config.yaml"])
-    paper = config.studies[reference.FIGURE2_STUDY].model_dump(mode="json")
-    assert scorecard.deviations(paper, reference.protocol()) == []
+    paper = config.studies[figure2.FIGURE2_STUDY].model_dump(mode="json")
+    assert scorecard.deviations(paper, figure2.protocol()) == []
     other = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"])
-    found = scorecard.deviations(other.studies[reference.FIGURE2_STUDY].model_dump(mode="json"), reference.protocol())
+    found = scorecard.deviations(other.studies[figure2.FIGURE2_STUDY].model_dump(mode="json"), figure2.protocol())
     assert "dataset.train_images is 2000 instead of all" in found
     assert "retrain.epochs is 3 instead of 160" in found
     assert "dense_seeds is [1] instead of [1, 2, 3]" in found
-    published = reference.load()
-    grid = statistics.grid(reference.as_cells(published))
+    published = figure2.load()
+    grid = seed_means.grid(figure2.as_cells(published))
     card = scorecard.score(published, grid, deviating=found)
     assert "retrain.epochs is 3 instead of 160" in to_markdown(card)
 
 
 def test_what_no_setting_changes_is_said_after_the_deviations(published):
-    card = scorecard.score(published, statistics.grid(obtained_cells(published)), deviating=["x is 1 instead of 2"])
+    card = scorecard.score(published, seed_means.grid(obtained_cells(published)), deviating=["x is 1 instead of 2"])
     rows = card.headline[card.headline["measure"].isin([scorecard.DEVIATION, scorecard.IN_EVERY_RUN])]
-    assert rows["note"].tolist() == ["x is 1 instead of 2", *reference.differences()]
-    said = " ".join(reference.differences())
+    assert rows["note"].tolist() == ["x is 1 instead of 2", *figure2.differences()]
+    said = " ".join(figure2.differences())
     assert "TF32" in said and "retraining stream" in said and "not known" in said
-    nothing = scorecard.score(published, statistics.grid(obtained_cells(published)).iloc[:0])
+    nothing = scorecard.score(published, seed_means.grid(obtained_cells(published)).iloc[:0])
     assert scorecard.IN_EVERY_RUN not in set(nothing.headline["measure"])
 
 
@@ -223,7 +223,7 @@ def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, publish
     cells = obtained_cells(published)
     cells.to_csv(folder / STUDY / "cells.csv", index=False)
     whole = scorecard.of_export(folder)
-    expected = scorecard.score(published, statistics.grid(statistics.read_cells(folder)))
+    expected = scorecard.score(published, seed_means.grid(seed_means.read_cells(folder)))
     pd.testing.assert_frame_equal(whole.headline, expected.headline)
     config = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"]).model_dump(mode="json")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

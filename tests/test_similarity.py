@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import ortho_group
 
 from three_regime.errors import UserError
-from three_regime.similarity import Gram, condensed, gram, linear_cka, similarity
+from three_regime.landscape.linear_cka import Gram, condensed, gram, linear_cka, similarity
 
 
 @pytest.fixture

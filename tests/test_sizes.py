@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from three_regime import models
 from three_regime.errors import UserError
+from three_regime.models import families
 from three_regime.models.sizes import size, text_size
 
 NAMES = (
@@ -22,10 +22,10 @@ NAMES = (
     ("preresnet-8x0.25", 8, 1, 10), ("densenet-40", 16, 3, 100), ("preresnet-20", 32, 3, 100),
 ])  # fmt: skip
 def test_sizes_are_those_of_the_built_network(name, side, channels, classes):
-    network = models.build(name, classes=classes, channels=channels, image_size=side)
+    network = families.build(name, classes=classes, channels=channels, image_size=side)
     found = size(name, classes=classes, channels=channels, image_size=side)
     parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
-    prunable = models.prunable(network)
+    prunable = families.prunable(network)
     assert found.parameters == sum(value.numel() for value in parameters.values())
     assert found.prunable == sum(parameters[key].numel() for key in prunable)
     assert found.prunable_tensors == len(prunable)

@@ -15,20 +15,21 @@ from pathlib import Path
 import pytest
 import tiny_study
 
-from three_regime import device as choosing
-from three_regime import jobs, slots
 from three_regime.errors import Interrupted, UserError
-from three_regime.interruption import Stop
-from three_regime.jobs import Outcome
-from three_regime.slots import Device, device, devices, uuids
+from three_regime.jobs.job import wants_gpu
+from three_regime.jobs.run import Outcome
+from three_regime.system import device as choosing
+from three_regime.system import gpu_slots
+from three_regime.system.gpu_slots import Device, device, devices, uuids
+from three_regime.system.interruption import Stop
 
 ROOT = Path(__file__).parents[1]
 
 HOLDER = """
 import json, logging, os, sys, time
 from pathlib import Path
-from three_regime.interruption import Stop
-from three_regime.slots import device
+from three_regime.system.interruption import Stop
+from three_regime.system.gpu_slots import device
 folder, found, shares, seconds, journal = json.loads(sys.argv[1])
 with device(shares, Stop(), find=lambda: found, slots=Path(folder)) as held:
     assert os.environ["CUDA_VISIBLE_DEVICES"] == held.token
@@ -42,10 +43,10 @@ with device(shares, Stop(), find=lambda: found, slots=Path(folder)) as held:
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No batch system, no device chosen before, slots of its own."""
-    for name in (*slots.BATCH_JOBS, slots.VISIBLE, slots.CHOSEN_HERE):
+    for name in (*gpu_slots.BATCH_JOBS, gpu_slots.VISIBLE, gpu_slots.CHOSEN_HERE):
         monkeypatch.setenv(name, "")  # so that what a test sets is undone
         monkeypatch.delenv(name)
-    monkeypatch.setattr(slots.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpu_slots.tempfile, "gettempdir", lambda: str(tmp_path))
 
 
 def hold(
@@ -54,7 +55,7 @@ def hold(
     """A process that holds a slot for so long."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", HOLDER, json.dumps([str(folder), found, shares, seconds, str(journal)])]
-    own = (*slots.BATCH_JOBS, slots.VISIBLE, slots.CHOSEN_HERE)
+    own = (*gpu_slots.BATCH_JOBS, gpu_slots.VISIBLE, gpu_slots.CHOSEN_HERE)
     clean = {name: value for name, value in os.environ.items() if name not in own}
     return subprocess.Popen(command, env={**clean, "PYTHONPATH": str(ROOT), **environment})
 
@@ -154,7 +155,7 @@ def test_a_process_keeps_its_device(tmp_path):
     assert other.wait(60) == 0
 
 
-@pytest.mark.parametrize("name", slots.BATCH_JOBS)
+@pytest.mark.parametrize("name", gpu_slots.BATCH_JOBS)
 def test_a_batch_system_is_not_overruled(tmp_path, monkeypatch, caplog, name):
     caplog.set_level("INFO")
     monkeypatch.setenv(name, "12")
@@ -166,7 +167,7 @@ def test_a_batch_system_is_not_overruled(tmp_path, monkeypatch, caplog, name):
     assert not list(tmp_path.glob("GPU*"))
 
 
-@pytest.mark.parametrize("name", slots.BATCH_JOBS)
+@pytest.mark.parametrize("name", gpu_slots.BATCH_JOBS)
 @pytest.mark.parametrize(
     ("visible", "found"),
     [("0,1", ["GPU-aa", "GPU-bb"]), ("2,3", []), ("GPU-aa,GPU-bb", ["GPU-aa", "GPU-bb"]), ("MIG-5, MIG-6", ["MIG-5"]),
@@ -249,25 +250,25 @@ def test_devices_are_found_as_nvidia_smi_lists_them():
 
 def test_without_nvidia_smi_the_driver_is_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(slots, "PROC", tmp_path)
-    assert slots.installed() == []
+    monkeypatch.setattr(gpu_slots, "PROC", tmp_path)
+    assert gpu_slots.installed() == []
     for bus, uuid in (("0000:1b:00.0", "GPU-b"), ("0000:0a:00.0", "GPU-a")):
         (tmp_path / bus).mkdir()
         (tmp_path / bus / "information").write_text(f"Model: \t\t NVIDIA H200\nGPU UUID: \t {uuid}\nDevice Minor: 0\n")
-    assert slots.installed() == ["GPU-a", "GPU-b"]
+    assert gpu_slots.installed() == ["GPU-a", "GPU-b"]
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-c)'\n")
     program.chmod(0o755)
-    assert slots.installed() == ["GPU-c"]
+    assert gpu_slots.installed() == ["GPU-c"]
 
 
 def test_the_folder_is_private_to_machine_and_user(tmp_path, monkeypatch):
-    assert slots.folder() == tmp_path / f"three-regime-{os.getuid()}" / "gpu-slots"
-    assert slots.folder().stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(slots.os, "getuid", lambda: slots.folder.__hash__())
+    assert gpu_slots.folder() == tmp_path / f"three-regime-{os.getuid()}" / "gpu-slots"
+    assert gpu_slots.folder().stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(gpu_slots.os, "getuid", lambda: gpu_slots.folder.__hash__())
     (tmp_path / f"three-regime-{os.getuid()}" / "gpu-slots").mkdir(parents=True)
     with pytest.raises(UserError, match="belongs to another user"):
-        slots.folder()
+        gpu_slots.folder()
 
 
 # In a job
@@ -277,7 +278,7 @@ def test_the_folder_is_private_to_machine_and_user(tmp_path, monkeypatch):
 def gpu_wanted(monkeypatch: pytest.MonkeyPatch):
     """`choose` forgets what it was asked before; found devices are given by the test."""
     choosing.choose.cache_clear()
-    monkeypatch.setattr(slots.device.__wrapped__, "__kwdefaults__", {"find": lambda: ["GPU-a"], "slots": None})
+    monkeypatch.setattr(gpu_slots.device.__wrapped__, "__kwdefaults__", {"find": lambda: ["GPU-a"], "slots": None})
     yield
     choosing.choose.cache_clear()
 
@@ -339,5 +340,5 @@ def test_a_pack_with_nothing_stale_is_quick_and_asks_for_no_gpu(tmp_path):
     assert "GPU" not in ended.stderr
     # Processor time: the job waits for nothing, so that this is its time on a machine that does nothing else.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 3
-    os.environ.pop(slots.VISIBLE, None)
-    assert jobs.wants_gpu(tiny_study.config(tmp_path, top=top), tiny_study.owner(settings), "retrain")
+    os.environ.pop(gpu_slots.VISIBLE, None)
+    assert wants_gpu(tiny_study.config(tmp_path, top=top), tiny_study.owner(settings), "retrain")

@@ -26,11 +26,11 @@ import yaml
 from checkout import Checkout, copy_to
 from slurm_cluster import GRACE_S, Cluster, Watch, gpus_of, name_of, started, until
 
-from three_regime import tables
-from three_regime.datasets.prepare import prepare
+from three_regime.analysis import tables
 from three_regime.errors import UserError
-from three_regime.stages import STAGES
-from three_regime.storage import read_arrays, read_metadata, tensor_digest
+from three_regime.preparation.prepare import prepare
+from three_regime.study.stages import STAGES
+from three_regime.system.files import read_arrays, read_metadata, tensor_digest
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import snakemake_executor_plugin_slurm as submitting
 
-from three_regime import slurm_plugin
-from three_regime.slurm_plugin import by_task, in_arrays, lost_tasks
+from three_regime.workflow import slurm_plugin
+from three_regime.workflow.slurm_plugin import by_task, in_arrays, lost_tasks
 
 within = sys.modules["snakemake_executor_plugin_slurm_jobstep"]
 

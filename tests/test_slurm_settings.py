@@ -16,8 +16,8 @@ from slurm_cluster import Cluster, started, until
 from test_slurm import snakemake
 
 from three_regime.config import load
-from three_regime.study import planned
-from three_regime.survey import unfit
+from three_regime.study.grid import planned
+from three_regime.study.verdicts import unfit
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from three_regime.compatibility import import_torchvision
 from three_regime.datasets.sources import load_sources
+from three_regime.datasets.torchvision_import import import_torchvision
 from three_regime.errors import UserError
 
 

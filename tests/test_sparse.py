@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from three_regime.errors import UserError
-from three_regime.pruning import MASK_PREFIX, apply_masks, join_masks, magnitude_masks, split_masks
-from three_regime.sparse import BITS_PREFIX, KEPT_PREFIX, SHAPES_KEY, decode, encode
-from three_regime.storage import DIGEST_KEY, Arrays, read_arrays, read_metadata, tensor_digest, write_arrays
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import apply_masks, join_masks, split_masks
+from three_regime.system.files import DIGEST_KEY, Arrays, read_arrays, read_metadata, tensor_digest, write_arrays
+from three_regime.system.sparse_encoding import BITS_PREFIX, KEPT_PREFIX, MASK_PREFIX, SHAPES_KEY, decode, encode
 
 PRUNABLE = ("stem", "block")
 

@@ -14,19 +14,24 @@ import torch.nn.functional as F
 from tiny_study import config, products, run_to
 from toy_task import Delivered, StopAfter, assert_same, member, session, settings, train
 
-from three_regime import connectivity, kernels, models, resume, stacks
-from three_regime.datasets import DATASETS
+from three_regime import kernels
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import Interrupted, UserError
 from three_regime.kernels import building
 from three_regime.kernels.graph import Graph
 from three_regime.kernels.program import STRUCTURES, Program
 from three_regime.kernels.trial import sparse_engine_works
+from three_regime.landscape import mode_connectivity
+from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.pruning import Masks, apply_masks, magnitude_masks
-from three_regime.storage import read_json
-from three_regime.streams import Streams
-from three_regime.tasks.image_classification import ImageClassification
-from three_regime.training import train_pack
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import Masks, apply_masks
+from three_regime.random_streams import Streams
+from three_regime.system.files import read_json
+from three_regime.tasks import strategies
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.training import saved_state
+from three_regime.training.trainer import train_pack
 
 CPU = torch.device("cpu")
 NETWORKS = [("preresnet-8x0.25", 8), ("preresnet-14x0.5", 12), ("densenet-10k4", 8)]
@@ -37,14 +42,14 @@ class Case:
     """A pruned network, a batch for it, and the same as torch's module."""
 
     def __init__(self, name: str, side: int, density: float = 0.3, images: int = 11, seed: int = 0) -> None:
-        self.module = models.build(name, classes=10, channels=3, image_size=side)
+        self.module = families.build(name, classes=10, channels=3, image_size=side)
         self.shapes = {key: tuple(value.shape) for key, value in self.module.named_parameters()}
         generator = np.random.default_rng(seed)
         weights = initial_weights(self.module, generator)
         for key, value in weights.items():  # norms and biases are 0 and 1 at first
             if value.ndim == 1:
                 weights[key] = (value + 0.2 * generator.random(value.shape)).astype(value.dtype)
-        self.masks: Masks = magnitude_masks(weights, models.prunable(self.module), density, "uniform")
+        self.masks: Masks = magnitude_masks(weights, families.prunable(self.module), density, "uniform")
         weights = apply_masks(weights, self.masks)
         self.module.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in weights.items()})
         self.pixels = generator.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
@@ -89,7 +94,7 @@ def test_a_network_equals_float64(library, name, side, threads):
     case = Case(name, side, *((0.02, 3) if name == "vgg-11" else ()))
     program = case.program(library.functions, threads)
     given, logits = case.arguments(program), np.empty((len(case.labels), 10), np.float32)
-    exact = models.build(name, classes=10, channels=3, image_size=side).double()
+    exact = families.build(name, classes=10, channels=3, image_size=side).double()
     exact.load_state_dict({key: value.double() for key, value in case.module.state_dict().items()})
     loss, _ = program.run("gradient", logits=logits, **given)
     expected_loss, expected = case.gradient(exact.train(), case.images().double())
@@ -176,7 +181,7 @@ def test_steps_equal_masked_steps_of_torch(library):
 )
 def test_where_it_pays(name, up_to, not_from):
     """As measured; above, a retraining is what it was before there was an engine."""
-    module = models.build(name, classes=10, channels=3, image_size=32)
+    module = families.build(name, classes=10, channels=3, image_size=32)
     graph = Graph(3, 32)
     module.lowered(graph)
 
@@ -294,7 +299,7 @@ def test_stopped_and_continued_it_ends_with_the_same_bits(library, tmp_path, ima
     whole = train(images, tmp_path / "whole", training, session(lockstep="off"), **given)[2]
     with pytest.raises(Interrupted):
         train(images, tmp_path / "state", training, session(lockstep="off", stop=StopAfter(stop)), **given)
-    assert resume.written_with(tmp_path / "state") == "sparse"
+    assert saved_state.written_with(tmp_path / "state") == "sparse"
     assert_same(train(images, tmp_path / "state", training, session(lockstep="off"), **given)[2], whole)
 
 
@@ -349,26 +354,26 @@ def test_a_line_and_outputs_equal_the_usual_ones(library, images):
     kernels.allow("auto")
     dense, given = images.initial_weights(Streams(("dense", 2))), pruned(images)
     ends = [images.load(apply_masks(each, given["masks"]), "drawn") for each in (given["start"], dense)]
-    network = stacks.sparse(images, given["masks"], ends)
-    points = [ends[0], connectivity.between(images, *ends, 0.3), ends[1]]
-    usual = list(connectivity.measure(stacks.Alone(images), points, 21, 90))
-    found = list(connectivity.measure(stacks.Pruned(images, network), points, 21, 90))
+    network = strategies.sparse(images, given["masks"], ends)
+    points = [ends[0], mode_connectivity.between(images, *ends, 0.3), ends[1]]
+    usual = list(mode_connectivity.measure(strategies.Alone(images), points, 21, 90))
+    found = list(mode_connectivity.measure(strategies.Pruned(images, network), points, 21, 90))
     for mine, theirs in zip(found, usual, strict=True):
         assert mine.train.nll == pytest.approx(theirs.train.nll, rel=1e-4)
         assert mine.test.nll == pytest.approx(theirs.test.nll, rel=1e-4)
         assert abs(mine.train.error - theirs.train.error) < 0.02
-    for name, values in network.outputs(ends[0], 70).items():
-        np.testing.assert_allclose(values, images.outputs(ends[0], 70)[name], rtol=1e-4, atol=1e-4)
-    again = list(connectivity.measure(stacks.Pruned(images, network), points, 21, 90))
+    for name, values in network.outputs(ends[0], 70):
+        np.testing.assert_allclose(values, dict(images.outputs(ends[0], 70))[name], rtol=1e-4, atol=1e-4)
+    again = list(mode_connectivity.measure(strategies.Pruned(images, network), points, 21, 90))
     assert again == found
 
 
 def test_weights_that_are_not_zero_are_measured_as_before(library, images):
     kernels.allow("auto")
     given = pruned(images)
-    assert stacks.sparse(images, given["masks"], [given["start"]]) is not None
-    assert stacks.sparse(images, given["masks"], [images.initial_weights(Streams(("dense", 1)))]) is None
-    assert stacks.sparse(images, {}, []) is None
+    assert strategies.sparse(images, given["masks"], [given["start"]]) is not None
+    assert strategies.sparse(images, given["masks"], [images.initial_weights(Streams(("dense", 1)))]) is None
+    assert strategies.sparse(images, {}, []) is None
 
 
 def test_a_study_says_what_computed_it(library, tmp_path):

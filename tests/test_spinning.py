@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CODE = "from three_regime.spinning import spin_briefly; spin_briefly(); import torch"
+CODE = "from three_regime.system.openmp import spin_briefly; spin_briefly(); import torch"
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "1000"), ("77", "77")])
@@ -26,6 +26,6 @@ def test_openmp_is_told_unless_the_user_has_said_it(given: str | None, expected:
 
 
 def test_jobs_say_it_before_torch_is_imported() -> None:
-    """`three_regime.jobs` itself must not import torch, or the setting comes too late."""
-    code = "import three_regime.jobs, sys; sys.exit('torch' in sys.modules)"
+    """`three_regime.jobs.job` itself must not import torch, or the setting comes too late."""
+    code = "import three_regime.jobs.run, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)

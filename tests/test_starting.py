@@ -13,11 +13,12 @@ import pytest
 from checkout import ROOT, Checkout
 from finished import copied
 
-from three_regime import starting
 from three_regime.config import load
 from three_regime.errors import UserError
-from three_regime.presets import about, listing
-from three_regime.pricing import RATES, read_rates
+from three_regime.planning.presets import about, listing
+from three_regime.planning.pricing import RATES, read_rates
+from three_regime.workflow import starting
+from three_regime.workflow.arguments import check_configfiles, computes, located
 
 WORKFLOW = [sys.executable, "-m", "three_regime", "workflow"]
 
@@ -94,12 +95,12 @@ def test_the_work_for_targets_is_priced(monkeypatch: pytest.MonkeyPatch, targets
 
 
 @pytest.mark.parametrize(
-    ("arguments", "computes"),
+    ("arguments", "expected"),
     [("--cores 2 -- tables", True), ("-j2 -k", True), ("-n", False), ("-np", False), ("--dry-run", False),
      ("--report=a.zip", False), ("--list-rules", False), ("--unlock", False), ("--forcerun cells_tiny", True)],
 )  # fmt: skip
-def test_what_runs_no_job_is_known(arguments: str, computes: bool) -> None:
-    assert starting.computes(arguments.split()) == computes
+def test_what_runs_no_job_is_known(arguments: str, expected: bool) -> None:
+    assert computes(arguments.split()) == expected
 
 
 def test_a_missing_preset_is_one_sentence_with_those_that_exist() -> None:
@@ -110,7 +111,7 @@ def test_a_missing_preset_is_one_sentence_with_those_that_exist() -> None:
         assert "config file config/nosuch.yaml does not exist" in line
         assert all(path.stem in line for path in (ROOT / "config").glob("*.yaml"))
     with pytest.raises(UserError, match="did you mean 'figure2'"):
-        starting.check_configfiles(["--configfile", str(ROOT / "config/figur2.yaml")])
+        check_configfiles(["--configfile", str(ROOT / "config/figur2.yaml")])
 
 
 @pytest.mark.parametrize("directory", [("--directory", "X"), ("-d", "X"), ("--directory=X",)])
@@ -119,12 +120,12 @@ def test_config_files_count_from_where_the_command_was_given(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = ["tables", *directory, "--configfile", "a.yaml", "/b.yaml", "--cores", "2", "--configfile=c.yaml"]
-    found, folder = starting.located(given)
+    found, folder = located(given)
     assert folder == Path("X")
     wanted = ["tables", *directory, "--configfile", f"{tmp_path}/a.yaml", "/b.yaml", "--cores", "2"]
     assert found == ["--snakefile", str(ROOT / "Snakefile"), *wanted, f"--configfile={tmp_path}/c.yaml"]
     monkeypatch.chdir(ROOT)
-    assert starting.located(["--configfile", "a.yaml", "-n"]) == (["--configfile", "a.yaml", "-n"], Path())
+    assert located(["--configfile", "a.yaml", "-n"]) == (["--configfile", "a.yaml", "-n"], Path())
 
 
 @pytest.mark.slow

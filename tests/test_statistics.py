@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from three_regime import statistics
+from three_regime.analysis import seed_means
 from three_regime.errors import UserError
 
 
@@ -29,7 +29,7 @@ def cell(grid: pd.DataFrame, temperature: float, density: float) -> pd.Series:
 
 
 def test_one_row_per_cell_of_the_plane_with_the_mean_over_seeds():
-    grid = statistics.grid(cells())
+    grid = seed_means.grid(cells())
     assert len(grid) == 4 and set(grid["seeds"]) == {3}
     assert cell(grid, 10, 0.05)["test_error"] == pytest.approx(0.1 + 0.02 + 0.01 + 0.05)
 
@@ -37,7 +37,7 @@ def test_one_row_per_cell_of_the_plane_with_the_mean_over_seeds():
 def test_variance_is_pooled_with_weight_seeds_minus_one():
     errors = {(10.0, 1): 0.10, (10.0, 2): 0.12, (10.0, 3): 0.17, (20.0, 1): 0.20, (20.0, 2): 0.21}
     table = cells(densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
-    grid = statistics.grid(table)
+    grid = seed_means.grid(table)
     pooled = (2 * np.var([0.10, 0.12, 0.17], ddof=1) + 1 * np.var([0.20, 0.21], ddof=1)) / 3
     three, two = cell(grid, 10, 0.05), cell(grid, 20, 0.05)
     assert three["test_error_se"] == pytest.approx(np.sqrt(pooled / 3))
@@ -51,7 +51,7 @@ def test_a_quiet_density_does_not_take_the_spread_of_a_loud_one():
     """Spreads of 0.0005 at 80 % and 0.3 at 5 %, as in the demo: pooled over both, all would be ± 0.2."""
     offsets = {1: -1.0, 2: 0.0, 3: 1.0}
     by_density = {0.05: 0.3, 0.2: 0.02, 0.8: 0.0005}
-    grid = statistics.grid(
+    grid = seed_means.grid(
         cells(densities=(0.05, 0.2, 0.8), value=lambda seed, t, d: 0.5 + t / 1000 + by_density[d] * offsets[seed])
     )
     for density, spread in by_density.items():
@@ -63,7 +63,7 @@ def test_a_quiet_density_does_not_take_the_spread_of_a_loud_one():
 
 def test_the_spread_is_pooled_over_the_temperatures_of_a_density():
     offsets = {10.0: 0.01, 20.0: 0.03}
-    grid = statistics.grid(cells(value=lambda seed, t, d: 0.5 + offsets[t] * (seed - 2) * (1 if d < 0.07 else 2)))
+    grid = seed_means.grid(cells(value=lambda seed, t, d: 0.5 + offsets[t] * (seed - 2) * (1 if d < 0.07 else 2)))
     pooled = np.sqrt((0.01**2 + 0.03**2) / 2)
     for temperature in offsets:
         assert cell(grid, temperature, 0.05)["test_error_se"] == pytest.approx(pooled / np.sqrt(3))
@@ -73,7 +73,7 @@ def test_the_spread_is_pooled_over_the_temperatures_of_a_density():
 def test_paired_differences_are_pooled_within_a_density_too():
     noise = {0.05: 0.2, 0.1: 0.001}
     table = cells(value=lambda seed, t, d: 0.1 + 0.1 * seed + (t == 20) * (0.01 + noise[d] * (seed - 2)))
-    grid = statistics.grid(table)
+    grid = seed_means.grid(table)
     for density, spread in noise.items():
         assert cell(grid, 20, density)["normalised_test_error_se"] == pytest.approx(spread / np.sqrt(3))
 
@@ -92,14 +92,14 @@ def test_paired_differences_are_pooled_within_a_density_too():
     ],
 )
 def test_a_seed_dominates_when_the_spread_is_its_own(values, seed):
-    found = statistics.dominant_seed(pd.Series(values, index=range(1, len(values) + 1)))
+    found = seed_means.dominant_seed(pd.Series(values, index=range(1, len(values) + 1)))
     assert found == seed if seed else np.isnan(found)
 
 
 def test_a_dominant_seed_is_named_where_it_carries_the_error():
     loud, quiet = {1: 0.0, 2: -0.5, 3: 0.01}, {1: 0.0, 2: -0.001, 3: 0.0}
     at = {(10.0, 0.05): loud, (20.0, 0.05): quiet, (10.0, 0.1): quiet, (20.0, 0.1): quiet}
-    grid = statistics.grid(cells(value=lambda seed, t, d: 0.6 + at[t, d][seed]))
+    grid = seed_means.grid(cells(value=lambda seed, t, d: 0.6 + at[t, d][seed]))
     assert cell(grid, 10, 0.05)["test_error_one_seed"] == 2
     assert np.isnan(cell(grid, 20, 0.05)["test_error_one_seed"]), "its error is that of the loud cell"
     assert cell(grid, 10, 0.1)["test_error_one_seed"] == cell(grid, 20, 0.1)["test_error_one_seed"] == 2
@@ -108,19 +108,19 @@ def test_a_dominant_seed_is_named_where_it_carries_the_error():
 def test_studies_are_pooled_apart():
     noisy = cells(study="noisy", value=lambda seed, t, d: 0.1 * seed)
     quiet = cells(study="quiet", value=lambda seed, t, d: 0.1)
-    grid = statistics.grid(pd.concat([noisy, quiet])).groupby("study")["test_error_se"].max()
+    grid = seed_means.grid(pd.concat([noisy, quiet])).groupby("study")["test_error_se"].max()
     assert grid["quiet"] == 0 and grid["noisy"] == pytest.approx(0.1 / np.sqrt(3))
 
 
 def test_a_single_seed_has_a_mean_and_no_uncertainty():
-    grid = statistics.grid(cells(seeds=(1,)))
+    grid = seed_means.grid(cells(seeds=(1,)))
     assert grid["test_error"].notna().all() and grid["normalised_test_error"].notna().all()
     for metric in ("test_error", "normalised_test_error"):
         assert grid[f"{metric}_se"].isna().all() and grid[f"{metric}_ci95"].isna().all()
 
 
 def test_a_seed_shared_by_all_temperatures_cancels_in_the_normalised_error():
-    grid = statistics.grid(cells(value=lambda seed, t, d: 0.1 * seed + t / 1000))
+    grid = seed_means.grid(cells(value=lambda seed, t, d: 0.1 * seed + t / 1000))
     assert cell(grid, 20, 0.05)["test_error_se"] > 0.05
     hot, cold = cell(grid, 10, 0.05), cell(grid, 20, 0.05)
     assert hot["normalised_test_error"] == 0 and hot["normalised_test_error_se"] == 0
@@ -132,7 +132,7 @@ def test_values_not_run_stay_missing_and_do_not_count():
     table = cells(lmc=np.nan)
     table.loc[table["temperature"] == 20, "test_error"] = np.nan
     table.loc[table["temperature"] == 20, "origin"] = np.nan
-    grid = statistics.grid(table)
+    grid = seed_means.grid(table)
     assert grid["lmc"].isna().all() and (grid["lmc_seeds"] == 0).all()
     missing = grid[grid["temperature"] == 20]
     assert missing["test_error"].isna().all() and (missing["seeds"] == 0).all() and (missing["origin"] == "").all()
@@ -141,7 +141,7 @@ def test_values_not_run_stay_missing_and_do_not_count():
 def test_origins_of_a_mixed_cell_are_both_named():
     table = cells()
     table.loc[table["dense_seed"] == 2, "origin"] = "imported"
-    assert set(statistics.grid(table)["origin"]) == {"computed+imported"}
+    assert set(seed_means.grid(table)["origin"]) == {"computed+imported"}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_origins_of_a_mixed_cell_are_both_named():
 )
 def test_tables_that_break_the_contract_are_refused(change, message):
     with pytest.raises(UserError, match=message):
-        statistics.grid(change(cells()))
+        seed_means.grid(change(cells()))
 
 
 def test_cells_are_read_from_a_file_an_export_or_a_folder_of_studies(tmp_path):
@@ -166,11 +166,11 @@ def test_cells_are_read_from_a_file_an_export_or_a_folder_of_studies(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "results" / name).mkdir(parents=True)
         cells(study=name).to_csv(tmp_path / "results" / name / "cells.csv", index=False)
-    assert len(statistics.read_cells(tmp_path)) == len(statistics.read_cells(tmp_path / "cells.csv")) == 12
-    assert set(statistics.read_cells(tmp_path / "results")["study"]) == {"a", "b"}
+    assert len(seed_means.read_cells(tmp_path)) == len(seed_means.read_cells(tmp_path / "cells.csv")) == 12
+    assert set(seed_means.read_cells(tmp_path / "results")["study"]) == {"a", "b"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty is not a cells.csv"):
-        statistics.read_cells(tmp_path / "empty")
+        seed_means.read_cells(tmp_path / "empty")
     (tmp_path / "empty" / "cells.csv").touch()
     with pytest.raises(UserError, match="not a CSV table"):
-        statistics.read_cells(tmp_path / "empty")
+        seed_means.read_cells(tmp_path / "empty")

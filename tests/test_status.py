@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from filelock import FileLock
 from finished import NAME, copied, inside, owner, tiny
 
-from three_regime import resume, status
 from three_regime.cli import main
-from three_regime.jobs import lock_file, state_file
-from three_regime.resume import SavedState
-from three_regime.stages import pack
+from three_regime.jobs.job import lock_file, state_file
+from three_regime.planning import status
+from three_regime.study.products import pack
+from three_regime.training import saved_state
+from three_regime.training.saved_state import SavedState
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
 
 def save(path: Path, *, epoch: int, step: int, wall_s: float) -> None:
     state = SavedState({"parameters": np.zeros(3, np.float32)}, epoch, step, [], wall_s)
-    resume.save(path, state, key="any", threads=1, device="cpu", together=False)
+    saved_state.save(path, state, key="any", threads=1, device="cpu", together=False)
 
 
 def test_a_finished_study_runs_nothing(finished_tiny: Checkout) -> None:

@@ -14,9 +14,9 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from three_regime import storage
 from three_regime.errors import UserError
-from three_regime.storage import (
+from three_regime.system import files
+from three_regime.system.files import (
     DIGEST_KEY,
     read_arrays,
     read_json,
@@ -96,7 +96,7 @@ def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):
     path = tmp_path / "result.json"
     write_json(path, {"old": 1})
     code = (
-        "import os, signal\nfrom pathlib import Path\nfrom three_regime.storage import replacing\n"
+        "import os, signal\nfrom pathlib import Path\nfrom three_regime.system.files import replacing\n"
         f"with replacing(Path({str(path)!r})) as temporary:\n"
         "    temporary.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -143,7 +143,7 @@ def test_a_fault_of_the_format_while_writing_names_the_file(tmp_path, monkeypatc
     def refuse(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)")
 
-    monkeypatch.setattr(storage, "save_file", refuse)
+    monkeypatch.setattr(files, "save_file", refuse)
     with pytest.raises(UserError, match=r"cannot write .*a\.safetensors: .*os error 5"):
         write_arrays(tmp_path / "a.safetensors", {"a": np.ones(2)}, {})
 

@@ -10,10 +10,10 @@ import pytest
 from written_corpus import STUDY
 
 from three_regime.config import DatasetChoice, resolve
-from three_regime.datasets.prepare import chosen, recipe
 from three_regime.errors import UserError
-from three_regime.study import planned, prepared_path
-from three_regime.workflow import settings_fingerprint
+from three_regime.preparation.prepare import chosen, recipe
+from three_regime.study.grid import planned, prepared_path
+from three_regime.workflow.bridge import settings_fingerprint
 
 FIRST = {"name": "toy", "train_pairs": 1000, "subwords": 500}
 

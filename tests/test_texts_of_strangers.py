@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from three_regime import markdown
-from three_regime.html_report import without_early_ends
 from three_regime.logs import reporting
+from three_regime.system import markdown
+from three_regime.workflow.html_report import without_early_ends
 
 HOSTILE = [
     "x |\n| `forged`: all is well | **holds** |\n\n# Heading <b>",

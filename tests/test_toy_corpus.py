@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from three_regime.datasets import DATASETS
 from three_regime.datasets.corpora import SPLITS
+from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.toy_grammar import LONGEST, SHORTEST, Pair, sentences
 
 NOWHERE = Path("nowhere")

@@ -12,12 +12,13 @@ import torch
 from tiny_study import STUDY
 from toy_task import Delivered, Quadratic, StopAfter, assert_same, member, rows, session, settings, train
 
-from three_regime.datasets import DATASETS
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import Interrupted, UserError
-from three_regime.pruning import apply_masks, magnitude_masks
-from three_regime.streams import Streams
-from three_regime.tasks.image_classification import ImageClassification
-from three_regime.training import Flat, train_pack
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import apply_masks
+from three_regime.random_streams import Streams
+from three_regime.tasks.images.task import ImageClassification
+from three_regime.training.trainer import Flat, train_pack
 
 LAST = 4
 STEPS = 5
@@ -95,9 +96,9 @@ def test_equals_a_plain_torch_loop(tmp_path, images):
     streams = Streams(("retrain", 1, 1))
     found = train(images, tmp_path / "state", training)[3]
 
-    from three_regime import models
+    from three_regime.models import families
 
-    network = models.build(STUDY["model"], classes=10, channels=1, image_size=8)
+    network = families.build(STUDY["model"], classes=10, channels=1, image_size=8)
     network.load_state_dict(images.load(images.initial_weights(streams), "start"))
     optimiser = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [2])
@@ -298,7 +299,7 @@ def test_a_diverged_state_is_not_saved(tmp_path):
     task.value = lambda parameters, x: value(parameters, x) * (float("nan") if task.passes > 7 else 1)
     with pytest.raises(UserError):
         train(task, tmp_path / "state", settings(), session(state_every_s=0))
-    from three_regime.storage import read_arrays
+    from three_regime.system.files import read_arrays
 
     assert np.isfinite(read_arrays(tmp_path / "state")["parameters"]).all()
 

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import translation_study as tiny
 
-from three_regime import job_resources
 from three_regime.config import StudyConfig, Training, load, resolve
 from three_regime.errors import UserError
-from three_regime.job_resources import first_runtime
-from three_regime.plan import make
-from three_regime.plan_table import render
-from three_regime.pricing import Rates, TextPricer, text_speed
-from three_regime.stages import STAGES, pack, training_recipe
-from three_regime.study import study
+from three_regime.planning.plan import make
+from three_regime.planning.plan_table import render
+from three_regime.planning.pricing import Rates, TextPricer, text_speed
+from three_regime.study.grid import study_named
+from three_regime.study.products import pack, training_recipe
+from three_regime.study.stages import STAGES
+from three_regime.workflow import job_resources
+from three_regime.workflow.job_resources import first_runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 RATES = {
@@ -189,7 +190,7 @@ def test_clusters_are_asked_for_the_configured_minutes_where_no_transformer_was_
 
 
 def test_the_wmt14_study_is_read_without_its_data():
-    owner = study(load([ROOT / "config.yaml"]), "wmt14-transformer-epochs")
+    owner = study_named(load([ROOT / "config.yaml"]), "wmt14-transformer-epochs")
     pricer = TextPricer(owner)
     assert pricer.pairs == 640_000 and pricer.network.prunable == 44_040_192
     steps, first = pricer.steps(owner.config.dense), min(owner.temperatures)

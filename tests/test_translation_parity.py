@@ -17,7 +17,7 @@ from small_text import MODEL, small_task, small_text, text_training
 from toy_task import train
 
 from three_regime.models import transformer
-from three_regime.streams import Streams
+from three_regime.random_streams import Streams
 
 STREAMS = Streams(("retrain", 1, 1))
 

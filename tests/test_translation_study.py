@@ -15,17 +15,20 @@ from click.testing import CliRunner
 from matplotlib.text import Text
 from tiny_study import start
 
-from three_regime import analysis, plan, tables
-from three_regime.bleu import hypotheses_of, restored
+from three_regime.analysis import regime_tables, tables
 from three_regime.cli import main
 from three_regime.config import DatasetChoice
-from three_regime.datasets.prepare import prepare
+from three_regime.config.thresholds import Thresholds
 from three_regime.figures.study import Tables, drawn
-from three_regime.pricing import Rates
-from three_regime.stages import STAGES, input_digest, pack
-from three_regime.storage import read_arrays, read_json, read_metadata, write_arrays
-from three_regime.study import prepared_path
-from three_regime.thresholds import Thresholds
+from three_regime.planning import plan
+from three_regime.planning.pricing import Rates
+from three_regime.preparation.prepare import prepare
+from three_regime.study.fingerprints import input_digest
+from three_regime.study.grid import prepared_path
+from three_regime.study.products import pack
+from three_regime.study.stages import STAGES
+from three_regime.system.files import read_arrays, read_json, read_metadata, write_arrays
+from three_regime.tasks.translation.bleu import hypotheses_of, restored
 
 NEWSTEST = ROOT.parent / "shared" / "data" / "deen"
 
@@ -38,7 +41,7 @@ def finished(tmp_path_factory):
         outcomes = tiny.run(settings, stage)
         assert all(outcome.kept == 0 for outcome in outcomes)
     tables.write(tiny.owner(settings))
-    analysis.write(tiny.owner(settings).folder, Thresholds(-0.12, 0.99))
+    regime_tables.write(tiny.owner(settings).folder, Thresholds(-0.12, 0.99))
     return settings
 
 
@@ -117,16 +120,16 @@ def test_bleu_along_the_line_is_measured_where_it_is_asked_for(finished, tmp_pat
     folder = Path(finished.results).parent
     settings = tiny.config(folder, measure={"bleu_along_line": True, "points": 3})
     owner = tiny.owner(settings)
-    from three_regime import jobs
+    from three_regime.jobs.run import run_job
 
-    jobs.run(settings, tiny.NAME, "lmc", 1, 2.0, 0.5)
+    run_job(settings, tiny.NAME, "lmc", 1, 2.0, 0.5)
     (line,) = [read_json(p.outputs[0]) for p in pack(owner, "lmc", 1, 2.0, 0.5)]
     replicas = {r["replica"]: r for r in results(finished, "retrain") if (r["temperature"], r["density"]) == (2.0, 0.5)}
     assert len(line["bleu"]) == 3
     assert line["bleu"][0] == pytest.approx(replicas[1]["scores"]["validation"]["bleu"])
     assert line["bleu"][-1] == pytest.approx(replicas[2]["scores"]["validation"]["bleu"])
     assert "bleu" in tables.build(owner)["lines"]
-    jobs.run(finished, tiny.NAME, "lmc", 1, 2.0, 0.5)  # as it was
+    run_job(finished, tiny.NAME, "lmc", 1, 2.0, 0.5)  # as it was
 
 
 @pytest.mark.parametrize(("name", "words"), [
@@ -321,9 +324,9 @@ def test_newstest2014_goes_through_subwords_decoding_and_sacrebleu(finished, tmp
     """The untrained network ends each sentence after two words; what counts is that every line has its translation."""
     if not (NEWSTEST / "newstest2014.de").is_file():
         pytest.skip(f"newstest2014 is not at {NEWSTEST}")
-    from three_regime.bleu import scores_of_files
-    from three_regime.by_hand_text import translate_file
-    from three_regime.decoding import Search
+    from three_regime.exchange.single_translations import translate_file
+    from three_regime.tasks.translation.beam_search import Search
+    from three_regime.tasks.translation.bleu import scores_of_files
 
     out = tmp_path / "newstest2014.hyp"
     search = Search(beam=1, factor=0.0, extra=2)

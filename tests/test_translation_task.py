@@ -12,17 +12,18 @@ from torch.func import functional_call
 from toy_task import assert_same, session, train
 
 from three_regime.errors import Interrupted, UserError
-from three_regime.interruption import Stop
+from three_regime.landscape.linear_cka import Gram, condensed_kinds, linear_cka
 from three_regime.models import transformer
 from three_regime.models.sizes import text_size
-from three_regime.pruning import apply_masks, magnitude_masks
-from three_regime.similarity import Gram, linear_cka
-from three_regime.streams import Streams
-from three_regime.tasks import text_loss
-from three_regime.tasks.dropout import Dropout
-from three_regime.tasks.text_batches import Batches
-from three_regime.tasks.translation import spread
-from three_regime.training import Session
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import apply_masks
+from three_regime.random_streams import Streams
+from three_regime.system.interruption import Stop
+from three_regime.tasks.translation import loss
+from three_regime.tasks.translation.batches import Batches
+from three_regime.tasks.translation.dropout import Dropout
+from three_regime.tasks.translation.task import spread
+from three_regime.training.trainer import Session
 
 STREAMS = Streams(("dense", 1))
 
@@ -135,12 +136,12 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean():
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_and_gradients_are_those_of_fairseqs_criterion(smoothing, monkeypatch):
     """Also where the logits are computed in pieces, the last of them not full."""
-    monkeypatch.setitem(text_loss.CHUNK, "cpu", 7 * 50)
+    monkeypatch.setitem(loss.CHUNK, "cpu", 7 * 50)
     generator = torch.Generator().manual_seed(3)
     outputs, table = (torch.randn(size, 16, generator=generator, dtype=torch.float64) for size in (31, 50))
     targets = torch.randint(50, (31,), generator=generator)
     leaves = outputs.float().requires_grad_(), table.float().requires_grad_()
-    total, errors = text_loss.smoothed_loss(*leaves, targets, smoothing)
+    total, errors = loss.smoothed_loss(*leaves, targets, smoothing)
     found = torch.autograd.grad(total * 3, leaves)
     outputs.requires_grad_(), table.requires_grad_()
     logits = outputs @ table.t()
@@ -226,22 +227,22 @@ def test_outputs_are_those_of_pairs_spread_over_the_corpus(task, weights):
                 functional_call(task.model, weights, (source[None], torch.tensor([len(source)]), previous[None]))[0][0]
             )
     wanted = torch.cat(rows)[:50].double()
-    found = task.outputs(weights, 50)
+    found = dict(task.outputs(weights, 50))
     np.testing.assert_allclose(found["logits"], wanted, atol=1e-5)
     np.testing.assert_allclose(found["softmax"], wanted.softmax(1), atol=1e-5)
 
 
 def test_few_tokens_are_condensed_to_a_gram_matrix_of_the_same_cka(task, weights):
     other = task.load(task.initial_weights(Streams(("dense", 2))), "other")
-    few = [task.outputs(each, 20)["logits"] for each in (weights, other)]
+    few = [condensed_kinds(task.outputs(each, 20))["logits"] for each in (weights, other)]
     assert all(isinstance(each, Gram) and len(each) == 20 for each in few)
-    full = [task.outputs(each, 50)["logits"][:20] for each in (weights, other)]
+    full = [dict(task.outputs(each, 50))["logits"][:20] for each in (weights, other)]
     assert linear_cka(*few) == pytest.approx(linear_cka(*full), abs=1e-6)
 
 
 def test_more_tokens_than_there_are_is_an_error(task, weights):
     with pytest.raises(UserError, match="100000 target tokens were asked for"):
-        task.outputs(weights, 100_000)
+        dict(task.outputs(weights, 100_000))
 
 
 def test_only_attention_and_feed_forward_matrices_are_prunable(task):

@@ -15,13 +15,14 @@ from serving import Server, serving
 from toy_source import QUICK, packed
 from written_corpus import REAL, STUDY, Pair, real, sgml
 
-from three_regime.bare import run_stage
-from three_regime.datasets import DATASETS, wmt14
 from three_regime.datasets import sources as table
-from three_regime.datasets.download import obtain
-from three_regime.datasets.prepared_text import open_text
+from three_regime.datasets import wmt14
+from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.sources import Source, load_sources
 from three_regime.errors import UserError
+from three_regime.jobs.without_snakemake import run_stage
+from three_regime.preparation.download import obtain
+from three_regime.preparation.prepared_text import open_text
 
 WMT14, MULTI30K = DATASETS["wmt14-de-en"], DATASETS["multi30k-de-en"]
 PARTS = {"training/europarl-v7.de-en": 6000, "commoncrawl.de-en": 2500, "training/news-commentary-v9.de-en": 1500}

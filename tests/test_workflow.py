@@ -17,7 +17,7 @@ import pytest
 import yaml
 from checkout import Checkout, copy_to
 
-from three_regime.storage import read_arrays, read_metadata, tensor_digest
+from three_regime.system.files import read_arrays, read_metadata, tensor_digest
 
 TINY = ("--configfile", "config/tiny.yaml")
 CELL = Path("results/tiny/tiny/seed1/epochs004/density010")

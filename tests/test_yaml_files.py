@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from three_regime.errors import UserError
-from three_regime.yaml_files import meant, misread, read_mapping
+from three_regime.system.yaml_files import meant, misread, read_mapping
 
 
 def read(tmp_path: Path, content: str | bytes) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from typing import Any
 
 import yaml
 
-from three_regime import jobs
 from three_regime.config import Config, merge, resolve
-from three_regime.datasets.prepare import prepare
-from three_regime.jobs import Outcome
-from three_regime.stages import Product, pack
-from three_regime.storage import read_arrays, tensor_digest
-from three_regime.study import Study, study
+from three_regime.jobs.run import Outcome, run_job
+from three_regime.preparation.prepare import prepare
+from three_regime.study.grid import Study, study_named
+from three_regime.study.products import Product, pack
+from three_regime.system.files import read_arrays, tensor_digest
 
 ROOT = Path(__file__).parents[1]
 NAME = "tiny"
@@ -56,14 +55,14 @@ def config(folder: Path, *, top: dict[str, Any] | None = None, **changes: Any) -
 
 
 def owner(settings: Config) -> Study:
-    return study(settings, NAME)
+    return study_named(settings, NAME)
 
 
 def run(settings: Config, stage: str, seed: int = 1) -> Outcome:
     """Every job of a stage and dense seed; the sum of their outcomes."""
     one_run = stage == "dense" and settings.studies[NAME].knob == "epochs"
     outcomes = [
-        jobs.run(settings, NAME, stage, seed, temperature)
+        run_job(settings, NAME, stage, seed, temperature)
         for temperature in ([None] if one_run else owner(settings).temperatures)
     ]
     return Outcome(sum(each.computed for each in outcomes), sum(each.kept for each in outcomes))

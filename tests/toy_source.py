@@ -12,8 +12,8 @@ from pathlib import Path
 
 from serving import Server
 
-from three_regime.datasets.download import Patience, Source, obtain
-from three_regime.storage import write_json
+from three_regime.preparation.download import Patience, Source, obtain
+from three_regime.system.files import write_json
 
 QUICK = Patience(connect=5, stall=10, tries=3, first_wait=0.01, longest_wait=0.05, slowest=0)
 HASTY = replace(QUICK, stall=0.3)

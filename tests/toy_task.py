@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from three_regime.config import Training
-from three_regime.interruption import Stop
-from three_regime.packs import Lockstep
-from three_regime.storage import Arrays
-from three_regime.streams import Streams
-from three_regime.tasks import Metrics
-from three_regime.training import Checkpoint, Member, Session, train_pack
+from three_regime.random_streams import Streams
+from three_regime.system.files import Arrays
+from three_regime.system.interruption import Stop
+from three_regime.tasks.interface import Metrics
+from three_regime.tasks.pack_sizes import Lockstep
+from three_regime.training.trainer import Checkpoint, Member, Session, train_pack
 
 SIZE = 6
 

@@ -10,12 +10,12 @@ import yaml
 from checkout import ROOT
 from tiny_study import start
 
-from three_regime import jobs
 from three_regime.config import Config, load, merge, resolve
-from three_regime.datasets.prepare import prepare
-from three_regime.stages import pack
-from three_regime.storage import read_arrays, tensor_digest
-from three_regime.study import Study, study
+from three_regime.jobs.run import Outcome, run_job
+from three_regime.preparation.prepare import prepare
+from three_regime.study.grid import Study, study_named
+from three_regime.study.products import pack
+from three_regime.system.files import read_arrays, tensor_digest
 
 NAME = "tiny-translation"
 HELD_OUT = 4
@@ -35,7 +35,7 @@ def config(folder: Path, **changes: Any) -> Config:
 
 
 def owner(settings: Config) -> Study:
-    return study(settings, NAME)
+    return study_named(settings, NAME)
 
 
 def prepared(settings: Config) -> Config:
@@ -43,9 +43,9 @@ def prepared(settings: Config) -> Config:
     return settings
 
 
-def run(settings: Config, stage: str) -> list[jobs.Outcome]:
+def run(settings: Config, stage: str) -> list[Outcome]:
     temperatures = [None] if stage == "dense" else owner(settings).temperatures
-    return [jobs.run(settings, NAME, stage, 1, temperature) for temperature in temperatures]
+    return [run_job(settings, NAME, stage, 1, temperature) for temperature in temperatures]
 
 
 def command(folder: Path, stage: str, **changes: Any) -> list[str]:

@@ -10,12 +10,12 @@ from xml.sax.saxutils import escape
 import pytest
 
 from three_regime.config import DatasetChoice
-from three_regime.datasets import DATASETS
 from three_regime.datasets.aligned_text import read_aligned, read_lines
 from three_regime.datasets.corpora import SPLITS, ParallelCorpus
-from three_regime.datasets.prepare import prepare
-from three_regime.datasets.prepared_text import PreparedText, open_text
-from three_regime.study import prepared_path
+from three_regime.datasets.registry import DATASETS
+from three_regime.preparation.prepare import prepare
+from three_regime.preparation.prepared_text import PreparedText, open_text
+from three_regime.study.grid import prepared_path
 
 NAME = "written"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "deen"

@@ -12,7 +12,7 @@ import click
 
 from three_regime import __version__
 from three_regime.logs import reporting
-from three_regime.places import expanded
+from three_regime.system.places import expanded
 
 
 class UserPath(click.Path):
@@ -61,18 +61,19 @@ def main() -> None:
 @main.command("list")
 def list_registered() -> None:
     """Show the registered data sets, models, knobs and optimisers."""
-    from three_regime import datasets, models
-    from three_regime.knobs import KNOBS
-    from three_regime.optimisers import OPTIMISERS
+    from three_regime.config.knobs import KNOBS
+    from three_regime.datasets import registry
+    from three_regime.models import families
+    from three_regime.training.optimisers import UPDATES
 
     sections = {
-        "data sets": {name: entry.note for name, entry in datasets.DATASETS.items()},
-        "models": models.families(),
+        "data sets": {name: entry.note for name, entry in registry.DATASETS.items()},
+        "models": families.families(),
         "knobs": {
             name: " or ".join(filter(None, (knob.label, knob.text_label))) + f"; hotter is {knob.hotter}"
             for name, knob in KNOBS.items()
         },
-        "optimisers": {name: (entry.update.__doc__ or "").split(",")[0] for name, entry in OPTIMISERS.items()},
+        "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},
     }
     for title, entries in sections.items():
         click.echo(f"{title}:")
@@ -92,7 +93,7 @@ def schema() -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def workflow(arguments: tuple[str, ...]) -> None:
     """Run Snakemake with ARGUMENTS, first removing the lock of a run that was killed."""
-    from three_regime.workflow import exec_snakemake
+    from three_regime.workflow.command import exec_snakemake
 
     exec_snakemake(arguments)
 
@@ -111,7 +112,7 @@ def run_stage(
     temperatures: tuple[float, ...],
 ) -> None:
     """Run STAGE of a study without Snakemake; what is done is kept, what was interrupted continues."""
-    from three_regime.bare import run_stage as run
+    from three_regime.jobs.without_snakemake import run_stage as run
 
     run(stage, configfiles, name, seeds, temperatures)
 
@@ -128,9 +129,9 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     <target>:<study>. Default: everything that the configuration runs.
     """
     from three_regime.config import load
-    from three_regime.plan import make
-    from three_regime.plan_table import render
-    from three_regime.pricing import read_rates
+    from three_regime.planning.plan import make
+    from three_regime.planning.plan_table import render
+    from three_regime.planning.pricing import read_rates
 
     click.echo(render(make(load(configfiles), targets, read_rates(folder, device))), nl=False)
 
@@ -140,8 +141,8 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
 @click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
 def presets(base: Path, device: str) -> None:
     """List the presets in config/, what each is and what of it is still to be computed: hours and disk."""
-    from three_regime.presets import listing
-    from three_regime.pricing import RATES, read_rates
+    from three_regime.planning.presets import listing
+    from three_regime.planning.pricing import RATES, read_rates
 
     overlays = [None, *sorted((base.parent / "config").glob("*.yaml"))]
     click.echo(listing(base, overlays, read_rates(RATES, device)), nl=False)
@@ -154,14 +155,15 @@ def explain(target: str | None, configfiles: list[Path]) -> None:
     """Say why TARGET would be computed: which setting changed from what to what, what is missing or damaged.
 
     TARGET is any file of the studies, or a target of `plan` (dense, tables, report, a study, ...); default: everything.
+    Of tables, figures and the report, the results behind them: why they themselves are made again, `snakemake
+    --dry-run` says.
     """
-    from three_regime import explain as explaining
     from three_regime.config import load
-    from three_regime.light_explained import explain_light
+    from three_regime.planning import explain as explaining
 
     config = load(configfiles)
     findings = explaining.explain(config, target)
-    click.echo(explaining.render(findings, explain_light(config, target, findings)), nl=False)
+    click.echo(explaining.render(findings, explaining.unprepared(config, target)), nl=False)
 
 
 @main.command()
@@ -169,10 +171,10 @@ def explain(target: str | None, configfiles: list[Path]) -> None:
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
 def scorecard(folder: Path, out: Path | None) -> None:
     """Score the cells in FOLDER (results, or another lab's unpacked export) against the published Figure 2."""
-    from three_regime.damage import refuse_to_replace
-    from three_regime.scorecard import of_export
-    from three_regime.scorecard_files import to_markdown
-    from three_regime.storage import write_text
+    from three_regime.analysis.scorecard import of_export
+    from three_regime.analysis.scorecard_files import to_markdown
+    from three_regime.study.damage import refuse_to_replace
+    from three_regime.system.files import write_text
 
     if out is not None:
         refuse_to_replace(out, *folder.glob("*.*"), *folder.glob("*/*.csv"))
@@ -185,8 +187,8 @@ def scorecard(folder: Path, out: Path | None) -> None:
 @click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Show it again, until Ctrl-C.")
 def status(configfiles: list[Path], watch: float | None) -> None:
     """Show what is running now, epoch by epoch, and how much of each stage is there."""
-    from three_regime import status as looking
     from three_regime.config import load
+    from three_regime.planning import status as looking
 
     config = load(configfiles)
     while True:
@@ -221,7 +223,7 @@ def import_(
     Without --density it is a dense checkpoint, with --density a pruned one, with --replica too a retrained one.
     """
     from three_regime.config import load
-    from three_regime.importing import import_checkpoint
+    from three_regime.exchange.importing import import_checkpoint
 
     place = {"seed": seed, "temperature": temperature, "density": density, "replica": replica}
     for path in import_checkpoint(load(configfiles), checkpoint, name, **place):
@@ -233,8 +235,8 @@ def import_(
 @click.option("--dry-run", "-n", is_flag=True, help="Say what is good and what is not; touch nothing.")
 def adopt(configfiles: list[Path], dry_run: bool) -> None:
     """Take results copied from another machine: keep what carries the right fingerprint, plan the rest again."""
-    from three_regime import adopting
     from three_regime.config import load
+    from three_regime.workflow import adopting
 
     found = adopting.adopt(load(configfiles), configfiles, dry_run=dry_run)
     click.echo(adopting.render(found, dry_run=dry_run), nl=False)
@@ -249,8 +251,8 @@ def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool)
 
     What is made from them is computed again only where they turn out different.
     """
-    from three_regime import recomputing
     from three_regime.config import load
+    from three_regime.workflow import recomputing
 
     found = recomputing.set_aside(load(configfiles), targets, dry_run=dry_run)
     click.echo(recomputing.render(found, dry_run=dry_run), nl=False)
@@ -264,8 +266,8 @@ def verify(configfiles: list[Path], as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from three_regime import verifying
     from three_regime.config import load
+    from three_regime.workflow import verifying
 
     found = verifying.verify(load(configfiles))
     click.echo(json.dumps(asdict(found), indent=1) + "\n" if as_json else verifying.render(found), nl=False)
@@ -280,7 +282,7 @@ def verify(configfiles: list[Path], as_json: bool) -> None:
 def export(configfiles: list[Path], out: Path, weights: bool) -> None:
     """Pack tables, figures, settings and provenance for sharing."""
     from three_regime.config import load
-    from three_regime.export import export as pack
+    from three_regime.exchange.export import export as pack
 
     click.echo(pack(load(configfiles), out, weights=weights))
 
@@ -298,8 +300,8 @@ def export(configfiles: list[Path], out: Path, weights: bool) -> None:
 @click.option("--test-images", type=click.IntRange(1), help="First N test images; default: the study's.")
 def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, test_images: int | None) -> None:
     """Compute LMC and CKA again from the networks in FOLDER, an unpacked export with weights."""
-    from three_regime.remeasure import TABLE
-    from three_regime.remeasure import remeasure as measure_again
+    from three_regime.exchange.remeasure import TABLE
+    from three_regime.exchange.remeasure import remeasure as measure_again
 
     table = measure_again(folder, data, out, train_images=train_images, test_images=test_images)
     click.echo(table.to_string(index=False))
@@ -311,7 +313,7 @@ def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, tes
 @click.option("--out", required=True, type=FOLDER, help="New folder.")
 def redraw(folder: Path, out: Path) -> None:
     """Make regimes, claims, scorecard and figures again from the tables of an unpacked export in FOLDER; no torch."""
-    from three_regime.redraw import redraw as make_again
+    from three_regime.exchange.redraw import redraw as make_again
 
     click.echo(make_again(folder, out))
 
@@ -324,8 +326,8 @@ def redraw(folder: Path, out: Path) -> None:
 @click.option("--out", required=True, type=FILE, help="Pruned weights and masks (safetensors).")
 def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> None:
     """Prune CHECKPOINT by magnitude, one-shot."""
-    from three_regime.by_hand import prune_file
-    from three_regime.damage import refuse_to_replace
+    from three_regime.exchange.single_checkpoints import prune_file
+    from three_regime.study.damage import refuse_to_replace
 
     refuse_to_replace(out, checkpoint)
     counts = prune_file(checkpoint, model, density, allocation, out)
@@ -337,8 +339,8 @@ def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Pa
 @click.option("--out", required=True, type=FILE, help="Weights, and masks under mask:<name>, in full (safetensors).")
 def unpack(checkpoint: Path, out: Path) -> None:
     """Write CHECKPOINT, a result that is stored sparse, so that any program can read it."""
-    from three_regime.damage import refuse_to_replace
-    from three_regime.storage import read_arrays, write_arrays
+    from three_regime.study.damage import refuse_to_replace
+    from three_regime.system.files import read_arrays, write_arrays
 
     refuse_to_replace(out, checkpoint)
     write_arrays(out, read_arrays(checkpoint), {"source": str(checkpoint)})
@@ -382,8 +384,8 @@ def lmc(
     points: int,
 ) -> None:
     """Linear mode connectivity of FIRST and SECOND: the error along the line between them."""
-    from three_regime.by_hand import lmc_of_files
-    from three_regime.damage import refuse_to_replace
+    from three_regime.exchange.single_checkpoints import lmc_of_files
+    from three_regime.study.damage import refuse_to_replace
 
     refuse_to_replace(out, first, second)
     result = lmc_of_files(
@@ -398,8 +400,8 @@ def lmc(
 @click.option("--images", type=click.IntRange(2), help="First N training images (6464), or target tokens (2048).")
 def cka(first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, images: int | None) -> None:
     """Linear CKA of the outputs of FIRST and SECOND."""
-    from three_regime.by_hand import cka_of_files
-    from three_regime.damage import refuse_to_replace
+    from three_regime.exchange.single_checkpoints import cka_of_files
+    from three_regime.study.damage import refuse_to_replace
 
     refuse_to_replace(out, first, second)
     result = cka_of_files(first, second, model, dataset, data, out, images=images)
@@ -420,9 +422,9 @@ def translate(
     checkpoint: Path, source: Path, out: Path, data: Path, model: str | None, beam: int, length_penalty: float
 ) -> None:
     """Translate a file with CHECKPOINT, a dense, pruned or retrained network of a translation study."""
-    from three_regime.by_hand_text import translate_file
-    from three_regime.damage import refuse_to_replace
-    from three_regime.decoding import Search
+    from three_regime.exchange.single_translations import translate_file
+    from three_regime.study.damage import refuse_to_replace
+    from three_regime.tasks.translation.beam_search import Search
 
     refuse_to_replace(out, checkpoint, source)
     count = translate_file(checkpoint, source, out, model=model, data=data, search=Search(beam, length_penalty))
@@ -434,7 +436,7 @@ def translate(
 @click.option("--ref", required=True, type=FILE, help="Reference translations, one a line.")
 def bleu(hyp: Path, ref: Path) -> None:
     """BLEU and chrF of translations by sacrebleu, with their signatures."""
-    from three_regime.bleu import scores_of_files
+    from three_regime.tasks.translation.bleu import scores_of_files
 
     score = scores_of_files(hyp, ref)
     click.echo(f"BLEU {score['bleu']:.2f} ({score['sentences']:,} sentences) {score['signature']}")
@@ -453,7 +455,7 @@ def bootstrap(first: Path, second: Path, split: str, data: Path) -> None:
 
     FIRST and SECOND are checkpoints of translation studies, or their JSON results; nothing is decoded.
     """
-    from three_regime.by_hand_text import bootstrap_of_results
+    from three_regime.exchange.single_translations import bootstrap_of_results
 
     for name, found in bootstrap_of_results(first, second, split, data).items():
         scores = f"{found['first']:.2f} against {found['second']:.2f}"

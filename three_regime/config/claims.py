@@ -1,7 +1,7 @@
 """Claims of the paper as signs stated in a study's configuration, before the study is run.
 
-A claim compares two sides, each a set of cells of the study, by one measure; `three_regime.claims` says whether it
-holds. Stating claims changes no result: they are in no fingerprint.
+A claim compares two sides, each a set of cells of the study, by one measure; `three_regime.analysis.claims` says
+whether it holds. Stating claims changes no result: they are in no fingerprint.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from three_regime.config.whole import Config
 from three_regime.names import nearest
-from three_regime.yaml_files import Place, Written, misread
+from three_regime.system.yaml_files import Place, Written, misread
 
 Problem = Mapping[str, Any]
 

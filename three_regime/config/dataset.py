@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from three_regime import datasets
 from three_regime.config.section import Folder, Positive, Section
+from three_regime.datasets import registry
 from three_regime.datasets.corpora import OWN_TEXT
 from three_regime.names import registered
 
@@ -64,7 +64,7 @@ class DatasetChoice(Section):
     @model_validator(mode="before")
     @classmethod
     def _text_defaults(cls, value: Any) -> Any:
-        entry = datasets.DATASETS.get(str(value.get("name"))) if isinstance(value, Mapping) else None
+        entry = registry.DATASETS.get(str(value.get("name"))) if isinstance(value, Mapping) else None
         if entry is None or entry.kind != "text":
             return value
         return {**TEXT_DEFAULTS, **{key: given for key, given in value.items() if given is not None}}
@@ -72,7 +72,7 @@ class DatasetChoice(Section):
     @field_validator("name")
     @classmethod
     def _registered(cls, name: str) -> str:
-        return registered(name, datasets.DATASETS, "data set")
+        return registered(name, registry.DATASETS, "data set")
 
     @model_validator(mode="after")
     def _enough(self) -> DatasetChoice:
@@ -92,9 +92,9 @@ class DatasetChoice(Section):
         return self
 
     @property
-    def entry(self) -> datasets.ImageDataset | datasets.ParallelCorpus:
+    def entry(self) -> registry.ImageDataset | registry.ParallelCorpus:
         """The registered data set; of `text-files`, with this choice's files and languages."""
-        entry = datasets.DATASETS[self.name]
+        entry = registry.DATASETS[self.name]
         if self.files is None or self.languages is None:
             return entry
         source, target = self.languages

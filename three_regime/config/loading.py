@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from three_regime import places
 from three_regime.config.complaints import sentences
 from three_regime.config.whole import Config
 from three_regime.errors import UserError
-from three_regime.yaml_files import Place, Written, read_mapping
+from three_regime.system import places
+from three_regime.system.yaml_files import Place, Written, read_mapping
 
 FROZEN = "frozen"
-"""Key beside the settings in the configuration file of one run (`three_regime.runs`)."""
+"""Key beside the settings in the configuration file of one run (`three_regime.study.runs`)."""
 
 
 @dataclass(frozen=True)

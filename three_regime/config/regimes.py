@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from three_regime.config.section import Section
-from three_regime.datasets import DATASETS
+from three_regime.config.thresholds import Thresholds
+from three_regime.datasets.registry import DATASETS
 from three_regime.names import registered
-from three_regime.thresholds import Thresholds
 
 FITTED_ON = "cifar10"
 """Data set of the published Figure 2, on which the defaults are fitted."""

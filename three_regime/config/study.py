@@ -9,16 +9,16 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from three_regime import models
 from three_regime.config.claims import Claim, check_claims
 from three_regime.config.dataset import DatasetChoice
+from three_regime.config.knobs import KNOBS, density_folder
 from three_regime.config.measuring import MEASURED, Measurement, Pruning
 from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
 from three_regime.config.section import Density, Positive, Section, Seed
 from three_regime.config.training import TEXT_ONLY, Training
 from three_regime.errors import UserError
-from three_regime.knobs import KNOBS, density_folder
+from three_regime.models import families
 from three_regime.names import registered
 
 Filled = TypeVar("Filled", bound=Section)
@@ -70,7 +70,7 @@ class StudyConfig(Section):
     @classmethod
     def _parsable(cls, name: str) -> str:
         with _refused():
-            return models.parse(name).name
+            return families.parse(name).name
 
     @field_validator("knob")
     @classmethod
@@ -170,7 +170,7 @@ class StudyConfig(Section):
     def _check_kind(self) -> None:
         """Model and measures must fit the data: images or text."""
         kind = self.dataset.entry.kind
-        if (spec := models.parse(self.model)).kind != kind:
+        if (spec := families.parse(self.model)).kind != kind:
             raise ValueError(f"model {spec.name} works on {spec.kind}, but {self.dataset.name} holds {kind}")
         for other, keys in MEASURED.items():
             for key in keys if other != kind else ():
@@ -209,7 +209,7 @@ class StudyConfig(Section):
                     f"{key} {training.batch_size} exceeds the {images} training images, none would be used"
                 )
         with _refused():
-            models.check_image_size(self.model, entry.image_size)
+            families.check_image_size(self.model, entry.image_size)
         if self.measure.cka_images > images:
             raise ValueError(f"measure.cka_images {self.measure.cka_images} exceeds the {images} training images")
         if self.retrain.epochs_on(images) < self.measure.last_epochs:

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from three_regime.config.optimisers import OPTIMISERS
 from three_regime.config.section import Positive, Section
 from three_regime.names import registered
-from three_regime.optimisers import OPTIMISERS
 
 TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0, "shuffle_ties": False}
 """Settings of a training that images do not have, with the value that changes nothing."""

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
-from three_regime.datasets.archives import is_archive
 from three_regime.errors import UserError
 from three_regime.names import nearest
-from three_regime.yaml_files import read_mapping
+from three_regime.system.archives import is_archive
+from three_regime.system.yaml_files import read_mapping
 
 TABLE = Path(__file__).with_name("sources.yaml")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from three_regime.compatibility import import_torchvision
 from three_regime.datasets.sources import digest_of, load_sources
+from three_regime.datasets.torchvision_import import import_torchvision
 from three_regime.errors import UserError
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from three_regime.datasets import toy_lexicon as lexicon
 from three_regime.datasets.toy_lexicon import Forms, Noun, Verb
-from three_regime.streams import Streams
+from three_regime.random_streams import Streams
 
 TRAIN_PAIRS = 20_000
 HELD_OUT_PAIRS = {"validation": 300, "test": 300}

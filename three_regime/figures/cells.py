@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from three_regime.config.knobs import Knob
 from three_regime.errors import UserError
 from three_regime.figures import style
-from three_regime.knobs import Knob
 
 
 def require(table: pd.DataFrame, columns: Iterable[str], name: str) -> None:

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from three_regime.config.knobs import Knob
 from three_regime.errors import UserError
 from three_regime.figures import style
 from three_regime.figures.cells import require
-from three_regime.knobs import Knob
 
 CHOSEN = 4
 """Most temperatures and densities shown unless asked for, evenly spread over what was run."""

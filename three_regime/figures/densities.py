@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from three_regime.config.knobs import Knob
 from three_regime.errors import UserError
 from three_regime.figures import style
 from three_regime.figures.cells import Plane, require
-from three_regime.knobs import Knob
 
 TUNED = ("default temperature", "algorithm 1", "oracle")
 """What `error_against_density` compares."""

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from three_regime.figures import style
-from three_regime.storage import replacing, write_csv
+from three_regime.system.files import replacing, write_csv
 
 _PDF_METADATA = {"Creator": "three_regime", "Producer": None, "CreationDate": None}
 """No date and no library version: a figure drawn twice from the same table is the same file."""

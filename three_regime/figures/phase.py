@@ -14,13 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
+from three_regime.analysis.regimes import CHANCE, REGIMES
+from three_regime.config.knobs import Knob
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.figures import style
 from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
 from three_regime.figures.cells import Plane, require
-from three_regime.knobs import Knob
-from three_regime.regimes import CHANCE, REGIMES
-from three_regime.thresholds import Thresholds
 
 _CODES = {name: code for code, name in enumerate(REGIMES)}
 

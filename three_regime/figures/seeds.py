@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from three_regime.config.knobs import Knob
 from three_regime.figures import style
 from three_regime.figures.cells import Plane, require
 from three_regime.figures.phase import PANELS
-from three_regime.knobs import Knob
 
 MEASURES = ("test_error", "lmc", "lmc_middle", "cka_softmax")
 """Columns of cells.csv that are shown, a row each, under their labels in `PANELS`."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from three_regime.config.knobs import KNOBS, Knob
+from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.figures import curves, densities, layers, phase, seeds, sensitivity
 from three_regime.figures.output import save
 from three_regime.figures.wording import is_translation, reword
-from three_regime.knobs import KNOBS, Knob
-from three_regime.stages import GRID_FIGURES, RUN_FIGURES
-from three_regime.thresholds import Thresholds
+from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from three_regime.datasets import DATASETS
+from three_regime.datasets.registry import DATASETS
 
 BLEU_WORDS = (
     ("normalised test error\n(percentage points)", "100 − BLEU,\nabove the best"),

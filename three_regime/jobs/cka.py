@@ -6,11 +6,11 @@ import logging
 import time
 
 from three_regime.config.measuring import CKA_TOKENS
-from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
+from three_regime.jobs.job import Job
 from three_regime.jobs.pairs import measured_pairs
-from three_regime.similarity import similarity
-from three_regime.training import convolution_precision
+from three_regime.landscape.linear_cka import condensed_kinds, similarity
+from three_regime.training.trainer import convolution_precision
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def compute(job: Job) -> None:
         log.info("CKA on all %d target tokens of the measured pairs: fewer than the default's %d", count, CKA_TOKENS)
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
-        pairs = measured_pairs(job, task, lambda network, weights: network.outputs(weights, count))
+        pairs = measured_pairs(job, task, lambda network, weights: condensed_kinds(network.outputs(weights, count)))
         for product, computed_with, first, second in pairs:
             results = similarity(first, second, inputs)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from three_regime import kernels, tasks
-from three_regime.jobs import Job
-from three_regime.tasks import SparseNetwork, Task
-from three_regime.training import Session, convolution_precision
+from three_regime import kernels
+from three_regime.jobs.job import Job
+from three_regime.tasks import settings
+from three_regime.tasks.interface import SparseNetwork, Task
+from three_regime.training.trainer import Session, convolution_precision
 
 
 def task_of(job: Job) -> Task:
     """The study's task, with its data on the job's device; sets torch's thread count and the kernels."""
     torch.set_num_threads(job.config.threads)
     kernels.allow(job.config.kernels)
-    return tasks.of_study(job.study, job.device)
+    return settings.of_study(job.study, job.device)
 
 
 def session_of(job: Job, evaluate_last: int = 0) -> Session:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 
-from three_regime.jobs import Job
 from three_regime.jobs.context import measured, session_of, task_of
-from three_regime.stages import Product, fingerprint_of, input_digest, training_recipe
-from three_regime.streams import Streams
-from three_regime.tasks import Task
-from three_regime.training import Checkpoint, Member, train_pack
+from three_regime.jobs.job import Job
+from three_regime.random_streams import Streams
+from three_regime.study.fingerprints import fingerprint_of, input_digest
+from three_regime.study.products import Product, training_recipe
+from three_regime.tasks.interface import Task
+from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
 def compute(job: Job) -> None:

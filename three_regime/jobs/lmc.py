@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from three_regime import connectivity
-from three_regime.gpu_memory import in_short
-from three_regime.jobs import Job
 from three_regime.jobs.context import task_of
+from three_regime.jobs.job import Job
 from three_regime.jobs.pairs import check_stop, replica_weights
 from three_regime.kernels import Kernels
-from three_regime.stacks import Alone, Pruned, choose, sparse, stacked, wait_for
-from three_regime.stages import Product
-from three_regime.tasks import Stack, Task
-from three_regime.training import convolution_precision
+from three_regime.landscape import mode_connectivity
+from three_regime.study.products import Product
+from three_regime.system.gpu_memory import in_short
+from three_regime.tasks.interface import Stack, Task
+from three_regime.tasks.strategies import Alone, Pruned, choose, sparse, stacked, wait_for
+from three_regime.training.trainer import convolution_precision
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def _measure(
 ) -> None:
     """Measure and write the pairs of one cell, the first of which was begun at `began`."""
     for product, path in _paths(job, task, stack, pairs, replicas):
-        results = connectivity.line(path)
+        results = mode_connectivity.line(path)
         if job.study.config.measure.bleu_along_line:
             ends = (replicas[product.inputs[role]] for role in ("first", "second"))
             results["bleu"] = _bleu(task, *ends, results["t"])
@@ -76,13 +76,13 @@ def _measure(
 
 def _paths(
     job: Job, task: Task, stack: Stack, pairs: list[Product], replicas: dict[Path, dict[str, Tensor]]
-) -> Iterator[tuple[Product, list[connectivity.Point]]]:
+) -> Iterator[tuple[Product, list[mode_connectivity.Point]]]:
     """Each pair with the points of its line; all points of a cell are measured in one sequence, the ends first."""
     settings = job.study.config.measure
     ends = [(replicas[product.inputs["first"]], replicas[product.inputs["second"]]) for product in pairs]
-    inner = (network for pair in ends for network in connectivity.inside(task, *pair, settings.points))
+    inner = (network for pair in ends for network in mode_connectivity.inside(task, *pair, settings.points))
     networks = itertools.chain(replicas.values(), inner)
-    measured = connectivity.measure(stack, networks, settings.batch_size, settings.train_images)
+    measured = mode_connectivity.measure(stack, networks, settings.batch_size, settings.train_images)
     at_ends = dict(zip(replicas, itertools.islice(measured, len(replicas)), strict=True))
     for product in pairs:
         check_stop(job, product)
@@ -91,12 +91,12 @@ def _paths(
 
 
 def _bleu(task: Task, first: dict[str, Tensor], second: dict[str, Tensor], at: list[float]) -> list[float]:
-    points = (connectivity.between(task, first, second, t) for t in at)
+    points = (mode_connectivity.between(task, first, second, t) for t in at)
     return [task.scores(point, ("validation",))["validation"]["bleu"] for point in points]
 
 
 def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> Stack:
-    """How the points are computed (see `stacks.choose`)."""
+    """How the points are computed (see `strategies.choose`)."""
     batch_size = job.study.config.measure.batch_size
     weights = next(iter(replicas.values()))
 

@@ -11,13 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from three_regime.errors import Interrupted
-from three_regime.jobs import Job
+from three_regime.jobs.job import Job
 from three_regime.kernels import Kernels
-from three_regime.pruning import Masks, split_masks
-from three_regime.stacks import sparse
-from three_regime.stages import Product
-from three_regime.storage import read_arrays
-from three_regime.tasks import SparseNetwork, Task
+from three_regime.pruning.masks import Masks, split_masks
+from three_regime.study.products import Product
+from three_regime.system.files import read_arrays
+from three_regime.tasks.interface import SparseNetwork, Task
+from three_regime.tasks.strategies import sparse
 
 Measured = TypeVar("Measured")
 

@@ -6,10 +6,11 @@ import json
 import time
 
 from three_regime.errors import UserError
-from three_regime.jobs import Job
-from three_regime.pruning import apply_masks, join_masks, magnitude_masks, sparsity
-from three_regime.stages import input_digest
-from three_regime.storage import read_arrays, read_metadata
+from three_regime.jobs.job import Job
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import apply_masks, join_masks, sparsity
+from three_regime.study.fingerprints import input_digest
+from three_regime.system.files import read_arrays, read_metadata
 
 
 def compute(job: Job) -> None:

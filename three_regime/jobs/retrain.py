@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from statistics import fmean
 
-from three_regime.jobs import Job
+from three_regime.analysis.tables import checkpoint_error
 from three_regime.jobs.context import measured, session_of, task_of
-from three_regime.pruning import join_masks, split_masks
-from three_regime.stacks import sparse
-from three_regime.stages import Product
-from three_regime.storage import read_arrays
-from three_regime.streams import Streams
-from three_regime.tables import checkpoint_error
-from three_regime.tasks import Task
-from three_regime.training import Checkpoint, Member, train_pack
+from three_regime.jobs.job import Job
+from three_regime.pruning.masks import join_masks, split_masks
+from three_regime.random_streams import Streams
+from three_regime.study.products import Product
+from three_regime.system.files import read_arrays
+from three_regime.tasks.interface import Task
+from three_regime.tasks.strategies import sparse
+from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
 def compute(job: Job) -> None:

@@ -12,9 +12,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from three_regime import places
 from three_regime.errors import UserError
-from three_regime.storage import replacing
+from three_regime.system import places
+from three_regime.system.files import replacing
 
 SOURCES = tuple(sorted(Path(__file__).parent.glob("*.[ch]")))
 OPTIONS = (

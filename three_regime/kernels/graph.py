@@ -1,7 +1,7 @@
 """A network as the list of layers that the sparse engine runs (``sparse.h``); no torch.
 
-A network's module describes itself (`lowered`, in ``three_regime.models``) by calling the methods of `Graph` in the
-order of its forward pass. Names are those of its parameters and buffers, without the last part.
+A network's module describes itself (`lowered`, in `three_regime.models.families`) by calling the methods of `Graph` in
+the order of its forward pass. Names are those of its parameters and buffers, without the last part.
 """
 
 from __future__ import annotations

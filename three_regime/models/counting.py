@@ -1,7 +1,7 @@
 """The layers of each family of networks, counted from depth and width alone, without torch.
 
 They are those of the modules beside this one; a test compares every number with the built network. A family's entry
-names its function (`three_regime.models.Family`).
+names its function (`three_regime.models.families.Family`).
 """
 
 from __future__ import annotations

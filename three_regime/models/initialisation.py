@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
-from three_regime.storage import Arrays
+from three_regime.system.files import Arrays
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from fairseq.modules import SinusoidalPositionalEmbedding
 from torch import Tensor
 
-from three_regime.models import ModelSpec
+from three_regime.models.families import ModelSpec
 
 Weights = Mapping[str, Tensor]
 Drop = Callable[[Tensor], Tensor]

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from three_regime.errors import UserError
-from three_regime.models import FAMILIES, ModelSpec, counting, parse
+from three_regime.models import counting
+from three_regime.models.families import FAMILIES, ModelSpec, parse
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ UNCOUNTED = Size(0, 0, 0, 0, 0, 0)
 def size(model: ModelSpec | str, *, classes: int, channels: int, image_size: int) -> Size | None:
     """Size of a network for square images of side `image_size` with so many colour channels.
 
-    None when its family does not count its layers (`three_regime.models.Family`).
+    None when its family does not count its layers (`three_regime.models.families.Family`).
 
     Raises
     ------

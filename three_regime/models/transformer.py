@@ -20,8 +20,8 @@ from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from fairseq.modules import MultiheadAttention
 from torch import nn
 
-from three_regime.models import ModelSpec, parse
-from three_regime.storage import Arrays
+from three_regime.models.families import ModelSpec, parse
+from three_regime.system.files import Arrays
 
 MAX_POSITIONS = 1024
 """Longest source or target sentence in subwords, its end mark included (fairseq's default)."""

@@ -1,0 +1,181 @@
+"""Case studies 2 and 3 of the paper over several studies: a family of models, and SAM's radius."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from three_regime.analysis import algorithms
+from three_regime.analysis.algorithms import OUTCOME, Choice
+from three_regime.config.thresholds import Thresholds
+from three_regime.errors import UserError
+from three_regime.study.outputs import CASE_TABLES
+from three_regime.system.files import read_table, write_csv
+
+SAM_COMPARED = (0.0, 0.05)
+"""Radii that Algorithm 1 is compared with: no SAM, and the usual default."""
+
+
+def evaluate_family(
+    grids: pd.DataFrame,
+    thresholds: Mapping[str, Thresholds],
+    *,
+    default: tuple[str, float] | None = None,
+    cka: str = "cka_softmax",
+) -> pd.DataFrame:
+    """Case study 2: choose one dense model among all those of one dataset (several studies, all knobs).
+
+    Parameters
+    ----------
+    grids
+        Grid rows of two or more studies; their order decides ties, the later study counting as colder.
+    thresholds
+        Study → its thresholds: a model counts as connected by those of its own study (this project's choice).
+    default
+        Study and temperature of the default model; the coldest of the first study with the epochs knob otherwise.
+
+    Returns
+    -------
+    DataFrame
+        ``dataset``, ``algorithm`` (as `evaluate`, without Algorithm 1), ``study``, ``density``, ``temperature``,
+        ``test_error``, ``oracle_error``, ``regret``, ``probes``, ``models`` (candidates that were retrained).
+
+    Raises
+    ------
+    UserError
+        When the studies use different datasets.
+    """
+    datasets = sorted(set(grids["dataset"].dropna()))
+    if len(datasets) != 1:
+        raise UserError(f"a family shares one dataset, but these studies use {', '.join(datasets) or 'none'}")
+    if default is None:
+        epochs = grids[grids["knob"] == "epochs"]
+        if len(epochs):
+            first = epochs[epochs["study"] == epochs["study"].iloc[0]]
+            default = (str(first["study"].iloc[0]), algorithms.usual_temperature(first))
+    rows = []
+    for column in algorithms.columns(grids, cka=cka):
+        own = np.array([thresholds[study].lmc for study in column.studies])
+        choices = algorithms.choices_without_start(column, own)
+        if default is not None:
+            usual = algorithms.at_temperature(column, default[1], study=default[0])
+            choices |= {"default temperature": usual} if usual is not None else {}
+        models = int(np.isfinite(column.test_error).sum())
+        for name, choice in choices.items():
+            chosen = {"algorithm": name, "study": column.studies[choice.index]}
+            rows.append({"dataset": datasets[0], **chosen, **algorithms.outcome(column, choice), "models": models})
+    return pd.DataFrame(rows, columns=["dataset", "algorithm", "study", *OUTCOME, "models"])
+
+
+def tune_sam(
+    grid: pd.DataFrame,
+    thresholds: Thresholds,
+    *,
+    plain: pd.DataFrame | None = None,
+    cka: str = "cka_softmax",
+) -> pd.DataFrame:
+    """Case study 3: Algorithm 1 on SAM's radius against rho 0, rho 0.05 and the rho of lowest dense test error.
+
+    Parameters
+    ----------
+    grid
+        One study with the ``sam_rho`` knob.
+    plain
+        Grid of an epochs study of the same model and dataset, trained without SAM: its coldest temperature stands for
+        rho 0 where `grid` has none (as a comparison, never as a step of Algorithm 1).
+
+    Returns
+    -------
+    DataFrame
+        ``density``, ``method``, ``temperature`` (rho), ``test_error``, ``oracle_error`` (over the radii of `grid`),
+        ``regret`` (negative when better than every radius of `grid`), ``probes``, ``status`` ("obtained" or
+        "not run").
+
+    Raises
+    ------
+    UserError
+        When the knob of `grid` is another.
+    """
+    if set(grid["knob"]) != {"sam_rho"}:
+        raise UserError(f"study {grid['study'].iloc[0]}: tuning SAM needs the knob sam_rho")
+    without: dict[float, float] = {}
+    if plain is not None:
+        coldest = plain[np.isclose(plain["temperature"], algorithms.usual_temperature(plain))]
+        without = dict(zip(coldest["density"].round(6), coldest["test_error"], strict=True))
+    rows = []
+    for column in algorithms.columns(grid, cka=cka):
+        methods: dict[str, Choice | None] = {
+            "algorithm 1 from the largest rho": None,
+            "algorithm 1 from the smallest rho": None,
+            "lowest dense error": algorithms.lowest_dense_error(column),
+            **{f"rho {rho:g}": algorithms.at_temperature(column, rho) for rho in SAM_COMPARED},
+            "oracle": algorithms.oracle(column),
+        }
+        measured = np.flatnonzero(np.isfinite(column.lmc)).tolist()
+        if measured:
+            for start, place in {"largest": measured[0], "smallest": measured[-1]}.items():
+                methods[f"algorithm 1 from the {start} rho"] = algorithms.algorithm_1(column, thresholds.lmc, place)
+        best = float(np.nanmin(column.test_error)) if np.isfinite(column.test_error).any() else float("nan")
+        for method, choice in methods.items():
+            row = dict.fromkeys(OUTCOME, float("nan")) | {"density": column.density, "oracle_error": best}
+            if choice is not None:
+                row = algorithms.outcome(column, choice)
+            elif method == "rho 0" and column.density in without:
+                error = without[column.density]
+                row |= {"temperature": 0.0, "test_error": error, "regret": error - best, "probes": 0}
+            status = "obtained" if np.isfinite(row["test_error"]) else "not run"
+            rows.append({"method": method, **row, "status": status})
+    return pd.DataFrame(rows, columns=["method", *OUTCOME, "status"])
+
+
+def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> dict[str, pd.DataFrame]:
+    """The tables of ``CASE_TABLES`` over the grids of several studies.
+
+    ``family`` and ``family_summary`` hold one family for each dataset, of its studies together; ``sam`` holds every
+    study with the SAM knob, beside the epochs study of the same dataset and model where there is one. `thresholds` are
+    those of each study.
+    """
+    everything = pd.concat(grids, ignore_index=True)
+    families = [evaluate_family(part, thresholds) for _, part in everything.groupby("dataset", sort=False)]
+    tuned = []
+    for grid in grids:
+        first = grid.iloc[0]
+        if first["knob"] != "sam_rho":
+            continue
+        plain = [
+            other
+            for other in grids
+            if (other["dataset"].iloc[0], other["model"].iloc[0], other["knob"].iloc[0])
+            == (first["dataset"], first["model"], "epochs")
+        ]
+        table = tune_sam(grid, thresholds[str(first["study"])], plain=plain[0] if plain else None)
+        table.insert(0, "study", first["study"])
+        tuned.append(table)
+    family = pd.concat(families, ignore_index=True)
+    nothing = pd.DataFrame(columns=["study", *OUTCOME, "method", "status"])
+    sam = pd.concat(tuned, ignore_index=True) if tuned else nothing
+    tables = {"family": family, "family_summary": algorithms.summary(family), "sam": sam}
+    return {name: tables[name] for name in CASE_TABLES}
+
+
+def write(folder: Path, grids: Sequence[Path], thresholds: Mapping[str, Thresholds]) -> list[Path]:
+    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; returns their paths.
+
+    Raises
+    ------
+    UserError
+        When one is missing or no such table, or is of another study.
+    """
+    read = {path: read_table(path, ["study", "dataset", "model", "knob"]) for path in grids}
+    for path, grid in read.items():
+        if unknown := sorted(set(grid["study"]) - set(thresholds)):
+            raise UserError(
+                f"{path} is a table of the study {unknown[0]!r}, which is not among {', '.join(thresholds)}"
+            )
+    tables = build(list(read.values()), thresholds)
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    return [folder / f"{name}.csv" for name in tables]

@@ -1,0 +1,407 @@
+"""Claims stated in a study's configuration, judged on its tables: holds, fails, undecided or not tested. No torch.
+
+Dense seeds are the only independent repetitions (`three_regime.analysis.seed_means`), so each claim's difference is
+taken within a dense seed first, and its standard error is that of the seeds' mean. Beside it stands what the replicas
+alone say: whether the difference is there for these very dense networks. Replicas share pairs, and their random streams
+are the same at every temperature and density, so that this error is a jackknife that leaves one replica out of all
+cells of a dense seed at once; an algorithm then decides on what is left. A claim may name the noise of a cell that is
+known beforehand, which is added to it, and a study of one dense seed lets the replicas decide (``over: replicas``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from three_regime.analysis import algorithms, seed_means
+from three_regime.config import Claim, Side
+from three_regime.config.thresholds import Thresholds
+from three_regime.errors import UserError
+from three_regime.system import markdown
+from three_regime.system.files import read_table, write_csv, write_text
+
+LEVEL = 0.95
+"""Confidence of each one-sided bound: a sign that is stated beforehand is tested on one side."""
+
+EXPECTED = {
+    "lower": "lower by more than the margin",
+    "higher": "higher by more than the margin",
+    "not_higher": "not higher by as much as the margin",
+    "not_lower": "not lower by as much as the margin",
+}
+"""What may be expected of the difference between the two sides, in words."""
+
+NOT_TESTED = "not tested"
+OUTCOMES = ("holds", "fails", "undecided", NOT_TESTED)
+"""What a claim can come to (see `Verdict.outcome`)."""
+
+_COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
+
+_CELL = ["dense_seed", "temperature", "density"]
+
+Cell = tuple[float, float]
+"""Temperature and density."""
+
+Values = Mapping[tuple[int, float, float], pd.Series]
+"""Dense seed, temperature, density → a value each replica or pair; the index holds the replicas concerned, a tuple."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A row of ``claims.csv``; errors and LMC are fractions.
+
+    Attributes
+    ----------
+    limit
+        Where the expected side begins: 0, or the margin with the sign that it has here.
+    estimate, se, lower, upper
+        Mean difference over dense seeds, its standard error, and its two one-sided 95 % bounds (Student's t).
+    seeds, agreeing
+        Dense seeds that have all cells of the claim, and those whose own difference lies on the expected side.
+    outcome
+        ``holds`` when the bound towards the limit lies on the expected side, ``fails`` when even the other one lies
+        beyond the limit, else ``undecided``. ``not tested`` when both sides are the same cells in every dense seed (an
+        algorithm chose what it is compared with): the difference is 0 whatever the networks do.
+        Judged over dense seeds, or for a claim ``over: replicas`` as `these_networks`.
+    replica_se, replica_lower, replica_upper, these_networks
+        The same from the spread between replicas, with the claim's ``cell_noise`` in quadrature, for the dense
+        networks that were trained; missing where neither is known (the spread of LMC and CKA needs three replicas).
+    note
+        What is missing; where both sides are the same cells; the dense seed that dominates the spread, and the mean
+        without it: no claim may rest on a mean that one seed makes.
+    """
+
+    claim: str
+    statement: str
+    measure: str
+    expected: str
+    limit: float
+    estimate: float
+    se: float
+    lower: float
+    upper: float
+    seeds: int
+    agreeing: int
+    outcome: str
+    replica_se: float
+    replica_lower: float
+    replica_upper: float
+    these_networks: str
+    note: str
+
+
+def evaluate(
+    claims: Sequence[Claim],
+    cells: pd.DataFrame,
+    replicas: pd.DataFrame,
+    pairs: pd.DataFrame,
+    thresholds: Thresholds,
+) -> pd.DataFrame:
+    """Judge the claims of one study.
+
+    Parameters
+    ----------
+    cells, replicas, pairs
+        The tables of these names (`three_regime.analysis.tables`).
+    thresholds
+        For claims about algorithms; each dense seed is decided on its own cells.
+
+    Returns
+    -------
+    DataFrame
+        One row a claim, the columns those of `Verdict`. A dense seed that lacks a cell of a claim does not count.
+    """
+    tables = _Tables.of(claims, seed_means.check_cells(cells), replicas, pairs, thresholds)
+    rows = [asdict(_judge(claim, tables)) for claim in claims]
+    return pd.DataFrame(rows, columns=[field.name for field in fields(Verdict)])
+
+
+def bounds(estimate: float, se: float, freedom: int) -> tuple[float, float]:
+    """The two one-sided bounds; NaN without a degree of freedom."""
+    half = float(stats.t.ppf(LEVEL, freedom)) * se if freedom > 0 else float("nan")
+    return estimate - half, estimate + half
+
+
+def outcome(expect: str, limit: float, lower: float, upper: float) -> str:
+    """``holds``, ``fails`` or ``undecided`` (see `Verdict.outcome`)."""
+    below = expect in ("lower", "not_higher")
+    if (upper < limit) if below else (lower > limit):
+        return "holds"
+    if (lower > limit) if below else (upper < limit):
+        return "fails"
+    return "undecided"
+
+
+def to_markdown(table: pd.DataFrame, study: str) -> str:
+    """The verdicts as a page: what the columns mean, and `table_lines`."""
+    counts = table["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
+    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+    lines = [
+        f"# Claims stated beforehand: {study}",
+        "",
+        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; errors and LMC in points",
+        "(`lmc_nll` in nats).",
+        "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
+        "spread between replicas alone, for the dense networks that were trained. *Not tested*: both sides are the",
+        "same cells in every dense seed.",
+        "",
+        *table_lines(table),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table_lines(table: pd.DataFrame) -> list[str]:
+    """The verdicts as the lines of a Markdown table."""
+    rows = []
+    for row in table.itertuples(index=False):
+        limit = f" ({_amount(row.measure, row.limit)})" if row.limit else ""
+        alone = _interval(row.measure, row.estimate, row.replica_lower, row.replica_upper)
+        rows.append(
+            (
+                f"`{row.claim}`: {row.statement}",
+                row.expected + limit,
+                _interval(row.measure, row.estimate, row.lower, row.upper),
+                "same cells" if row.outcome == NOT_TESTED else f"{row.agreeing} of {row.seeds}",
+                f"**{row.outcome}**" + (f"; {row.note}" if _text(row.note) else ""),
+                _alone(row, alone),
+            )
+        )
+    return markdown.table(_COLUMNS, rows)
+
+
+def _alone(row: tuple, interval: str) -> str:
+    if row.outcome == NOT_TESTED:
+        return NOT_TESTED
+    return f"{interval}: {row.these_networks}" if _text(row.these_networks) else "spread unknown"
+
+
+def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
+    """Judge the study whose tables are in `folder`; writes ``claims.csv`` and ``claims.md`` there."""
+    cells = seed_means.read_cells(folder / "cells.csv")
+    cell = ("dense_seed", "temperature", "density")
+    replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*cell, "test_error"])
+    pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*cell, "lmc", "cka_softmax"])
+    table = evaluate(claims, cells, replicas, pairs, thresholds)
+    write_csv(folder / "claims.csv", table)
+    write_text(folder / "claims.md", to_markdown(table, str(cells["study"].iloc[0])))
+    return [folder / "claims.csv", folder / "claims.md"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """What the claims are judged on; `without` holds the same without each replica in turn."""
+
+    cells: pd.DataFrame
+    chosen: pd.DataFrame | None
+    values: Mapping[str, Values]
+    without: Mapping[str, _Tables]
+
+    @classmethod
+    def of(
+        cls,
+        claims: Sequence[Claim],
+        cells: pd.DataFrame,
+        replicas: pd.DataFrame,
+        pairs: pd.DataFrame,
+        thresholds: Thresholds,
+        *,
+        whole: bool = True,
+    ) -> _Tables:
+        chosen = algorithms.evaluate(cells, thresholds) if any(_algorithms(claim) for claim in claims) else None
+        values = {name: _values(name, replicas, pairs) for name in {claim.measure for claim in claims}}
+        without = {}
+        for name in sorted({str(replica) for replica in replicas["replica"]}) if whole else []:
+            left = _leave_out(name, cells, replicas, pairs)
+            without[name] = cls.of(claims, *left, thresholds, whole=False)
+        return cls(cells, chosen, values, without)
+
+
+def _leave_out(
+    name: str, cells: pd.DataFrame, replicas: pd.DataFrame, pairs: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The tables as they would be without a replica, the means that an algorithm decides on included."""
+    replicas = replicas[replicas["replica"].astype(str) != name]
+    pairs = pairs[[name not in str(pair).split("-") for pair in pairs["pair"]]]
+    means = [replicas.groupby(_CELL)[["test_error"]].mean(), pairs.groupby(_CELL)[["lmc", "cka_softmax"]].mean()]
+    cells = cells.drop(columns=[column for table in means for column in table])
+    for table in means:
+        cells = cells.merge(table, on=_CELL, how="left")
+    return cells, replicas, pairs
+
+
+def _judge(claim: Claim, tables: _Tables) -> Verdict:
+    below = claim.expect in ("lower", "not_higher")
+    limit = (-1 if claim.expect in ("lower", "not_lower") else 1) * claim.margin
+    differences, spread, missing, same = {}, [], [], []
+    for seed in sorted({int(seed) for seed in tables.cells["dense_seed"]}):
+        difference = _difference(claim, tables, seed)
+        if difference is None:
+            missing.append(seed)
+            continue
+        differences[seed] = difference
+        same += [seed] if _same_cells(claim, tables, seed) else []
+        spread.append(_replica_variance(claim, tables, seed))
+    n = len(differences)
+    values = np.array(list(differences.values()))
+    estimate = float(values.mean()) if n else float("nan")
+    se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    replica_se = float(np.sqrt(sum(variance for variance, _ in spread)) / n) if n else float("nan")
+    freedom = sum(freedom for _, freedom in spread)
+    lower, upper = bounds(estimate, se, n - 1)
+    replica_lower, replica_upper = bounds(estimate, replica_se, freedom)
+    tested = not differences or len(same) < n
+    alone = outcome(claim.expect, limit, replica_lower, replica_upper) if np.isfinite(replica_se) else ""
+    verdict = alone if claim.over == "replicas" else outcome(claim.expect, limit, lower, upper)
+    return Verdict(
+        claim=claim.name,
+        statement=claim.statement,
+        measure=claim.measure,
+        expected=EXPECTED[claim.expect] if claim.margin else EXPECTED[claim.expect].split(" by ")[0],
+        limit=limit + 0.0,
+        estimate=estimate,
+        se=se,
+        lower=lower,
+        upper=upper,
+        seeds=n,
+        agreeing=sum(bool(value < limit if below else value > limit) for value in values),
+        outcome=(verdict or "undecided") if tested else NOT_TESTED,
+        replica_se=replica_se,
+        replica_lower=replica_lower,
+        replica_upper=replica_upper,
+        these_networks=alone if tested else NOT_TESTED,
+        note="; ".join(_notes(claim, differences, missing, same if tested else [])),
+    )
+
+
+def _replica_variance(claim: Claim, tables: _Tables, seed: int) -> tuple[float, float]:
+    """Variance of a dense seed's difference and its degrees of freedom: jackknife over replicas, plus the cell noise.
+
+    Without a spread of replicas the cell noise stands alone, with infinite freedom; without both they are NaN and 0.
+    The freedom of their sum is Satterthwaite's (1946).
+    """
+    left_out = _leaving_one_out(claim, tables, seed)
+    n = len(left_out)
+    jackknife = (n - 1) / n * float(np.square(left_out - left_out.mean()).sum()) if n else float("nan")
+    if claim.cell_noise == 0:
+        return jackknife, max(n - 1, 0)
+    known = claim.cell_noise**2 * sum(weight**2 for weight in _weights(claim, tables, seed).values())
+    if n == 0:
+        return known, float("inf")
+    total = jackknife + known
+    return total, (n - 1) * (total / jackknife) ** 2 if jackknife else float("inf")
+
+
+def _weights(claim: Claim, tables: _Tables, seed: int) -> dict[Cell, float]:
+    """How much each cell of a dense seed counts in a claim's difference; a cell of both sides cancels."""
+    weights: dict[Cell, float] = {}
+    for sign, side in ((1, claim.of), (-1, claim.against)):
+        chosen = _cells(side, tables.cells, tables.chosen, seed)
+        for cell in chosen:
+            weights[cell] = weights.get(cell, 0.0) + sign / len(chosen)
+    return weights
+
+
+def _notes(claim: Claim, differences: Mapping[int, float], missing: list[int], same: list[int]) -> Iterator[str]:
+    """What qualifies a verdict, see `Verdict.note`."""
+    if claim.over == "replicas":
+        noise = f" and a cell noise of {_amount(claim.measure, claim.cell_noise)[1:]}" if claim.cell_noise else ""
+        yield f"over replicas{noise}"
+    if missing:
+        yield f"cells missing for dense seed {', '.join(map(str, missing))}"
+    if same:
+        yield f"both sides are the same cells in dense seed {', '.join(map(str, same))}"
+    seed = seed_means.dominant_seed(pd.Series(differences, dtype=float))
+    if np.isfinite(seed):
+        without = float(np.mean([value for other, value in differences.items() if other != seed]))
+        yield f"dense seed {seed:g} dominates the spread: without it {_amount(claim.measure, without)}"
+
+
+def _algorithms(claim: Claim) -> set[str]:
+    return {side.algorithm for side in (claim.of, claim.against)} - {None}
+
+
+def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
+    of_replicas = measure in ("test_error", "temperature")
+    table = replicas if of_replicas else pairs
+    if measure not in table:
+        raise UserError(f"pairs.csv has no column {measure!r}, which a claim is about: make the tables again")
+    table = table.dropna(subset=[measure])
+    table = table.assign(density=table["density"].round(6))
+    if of_replicas:
+        table["members"] = [(str(replica),) for replica in table["replica"]]
+    else:
+        table["members"] = [tuple(str(pair).split("-")) for pair in table["pair"]]
+    return {
+        (int(seed), float(temperature), float(density)): part.set_index("members")[measure]
+        for (seed, temperature, density), part in table.groupby(_CELL)
+    }
+
+
+def _cells(side: Side, cells: pd.DataFrame, chosen: pd.DataFrame | None, seed: int) -> list[Cell]:
+    """The cells of one side for a dense seed; empty when an algorithm lacks what it decides on."""
+    densities = sorted({round(value, 6) for value in side.densities or cells["density"]})
+    if side.algorithm is None:
+        temperatures = side.temperatures or sorted(set(cells["temperature"]))
+        return [(float(temperature), density) for temperature in temperatures for density in densities]
+    table = chosen[(chosen["dense_seed"] == seed) & (chosen["algorithm"] == side.algorithm)]
+    if side.algorithm == "algorithm 1":
+        table = table[table["start"] == algorithms.usual_temperature(cells)]
+    at = dict(zip(table["density"].round(6), table["temperature"], strict=True))
+    return [(float(at[density]), density) for density in densities] if set(densities) <= at.keys() else []
+
+
+def _sides(claim: Claim, tables: _Tables, seed: int) -> list[list[pd.Series]] | None:
+    """The values in the cells of both sides for a dense seed; None where a cell is missing."""
+    values = tables.values[claim.measure]
+    sides = [_cells(side, tables.cells, tables.chosen, seed) for side in (claim.of, claim.against)]
+    if not all(side and all((seed, *cell) in values for cell in side) for side in sides):
+        return None
+    return [[values[(seed, *cell)] for cell in side] for side in sides]
+
+
+def _same_cells(claim: Claim, tables: _Tables, seed: int) -> bool:
+    """Whether both sides are the same cells for a dense seed."""
+    of, against = (_cells(side, tables.cells, tables.chosen, seed) for side in (claim.of, claim.against))
+    return sorted(of) == sorted(against)
+
+
+def _difference(claim: Claim, tables: _Tables, seed: int) -> float | None:
+    """Mean over the cells of the first side minus mean over those of the second."""
+    sides = _sides(claim, tables, seed)
+    if sides is None:
+        return None
+    first, second = (np.mean([values.mean() for values in side]) for side in sides)
+    return float(first - second)
+
+
+def _leaving_one_out(claim: Claim, tables: _Tables, seed: int) -> np.ndarray:
+    """The difference without each replica in turn, algorithms deciding anew; empty where a cell would be lost."""
+    sides = _sides(claim, tables, seed) or []
+    names = sorted({name for side in sides for values in side for members in values.index for name in members})
+    found = [_difference(claim, tables.without[name], seed) for name in names if name in tables.without]
+    whole = len(found) == len(names) > 1 and None not in found
+    return np.array(found) if whole else np.array([])
+
+
+def _text(value: object) -> bool:
+    """Whether a field holds a text (an empty one is NaN in a table that was read)."""
+    return isinstance(value, str) and bool(value)
+
+
+def _amount(measure: str, value: float) -> str:
+    if measure == "temperature":
+        return f"{value:+g}"
+    return f"{value:+.4f}" if measure in ("cka_softmax", "lmc_nll") else f"{100 * value:+.2f}"
+
+
+def _interval(measure: str, estimate: float, lower: float, upper: float) -> str:
+    if not np.isfinite(estimate):
+        return "not run"
+    if not np.isfinite(lower):
+        return _amount(measure, estimate)
+    return f"{_amount(measure, estimate)} [{_amount(measure, lower)}, {_amount(measure, upper)}]"

@@ -1,0 +1,314 @@
+"""The three regimes: thresholds on LMC and CKA, labels with a confidence, and boundary curves.
+
+Regime I: poorly connected (LMC below its threshold). Regime II-A: connected, outputs dissimilar (CKA below its
+threshold). Regime II-B: connected, outputs similar. The paper drew its boundaries by hand; here the LMC threshold is
+fitted on those drawings by balanced accuracy and everything else is computed.
+
+A cell whose networks answer no better than chance has no regime: between networks that all say the same, whatever they
+are shown, there is no barrier and all outputs are similar (`at_chance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from three_regime.analysis import figure2
+from three_regime.config.knobs import KNOBS
+from three_regime.config.thresholds import Thresholds
+from three_regime.datasets.registry import chance_error
+
+REGIMES = ("I", "II-A", "II-B")
+CHANCE = "chance"
+"""Stands in ``regimes.csv`` where a regime would, for a cell at chance."""
+
+LMC_MARGIN = 0.02
+CKA_MARGIN = 0.001
+"""Distance from a threshold at which a value without a standard error counts as decided (this project's choice:
+about half the range of LMC thresholds that fit the drawn Regime I well, and two digitising levels of CKA)."""
+
+CHANCE_MARGIN = 0.01
+"""Distance from chance, a fraction, below which a test error without a standard error counts as chance (this project's
+choice: one percentage point, or one point of BLEU)."""
+
+SENSITIVITY_RANGE = tuple(float(value) for value in np.round(np.arange(-60, 0) * 0.005, 3))
+"""LMC thresholds −0.300, −0.295 … −0.005."""
+
+
+def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax", level: float = 0.95) -> pd.DataFrame:
+    """Regime of every cell of a grid, with a confidence (``regimes.csv``).
+
+    Parameters
+    ----------
+    grid
+        Table of `seed_means.grid`.
+    cka
+        Which similarity decides between II-A and II-B: ``cka_softmax`` or ``cka_logits``.
+    level
+        Confidence from which a label counts as decided.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``knob``, ``temperature``, ``density``, ``lmc``, the CKA column, ``regime`` ("I", "II-A", "II-B",
+        "chance" for a cell `at_chance`, or missing where LMC, or CKA of a connected cell, is missing), ``decided``,
+        ``confidence`` and ``one_seed``. The confidence is the probability, under Student's t with the pooled standard
+        error, that the mean lies on the labelled side of the threshold; for a connected cell the smaller of its two
+        (LMC and CKA). Without a standard error (one dense seed) the confidence is NaN, and the label is decided when
+        each value that matters is at least `LMC_MARGIN` or `CKA_MARGIN` away from its threshold. A cell at chance has
+        no confidence and is not decided. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
+        a connected cell (`seed_means.dominant_seed`); the mean of such a cell says little.
+    """
+    table = grid[["study", "knob", "temperature", "density", "lmc", cka]].copy()
+    poor = grid["lmc"] < thresholds.lmc
+    similar = grid[cka] >= thresholds.cka
+    chance = at_chance(grid, level=level)
+    known = grid["lmc"].notna() & (poor | grid[cka].notna()) & ~chance
+    table["regime"] = pd.Series(np.select([poor, similar], ["I", "II-B"], "II-A"), grid.index).where(known)
+    table.loc[chance, "regime"] = CHANCE
+    lmc_confidence = _confidence(grid, "lmc", thresholds.lmc)
+    cka_confidence = _confidence(grid, cka, thresholds.cka).mask(poor, 1.0)
+    confidence = np.minimum(lmc_confidence, cka_confidence).where(known)
+    far = ((grid["lmc"] - thresholds.lmc).abs() >= LMC_MARGIN) & (
+        poor | ((grid[cka] - thresholds.cka).abs() >= CKA_MARGIN)
+    )
+    table["decided"] = known & (confidence >= level).where(confidence.notna(), far)
+    table["confidence"] = confidence
+    of_cka = grid[f"{cka}_one_seed"].mask(poor)
+    table["one_seed"] = grid["lmc_one_seed"].fillna(of_cka).where(known)
+    return table
+
+
+def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
+    """Cells whose mean test error cannot be told from chance.
+
+    Chance is the error of the best constant answer: 1 - 1/classes, or less where the classes of the test set differ in
+    size; for translation it is BLEU 0. A cell is above it when the one-sided bound of its mean (Student's t with the
+    standard error pooled within its density, confidence `level`) lies below; without a standard error (one dense seed),
+    when the mean itself lies at least `CHANCE_MARGIN` below. Cells without a test error, and those of data sets that
+    are not registered, are never at chance.
+
+    Returns
+    -------
+    Series
+        Boolean, with the index of `grid`.
+    """
+    chance = grid["dataset"].map(chance_error).astype(float)
+    freedom = (grid["test_error_seeds"] - 1).where(grid["test_error_seeds"] >= 2)
+    bound = grid["test_error_se"] * stats.t.ppf(level, freedom)
+    return grid["test_error"] + bound.fillna(CHANCE_MARGIN) >= chance - 1e-9
+
+
+def drawn_labels(published: pd.DataFrame | None = None, boundaries: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Regime of each published cell by the lines that the authors drew over Figure 2.
+
+    Returns
+    -------
+    DataFrame
+        ``temperature`` (epochs), ``density``, ``regime``; 144 rows (36 I, 74 II-A, 34 II-B).
+    """
+    published = figure2.load() if published is None else published
+    boundaries = figure2.drawn_boundaries() if boundaries is None else boundaries
+    table = published[["temperature", "density"]].drop_duplicates(ignore_index=True)
+    table = table.merge(boundaries, on="density", how="left")
+    poor = table["temperature"] > table["regime_one_above"]
+    similar = table["temperature"] > table["similar_above"]
+    table["regime"] = np.select([poor, similar], ["I", "II-B"], "II-A")
+    return table[["temperature", "density", "regime"]]
+
+
+def agreement(predicted: Sequence[bool] | np.ndarray, truth: Sequence[bool] | np.ndarray) -> float:
+    """Share of equal entries; NaN for none."""
+    predicted, truth = np.asarray(predicted), np.asarray(truth)
+    return float((predicted == truth).mean()) if truth.size else float("nan")
+
+
+def balanced_accuracy(predicted: Sequence | np.ndarray, truth: Sequence | np.ndarray) -> float:
+    """Recall averaged over the classes that occur in `truth`; NaN for no entries."""
+    predicted, truth = np.asarray(predicted), np.asarray(truth)
+    recalls = [(predicted[truth == value] == value).mean() for value in np.unique(truth)]
+    return float(np.mean(recalls)) if recalls else float("nan")
+
+
+def majority_share(truth: Sequence | np.ndarray) -> float:
+    """Agreement of always answering the commonest class; NaN for no entries."""
+    truth = np.asarray(truth)
+    return float(np.unique(truth, return_counts=True)[1].max() / truth.size) if truth.size else float("nan")
+
+
+@dataclass(frozen=True)
+class ThresholdFit:
+    """A threshold by balanced accuracy.
+
+    Every threshold above `lower` and up to `upper` (the plateau) separates equally well; `threshold` is its middle.
+    `cells` were used; `majority` is the agreement of always answering the commoner class.
+    """
+
+    lower: float
+    upper: float
+    threshold: float
+    agreement: float
+    balanced_accuracy: float
+    majority: float
+    cells: int
+
+
+def fit_lmc_threshold(grid: pd.DataFrame, drawn: pd.DataFrame) -> ThresholdFit:
+    """Fit the LMC threshold: Regime I (LMC below it) against the rest, on cells with a drawn label.
+
+    Raises
+    ------
+    ValueError
+        When fewer than two cells match, or only one class occurs.
+    """
+    labelled = _labelled(grid, drawn, "lmc")
+    return _fit(labelled["lmc"].to_numpy(), (labelled["regime"] == "I").to_numpy())
+
+
+def fit_cka_threshold(
+    grid: pd.DataFrame, drawn: pd.DataFrame, lmc_threshold: float, *, cka: str = "cka_softmax"
+) -> ThresholdFit:
+    """Fit the CKA threshold: II-A (CKA below it) against II-B, on cells connected by LMC and not drawn as Regime I.
+
+    On Figure 2 the result is little better than the majority share: the drawn line barely follows CKA.
+
+    Raises
+    ------
+    ValueError
+        As `fit_lmc_threshold`.
+    """
+    labelled = _labelled(grid, drawn, cka)
+    labelled = labelled[(labelled["lmc"] >= lmc_threshold) & (labelled["regime"] != "I")]
+    return _fit(labelled[cka].to_numpy(), (labelled["regime"] == "II-A").to_numpy())
+
+
+def sensitivity(
+    grid: pd.DataFrame, drawn: pd.DataFrame, thresholds: Sequence[float] = SENSITIVITY_RANGE
+) -> pd.DataFrame:
+    """Agreement and balanced accuracy of Regime I against the rest at each LMC threshold.
+
+    Returns
+    -------
+    DataFrame
+        ``threshold``, ``agreement``, ``balanced_accuracy``, ``cells``; NaN and 0 without a matching cell.
+    """
+    labelled = _labelled(grid, drawn, "lmc")
+    truth = (labelled["regime"] == "I").to_numpy()
+    lmc = labelled["lmc"].to_numpy()
+    return pd.DataFrame(
+        {
+            "threshold": list(thresholds),
+            "agreement": [agreement(lmc < threshold, truth) for threshold in thresholds],
+            "balanced_accuracy": [balanced_accuracy(lmc < threshold, truth) for threshold in thresholds],
+            "cells": len(labelled),
+        }
+    )
+
+
+def boundary(grid: pd.DataFrame, column: str, threshold: float) -> pd.DataFrame:
+    """Where `column` crosses `threshold` along the temperatures of each density of one study.
+
+    Temperatures are ordered from hot to cold over the whole study; between two neighbours on opposite sides (below the
+    threshold, or not) the place is interpolated linearly in that order. No crossing is reported across a missing cell.
+
+    Returns
+    -------
+    DataFrame
+        ``density``, ``crossing`` (0, 1, … from hot to cold), ``temperature_index`` (position in the order, 0 the
+        hottest, with a fraction) and ``temperature`` at that place; no row for a density without a crossing.
+
+    Raises
+    ------
+    ValueError
+        When `grid` holds more than one study.
+    """
+    rows = []
+    table = _temperatures_by_density(grid, column)
+    temperatures = table.index.to_numpy(float)
+    for density in table.columns:
+        values = table[density].to_numpy(float)
+        with np.errstate(invalid="ignore"):
+            below = values < threshold
+        neighbours = np.isfinite(values[:-1]) & np.isfinite(values[1:]) & (below[:-1] != below[1:])
+        for crossing, left in enumerate(np.flatnonzero(neighbours)):
+            share = (threshold - values[left]) / (values[left + 1] - values[left])
+            place = temperatures[left] + share * (temperatures[left + 1] - temperatures[left])
+            rows.append((float(density), crossing, left + share, place))
+    return pd.DataFrame(rows, columns=_CROSSING)
+
+
+def boundaries(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax") -> pd.DataFrame:
+    """Both computed boundary curves of one study (``boundaries.csv``).
+
+    Returns
+    -------
+    DataFrame
+        As `boundary`, with ``boundary`` ("lmc": Regime I; "cka": II-A / II-B, among connected cells) and ``threshold``.
+        Cells at chance have no regime: no curve passes beside them.
+    """
+    grid = grid.assign(lmc=grid["lmc"].mask(at_chance(grid)))
+    connected = grid.assign(**{cka: grid[cka].where(grid["lmc"] >= thresholds.lmc)})
+    lines = (
+        ("lmc", thresholds.lmc, boundary(grid, "lmc", thresholds.lmc)),
+        ("cka", thresholds.cka, boundary(connected, cka, thresholds.cka)),
+    )
+    tables = [table.assign(boundary=name, threshold=threshold) for name, threshold, table in lines if len(table)]
+    columns = ["boundary", "threshold", *_CROSSING]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+_CROSSING = ["density", "crossing", "temperature_index", "temperature"]
+
+
+def _temperatures_by_density(grid: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`column` of one study as a table of temperatures (hot first) × densities."""
+    if grid["study"].nunique() > 1 or grid["knob"].nunique() > 1:
+        raise ValueError("temperatures of several studies have no common order; select one study first")
+    if grid.empty:
+        return pd.DataFrame()
+    table = grid.pivot(index="temperature", columns="density", values=column)
+    return table.loc[KNOBS[grid["knob"].iloc[0]].hot_first(list(table.index))]
+
+
+def _confidence(grid: pd.DataFrame, metric: str, threshold: float) -> pd.Series:
+    distance = (grid[metric] - threshold).abs()
+    se = grid[f"{metric}_se"]
+    freedom = (grid[f"{metric}_seeds"] - 1).where(grid[f"{metric}_seeds"] >= 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (distance / se).mask((se == 0) & (distance == 0), 0.0)
+    return pd.Series(stats.t.cdf(ratio, freedom), grid.index)
+
+
+def _labelled(grid: pd.DataFrame, drawn: pd.DataFrame, column: str) -> pd.DataFrame:
+    keys = ["temperature", "density"]
+    columns = list(dict.fromkeys([*keys, "lmc", column]))
+    return grid[columns].merge(drawn[[*keys, "regime"]], on=keys).dropna(subset=["lmc", column])
+
+
+def _fit(values: np.ndarray, below: np.ndarray) -> ThresholdFit:
+    """Threshold with ``values < threshold`` closest to `below`; the widest plateau where several are equally good."""
+    if len(values) < 2 or below.all() or not below.any():
+        raise ValueError("a threshold needs cells of both classes")
+    levels = np.unique(values)
+    scores = np.array([balanced_accuracy(values < upper, below) for upper in levels[1:]])
+    if not scores.size:
+        raise ValueError("a threshold needs at least two different values")
+    best = np.flatnonzero(scores == scores.max())
+    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    run = max(runs, key=lambda places: levels[places[-1] + 1] - levels[places[0]])
+    lower, upper = float(levels[run[0]]), float(levels[run[-1] + 1])
+    threshold = (lower + upper) / 2
+    predicted = values < threshold
+    return ThresholdFit(
+        lower=lower,
+        upper=upper,
+        threshold=threshold,
+        agreement=agreement(predicted, below),
+        balanced_accuracy=balanced_accuracy(predicted, below),
+        majority=majority_share(below),
+        cells=len(values),
+    )

@@ -1,0 +1,367 @@
+"""Scorecard: the published Figure 2 against an obtained grid, cell by cell and in a few headline numbers.
+
+A predictor that knows only the density already ranks the cells of Figure 2 well, so that rank correlations are taken
+within each density. Partial grids are scored on what exists; the rest is listed as not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import stats
+
+from three_regime.analysis import figure2, regimes, seed_means
+from three_regime.analysis.algorithms import usual_temperature
+from three_regime.config.thresholds import Thresholds
+from three_regime.errors import UserError
+from three_regime.system import manifest
+
+PANELS = {
+    "test_error": "test_error",
+    "normalised_test_error": "normalised_test_error",
+    "lmc": "lmc",
+    "cka_logits": "cka",
+    "cka_softmax": "cka",
+}
+"""Obtained metric → published panel. CKA is scored on both kinds of outputs: which one was plotted is uncertain."""
+
+DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (0.91, 0.925)}
+"""(dataset, model, knob) → expected test accuracy of the dense network at the default temperature."""
+
+NO_PUBLISHED_NUMBERS = "no published numbers"
+DEVIATION = "deviates from the published protocol"
+IN_EVERY_RUN = "differs in every run, or is not known"
+
+DIFFERENCE = "mean absolute difference"
+REGRET = "regret of the obtained best temperature"
+"""Measures of the headline whose values have the unit of their panel (`amount`)."""
+
+KEYS = ["temperature", "density"]
+_HEADLINE = ["study", "measure", "panel", "value", "beside", "note"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scorecard:
+    """Result of `score`.
+
+    Attributes
+    ----------
+    cells
+        One row per metric and published cell: ``study``, ``panel`` (obtained metric), ``temperature``, ``density``,
+        ``published``, ``lower``, ``upper`` (digitising bounds), ``obtained``, ``se``, ``ci95``, ``seeds``,
+        ``one_seed`` (the dense seed that dominates the spread, see `seed_means.grid`), ``difference`` (obtained −
+        published), ``within`` (the obtained 95 % interval meets the digitising bounds; missing where the value lies
+        outside them and its uncertainty is unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
+        fractions. The published figure's own spread over seeds is unknown and not allowed for, so that some misses
+        are expected. Normalised errors are compared only where every published temperature of the density was run,
+        since both are relative to the column's minimum.
+    headline
+        ``study``, ``measure``, ``panel``, ``value``, ``beside`` (what to compare the value with, a text), ``note``.
+    """
+
+    cells: pd.DataFrame
+    headline: pd.DataFrame
+
+
+def score(
+    published: pd.DataFrame,
+    obtained: pd.DataFrame,
+    *,
+    thresholds: Thresholds | None = None,
+    drawn: pd.DataFrame | None = None,
+    counterpart: str = figure2.FIGURE2_STUDY,
+    deviating: Sequence[str] = (),
+) -> Scorecard:
+    """Compare an obtained grid with the published figure.
+
+    Parameters
+    ----------
+    published
+        Table of `figure2.load`.
+    obtained
+        Table of `seed_means.grid`, one or more studies (for an export: of the cells read by `seed_means.read_cells`).
+    thresholds
+        For the regime rows; the defaults of `Thresholds` otherwise.
+    drawn
+        Regimes as drawn (`regimes.drawn_labels`, the default).
+    counterpart
+        The study of `obtained` that repeats the published one. Others have no published numbers, and the scorecard
+        says so.
+    deviating
+        Settings in which that study differs from the published protocol (`deviations`); each gets a row, and after
+        them what differs whatever is set (`figure2.differences`).
+    """
+    thresholds = thresholds or Thresholds()
+    drawn = regimes.drawn_labels() if drawn is None else drawn
+    same = obtained[obtained["study"] == counterpart]
+    cells = compare_cells(published, same, counterpart)
+    rows: list[dict] = []
+    if cells["obtained"].notna().any():
+        rows += _coverage(cells) + _differences(cells) + _rank_correlations(cells)
+        rows = [_row(IN_EVERY_RUN, note=text) for text in figure2.differences()] + rows
+        rows += _which_cka(cells) + _regimes(published, same, drawn, thresholds) + _argmin_regret(cells)
+    else:
+        rows.append(_row("cells obtained", value=0, beside=f"{cells.drop_duplicates(KEYS).shape[0]}"))
+    rows = [_row(DEVIATION, note=text) for text in deviating] + rows
+    rows = [{"study": counterpart, **row} for row in rows]
+    for study, part in obtained.groupby("study", sort=False):
+        if study != counterpart:
+            rows.append({"study": study, **_row(NO_PUBLISHED_NUMBERS, note="nothing to score its cells against")})
+        rows += [{"study": study, **row} for row in _dense_accuracy(part)]
+    return Scorecard(cells, pd.DataFrame(rows, columns=_HEADLINE))
+
+
+def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any], place: str = "") -> list[str]:
+    """Settings that differ from the published protocol, each as a sentence.
+
+    Parameters
+    ----------
+    settings
+        The resolved configuration of a study.
+    protocol
+        Content of ``reference/figure2/protocol.yaml``; keys that it lacks are not compared.
+    """
+    found = []
+    for key, published in protocol.items():
+        ours = settings.get(key)
+        if isinstance(published, Mapping):
+            found += deviations(ours or {}, published, f"{place}{key}.")
+        elif ours != published:
+            found.append(f"{place}{key} is {_shown(ours)} instead of {_shown(published)}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "all" if value is None else str(value)
+
+
+def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
+    """Score the cells in a study's folder, a results folder, or another lab's unpacked export.
+
+    Where the folder, or the one above it, holds the ``config.yaml`` of the run, settings that deviate from the
+    published protocol are named, and thresholds that are not given are those of its study there.
+
+    Raises
+    ------
+    UserError
+        When there is no ``cells.csv``, or a file of an export is not the one that was packed.
+    """
+    obtained = seed_means.grid(seed_means.read_cells(path))
+    settings: Mapping[str, Any] = {}
+    for place in (Path(path), Path(path).parent):
+        manifest.check(place)
+        if (place / "config.yaml").is_file():
+            config = _settings(place / "config.yaml")
+            settings = config.get("studies", {}).get(figure2.FIGURE2_STUDY, {})
+            if thresholds is None:
+                both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
+                thresholds = Thresholds(**{key: both[key] for key in ("lmc", "cka") if key in both})
+            break
+    ran = figure2.FIGURE2_STUDY in set(obtained["study"])
+    deviating = deviations(settings, figure2.protocol()) if ran and settings else ()
+    return score(figure2.load(), obtained, thresholds=thresholds, deviating=deviating)
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _settings(path: Path) -> Mapping[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("studies", {}), dict):
+        raise UserError(f"{path} is not the config.yaml of a run: it maps no studies")
+    return config
+
+
+def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:
+    """`Scorecard.cells`: every published cell under every metric of `PANELS`, beside the grid of one study."""
+    tables = []
+    for metric, panel in PANELS.items():
+        table = published[published["panel"] == panel].drop(columns="panel").rename(columns={"value": "published"})
+        table["density"] = table["density"].round(6)
+        here = obtained[[*KEYS, "origin"]].assign(
+            obtained=obtained[metric],
+            se=obtained[f"{metric}_se"],
+            ci95=obtained[f"{metric}_ci95"],
+            seeds=obtained[f"{metric}_seeds"],
+            one_seed=obtained[f"{metric}_one_seed"],
+        )
+        tables.append(table.merge(here, on=KEYS, how="left").assign(panel=metric))
+    cells = pd.concat(tables, ignore_index=True).assign(study=study)
+    cells["seeds"] = cells["seeds"].fillna(0).astype(int)
+    normalised = cells["panel"] == "normalised_test_error"
+    whole = cells.groupby(["panel", "density"])["obtained"].transform(lambda values: values.notna().all())
+    comparable = cells["obtained"].notna() & (whole | ~normalised)
+    cells["difference"] = (cells["obtained"] - cells["published"]).where(comparable)
+    # the column's minimum is 0 by definition, not with certainty
+    spread = cells["ci95"].mask(normalised & (cells["ci95"] == 0))
+    half = spread.fillna(0.0)
+    meets = (cells["obtained"] + half >= cells["lower"]) & (cells["obtained"] - half <= cells["upper"])
+    known = comparable & (meets | spread.notna())
+    cells["within"] = meets.astype("boolean").where(known)
+    imported = cells["origin"].fillna("").str.contains("imported")
+    cells["status"] = np.select([cells["obtained"].isna(), imported], ["not run", "imported"], "obtained")
+    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds", "one_seed"]
+    return cells[[*order, "difference", "within", "status"]]
+
+
+def spearman_within_density(table: pd.DataFrame, first: str, second: str, *, least: int = 3) -> pd.Series:
+    """Spearman correlation of two columns of `table` at each density.
+
+    Densities with fewer than `least` temperatures that have both values, or with a constant column, are left out.
+    """
+    result = {}
+    for density, part in table.dropna(subset=[first, second]).groupby("density"):
+        if len(part) >= least and part[first].nunique() > 1 and part[second].nunique() > 1:
+            result[density] = float(stats.spearmanr(part[first], part[second]).statistic)
+    return pd.Series(result, dtype=float)
+
+
+def amount(metric: str, value: float) -> str:
+    """A difference in `metric` for people: CKA as it is, errors and LMC (fractions) in percentage points."""
+    return f"{value:.4f}" if metric.startswith("cka") else f"{round(100 * value, 2) + 0.0:.2f} points"
+
+
+def _row(measure: str, panel: str = "", value: float = float("nan"), beside: str = "", note: str = "") -> dict:
+    return {"measure": measure, "panel": panel, "value": value, "beside": beside, "note": note}
+
+
+def _coverage(cells: pd.DataFrame) -> list[dict]:
+    rows = []
+    for metric, part in cells.groupby("panel", sort=False):
+        imported = int((part["status"] == "imported").sum())
+        note = f"{imported} of them imported" if imported else ""
+        value = int((part["status"] != "not run").sum())
+        rows.append(_row("cells obtained", metric, value, f"{len(part)} published", note))
+    return rows
+
+
+def _differences(cells: pd.DataFrame) -> list[dict]:
+    rows = []
+    for metric, part in cells.dropna(subset=["difference"]).groupby("panel", sort=False):
+        judged = part["within"].dropna()
+        note = f"{int(judged.sum())} of {len(judged)} cells that can be judged meet the digitising bounds"
+        mean = f"mean difference {amount(metric, part['difference'].mean())}"
+        rows.append(_row(DIFFERENCE, metric, part["difference"].abs().mean(), mean, note))
+    return rows
+
+
+def _rank_correlations(cells: pd.DataFrame) -> list[dict]:
+    rows = []
+    for metric, part in cells.groupby("panel", sort=False):
+        by_density = spearman_within_density(part, "published", "obtained")
+        if len(by_density):
+            note = f"mean of {len(by_density)} densities, smallest {by_density.min():.2f}"
+            rows.append(_row("Spearman within density", metric, by_density.mean(), "1", note))
+        elif part["obtained"].notna().any():
+            note = "needs three temperatures at one density that differ"
+            rows.append(_row("Spearman within density", metric, note=note))
+    return rows
+
+
+def _which_cka(cells: pd.DataFrame) -> list[dict]:
+    error = cells.assign(error=cells["difference"].abs()).pivot(index=KEYS, columns="panel", values="error")
+    shared = error[["cka_logits", "cka_softmax"]].dropna()
+    if shared.empty:
+        return [_row("CKA that fits better", "cka", note="needs both kinds in one cell")]
+    means = shared.mean()
+    better = str(means.idxmin())
+    text = f"mean absolute difference: logits {means['cka_logits']:.4f}, softmax {means['cka_softmax']:.4f}"
+    return [_row("CKA that fits better", better, means[better], text, f"over {len(shared)} cells that have both")]
+
+
+def _regimes(
+    published: pd.DataFrame, obtained: pd.DataFrame, drawn: pd.DataFrame, thresholds: Thresholds
+) -> list[dict]:
+    from_published = _labels_of_published(published, thresholds)
+    rows = []
+    for kind in ("cka_softmax", "cka_logits"):
+        labels = regimes.label(obtained, thresholds, cka=kind)
+        labels["density"] = labels["density"].round(6)
+        if kind == "cka_softmax":
+            known = labels.dropna(subset=["lmc"])
+            both = known.merge(drawn, on=KEYS, suffixes=("", "_true"))
+            truth, here = both["regime_true"] == "I", both["lmc"] < thresholds.lmc
+            rows += _agreement_rows("Regime I against the rest, as drawn", "lmc", here, truth)
+        for name, other in (("as drawn", drawn), ("computed from the published values", from_published)):
+            both = labels.dropna(subset=["regime"]).merge(other, on=KEYS, suffixes=("", "_true"))
+            both = both.dropna(subset=["regime_true"])
+            rows += _agreement_rows(f"three regimes, {name}", kind, both["regime"], both["regime_true"])
+    return rows
+
+
+def _agreement_rows(name: str, panel: str, here: pd.Series, truth: pd.Series) -> list[dict]:
+    if truth.empty:
+        return []
+    majority = regimes.majority_share(truth)
+    classes = truth.nunique()
+    return [
+        _row(
+            f"agreement, {name}",
+            panel,
+            regimes.agreement(here, truth),
+            f"majority share {majority:.3f}",
+            f"{len(truth)} cells",
+        ),
+        _row(
+            f"balanced accuracy, {name}",
+            panel,
+            regimes.balanced_accuracy(here, truth),
+            f"chance {1 / classes:.3f}",
+            f"{classes} regimes among them",
+        ),
+    ]
+
+
+def _labels_of_published(published: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
+    table = figure2.wide(published)
+    similar = np.where(table["cka"] >= thresholds.cka, "II-B", "II-A")
+    table["regime"] = np.where(table["lmc"] < thresholds.lmc, "I", similar)
+    return table[[*KEYS, "regime"]]
+
+
+def _argmin_regret(cells: pd.DataFrame) -> list[dict]:
+    part = cells[(cells["panel"] == "test_error")]
+    published = cells[cells["panel"] == "normalised_test_error"].set_index(KEYS)["published"]
+    regrets, among_run = [], []
+    for density, column in part.groupby("density"):
+        run = column.dropna(subset=["obtained"])
+        if len(run) < 2:
+            continue
+        at = published.xs(density, level="density")
+        regret = at[run.loc[run["obtained"].idxmin(), "temperature"]]
+        regrets.append(regret)
+        among_run.append(regret - at[run["temperature"]].min())
+    if not regrets:
+        return [_row(REGRET, "test_error", note="needs two temperatures")]
+    note = f"published points lost, mean of {len(regrets)} densities, worst {100 * max(regrets):.2f} points"
+    beside = f"{amount('test_error', np.mean(among_run))} against the best temperature that was run"
+    return [_row(REGRET, "test_error", float(np.mean(regrets)), beside, note)]
+
+
+def _dense_accuracy(grid: pd.DataFrame) -> list[dict]:
+    known = grid.dropna(subset=["dense_test_error"])
+    if known.empty:
+        return []
+    first = grid.iloc[0]
+    usual = usual_temperature(grid)
+    known = known[np.isclose(known["temperature"], usual)]
+    if known.empty:
+        return [_row("dense test accuracy", "dense_test_error", note=f"temperature {usual:g} was not run")]
+    accuracy = 1 - float(known["dense_test_error"].mean())
+    window = DENSE_ACCURACY_WINDOW.get((first["dataset"], first["model"], first["knob"]))
+    note = f"temperature {usual:g}, {int(known['dense_test_error_seeds'].max())} dense seed(s)"
+    if window is None:
+        return [_row("dense test accuracy", "dense_test_error", accuracy, "no expected window", note)]
+    inside = "inside" if window[0] <= accuracy <= window[1] else "outside"
+    beside = f"expected {window[0]:g} … {window[1]:g}: {inside}"
+    return [_row("dense test accuracy", "dense_test_error", accuracy, beside, note)]

@@ -1,0 +1,239 @@
+"""From cells to a grid: means over dense seeds with their uncertainty.
+
+The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so that the dense seeds are
+the only independent repetitions. Each cell holds one mean per dense seed. The spread of these seed means differs
+between densities by factors of tens and little between temperatures, so that their variance is pooled within a density
+(over temperatures), never over densities; intervals use Student's t with one degree of freedom less than there are
+dense seeds. Where the spread of a cell is that of one seed, the cell says so (`dominant_seed`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from three_regime.config.knobs import KNOBS
+from three_regime.errors import UserError
+from three_regime.system.files import read_table
+
+KEYS = ["study", "knob", "temperature", "density"]
+METRICS = (
+    "dense_test_error", "test_error", "lmc", "lmc_middle", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax",
+)  # fmt: skip
+DENSE_PROXY = "dense_proxy"
+
+DOMINATES = 5.0
+"""One seed dominates a spread when without it the standard deviation is smaller by this factor (this project's choice).
+Of three seeds from one normal distribution that happens by chance in a quarter of the cells, and in one cell of nine
+when its spread must also be at least the pooled one, as in `grid`; of five seeds in one of two hundred."""
+
+_FIXED = ["study", "dataset", "model", "knob"]
+_REQUIRED = [*_FIXED, "dense_seed", "temperature", "density", "origin"]
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read ``cells.csv``.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder that holds ``cells.csv`` (a study's results, another lab's export) or one folder with
+        a ``cells.csv`` per study.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or `check_cells` refuses its content.
+    """
+    path = Path(path)
+    files = [path]
+    if path.is_dir():
+        files = [path / "cells.csv"] if (path / "cells.csv").is_file() else sorted(path.glob("*/cells.csv"))
+    if not files or not files[0].is_file():
+        raise UserError(f"{path} is not a cells.csv and holds none")
+    tables = []
+    for file in files:
+        tables.append(check_cells(read_table(file), str(file)))
+    return check_cells(pd.concat(tables, ignore_index=True), str(path))
+
+
+def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
+    """A copy of `cells` with every metric column, numeric and with densities rounded to 1e-6.
+
+    Raises
+    ------
+    UserError
+        When an identifying column is missing or empty, a value is not a number or cannot be (an error above 1, half a
+        seed), a density lies outside (0, 1], a knob is unknown, or a cell occurs twice.
+    """
+    missing = [column for column in _REQUIRED if column not in cells]
+    if missing:
+        raise UserError(f"{source} lacks the column {missing[0]!r}")
+    cells = cells.copy()
+    for metric in METRICS:
+        if metric not in cells:
+            cells[metric] = np.nan
+    numeric = ["dense_seed", "temperature", "density", *METRICS]
+    numeric += [DENSE_PROXY] if DENSE_PROXY in cells else []
+    for column in numeric:
+        try:
+            cells[column] = pd.to_numeric(cells[column])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{source}: column {column!r} holds something that is not a number ({error})") from error
+    cells["origin"] = cells["origin"].astype(object).where(cells["origin"].notna(), "")
+    for column in _REQUIRED:
+        if cells[column].isna().any():
+            raise UserError(f"{source}: column {column!r} has an empty field")
+    _check_possible(cells, numeric, source)
+    cells["density"] = cells["density"].round(6)
+    if not cells["density"].between(0, 1, inclusive="right").all():
+        raise UserError(f"{source}: column 'density' must hold fractions above 0 and at most 1")
+    unknown = sorted(set(cells["knob"]) - set(KNOBS))
+    if unknown:
+        raise UserError(f"{source}: knob {unknown[0]!r} is not one of {', '.join(KNOBS)}")
+    twice = cells[cells.duplicated([*KEYS, "dense_seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise UserError(
+            f"{source} holds the cell {row['study']}, dense seed {row['dense_seed']}, temperature "
+            f"{row['temperature']:g}, density {row['density']:g} twice"
+        )
+    return cells
+
+
+_POSSIBLE = {
+    "temperature": (0, np.inf),
+    "dense_seed": (0, np.inf),
+    "density": (0, 1),
+    "lmc": (-1, 1),
+    "lmc_test": (-1, 1),
+}
+"""Column → least and largest value that there can be, for those that are not errors (0 … 1) or CKA (0 … 1)."""
+
+_ROUNDING = 1e-6
+
+
+def _check_possible(cells: pd.DataFrame, numeric: list[str], source: str) -> None:
+    """Refuse numbers that cannot be, naming column and row: infinite, outside of their range, half a seed."""
+    for column in numeric:
+        unit = column.startswith("cka") or column.endswith("error") or column == DENSE_PROXY
+        least, most = _POSSIBLE.get(column, (0, 1) if unit else (-np.inf, np.inf))
+        values = cells[column].astype(float)
+        wrong = np.isinf(values) | (values < least - _ROUNDING) | (values > most + _ROUNDING)
+        if column == "dense_seed":
+            wrong |= values != np.floor(values)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            bounds = f"from {least:g} to {most:g}" if np.isfinite(most) else f"from {least:g}" if least == 0 else ""
+            kind = "a whole number" if column == "dense_seed" else "a finite number"
+            raise UserError(
+                f"{source}: column {column!r} holds {values.iloc[row]:g} in row {row + 2}, which must be {kind}"
+                + (f" {bounds}" if bounds else "")
+            )
+
+
+def grid(cells: pd.DataFrame) -> pd.DataFrame:
+    """Means over dense seeds, one row per study, knob, temperature and density.
+
+    Parameters
+    ----------
+    cells
+        Rows of ``cells.csv``, one per cell; missing values are NaN.
+
+    Returns
+    -------
+    DataFrame
+        The keys; ``dataset``, ``model``, ``origin`` (several joined by "+"), ``seeds`` (dense seeds with any metric);
+        and for each metric m of `METRICS`, for ``normalised_test_error`` and, where the cells have it, for
+        ``dense_proxy``: m (mean over dense seeds), ``m_se`` (standard error from the variance pooled over the
+        temperatures of the density), ``m_ci95`` (half-width of the 95 % interval), ``m_seeds`` (dense seeds that have
+        m) and ``m_one_seed`` (the dense seed that dominates the cell's spread, see `dominant_seed`, where that spread
+        is at least the pooled one; NaN elsewhere). The two uncertainties are NaN where fewer than two seeds have m.
+        ``normalised_test_error`` is the test error minus its smallest mean at that density; its uncertainty is that
+        of the difference paired by dense seed (0 at the smallest itself).
+
+    Raises
+    ------
+    UserError
+        As `check_cells`.
+    """
+    cells = check_cells(cells)
+    groups = cells.groupby(KEYS, sort=True)
+    table = groups[["dataset", "model"]].first()
+    table["origin"] = groups["origin"].agg(lambda values: "+".join(sorted(set(values) - {""})))
+    run = cells[cells[list(METRICS)].notna().any(axis=1)]
+    table["seeds"] = run.groupby(KEYS)["dense_seed"].nunique()
+    table["seeds"] = table["seeds"].fillna(0).astype(int)
+    for metric in [*METRICS, *([DENSE_PROXY] if DENSE_PROXY in cells else [])]:
+        table = table.join(_spread(cells, metric))
+    table = table.join(_normalised(cells, table["test_error"]))
+    return table.reset_index().sort_values(["study", "density", "temperature"], ignore_index=True)
+
+
+def dominant_seed(values: pd.Series) -> float:
+    """The dense seed without which the standard deviation of `values` is smaller by `DOMINATES` or more.
+
+    Parameters
+    ----------
+    values
+        One value a dense seed, the seeds as index; missing ones do not count.
+
+    Returns
+    -------
+    float
+        NaN where there is no such seed, where fewer than three seeds have a value, and where all are equal.
+    """
+    known = values.dropna()
+    spread = known.std(ddof=1)
+    if len(known) < 3 or spread <= 1e-12 * max(1.0, known.abs().max()):  # equal but for rounding
+        return float("nan")
+    without = pd.Series({seed: known.drop(seed).std(ddof=1) for seed in known.index})
+    return float(without.idxmin()) if without.min() * DOMINATES <= spread else float("nan")
+
+
+def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean, pooled standard error, interval half-width, seeds and dominant seed of `metric` per row of the grid."""
+    values = cells.groupby(KEYS)[metric]
+    seeds = values.count()
+    freedom = (seeds - 1).clip(lower=0)
+    own = values.var(ddof=1)
+    squares = (own * freedom).fillna(0.0)
+    at_density = ["study", "knob", "density"]
+    total = freedom.groupby(at_density).transform("sum")
+    pooled = squares.groupby(at_density).transform("sum") / total.where(total > 0)
+    se = np.sqrt(pooled / seeds.where(seeds >= 2))
+    one_seed = cells.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed)
+    return pd.DataFrame(
+        {
+            metric: values.mean(),
+            f"{metric}_se": se,
+            f"{metric}_ci95": se * stats.t.ppf(0.975, freedom.where(freedom > 0)),
+            f"{metric}_seeds": seeds,
+            # A cell that is quieter than its density does not carry the error that is stated for it.
+            f"{metric}_one_seed": one_seed.where(own >= pooled * (1 - 1e-9)),
+        }
+    )
+
+
+def _normalised(cells: pd.DataFrame, test_error: pd.Series) -> pd.DataFrame:
+    """``normalised_test_error`` and its uncertainty, from differences to the column's best temperature, by seed."""
+    name = "normalised_test_error"
+    column = ["study", "knob", "density"]
+    known = test_error.dropna()
+    best = known.loc[known.groupby(column).idxmin()].reset_index()[[*column, "temperature"]]
+    best["is_best"] = True
+    cells = cells.merge(best, on=[*column, "temperature"], how="left")
+    cells["is_best"] = cells["is_best"].notna()
+    at_best = cells.loc[cells["is_best"], [*column, "dense_seed", "test_error"]]
+    cells = cells.merge(at_best.rename(columns={"test_error": "at_best"}), on=[*column, "dense_seed"], how="left")
+    cells[name] = (cells["test_error"] - cells["at_best"]).mask(cells["is_best"])
+    spread = _spread(cells, name)
+    spread[name] = test_error - test_error.groupby(column).transform("min")
+    rows = cells.groupby(KEYS)
+    is_best, seeds = rows["is_best"].any(), rows["test_error"].count()
+    spread.loc[is_best, f"{name}_seeds"] = seeds[is_best]
+    spread.loc[is_best & (seeds >= 2), [f"{name}_se", f"{name}_ci95"]] = 0.0
+    return spread

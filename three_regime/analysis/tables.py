@@ -1,0 +1,283 @@
+"""From result files to tidy tables: replicas, pairs, cells, lines, curves, sparsity. No torch.
+
+Where translations were scored, the error of a network is 1 − BLEU/100 on validation, as a fraction, and BLEU stands
+beside it; errors along lines and in curves are those of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from three_regime.study.grid import Study
+from three_regime.study.outputs import CELL_TABLES
+from three_regime.study.products import Product, pack
+from three_regime.study.results import read_result
+from three_regime.study.verdicts import refuse_unfit
+from three_regime.system.files import PROVENANCE_KEY, write_csv
+
+CELL = ["dense_seed", "temperature", "density"]
+MIDDLE = (0.3, 0.7)
+"""Part of the line, ends included, over which `middle_deviation` is averaged."""
+_PAIR_MEASURES = ("lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
+BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy", "chrf", "chrf_test"]
+
+
+def build(study: Study) -> dict[str, pd.DataFrame]:
+    """All tables of a study, from the files of its finished products.
+
+    Returns
+    -------
+    Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row a cell: means over
+    replicas (test error) and pairs (LMC, CKA), with their standard deviations within the cell; ``density`` is that of
+    the prunable weights (the load, and the axis of every figure), ``model_density`` that of the whole model. Products
+    without a file have no row (or NaN in ``cells``).
+    """
+    records = {stage: list(_finished(study, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
+    tables = {
+        "replicas": _replicas(records["retrain"]),
+        "pairs": _pairs(records["lmc"], records["cka"]),
+        "lines": _lines(records["lmc"]),
+        "curves": _curves(records["dense"], records["retrain"]),
+        "sparsity": _sparsity(records["prune"]),
+        "provenance": _provenance(records),
+    }
+    tables["cells"] = _cells(study, records, tables["replicas"], tables["pairs"])
+    return {name: tables[name] for name in CELL_TABLES}
+
+
+def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
+    """Mean deviation from the mean of the two ends over the middle of the line between two networks.
+
+    LMC takes the point of largest absolute deviation, so that in connected cells noise alone decides its sign; a mean
+    over fixed points has no such preference. As for LMC, below 0 is a barrier.
+
+    Parameters
+    ----------
+    t
+        Positions on the line, increasing from 0 to 1.
+    errors
+        The errors there (fractions).
+
+    Returns
+    -------
+    float
+        Mean over the points of `MIDDLE` of (e(0) + e(1)) / 2 - e(t); NaN where no point lies there.
+    """
+    places, values = np.asarray(t, float), np.asarray(errors, float)
+    inside = (places >= MIDDLE[0] - 1e-9) & (places <= MIDDLE[1] + 1e-9)
+    return float((values[0] + values[-1]) / 2 - values[inside].mean()) if inside.any() else float("nan")
+
+
+def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``cells`` and ``pairs`` of an export older than ``lmc_middle``, with it, from ``lines``; others as they are."""
+    if "lmc_middle" in pairs or "lmc_middle" in cells:
+        return cells, pairs
+    keys = [*CELL, "pair"]
+    rows = [
+        {**dict(zip(keys, at, strict=True)), "lmc_middle": middle_deviation(line["t"], line["train_error"])}
+        for at, line in lines.sort_values("t").groupby(keys)
+    ]
+    pairs = pairs.merge(pd.DataFrame(rows, columns=[*keys, "lmc_middle"]), on=keys, how="left")
+    means = pairs.groupby(CELL)["lmc_middle"].agg(lmc_middle="mean", lmc_middle_sd="std")
+    cells = cells.merge(means, on=CELL, how="left")
+    for table, after in ((cells, "lmc_sd"), (pairs, "lmc")):
+        place = list(table).index(after) + 1
+        for name in [name for name in ("lmc_middle_sd", "lmc_middle") if name in table]:
+            table.insert(place, name, table.pop(name))
+    return cells, pairs
+
+
+def write(study: Study) -> list[Path]:
+    """Build and write ``<study>/<table>.csv``; returns the paths.
+
+    Raises
+    ------
+    UserError
+        When a result that is there does not follow from the study's settings (`verdicts.refuse_unfit`).
+    """
+    refuse_unfit(study)
+    paths = []
+    for name, table in build(study).items():
+        paths.append(study.folder / f"{name}.csv")
+        write_csv(paths[-1], table)
+    return paths
+
+
+def checkpoint_error(result: Mapping[str, Any]) -> float:
+    """Error of one checkpoint, from its JSON result: on the test images, or 1 − BLEU/100 on the validation pairs."""
+    return 1 - result["scores"]["validation"]["bleu"] / 100 if "scores" in result else result["test"]["error"]
+
+
+def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """BLEU and chrF as columns; none for images."""
+    if "scores" not in result:
+        return {}
+    validation, test = result["scores"]["validation"], result["scores"]["test"]
+    return {
+        f"{prefix}bleu": validation["bleu"],
+        f"{prefix}bleu_greedy": validation["greedy_bleu"],
+        f"{prefix}bleu_test": test["bleu"],
+        f"{prefix}bleu_test_greedy": test["greedy_bleu"],
+        f"{prefix}chrf": validation["chrf"],
+        f"{prefix}chrf_test": test["chrf"],
+        f"{prefix}bleu_signature": validation["signature"],
+        f"{prefix}chrf_signature": validation["chrf_signature"],
+    }
+
+
+def _finished(study: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any]]]:
+    for seed in study.config.dense_seeds:
+        for temperature in study.temperatures:
+            for product in pack(study, stage, seed, temperature):
+                path = product.outputs[0]
+                if path.exists():
+                    yield product, read_result(path).content
+
+
+def _where(product: Product) -> dict[str, Any]:
+    """Coordinates as columns."""
+    found = {"dense_seed" if key == "seed" else key: value for key, value in product.coordinates.items()}
+    if "pair" in found:
+        found["pair"] = "-".join(str(replica) for replica in found["pair"])
+    return found
+
+
+def _replicas(records: list) -> pd.DataFrame:
+    rows = [
+        {
+            **_where(product),
+            "test_error": result["test_error"],
+            "final_test_error": result["test"]["error"],
+            "final_test_nll": result["test"]["nll"],
+            "final_train_error": result["train"]["error"],
+            "final_train_nll": result["train"]["nll"],
+            **_bleu(result),
+            "origin": result[PROVENANCE_KEY]["origin"],
+        }
+        for product, result in records
+    ]
+    return pd.DataFrame(rows, columns=None if rows else [*CELL, "replica", "test_error", "origin"])
+
+
+def _pairs(lmc: list, cka: list) -> pd.DataFrame:
+    keys = [*CELL, "pair"]
+    barriers = ["lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll"]
+    lines = pd.DataFrame(
+        [
+            {
+                **_where(product),
+                "lmc_middle": middle_deviation(result["t"], result["train_error"]),
+                **{name: result[name] for name in barriers if name != "lmc_middle"},
+            }
+            for product, result in lmc
+        ],
+        columns=[*keys, *barriers],
+    )
+    kinds = ["logits", "softmax"]
+    similar = pd.DataFrame(
+        [{**_where(product), **{f"cka_{kind}": result[kind] for kind in kinds}} for product, result in cka],
+        columns=[*keys, *(f"cka_{kind}" for kind in kinds)],
+    )
+    return lines.merge(similar, on=keys, how="outer")
+
+
+def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    config = study.config
+    index = pd.MultiIndex.from_product([config.dense_seeds, study.temperatures, config.densities], names=CELL)
+    table = index.to_frame(index=False)
+    dense_rows = [
+        {
+            **_where(product),
+            "dense_test_error": checkpoint_error(result),
+            "dense_train_error": result["train"]["error"],
+            **_bleu(result, "dense_"),
+            "dense_origin": result[PROVENANCE_KEY]["origin"],
+        }
+        for product, result in records["dense"]
+    ]
+    needed = ["dense_seed", "temperature", "dense_test_error", "dense_train_error", "dense_origin"]
+    table = table.merge(pd.DataFrame(dense_rows, columns=None if dense_rows else needed), on=CELL[:2], how="left")
+    scored = {name: (name, "mean") for name in BLEU_COLUMNS if name in replicas}
+    errors = replicas.groupby(CELL).agg(
+        test_error=("test_error", "mean"),
+        test_error_sd=("test_error", "std"),
+        **scored,
+        replicas=("test_error", "count"),
+        replica_origins=("origin", lambda values: "imported" if (values == "imported").any() else "computed"),
+    )
+    measures = pairs.groupby(CELL).agg(
+        **{
+            name: (column, how)
+            for column in _PAIR_MEASURES
+            for name, how in ((column, "mean"), (f"{column}_sd", "std"))
+        },
+        pairs=("lmc", "count"),
+    )
+    whole = pd.DataFrame(
+        [{**_where(product), "model_density": result["sparsity"]["model_density"]}
+         for product, result in records["prune"]],
+        columns=[*CELL, "model_density"],
+    )  # fmt: skip
+    table = table.merge(whole, on=CELL, how="left")
+    table = table.merge(errors, on=CELL, how="left").merge(measures, on=CELL, how="left")
+    imported = (table.pop("dense_origin") == "imported") | (table.pop("replica_origins") == "imported")
+    table["origin"] = imported.map({True: "imported", False: "computed"})
+    table[["replicas", "pairs"]] = table[["replicas", "pairs"]].fillna(0).astype(int)
+    for position, (name, value) in enumerate(
+        [("study", study.name), ("dataset", config.dataset.name), ("model", config.model), ("knob", config.knob)]
+    ):
+        table.insert(position, name, value)
+    return table
+
+
+def _lines(records: list) -> pd.DataFrame:
+    curves = ["t", "train_error", "train_nll", "test_error", "test_nll"]
+    parts = [
+        pd.DataFrame({**_where(product), **{name: result[name] for name in (*curves, "bleu") if name in result}})
+        for product, result in records
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*CELL, "pair", *curves])
+
+
+def _curves(dense: list, retrained: list) -> pd.DataFrame:
+    keys = ["stage", *CELL, "replica"]
+    parts = [
+        pd.DataFrame(result["history"]).assign(**{"stage": stage, "density": None, "replica": None, **_where(product)})
+        for stage, records in (("dense", dense), ("retrain", retrained))
+        for product, result in records
+    ]
+    rows = [row for part in parts for row in part.to_dict("records")]
+    if not rows:  # nothing has been trained here: imported checkpoints have no history
+        return pd.DataFrame(columns=[*keys, "epoch", "train_loss", "train_error", "test_error"])
+    table = pd.DataFrame(rows)
+    return table[[*keys, *(column for column in table if column not in keys)]]
+
+
+def _sparsity(records: list) -> pd.DataFrame:
+    rows = [
+        {**_where(product), "layer": layer, **counts}
+        for product, result in records
+        for layer, counts in result["sparsity"]["layers"].items()
+    ]
+    return pd.DataFrame(rows, columns=[*CELL, "layer", "kept", "total"])
+
+
+def _provenance(records: dict[str, list]) -> pd.DataFrame:
+    wanted = ["origin", "device", "threads", "wall_s", "commit", "finished"]
+    rows = [
+        {
+            "stage": stage,
+            **{key: _where(product).get(key) for key in (*CELL, "replica", "pair")},
+            **{key: result[PROVENANCE_KEY].get(key) for key in wanted},
+            "torch": result[PROVENANCE_KEY]["versions"].get("torch"),
+            "fingerprint": result[PROVENANCE_KEY]["fingerprint"],
+        }
+        for stage, found in records.items()
+        for product, result in found
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,125 @@
+"""Data sets: one entry each, found by name from config and command line.
+
+A new image data set is one `ImageDataset` below with a function that reads its raw files; a new parallel corpus is
+one `ParallelCorpus` in ``corpora.py``. Where a later edit changes what is read, raise the entry's `version`: the data
+are prepared again, and what was computed from them where they differ. Other normalisation or augmentation needs none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from three_regime.datasets.corpora import CORPORA, ParallelCorpus
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """Facts about an image data set, and where its reader is.
+
+    Attributes
+    ----------
+    classes, channels, image_size
+        Number of classes, colour channels, and side in pixels.
+    train_images, test_images
+        Number of images in each split.
+    mean, std
+        Per-channel normalisation, on pixels scaled to [0, 1].
+    padding, flip
+        Augmentation: zero padding in pixels before the random crop, and whether to flip left-right.
+    reader
+        ``module:function`` of a function (raw folder) → arrays ``train_images`` (N, H, W, C) uint8,
+        ``train_labels`` (N,) int64 and the same for ``test``; imported only when the data set is prepared.
+    sources
+        Names in ``sources.yaml`` of what must be downloaded; empty where the data comes with a package.
+    largest_class
+        Share of the commonest class among the test images, where classes differ in size; 0 where they do not.
+    version
+        Raised by hand when the reader, or what it reads, changes the arrays: the data set is then prepared again.
+    """
+
+    kind: ClassVar[str] = "images"
+
+    name: str
+    classes: int
+    channels: int
+    image_size: int
+    train_images: int
+    test_images: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    padding: int
+    flip: bool
+    reader: str
+    sources: tuple[str, ...]
+    note: str
+    largest_class: float = 0.0
+    version: int = 1
+
+    @property
+    def chance_error(self) -> float:
+        """Test error of the best answer that looks at no image: always the commonest class."""
+        return 1 - max(1 / self.classes, self.largest_class)
+
+    @property
+    def treatment(self) -> dict[str, Any]:
+        """What happens to the pixels in training and measuring: in every fingerprint, unless it is ``IMPLIED``."""
+        return {"mean": list(self.mean), "std": list(self.std), "padding": self.padding, "flip": self.flip}
+
+    def read(self, raw: Path) -> dict[str, np.ndarray]:
+        """Read the raw files below `raw` into arrays (see `reader`)."""
+        module, function = self.reader.split(":")
+        read: Callable[[Path], dict[str, np.ndarray]] = getattr(importlib.import_module(module), function)
+        return read(raw)
+
+
+DATASETS: dict[str, ImageDataset | ParallelCorpus] = {
+    entry.name: entry
+    for entry in (
+        ImageDataset(
+            "digits", 10, 1, 8, 1437, 360, (0.2874,), (0.3534,), 1, False,
+            "three_regime.datasets.digits:read", (),
+            "8x8 handwritten digits bundled with scikit-learn; the offline default of the demo",
+        ),
+        ImageDataset(
+            "cifar10", 10, 3, 32, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 4, True,
+            "three_regime.datasets.torchvision_images:read_cifar10", ("cifar10",),
+            "CIFAR-10 (Krizhevsky 2009); normalisation and augmentation of the authors' code",
+        ),
+        ImageDataset(
+            "cifar100", 100, 3, 32, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 4, True,
+            "three_regime.datasets.torchvision_images:read_cifar100", ("cifar100",),
+            "CIFAR-100 (Krizhevsky 2009), fine labels; normalisation and augmentation as for CIFAR-10",
+        ),
+        ImageDataset(
+            "svhn", 10, 3, 32, 73_257, 26_032, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), 4, True,
+            "three_regime.datasets.torchvision_images:read_svhn", ("svhn_train", "svhn_test"),
+            "SVHN cropped digits (Netzer et al. 2011); normalisation of the authors' code, augmentation of CIFAR-10",
+            largest_class=5_099 / 26_032,  # digit 1
+        ),
+        *CORPORA,
+    )
+}  # fmt: skip
+
+
+def chance_error(name: str) -> float:
+    """Error at which a network on the data set `name` has learnt nothing: a fraction; NaN for unknown data sets."""
+    entry = DATASETS.get(name)
+    return float("nan") if entry is None else entry.chance_error
+
+
+_CIFAR = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010], "padding": 4, "flip": True}
+
+IMPLIED: dict[str, dict[str, Any]] = {
+    "digits": {"mean": [0.2874], "std": [0.3534], "padding": 1, "flip": False},
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
+    "svhn": {"mean": [0.4377, 0.4438, 0.4728], "std": [0.1980, 0.2010, 0.1970], "padding": 4, "flip": True},
+}
+"""Data set → the `ImageDataset.treatment` of results whose recipe names none. Never changed: the first results recorded
+theirs by the data set's name alone, and stay valid as long as the entry says the same."""

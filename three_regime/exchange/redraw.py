@@ -1,0 +1,126 @@
+"""Everything that follows from the tables of an export, made again elsewhere: regimes, claims, scorecard, figures.
+
+Torch is not needed, so that a laptop can check an archived study (``reference/obtained``).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from three_regime import figures
+from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means, tables
+from three_regime.config import Config, load
+from three_regime.errors import UserError
+from three_regime.exchange.export import MANIFEST, PROVENANCE, write_manifest
+from three_regime.study.grid import Study, planned
+from three_regime.study.outputs import CELL_TABLES, SCORECARD_FILES
+from three_regime.system import manifest
+from three_regime.system.files import disk_errors, read_json, read_table, write_csv
+
+CURVES = Path("figures/training_curves.csv")
+"""The one copy of ``curves.csv`` in an export."""
+
+
+def redraw(folder: Path, out: Path) -> Path:
+    """Make everything again that follows from the cells of an unpacked export.
+
+    Parameters
+    ----------
+    folder
+        What `export.export` wrote; it is not changed.
+    out
+        New folder, an export itself: the provenance is copied, and the manifest says from which export it was made.
+
+    Raises
+    ------
+    UserError
+        When `out` exists, or `folder` is no export, lacks a table, or holds files that are not those that were packed.
+        Nothing is left behind then.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another --out or remove it")
+    config = read_settings(folder)
+    studies = planned(config)
+    for study in studies:
+        _check_study(folder / study.name, study)
+    manifest.check(folder)
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+            made = Path(staging) / out.name
+            try:
+                _fill(folder, made, config, studies)
+            except UserError as error:  # what is wrong with a copy is wrong with its source
+                raise UserError(str(error).replace(str(made), str(folder))) from error
+            made.rename(out)
+    return out
+
+
+def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None:
+    out.mkdir()
+    for study in studies:
+        _study(folder / study.name, out / study.name, study)
+    shutil.copyfile(folder / "config.yaml", out / "config.yaml")
+    if (folder / "case_studies").is_dir():
+        grids = [out / study.name / "grid.csv" for study in studies]
+        thresholds = {study.name: study.thresholds for study in studies}
+        case_studies.write(out / "case_studies", grids, thresholds)
+    if (folder / SCORECARD_FILES[0]).is_file():
+        scorecard_files.write(out, scorecard.of_export(out))
+    if (folder / PROVENANCE).is_file():
+        shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
+    write_manifest(out, config.run, redrawn_from=_commit_of(folder))
+
+
+def _check_study(source: Path, study: Study) -> None:
+    """Refuse cells of another study than the settings are of."""
+    names = set(seed_means.read_cells(source / "cells.csv")["study"])
+    if other := sorted(names - {study.name}):
+        raise UserError(
+            f"{source / 'cells.csv'} is a table of the study {other[0]!r}, but config.yaml runs {study.name}"
+        )
+
+
+def _commit_of(folder: Path) -> str | None:
+    """The commit that made the results of an export, through however many redrawings."""
+    path = folder / MANIFEST
+    about = read_json(path) if path.is_file() else {}
+    return about.get("redrawn_from") or about.get("commit")
+
+
+def read_settings(folder: Path) -> Config:
+    """The settings of an export.
+
+    Raises
+    ------
+    UserError
+        When the folder holds no valid ``config.yaml``.
+    """
+    return load([folder / "config.yaml"])
+
+
+def _study(source: Path, target: Path, study: Study) -> None:
+    target.mkdir(parents=True)
+    copies = {f"{name}.csv": source / f"{name}.csv" for name in CELL_TABLES} | {"curves.csv": source / CURVES}
+    for name, path in copies.items():
+        if path.is_file():
+            shutil.copyfile(path, target / name)
+    _complete(target)
+    regime_tables.write(target, study.thresholds)
+    if study.config.claims:
+        claims.write(target, study.config.claims, study.thresholds)
+    figures.draw_all(target, study.thresholds)
+    # As in an export: what is drawn of it lies beside its figure.
+    (target / "curves.csv").unlink(missing_ok=True)
+
+
+def _complete(folder: Path) -> None:
+    """Add to the tables of an older export what can be computed from its others."""
+    paths = [folder / f"{name}.csv" for name in ("cells", "pairs", "lines")]
+    if all(path.is_file() for path in paths):
+        old = [read_table(path) for path in paths]
+        for path, before, after in zip(paths, old, tables.with_middle(*old), strict=False):
+            if after is not before:
+                write_csv(path, after)

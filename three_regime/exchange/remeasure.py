@@ -1,0 +1,111 @@
+"""LMC and CKA of an archived study, computed again from the weights in its export."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from three_regime.config.knobs import density_folder
+from three_regime.errors import UserError
+from three_regime.exchange.redraw import read_settings
+from three_regime.exchange.single_checkpoints import cka_of_files, lmc_of_files
+from three_regime.study.grid import Study, planned
+from three_regime.system.files import read_json, read_table, write_csv
+
+log = logging.getLogger(__name__)
+
+TABLE = "remeasured.csv"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two archived networks of a cell, with their row of ``pairs.csv``; `place`: their folder in the archive."""
+
+    study: Study
+    row: pd.Series
+    place: Path
+    first: Path
+    second: Path
+
+
+def remeasure(
+    folder: Path, data: Path, out: Path, *, train_images: int | None = None, test_images: int | None = None
+) -> pd.DataFrame:
+    """Measure every pair whose two networks an export holds; a pair whose files are in `out` already is kept.
+
+    Parameters
+    ----------
+    folder
+        An unpacked export with weights (``export --weights``).
+    data
+        Folder of the raw images, or of the prepared corpus.
+    out
+        Folder for ``<study>/<cell>/<pair>/{lmc,cka}.json`` and ``remeasured.csv``.
+    train_images, test_images
+        First images in file order; None takes those of the study. With fewer the numbers differ from the archived ones.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair: ``study``, ``dense_seed``, ``temperature``, ``density``, ``pair``, and ``lmc`` and
+        ``cka_softmax`` as measured now beside ``lmc_archived`` and ``cka_softmax_archived``.
+
+    Raises
+    ------
+    UserError
+        When the export holds no pair of networks.
+    """
+    rows = []
+    for pair in archived_pairs(folder):
+        _measure(pair, data, out / pair.place, train_images, test_images)
+        lmc, cka = (read_json(out / pair.place / f"{name}.json") for name in ("lmc", "cka"))
+        log.info("%s: LMC %+.4f, CKA %.4f", pair.place, lmc["lmc"], cka["softmax"])
+        rows.append(
+            {
+                "study": pair.study.name,
+                **pair.row[["dense_seed", "temperature", "density", "pair"]],
+                "lmc": lmc["lmc"],
+                "lmc_archived": pair.row["lmc"],
+                "cka_softmax": cka["softmax"],
+                "cka_softmax_archived": pair.row["cka_softmax"],
+            }
+        )
+    if not rows:
+        raise UserError(f"{folder} holds no two networks of a cell: it was exported without --weights")
+    table = pd.DataFrame(rows)
+    write_csv(out / TABLE, table)
+    return table
+
+
+def archived_pairs(folder: Path) -> Iterator[Pair]:
+    """The pairs of an export's tables whose two networks it holds too."""
+    for study in planned(read_settings(folder)):
+        for _, row in read_table(folder / study.name / "pairs.csv").iterrows():
+            cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])
+            place = Path(study.name) / cell.relative_to(study.folder)
+            first, second = (
+                folder / place / f"replica{replica}" / "retrained.safetensors" for replica in row["pair"].split("-")
+            )
+            if first.is_file() and second.is_file():
+                yield Pair(study, row, place / f"pair{row['pair']}", first, second)
+
+
+def _measure(pair: Pair, data: Path, target: Path, train_images: int | None, test_images: int | None) -> None:
+    """Write ``lmc.json`` and ``cka.json`` of a pair where they are missing."""
+    choice, measure = pair.study.config.dataset, pair.study.config.measure
+    files = (pair.first, pair.second, pair.study.config.model, choice.name, data)
+    if not (target / "lmc.json").is_file():
+        lmc_of_files(
+            *files,
+            target / "lmc.json",
+            train_images=train_images or measure.train_images or choice.train_images,
+            test_images=test_images or choice.test_images,
+            batch_size=measure.batch_size,
+            points=measure.points,
+        )
+    if not (target / "cka.json").is_file():
+        cka_of_files(*files, target / "cka.json", images=min(measure.cka_images, train_images or measure.cka_images))

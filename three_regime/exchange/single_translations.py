@@ -1,0 +1,99 @@
+"""Single translation checkpoints and a question, without a study's configuration: translate a file, compare two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from three_regime.datasets.aligned_text import read_lines
+from three_regime.errors import UserError
+from three_regime.exchange.checkpoint_record import check_exists, corpus_of, origin_of
+from three_regime.models import families
+from three_regime.preparation.prepared_text import open_text
+from three_regime.pruning.masks import split_masks
+from three_regime.system.device import choose
+from three_regime.system.files import read_arrays, write_text
+from three_regime.tasks.translation.beam_search import DEFAULT_SEARCH, Search
+from three_regime.tasks.translation.bleu import hypotheses_of, paired_bootstrap
+from three_regime.tasks.translation.task import Translation
+
+
+def translate_file(
+    checkpoint: Path,
+    source: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    data: Path = Path("data"),
+    search: Search = DEFAULT_SEARCH,
+) -> int:
+    """Translate a file, one sentence a line, with a dense, pruned or retrained checkpoint; returns their number.
+
+    Parameters
+    ----------
+    model
+        Model name; None takes it from the checkpoint's JSON result beside it.
+    data
+        Folder of a prepared corpus, whose subwords the checkpoint was trained on; or a folder of such folders, where
+        the checkpoint's own is found by its digest.
+
+    Raises
+    ------
+    UserError
+        When a file is missing, the text is not UTF-8, a sentence is longer than the model allows, the checkpoint is no
+        safetensors file, its model or corpus cannot be told, or `data` is another corpus.
+    """
+    check_exists(checkpoint)
+    task = task_of_checkpoint(checkpoint, model, data)
+    weights = task.load(weights_of(checkpoint), str(checkpoint))
+    lines = list(read_lines(source))
+    try:
+        translations = task.translate_lines(weights, lines, search)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    write_text(out, "".join(f"{line}\n" for line in translations))
+    return len(lines)
+
+
+def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Path("data")) -> dict[str, Any]:
+    """Paired bootstrap of the translations that two measured checkpoints keep (`bleu.paired_bootstrap`).
+
+    Parameters
+    ----------
+    first, second
+        Checkpoints, or the JSON results beside them; of the same corpus.
+    data
+        See `translate_file`.
+
+    Raises
+    ------
+    UserError
+        When a result is missing, damaged or keeps no translations, when `data` is another corpus, or when the two have
+        translated different numbers of sentences.
+    """
+    found = [hypotheses_of(path.with_suffix(".json"), split) for path in (first, second)]
+    for path in (first, second):
+        manifest = corpus_of(path, origin_of(path), data)
+    if len(found[0]) != len(found[1]):
+        raise UserError(f"{first} and {second} have translated {len(found[0])} and {len(found[1])} sentences")
+    return paired_bootstrap(*found, open_text(manifest).references(split)[: len(found[0])])
+
+
+def weights_of(checkpoint: Path) -> dict[str, Any]:
+    """Weights of a safetensors checkpoint; masks are left out, for pruned weights are zero."""
+    if checkpoint.suffix != ".safetensors":
+        raise UserError(f"{checkpoint} is no .safetensors file; translation checkpoints are read from no other format")
+    return split_masks(read_arrays(checkpoint))[0]
+
+
+def task_of_checkpoint(checkpoint: Path, model: str | None, data: Path) -> Translation:
+    """The task that a checkpoint was trained for (see `translate_file`)."""
+    origin = origin_of(checkpoint)
+    model = model or origin.model
+    if model is None:
+        raise UserError(f"{checkpoint} has no JSON result beside it that names its model: give --model")
+    if (kind := families.parse(model).kind) != "text":
+        raise UserError(f"{checkpoint} cannot translate: its model {model} works on {kind}")
+    return Translation(open_text(corpus_of(checkpoint, origin, data)), model, torch.device(choose("auto")))

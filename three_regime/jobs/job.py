@@ -1,0 +1,164 @@
+"""One job of the workflow: a pack of products of one stage, its files and its lock. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from three_regime.config import Config
+from three_regime.config.knobs import density_folder
+from three_regime.errors import UserError
+from three_regime.jobs import kept_copies
+from three_regime.jobs.kept_copies import sidecar
+from three_regime.kernels import Kernels
+from three_regime.study import provenance
+from three_regime.study.fingerprints import input_digest
+from three_regime.study.grid import Study
+from three_regime.study.products import Product
+from three_regime.study.results import FINGERPRINT_KEY
+from three_regime.system.file_locks import exclusively
+from three_regime.system.files import (
+    DIGEST_KEY,
+    PROVENANCE_KEY,
+    Arrays,
+    tensor_digest,
+    write_arrays,
+    write_result,
+)
+from three_regime.system.interruption import Stop
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A pack under way, as the computing modules see it.
+
+    Attributes
+    ----------
+    products
+        The products that have to be computed.
+    stop
+        Asked between members and steps.
+    run
+        For provenance: the run of the workflow that it belongs to.
+    """
+
+    config: Config
+    study: Study
+    seed: int
+    temperature: float | None
+    products: list[Product]
+    stop: Stop
+    run: Mapping[str, str] | None = None
+
+    @property
+    def device(self) -> str:
+        """``cuda`` or ``cpu``; a stage that asks for no GPU uses none, unless the configuration demands it."""
+        stage = self.products[0].stage
+        if stage == "prune":
+            return "cpu"  # NumPy alone: importing torch to ask would take longer than pruning
+        from three_regime.system.device import choose
+
+        if wants_gpu(self.config, self.study, stage):
+            return choose(self.config.device, require_gpu=self.config.require_gpu)
+        return choose("cpu")
+
+    def state_file(self, product: Product) -> Path:
+        """See `state_file`."""
+        return state_file(self.study, product)
+
+    def commit(
+        self,
+        product: Product,
+        results: dict[str, Any],
+        arrays: Arrays | None = None,
+        *,
+        wall_s: float,
+        together: int = 0,
+        computed_with: Kernels | None = None,
+        metadata: Mapping[str, str] | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        """Write the files of a product, its JSON first, and hold them by links (`three_regime.jobs.kept_copies`).
+
+        Parameters
+        ----------
+        arrays, metadata
+            Content of the product's safetensors file.
+        wall_s
+            Seconds that the product took.
+        together
+            Networks that were computed together with it, itself included; 0 where each was on its own.
+        computed_with
+            Kernels; None: those of this process.
+        record
+            Provenance to write, where the product was not computed by this job.
+        """
+        record = record or provenance.record(
+            fingerprint=product.fingerprint,
+            recipe=product.recipe,
+            inputs={role: input_digest(path) for role, path in product.inputs.items()},
+            device=self.device,
+            threads=self.config.threads,
+            wall_s=wall_s,
+            together=together,
+            run=self.run,
+            computed_with=computed_with,
+        )
+        if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
+            record = {**record, DIGEST_KEY: tensor_digest(arrays)}
+        for path in product.outputs:
+            if path.suffix == ".json":
+                self._write_results(product, path, {**product.coordinates, **results, PROVENANCE_KEY: record})
+            else:
+                about = {**(metadata or {}), FINGERPRINT_KEY: record[FINGERPRINT_KEY]}
+                write_arrays(path, arrays or {}, about, compact=True)
+            kept_copies.keep(self.study, path)
+
+    def _write_results(self, product: Product, path: Path, results: dict[str, Any]) -> None:
+        try:
+            write_result(path, results)
+        except ValueError as error:
+            at = title(self.study, product.stage, self.seed, self.temperature)
+            raise UserError(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
+
+
+def wants_gpu(config: Config, study: Study, stage: str) -> bool:
+    """Whether a job of the stage uses a GPU where there is one."""
+    if stage == "prune" or config.device == "cpu":
+        return False
+    return config.device == "cuda" or getattr(study.config.resources, stage).gpu > 0
+
+
+def state_file(study: Study, product: Product) -> Path:
+    """Where the training state of a product's run is kept."""
+    folder = product.outputs[0].parent
+    if product.stage == "dense" and study.knob.setting is None:
+        folder = folder.parent  # one run for all temperatures
+    return sidecar(study, folder / f"{product.stage}.state.safetensors")
+
+
+def lock_file(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Path:
+    """The file that a job locks for as long as it runs."""
+    folder = study.folder / f"seed{seed}"
+    folder = folder / study.knob.folder(temperature) if temperature is not None else folder
+    folder = folder / density_folder(density) if density is not None else folder
+    return sidecar(study, folder / f"{stage}.lock")
+
+
+def title(study: Study, stage: str, seed: int, temperature: float | None) -> str:
+    at = "" if temperature is None else f" {study.knob.folder(temperature)}"
+    return f"{stage} {study.name} seed{seed}{at}"
+
+
+@contextlib.contextmanager
+def locked(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
+    """Hold the lock of this job's files; the system releases it when the process dies in any way."""
+    waiting = f"another process works on {title(study, stage, seed, temperature)}: waiting for it to end"
+    with exclusively(lock_file(study, stage, seed, temperature, density), waiting):
+        yield

@@ -1,0 +1,182 @@
+"""Finished results held a second time, by a hard link beside the training state. No torch.
+
+Snakemake removes the outputs of a job that ends badly, and it may call a job failed that had finished: it was killed
+or preempted between the end of the pack and the moment when Snakemake recorded it. The links outlive the job, and its
+next attempt puts the results back. They go when it is certain that Snakemake has recorded the job: when a job that
+reads the results runs (`drop`), and at the end of the workflow (`drop_recorded`).
+
+In the same place stale results wait for their successors (`set_aside`). Snakemake would otherwise put them back when
+the job that computes them anew fails, note the new settings for them, and call them up to date from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from three_regime.errors import UserError
+from three_regime.study import damage
+from three_regime.study.grid import Study
+from three_regime.study.products import Product, pack
+from three_regime.study.stages import STAGES
+from three_regime.system.files import read_arrays, replacing
+
+log = logging.getLogger(__name__)
+
+
+def sidecar(study: Study, path: Path) -> Path:
+    """The place under ``.state`` that belongs to a path of a study's results."""
+    return _beside(study.root, path)
+
+
+def _beside(root: Path, path: Path) -> Path:
+    return root / ".state" / path.relative_to(root)
+
+
+def keep(study: Study, path: Path) -> None:
+    """Hold the file at `path` by a link, in the place of what was held there before."""
+    link = sidecar(study, path)
+    if not (link.exists() and link.samefile(path)):
+        _link(path, link)
+
+
+def restore(study: Study, product: Product) -> bool:
+    """Put back a product that is not done from links that hold it; returns whether that was so.
+
+    The tensors are read and compared with their digest: a damaged file and its link are one file.
+    """
+    links = tuple(sidecar(study, path) for path in product.outputs)
+    if not all(link.exists() for link in links) or product.done or not product.accepts(product.stored(links)):
+        return False
+    for link in links:
+        try:
+            _ = read_arrays(link) if link.suffix == ".safetensors" else None
+        except UserError as error:
+            link.unlink()
+            log.warning("%s is not restored: %s", product.label, str(error).partition(";")[0])
+            return False
+    for link, path in zip(links, product.outputs, strict=True):
+        _link(link, path)
+    log.info("restored from an earlier, unfinished job: %s", product.label)
+    return True
+
+
+def restore_all(studies: Iterable[Study]) -> int:
+    """Put back every product that is not done and can be (see `restore`), and let its links go; returns how many.
+
+    For the time before a workflow begins: a job that finds its results in place holds them itself.
+    """
+    count = 0
+    for study in studies:
+        for product in _products(study) if _any_link(study) else ():
+            with contextlib.suppress(UserError):  # an input is missing or damaged: its own job will say so
+                if restore(study, product):
+                    drop(study, product.outputs)
+                    count += 1
+    return count
+
+
+def _any_link(study: Study) -> bool:
+    folder = sidecar(study, study.folder)
+    return any(any(folder.rglob(name)) for stage in STAGES.values() for name in stage.files)
+
+
+def _products(study: Study) -> Iterator[Product]:
+    """Every product of a study, in the order in which they are made."""
+    for seed in study.config.dense_seeds:
+        for temperature in study.temperatures:
+            for stage in STAGES:
+                yield from pack(study, stage, seed, temperature)
+
+
+def drop(study: Study, paths: Iterable[Path]) -> None:
+    """Remove the links of results, and of the results beside them that belong to the same product."""
+    for path in paths:
+        if path.is_relative_to(study.root):
+            for each in {path, path.with_suffix(".json")}:
+                sidecar(study, each).unlink(missing_ok=True)
+
+
+def drop_recorded(root: Path, recorded: Iterable[str]) -> None:
+    """Remove the links of all files that Snakemake has recorded as complete.
+
+    Parameters
+    ----------
+    root
+        Folder of the results.
+    recorded
+        Outputs of the workflow's jobs that have ended well or needed no run; names of other files are passed over.
+    """
+    names = {name for stage in STAGES.values() for name in stage.files}
+    for path in map(Path, recorded):
+        if path.name in names and path.is_relative_to(root):
+            _beside(root, path).unlink(missing_ok=True)
+
+
+def set_aside(studies: Iterable[Study], planned: Iterable[str]) -> int:
+    """Move results to the place of their links that are stale and about to be computed anew; returns how many.
+
+    Those that are damaged are set aside under a name of their own.
+
+    A result is stale when its fingerprint is not that of its settings and inputs, or when one of its inputs is stale.
+    Files that are merely missing make nothing stale: they come back bit-identical.
+
+    Parameters
+    ----------
+    planned
+        Outputs of the jobs that are about to run.
+    """
+    wanted = set(planned)
+    return sum(
+        _set_aside(study, [product for product in _products(study) if not wanted.isdisjoint(map(str, product.outputs))])
+        for study in studies
+    )
+
+
+def _set_aside(study: Study, products: Iterable[Product]) -> int:
+    stale: set[Path] = set()
+    count = 0
+    for product in products:
+        for path, what in damage.found(product.outputs):
+            damage.set_aside(path, what)
+        there = [path for path in product.outputs if path.exists()]
+        if not there or not _is_stale(product, there, stale):
+            continue
+        stale.update(product.outputs)
+        count += 1
+        links = tuple(sidecar(study, path) for path in product.outputs)
+        newer = all(link.exists() for link in links) and _accepts(product, product.stored(links), unknown=False)
+        for path in there:
+            if not newer:
+                keep(study, path)
+            path.unlink()
+    return count
+
+
+def _is_stale(product: Product, there: Sequence[Path], stale: set[Path]) -> bool:
+    stored = product.stored(tuple(there))
+    if stored == product.imported_fingerprint:
+        return False
+    return not stale.isdisjoint(product.inputs.values()) or not _accepts(product, stored, unknown=stored is not None)
+
+
+def _accepts(product: Product, stored: str | None, *, unknown: bool) -> bool:
+    """Whether `stored` is the product's fingerprint; `unknown` where an input is missing to tell."""
+    try:
+        return product.accepts(stored)
+    except UserError:
+        return unknown
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        with replacing(target) as temporary:
+            shutil.copy2(source, temporary)

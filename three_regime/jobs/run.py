@@ -1,0 +1,155 @@
+"""Running a job: its products are kept, restored or computed. Torch is imported only to compute."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+from three_regime.config import Config
+from three_regime.errors import UserError
+from three_regime.jobs import kept_copies
+from three_regime.jobs.job import Job, locked, state_file, title, wants_gpu
+from three_regime.preparation.prepare import check_prepared
+from three_regime.study import damage
+from three_regime.study.grid import Study, study_named
+from three_regime.study.products import Product, pack
+from three_regime.study.runs import Run
+from three_regime.system import gpu_memory, gpu_slots
+from three_regime.system.files import (
+    remove_leftovers,
+)
+from three_regime.system.interruption import stop_on_signals
+from three_regime.system.openmp import spin_briefly
+from three_regime.system.preemption import requeued_if_preempted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many products of a pack were computed and kept."""
+
+    computed: int
+    kept: int
+
+
+def run_job(
+    config: Config,
+    name: str,
+    stage: str,
+    seed: int,
+    temperature: float | None = None,
+    density: float | None = None,
+    *,
+    under_workflow: bool = False,
+    started: Run | None = None,
+) -> Outcome:
+    """Bring the products of one job up to date.
+
+    Products whose files carry their fingerprint are kept; finished ones that a failed job lost are restored from
+    beside the state; the others are computed. Damaged files are set aside (`three_regime.study.damage`).
+
+    Parameters
+    ----------
+    under_workflow
+        Whether this is a job of Snakemake, which may remove the files even when all is done: links to them stay until
+        it has recorded the job, and from the end of the pack on signals change nothing.
+    started
+        The run of the workflow that the job belongs to; named in the log and in provenance.
+
+    Raises
+    ------
+    UserError
+        Naming the missing or damaged file, or the setting to change.
+    Interrupted
+        When asked to stop; the training state has been saved, and a SLURM job that is preempted is back in the queue.
+    """
+    study = study_named(config, name)
+    products = pack(study, stage, seed, temperature, density)
+    with (
+        requeued_if_preempted(),
+        locked(study, stage, seed, temperature, density),
+        stop_on_signals(to_the_end=under_workflow) as stop,
+        damage.inputs_set_aside({path for product in products for path in product.inputs.values()}),
+    ):
+        if under_workflow:  # this job exists because Snakemake has recorded what it reads
+            kept_copies.drop(study, {path for product in products for path in product.inputs.values()})
+        for product in products:
+            for path, what in damage.found(product.outputs):
+                damage.set_aside(path, what)
+            kept_copies.restore(study, product)
+        stale = [product for product in products if not product.done]
+        if under_workflow:
+            for path in {path for product in products if product not in stale for path in product.outputs}:
+                kept_copies.keep(study, path)
+        if stale:
+            if "data" in stale[0].inputs:
+                check_prepared(study.config.dataset, study.data)
+            job = Job(config, study, seed, temperature, stale, stop, started.record() if started else None)
+            if started:
+                log.info("settings of the run: %s", started.file)
+            if job.run and "changed_code" in job.run:
+                log.warning("the checkout changed since this run began: %s", job.run["changed_code"])
+            for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
+                remove_leftovers(path)
+            for product in stale:
+                log.info("to compute: %s", product.label)
+            spin_briefly()
+            gpu = wants_gpu(config, study, stage)
+            with (
+                gpu_slots.device(config.gpu_slots, stop) if gpu else contextlib.nullcontext(),
+                gpu_memory.refused(title(study, stage, seed, temperature), _needing_less_memory(study)),
+            ):
+                importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
+        _remove_states(study, products)
+        _mend_losses(study, products)
+        _mend_times(products)
+        if not under_workflow:
+            for product in products:
+                kept_copies.drop(study, product.outputs)
+    outcome = Outcome(len(stale), len(products) - len(stale))
+    log.info("%s: %d computed, %d kept", title(study, stage, seed, temperature), outcome.computed, outcome.kept)
+    return outcome
+
+
+def _needing_less_memory(study: Study) -> str:
+    """Settings that let a job use less of a GPU; what is finished, and the state of runs, is kept."""
+    alone = "" if study.config.dataset.entry.kind == "text" else ", `lockstep: off` in the study"
+    return f"or let it be shared less: `gpu_slots: 1`{alone}; then run again, it continues"
+
+
+def _remove_states(study: Study, products: list[Product]) -> None:
+    """Remove training states that outlived their runs: the process was killed when the result was just written."""
+    for product in products:
+        if product.stage == "retrain" or (product.stage == "dense" and study.knob.setting is not None):
+            state_file(study, product).unlink(missing_ok=True)
+
+
+def _mend_losses(study: Study, products: list[Product]) -> None:
+    """Put back what was removed while the job ran, e.g. by a Snakemake that takes an earlier attempt for failed."""
+    for product in products:
+        lost = [path for path in product.outputs if not path.exists()]
+        if lost and not kept_copies.restore(study, product):
+            raise UserError(f"{lost[0]} was removed while its job ran; run again")
+
+
+def _mend_times(products: list[Product]) -> None:
+    """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever.
+
+    An input from the future (the clock was set back since) is given the present, for nothing can be younger than it.
+    """
+    inputs = {path for product in products for path in product.inputs.values() if path.exists()}
+    now = time.time_ns()
+    for path in inputs:
+        if path.stat().st_mtime_ns > now:
+            with contextlib.suppress(OSError):
+                os.utime(path, ns=(now, now), follow_symlinks=False)
+    newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
+    for product in products:
+        for path in product.outputs:
+            if not newest <= path.stat().st_mtime_ns <= now:
+                os.utime(path, ns=(now, now), follow_symlinks=False)

@@ -1,0 +1,134 @@
+"""A stage of a study without Snakemake: the same jobs, one after another, on a bare machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from three_regime.config import Config, load
+from three_regime.errors import UserError
+from three_regime.jobs.discarding import discard
+from three_regime.study.grid import Study, planned, study_named
+from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
+from three_regime.study.products import pack
+from three_regime.study.stages import STAGES
+from three_regime.system import places
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value", int, float)
+
+BEFORE = {"data": "prepare", "dense": "dense", "pruned": "prune", "first": "retrain", "second": "retrain"}
+"""Role of an input file → the stage that writes it."""
+
+
+def run_stage(
+    stage: str,
+    configfiles: Sequence[Path],
+    name: str | None = None,
+    seeds: Sequence[int] = (),
+    temperatures: Sequence[float] = (),
+) -> None:
+    """Bring a stage of a study up to date, as Snakemake would.
+
+    Parameters
+    ----------
+    stage
+        A key of ``STAGES``; ``prepare``: obtain the raw data and write the array file; ``tables``: every table and
+        figure of what is there so far; or ``discard``: remove the weights that the study does not keep.
+    configfiles
+        YAML files, later ones laid over earlier ones.
+    name
+        Study; None takes the only one that the configuration runs.
+    seeds, temperatures
+        Dense seeds and values of the knob; empty takes all of the study's. ``prepare`` and ``tables`` use neither.
+
+    Raises
+    ------
+    UserError
+        When the study has no such seed or temperature, when an input is missing (naming the stage that makes it), when
+        tables would hold results of other settings, or for any reason of the stage itself.
+    Interrupted
+        When asked to stop; run the same command again to continue.
+    """
+    config = load(configfiles)
+    places.check_writable(config.results)
+    study = _study(config, name)
+    chosen_seeds = _chosen(study, "dense seed", seeds, study.config.dense_seeds)
+    chosen_temperatures = _chosen(study, "temperature", temperatures, study.temperatures)
+    if stage == "prepare":
+        _prepare(config, study)
+    elif stage == "tables":
+        _tables(study)
+    elif stage == "discard":
+        for seed in chosen_seeds:
+            for temperature in chosen_temperatures:
+                discard(config, study.name, seed, temperature)
+    elif stage in STAGES:
+        one_run = stage == "dense" and study.knob.setting is None and not temperatures
+        for seed in chosen_seeds:
+            for temperature in [None] if one_run else chosen_temperatures:
+                _heavy(config, study, stage, seed, temperature)
+    else:
+        raise UserError(f"unknown stage '{stage}'; allowed: prepare, {', '.join(STAGES)}, discard, tables")
+
+
+def _study(config: Config, name: str | None) -> Study:
+    if name is not None:
+        return study_named(config, name)
+    if len(config.run) != 1:
+        names = ", ".join(config.run or sorted(config.studies))
+        raise UserError(f"the configuration runs {len(config.run)} studies; choose one with --study: {names}")
+    return planned(config)[0]
+
+
+def _chosen(study: Study, kind: str, wanted: Sequence[Value], available: Sequence[Value]) -> list[Value]:
+    """`available`, or those of it that are `wanted`, in its order."""
+    for value in wanted:
+        if value not in available:
+            known = ", ".join(f"{each:g}" for each in available)
+            raise UserError(f"{study.name} has no {kind} {value:g}; it has {known}")
+    return [value for value in available if value in wanted or not wanted]
+
+
+def _prepare(config: Config, study: Study) -> None:
+    from three_regime.datasets.sources import load_sources
+    from three_regime.preparation.download import obtain
+    from three_regime.preparation.prepare import prepare
+
+    choice, data = study.config.dataset, config.data
+    table = load_sources()
+    for source in (table[key] for key in choice.entry.sources):
+        obtain(
+            source,
+            Path(data.folder) / "raw" / source.dataset,
+            offline=[Path(folder) for folder in data.offline],
+            mirrors=data.mirrors.get(source.name, ()),
+        )
+    prepare(choice, Path(data.folder))
+
+
+def _heavy(config: Config, study: Study, stage: str, seed: int, temperature: float | None) -> None:
+    from three_regime.jobs.run import run_job
+
+    for product in pack(study, stage, seed, temperature):
+        for role, path in product.inputs.items():
+            if not path.exists():
+                raise UserError(f"{path} is missing: run stage {BEFORE[role]} of {study.name} first")
+    run_job(config, study.name, stage, seed, temperature)
+
+
+def _tables(study: Study) -> None:
+    from three_regime import figures
+    from three_regime.analysis import claims, regime_tables, tables
+
+    if not any((study.folder / f"seed{seed}").is_dir() for seed in study.config.dense_seeds):
+        raise UserError(f"{study.folder} holds no results yet: run stage dense of {study.name} first")
+    written = tables.write(study)
+    written += regime_tables.write(study.folder, study.thresholds)
+    if study.config.claims:
+        written += claims.write(study.folder, study.config.claims, study.thresholds)
+    written += figures.draw(study.folder, GRID_FIGURES + RUN_FIGURES, study.thresholds)
+    log.info("%s: %d tables and files of figures", study.folder, len(written))

@@ -1,0 +1,288 @@
+"""Network families and the grammar of their names; torch is imported only when a network is built.
+
+A model is named ``<family>-<depth>`` with an optional width: ``preresnet-20``, ``preresnet-20x2``, ``vgg-19``,
+``densenet-40``, ``densenet-40k24``; a Transformer by layers, width and heads: ``transformer-6x512x8``. One network has
+exactly one name, so that names can stand in paths and settings; ``ALIASES`` are read and replaced by it.
+A new family of image networks is one entry of ``FAMILIES`` and one module of this package, named like the family, with
+``build(depth, width, classes, channels) -> torch.nn.Module``; the module's class carries its initialisation rule
+(``three_regime.models.initialisation``). Networks for text are built by ``three_regime.models.transformer``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from three_regime.errors import UserError
+from three_regime.models import counting
+
+if TYPE_CHECKING:
+    import torch
+
+_NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d+(?:\.\d+)?))?(?:x([1-9]\d{0,2}))?(-shared)?")
+_ROUGH_NAME = re.compile(r"([a-z]+)\D*(\d{1,4})?(?:[a-z](\d+(?:\.\d+)?))?(?:x(\d{1,3}))?")
+
+ALIASES = {"transformer-base": "transformer-6x512x8"}
+"""Other names of a network (Vaswani et al. 2017, table 3)."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of networks that differ in depth and width.
+
+    Attributes
+    ----------
+    name
+        First part of a model name, and the module of this package that builds it.
+    form
+        The allowed names, for error messages and help.
+    description
+        One line for ``three_regime list``.
+    width_letter
+        Letter between depth and width in a name; empty when the family has one width only.
+    default_width
+        Width that is not written in a name.
+    nearest_depth, nearest_width
+        The allowed value nearest to the one asked for; a value is allowed when it is its own nearest.
+    takes_image_size
+        Whether square images of this side (pixels) can be classified.
+    image_sizes
+        The same in words.
+    kind
+        What it works on: ``images`` or ``text``.
+    layers
+        Function of depth, width, classes, channels and image size that counts a network's layers without torch. None
+        leaves them uncounted: ``plan`` then knows neither hours nor the bytes of weights, jobs ask for the minutes of
+        the study's ``resources``, and on a CPU ``lockstep: auto`` computes one network after another.
+    """
+
+    name: str
+    form: str
+    description: str
+    width_letter: str
+    default_width: float
+    nearest_depth: Callable[[int], int]
+    nearest_width: Callable[[float], float]
+    takes_image_size: Callable[[int], bool]
+    image_sizes: str
+    kind: Literal["images", "text"] = "images"
+    layers: Callable[[int, float, int, int, int], Iterable[counting.Layer]] | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A parsed model name.
+
+    Attributes
+    ----------
+    family
+        A key of ``FAMILIES``.
+    depth
+        Number of weighted layers, counted as the family's paper does; Transformer: layers of the encoder, and of the
+        decoder.
+    width
+        PreResNet: factor on 16/32/64 channels. DenseNet: growth rate, channels a layer. VGG: always 1. Transformer:
+        length of a token's vector.
+    heads
+        Transformer: attention heads, a divisor of the width. 0 for image networks.
+    shared
+        Transformer: the encoder's embedding is the decoder's too (fairseq's ``share_all_embeddings``).
+    """
+
+    family: str
+    depth: int
+    width: float
+    heads: int = 0
+    shared: bool = False
+
+    @property
+    def name(self) -> str:
+        """The one name of this network, e.g. ``preresnet-20x2``."""
+        family = FAMILIES[self.family]
+        if family.kind == "text":
+            return f"{self.family}-{self.depth}x{self.width:g}x{self.heads}{'-shared' if self.shared else ''}"
+        width = "" if self.width == family.default_width else f"{family.width_letter}{self.width:g}"
+        return f"{self.family}-{self.depth}{width}"
+
+    @property
+    def kind(self) -> str:
+        """What the network works on: ``images`` or ``text``."""
+        return FAMILIES[self.family].kind
+
+
+def _nearest_in_steps(first: int, step: int) -> Callable[[int], int]:
+    return lambda depth: max(first, first + step * round((depth - first) / step))
+
+
+def _nearest_of(*allowed: int) -> Callable[[float], int]:
+    return lambda value: min(allowed, key=lambda candidate: abs(candidate - value))
+
+
+def _divisible_by_four(size: int) -> bool:
+    return size > 0 and size % 4 == 0
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            name="preresnet",
+            form="preresnet-<6n+2>, optionally x<factor> with 16 * factor whole: preresnet-20, preresnet-20x2",
+            description="pre-activation ResNet with basic blocks; depth 6n+2, optional width factor (preresnet-20x2)",
+            width_letter="x",
+            default_width=1,
+            nearest_depth=_nearest_in_steps(8, 6),
+            nearest_width=lambda width: max(1, round(16 * width)) / 16,
+            takes_image_size=_divisible_by_four,
+            image_sizes="a side divisible by 4",
+            layers=counting.preresnet,
+        ),
+        Family(
+            name="vgg",
+            form="vgg-11, vgg-13, vgg-16 or vgg-19 (always with BatchNorm)",
+            description="VGG with BatchNorm and a single linear classifier; depth 11, 13, 16 or 19; 32x32 images only",
+            width_letter="",
+            default_width=1,
+            nearest_depth=_nearest_of(11, 13, 16, 19),
+            nearest_width=_nearest_of(1),
+            takes_image_size=lambda size: size == 32,
+            image_sizes="a side of 32",
+            layers=counting.vgg,
+        ),
+        Family(
+            name="densenet",
+            form="densenet-<3n+4>, optionally k<growth>: densenet-40, densenet-40k24",
+            description="DenseNet with basic layers, no compression; depth 3n+4, optional growth (12; densenet-40k24)",
+            width_letter="k",
+            default_width=12,
+            nearest_depth=_nearest_in_steps(7, 3),
+            nearest_width=lambda width: max(1, round(width)),
+            takes_image_size=_divisible_by_four,
+            image_sizes="a side divisible by 4",
+            layers=counting.densenet,
+        ),
+        Family(
+            name="transformer",
+            form="transformer-<layers>x<width>x<heads> with an even width divisible by the heads: transformer-6x512x8,"
+            " also called transformer-base; with -shared at its end one embedding for both sides",
+            description="translation; layers, width and heads: transformer-6x512x8, also called transformer-base;"
+            " -shared: one embedding for both sides",
+            width_letter="x",
+            default_width=512,
+            nearest_depth=lambda depth: max(1, depth),
+            nearest_width=lambda width: max(4, 2 * round(width / 2)),
+            takes_image_size=lambda size: False,
+            image_sizes="no images:",
+            kind="text",
+        ),
+    )
+}
+
+
+def families() -> dict[str, str]:
+    """Family name → one line saying what it is and how it is named."""
+    return {family.name: family.description for family in FAMILIES.values()}
+
+
+def parse(name: str) -> ModelSpec:
+    """Read a model name.
+
+    Raises
+    ------
+    UserError
+        When `name` is not the name of a network; the message gives the allowed form and the nearest valid name.
+    """
+    name = ALIASES.get(name, name)
+    match = _NAME.fullmatch(name)
+    if match and match[1] in FAMILIES:
+        family = FAMILIES[match[1]]
+        if (match[3] or family.width_letter) == family.width_letter:
+            spec = ModelSpec(family.name, int(match[2]), float(match[4] or family.default_width), int(match[5] or 0),
+                             bool(match[6]))  # fmt: skip
+            if _nearest(spec) == spec and spec.name == name:
+                return spec
+    raise UserError(_complaint(name))
+
+
+def _nearest(spec: ModelSpec) -> ModelSpec:
+    family = FAMILIES[spec.family]
+    width = family.nearest_width(spec.width)
+    heads = 0
+    if family.kind == "text":
+        divisors = [heads for heads in range(1, int(width) + 1) if width % heads == 0]
+        heads = min(divisors, key=lambda heads: abs(heads - (spec.heads or 8)))
+    return ModelSpec(spec.family, family.nearest_depth(spec.depth), width, heads, spec.shared and bool(heads))
+
+
+def _complaint(name: str) -> str:
+    rough = _ROUGH_NAME.match(name.lower())
+    close = difflib.get_close_matches(rough[1], FAMILIES, n=1, cutoff=0.6) if rough else []
+    if not close:
+        forms = "; ".join(family.form for family in FAMILIES.values())
+        return f"model {name!r} is of no known family; allowed: {forms}"
+    family = FAMILIES[close[0]]
+    depth = 6 if family.kind == "text" else 20
+    wanted = ModelSpec(
+        family.name, int(rough[2] or depth), float(rough[3] or family.default_width), int(rough[4] or 0)
+    )  # fmt: skip
+    return f"model {name!r} does not exist; allowed: {family.form}; nearest: {_nearest(wanted).name}"
+
+
+def check_image_size(model: ModelSpec | str, image_size: int) -> None:
+    """Check that `model` can classify square images of side `image_size` (pixels).
+
+    Raises
+    ------
+    UserError
+        When it cannot, or when the name is not valid.
+    """
+    spec = parse(model) if isinstance(model, str) else model
+    family = FAMILIES[spec.family]
+    if not family.takes_image_size(image_size):
+        raise UserError(f"model {spec.name} needs images with {family.image_sizes} pixels, not {image_size}")
+
+
+def build(model: ModelSpec | str, *, classes: int, channels: int, image_size: int) -> torch.nn.Module:
+    """Build a network as a skeleton for ``torch.func.functional_call``, on the CPU, in train mode.
+
+    Its own weights are torch's defaults and meant to be replaced (``initialisation.initial_weights``); torch's global
+    random state is left as it was.
+
+    Parameters
+    ----------
+    model
+        A parsed or a plain model name.
+    classes
+        Number of outputs (logits).
+    channels
+        Colour channels of the images.
+    image_size
+        Side of the square images, pixels.
+
+    Raises
+    ------
+    UserError
+        When the name is not valid or the family cannot take images of this size.
+    """
+    import torch
+
+    spec = parse(model) if isinstance(model, str) else model
+    check_image_size(spec, image_size)
+    module = importlib.import_module(f"three_regime.models.{spec.family}")
+    with torch.random.fork_rng(devices=[]):
+        return module.build(spec.depth, spec.width, classes, channels)
+
+
+def prunable(model: torch.nn.Module) -> tuple[str, ...]:
+    """Names of the weights that pruning may remove, in module order.
+
+    Every convolution weight, the first layer and the shortcuts included; never the classifier, biases or BatchNorm
+    (authors' code).
+    """
+    from torch import nn
+
+    return tuple(f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d))

@@ -1,0 +1,121 @@
+"""Why a target would run, in the project's terms: which setting changed from what to what. No torch.
+
+Why tables, figures and the report would be made again is left to ``snakemake --dry-run``, which names the reasons.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from three_regime.config import Config
+from three_regime.errors import UserError
+from three_regime.planning.plan import ALL_STUDIES, DATA, wanted
+from three_regime.preparation.prepare import is_prepared
+from three_regime.study.grid import Study, planned, study_named
+from three_regime.study.outputs import (
+    CASE_TABLES,
+    CELL_TABLES,
+    CLAIM_FILES,
+    GRID_FIGURES,
+    PUBLISHED,
+    REGIME_TABLES,
+    RUN_FIGURES,
+    SCORECARD_FILES,
+)
+from three_regime.study.stages import STAGES
+from three_regime.study.verdicts import Finding, chain_to, survey
+
+_TABLE_FILES = frozenset((*(f"{name}.csv" for name in CELL_TABLES + REGIME_TABLES), *CLAIM_FILES))
+
+SHOWN = 20
+"""Lines of single products; the rest is counted."""
+
+
+def explain(config: Config, target: str | None = None) -> list[Finding]:
+    """What `target` needs, done or not, in the order in which it would be made.
+
+    Parameters
+    ----------
+    target
+        A result file (with all that it is made from), a table, figure or report (with every result of its studies), or
+        a target of `three_regime.planning.plan`: a collection (``dense``, ``landscape``, ``tables``, …), one of a study
+        (``<study>_retrained``), a stage, or a study; None: everything.
+
+    Raises
+    ------
+    UserError
+        When the target is none of these.
+    """
+    if target is not None and (studies := studies_behind(config, Path(target))) is not None:
+        return [finding for study in studies for finding in survey(study)]
+    try:
+        chosen = wanted(config, [target] if target else [])
+    except UserError as error:
+        findings = [finding for study in planned(config) for finding in survey(study)]
+        return _behind(findings, Path(target), error)
+    return [
+        finding
+        for name, stages in chosen.items()
+        if name != ALL_STUDIES and not stages.isdisjoint(STAGES)
+        for finding in survey(study_named(config, name))
+        if finding.product.stage in stages
+    ]
+
+
+def _behind(findings: Sequence[Finding], path: Path, unknown: UserError) -> list[Finding]:
+    """The product that holds `path`, and every product that it is made from, first made first."""
+    chain = chain_to(path, findings, lambda each: (each.product.outputs, each.product.inputs.values()))
+    if not chain:
+        raise UserError(f"{path} is no result, table or figure of the planned studies; {unknown}") from unknown
+    return chain
+
+
+def studies_behind(config: Config, path: Path) -> list[Study] | None:
+    """The studies whose results a table, figure or report is made from; None when `path` is none of these."""
+    root = Path(config.results)
+    for study in planned(config):
+        if path.parent == study.folder and path.name in _TABLE_FILES:
+            return [study]
+        if path.parent == study.folder / "figures" and path.stem in GRID_FIGURES + RUN_FIGURES:
+            return [study]
+    if path.is_relative_to(root / PUBLISHED):
+        return []
+    over_all = [*(root / name for name in ("report.html", *SCORECARD_FILES))]
+    over_all += [root / "case_studies" / f"{name}.csv" for name in CASE_TABLES]
+    return planned(config) if path in over_all else None
+
+
+def unprepared(config: Config, target: str | None) -> list[str]:
+    """A line for each data set among what `target` asks for that is not prepared, or not for these settings."""
+    try:
+        chosen = wanted(config, [target] if target else ["data"])
+    except UserError:
+        return []
+    studies = [study_named(config, name) for name, stages in chosen.items() if DATA in stages and name != ALL_STUDIES]
+    return [
+        f"{study.prepared} would be prepared: it is missing, damaged, or of another version or other settings"
+        for study in {study.prepared: study for study in studies}.values()
+        if not is_prepared(study.config.dataset, study.data)
+    ]
+
+
+def render(findings: Sequence[Finding], unprepared: Sequence[str] = ()) -> str:
+    """Data to prepare; reasons, the most common first; then products. One line when nothing would be computed."""
+    said = [*unprepared, *(_of_results(findings) if findings else [])]
+    return "\n".join(said or ["nothing would be computed"]) + "\n"
+
+
+def _of_results(findings: Sequence[Finding]) -> list[str]:
+    pending = [finding for finding in findings if not finding.done]
+    if not pending:
+        return [f"nothing would be computed: all {len(findings)} results are up to date"]
+    told = [f"{len(pending)} of {len(findings)} results would be computed"]
+    reasons = Counter((finding.product.stage, finding.verdict.value, finding.reason) for finding in pending)
+    for (stage, verdict, reason), count in reasons.most_common():
+        told.append(f"  {count:5d} x {stage}: {verdict}, {reason}")
+    told += [f"  {finding.product.outputs[-1]}: {finding.verdict.value}" for finding in pending[:SHOWN]]
+    if len(pending) > SHOWN:
+        told.append(f"  and {len(pending) - SHOWN} more")
+    return told

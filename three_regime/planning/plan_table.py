@@ -1,0 +1,106 @@
+"""The priced plan as text."""
+
+from __future__ import annotations
+
+from humanfriendly import format_size, format_timespan
+from tabulate import tabulate
+
+from three_regime.planning.plan import Plan, Row
+from three_regime.study.stages import STAGES
+
+
+def render(plan: Plan) -> str:
+    """The plan as a text table, with totals and where the rates come from."""
+    headers = ["study", "stage", "jobs", "to run", "members", "done", "stale", "missing", "GPU h", "CPU h", "disk"]
+    table = [
+        [
+            row.study + ("*" if row.study in plan.scaled and row.stage in STAGES else ""),
+            row.stage,
+            *_counts(row),
+            hours(row.seconds if row.on_gpu else 0.0),
+            hours(_cpu_seconds(row)),
+            format_size(row.size, binary=False) if row.size else "",
+        ]
+        for row in plan.rows
+    ]
+    sums = [sum(getattr(row, name) for row in plan.rows) for name in
+            ("jobs", "jobs_to_run", "members", "done", "stale", "missing")]  # fmt: skip
+    gpu, cpu = worked(plan)
+    measured = plan.rates is not None
+    total = [
+        "total", "", *sums,
+        hours(gpu if measured else None),
+        hours(cpu if measured else None),
+        format_size(sum(row.size for row in plan.rows), binary=False),
+    ]  # fmt: skip
+    text = tabulate(
+        [*table, total], headers, tablefmt="simple", disable_numparse=True, colalign=("left", "left", *["right"] * 9)
+    )
+    return "\n".join([text, "", *_notes(plan)]) + "\n"
+
+
+def _counts(row: Row) -> list[int | str]:
+    """Jobs and members; blank where only the size of files is known."""
+    counts = [row.jobs, row.jobs_to_run, row.members, row.done, row.stale, row.missing]
+    return [*counts] if any(counts) else [""] * len(counts)
+
+
+def worked(plan: Plan) -> tuple[float, float]:
+    """Seconds of a GPU and of one CPU core that are to be worked, as far as they are known."""
+    gpu = sum(row.seconds or 0.0 for row in plan.rows if row.on_gpu)
+    return gpu, sum(_cpu_seconds(row) or 0.0 for row in plan.rows)
+
+
+def _notes(plan: Plan) -> list[str]:
+    return _notes_on_times(plan) + [
+        f"The regimes of {', '.join(names)} part at thresholds that were set for {dataset}: give such a study its own"
+        ' `regimes:`, from a pilot (README, "Regimes").'
+        for dataset, names in sorted(plan.inherited.items())
+    ]
+
+
+def _notes_on_times(plan: Plan) -> list[str]:
+    uncounted = [
+        f"Hours (?) and the bytes of weights of {', '.join(plan.uncounted)} are unknown and in no sum: the model's"
+        " family does not count its layers (`layers` in three_regime/models/families.py)."
+    ] if plan.uncounted else []  # fmt: skip
+    if plan.rates is None:
+        return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates).", *uncounted]
+    notes = [
+        f"Longest chain, with a device for every job: {_chain(plan)}.",
+        f"Rates: {plan.rates.title}. Each run is counted from its start; saved training states make it less.",
+    ]
+    if not plan.rates.on_gpu:
+        notes.append("CPU hours are hours of one core.")
+    if plan.unpriced:
+        notes.append(
+            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured"
+            " on this device."
+        )
+    for network in sorted(set(plan.scaled.values())):
+        notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
+    return notes + uncounted
+
+
+def _chain(plan: Plan) -> str:
+    """The longest chain in words; only a lower bound where some studies cannot be priced."""
+    if plan.longest_chain_s is None:
+        return "unknown"
+    length = format_timespan(round(plan.longest_chain_s), max_units=2)
+    return f"at least {length}, without {', '.join(plan.untimed)}" if plan.untimed else length
+
+
+def _cpu_seconds(row: Row) -> float | None:
+    if row.seconds is None or row.on_gpu:
+        return None if row.seconds is None else 0.0
+    return row.seconds * row.threads
+
+
+def hours(seconds: float | None) -> str:
+    """Hours as they are written in tables: nothing for 0, a question mark where they are unknown."""
+    if seconds is None:
+        return "?"
+    if seconds == 0:
+        return ""
+    hours = seconds / 3600
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.3f}"

@@ -1,0 +1,110 @@
+"""Measured rates.
+
+They are measured by ``benchmarks/`` and lie in ``benchmarks/rates/<name>.json``, one file a machine and device::
+
+    {"device": "cuda", "measured": "2026-11-22", "machine": {"name": "NVIDIA H200", ...}, "threads": 1,
+     "models": {"preresnet-20": {"train_images_per_s": ..., "evaluate_images_per_s": ...,
+                                 "reestimate_images_per_s": ..., "parameters": 272282, "image_size": 32}},
+     "text_models": {"transformer-6x512x8": {"train_tokens_per_s": ..., "evaluate_tokens_per_s": ...,
+                                             "decode_sentences_per_s": ..., "subwords": 32000, "threads": 1}}}
+
+`image_size` may be left out and is 32 then, and so may `text_models`, and `threads` in there, which are those above
+then; every other key of a model must be there. Tokens are target tokens; a sentence, of 28 tokens in the mean, is
+decoded once by the measured beam and once greedily.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from three_regime.errors import UserError
+from three_regime.system.files import read_json
+from three_regime.system.places import CHECKOUT
+
+RATES = CHECKOUT / "benchmarks" / "rates"
+
+
+class ModelRates(BaseModel):
+    """Measured rates of one network in images a second."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    train_images_per_s: float = Field(gt=0)
+    evaluate_images_per_s: float = Field(gt=0)
+    reestimate_images_per_s: float = Field(gt=0)
+    together_images_per_s: float | None = Field(None, gt=0)  # training, all members of a pack in lock-step
+    parameters: int = Field(gt=0)
+    image_size: int = Field(32, gt=0)
+    relative_times: dict[float, tuple[float, float]] = {}  # density → of training and forward, dense being 1
+
+
+class TextRates(BaseModel):
+    """Measured rates of one Transformer in tokens and sentences a second."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    train_tokens_per_s: float = Field(gt=0)
+    evaluate_tokens_per_s: float = Field(gt=0)
+    decode_sentences_per_s: float = Field(gt=0)
+    subwords: int = Field(gt=0)
+    threads: int | None = Field(None, gt=0)
+
+
+class Rates(BaseModel):
+    """One file of measured rates."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    device: str
+    machine: dict[str, Any] = {}
+    threads: int = 1
+    measured: date | None = None
+    models: dict[str, ModelRates] = Field(min_length=1)
+    text_models: dict[str, TextRates] = {}
+
+    @property
+    def on_gpu(self) -> bool:
+        return not self.device.lower().startswith("cpu")
+
+    @property
+    def title(self) -> str:
+        """Device, machine and date in words."""
+        name = self.machine.get("name") or self.machine.get("gpu") or self.machine.get("cpu") or ""
+        when = f", measured {self.measured}" if self.measured else ""
+        threads = "" if self.on_gpu else f", {self.threads} thread{'s'[: self.threads > 1]}"
+        return f"{self.device}{f' ({name})' if name else ''}{threads}{when}"
+
+
+def read_rates(folder: Path, device: str = "auto") -> Rates | None:
+    """The rates for a device, the latest where there are several; None when nothing has been measured.
+
+    Parameters
+    ----------
+    device
+        ``auto`` (a GPU where one was measured, else the CPU), ``cuda``, ``cpu``, or part of a file's name or device.
+
+    Raises
+    ------
+    UserError
+        When a file is not in the format above, or no rates are those of `device`.
+    """
+    found: dict[str, Rates] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = Rates.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+    ordered = sorted(found.items(), key=lambda item: (item[1].on_gpu, item[1].measured or date.min))
+    wanted = {"auto": lambda _, rates: True, "cuda": lambda _, rates: rates.on_gpu,
+              "cpu": lambda _, rates: not rates.on_gpu}.get(
+        device, lambda name, rates: device.lower() in f"{name} {rates.title}".lower()
+    )  # fmt: skip
+    chosen = [rates for name, rates in ordered if wanted(name, rates)]
+    if not chosen and device != "auto":
+        raise UserError(f"no rates of device '{device}' in {folder}; there are {', '.join(found) or 'none'}")
+    return chosen[-1] if chosen else None

@@ -1,0 +1,257 @@
+"""What is running now, epoch by epoch, and how much of each stage is there; from locks, saved states and logs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from humanfriendly import format_timespan
+from tabulate import tabulate
+
+from three_regime.config import Config, Training
+from three_regime.config.knobs import density_folder
+from three_regime.errors import UserError
+from three_regime.jobs.job import lock_file, state_file
+from three_regime.planning.plan import Job, jobs_of
+from three_regime.planning.pricing import pricer_of
+from three_regime.study.grid import Study, planned
+from three_regime.study.log_files import job_path
+from three_regime.study.products import Product
+from three_regime.study.results import read_result
+from three_regime.study.stages import STAGES
+from three_regime.study.verdicts import survey
+from three_regime.system.file_locks import Timeout, acquired
+from three_regime.system.files import read_metadata
+
+_LOG_TAIL = 4096
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A training run as its state file shows it.
+
+    Attributes
+    ----------
+    epoch, step
+        Completed epochs, and completed steps of the epoch under way.
+    spent_s
+        Seconds of training until then, over all interruptions; of members that advance together, its share.
+    saved_at
+        When the file was written, seconds since 1970.
+    """
+
+    epoch: int
+    step: int
+    spent_s: float
+    saved_at: float
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return self.epoch, self.step
+
+
+@dataclass(frozen=True)
+class Running:
+    """One job that holds its lock.
+
+    Attributes
+    ----------
+    member
+        The member under way, as far as its state shows, and how many stand at the same step; empty when no state
+        has been saved yet, and for stages without training.
+    epoch, epochs
+        Completed epochs (with the fraction of the one under way) and length of that member's run; NaN without one.
+    done, members
+        Products of the pack.
+    since_saved_s, left_s
+        Seconds since the state was saved, and until the job ends at its present speed; None when not known.
+    last_line
+        The end of its log.
+    """
+
+    study: str
+    stage: str
+    seed: int
+    temperature: float | None
+    density: float | None
+    member: str
+    epoch: float
+    epochs: int
+    done: int
+    members: int
+    since_saved_s: float | None
+    left_s: float | None
+    last_line: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Running jobs, and ``(study, stage, done, total)`` for each stage of the planned studies."""
+
+    running: list[Running]
+    counts: list[tuple[str, str, int, int]]
+
+
+def look(config: Config, now: float | None = None) -> Status:
+    """Look at the planned studies' locks, states and results; nothing is changed.
+
+    Parameters
+    ----------
+    now
+        Seconds since 1970; None is the present.
+    """
+    now = time.time() if now is None else now
+    running: list[Running] = []
+    counts: list[tuple[str, str, int, int]] = []
+    for study in planned(config):
+        findings = survey(study)
+        total, done = Counter(), Counter()
+        for finding in findings:
+            total[finding.product.stage] += 1
+            done[finding.product.stage] += finding.done
+        counts += [(study.name, stage, done[stage], total[stage]) for stage in STAGES]
+        running += [_running(job, now) for job in jobs_of(study, findings) if _held(_lock(job))]
+    return Status(running, counts)
+
+
+def read_saved(path: Path) -> Saved | None:
+    """Progress in a training state's metadata; None when there is no such file or it cannot be read."""
+    try:
+        about = json.loads(read_metadata(path)["state"])
+        return Saved(about["epoch"], about["step"], about["wall_s"], path.stat().st_mtime)
+    except (UserError, OSError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def _lock(job: Job) -> Path:
+    return lock_file(job.study, job.stage, job.seed, job.temperature, job.density)
+
+
+def _held(path: Path) -> bool:
+    """Whether a living process holds the lock (it is tried, and given back at once)."""
+    if not path.exists():
+        return False
+    try:
+        lock = acquired(path, timeout=0)
+        if lock is not None:
+            lock.release()
+        return False
+    except Timeout:
+        return True
+    except UserError:  # results of somebody else, or read-only
+        return False
+
+
+def _running(job: Job, now: float) -> Running:
+    study = job.study
+    done = sum(finding.done for finding in job.findings)
+    left = _left_by_members(job, now)
+    member, epoch, epochs, since = "", math.nan, 0, None
+    states = _states(job)
+    if saved := max((state for _, state in states.values() if state), key=lambda state: state.saved_at, default=None):
+        beside = [product for product, state in states.values() if state and state.position == saved.position]
+        training = _training(study, beside[0])
+        epochs = _epochs(study, job)
+        steps = pricer_of(study).steps(training)
+        epoch = saved.epoch + saved.step / steps
+        since = now - saved.saved_at
+        if not (job.stage == "dense" and study.knob.setting is None):
+            member = beside[0].label + (f" and {len(beside) - 1} more" if beside[1:] else "")
+        if epoch > 0:
+            behind = sum(epochs - (state.epoch + state.step / steps if state else 0) for _, state in states.values())
+            left = max(0.0, saved.spent_s / epoch * behind - since)
+    return Running(
+        study.name, job.stage, job.seed, job.temperature, job.density, member, epoch, epochs,
+        done, len(job.findings), since, left, _last_line(job),
+    )  # fmt: skip
+
+
+def _left_by_members(job: Job, now: float) -> float | None:
+    """Time left from the mean time of the members that are done; None before the first one is."""
+    spent = []
+    for finding in job.findings:
+        if finding.done and not finding.imported:
+            path = finding.product.outputs[0]
+            spent.append((path.stat().st_mtime, read_result(path).provenance["wall_s"]))
+    if not spent:
+        return None
+    mean = statistics.fmean(wall_s for _, wall_s in spent)
+    under_way = min(mean, now - max(written for written, _ in spent))
+    return len(job.to_compute) * mean - under_way
+
+
+def _states(job: Job) -> dict[Path, tuple[Product, Saved | None]]:
+    """State file of each run that has to be computed, with a product of it and what the file shows."""
+    products = {state_file(job.study, finding.product): finding.product for finding in job.to_compute}
+    return {path: (product, read_saved(path)) for path, product in products.items()}
+
+
+def _training(study: Study, product: Product) -> Training:
+    if product.stage == "dense":
+        return study.config.dense_at(product.coordinates["temperature"])
+    return study.config.retrain
+
+
+def _epochs(study: Study, job: Job) -> int:
+    if job.stage == "dense" and study.knob.setting is None:
+        return int(max(finding.product.coordinates["temperature"] for finding in job.to_compute))
+    pricer = pricer_of(study)
+    return pricer.retrain_epochs if job.stage == "retrain" else pricer.dense_epochs(job.temperature)
+
+
+def _last_line(job: Job) -> str:
+    path = Path(job_path(job.study, "logs", job.stage, ".log").format(**_wildcards(job)))
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_TAIL))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+        return (lines[-1].partition(" | ")[2] or lines[-1]) if lines else ""
+    return ""
+
+
+def _wildcards(job: Job) -> dict[str, Any]:
+    return {
+        "seed": job.seed,
+        "temperature": "" if job.temperature is None else job.study.knob.folder(job.temperature),
+        "density": "" if job.density is None else density_folder(job.density),
+    }
+
+
+def render(status: Status) -> str:
+    """The status as text."""
+    parts = ["Nothing is running."]
+    if status.running:
+        headers = ["stage", "study", "seed", "temperature", "member", "epoch", "done", "saved", "left", "last line"]
+        rows = [
+            [
+                job.stage,
+                job.study,
+                job.seed,
+                "all" if job.temperature is None else f"{job.temperature:g}",
+                job.member,
+                "" if math.isnan(job.epoch) else f"{job.epoch:.1f} of {job.epochs}",
+                f"{job.done} of {job.members}",
+                "" if job.since_saved_s is None else f"{_span(job.since_saved_s)} ago",
+                "" if job.left_s is None else _span(job.left_s),
+                job.last_line[:70],
+            ]
+            for job in status.running
+        ]
+        parts = [tabulate(rows, headers, disable_numparse=True)]
+    stages = list(STAGES)
+    by_study: dict[str, dict[str, str]] = {}
+    for name, stage, done, total in status.counts:
+        by_study.setdefault(name, {})[stage] = f"{done} of {total}"
+    table = [[name, *(found[stage] for stage in stages)] for name, found in by_study.items()]
+    parts.append(tabulate(table, ["done", *stages], disable_numparse=True, colalign=["left", *["right"] * len(stages)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _span(seconds: float) -> str:
+    return format_timespan(round(seconds), max_units=2)

@@ -1,0 +1,364 @@
+"""One file over HTTP into a partial file: resumed, retried, bounded, and watched for stalls and slowness.
+
+Beside ``<name>.part`` lies ``<name>.part.json`` with the address, the validator (ETag or Last-Modified) and the full
+size of what the partial file is part of. A transfer goes on from a partial file only when the server says that its
+file is unchanged (If-Range), or when the result will be compared with a known digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import itertools
+import logging
+import random
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import requests
+import urllib3
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+from tqdm import tqdm
+
+from three_regime.errors import UserError
+from three_regime.system.files import disk_errors, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1 << 16
+RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_LONGEST_NUMBER = 19
+PAGE = re.compile(rb"\A(\xef\xbb\xbf)?\s*(<!doctype\s+html|<html)", re.IGNORECASE)
+TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
+
+
+class TransferError(Exception):
+    """This address does not give the file; the message is a clause that says why."""
+
+
+class TooSlow(TransferError):
+    """The address is slower than asked for; what has arrived is kept."""
+
+
+class _Passing(TransferError):
+    """A fault that may be gone at the next attempt, after `pause` seconds if the server named a time."""
+
+    def __init__(self, message: str, pause: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause = pause
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what; times in seconds.
+
+    Attributes
+    ----------
+    connect, stall
+        Longest wait for a connection, and for the next bytes of an open one.
+    tries
+        Attempts in a row that bring no new bytes before an address is given up.
+    first_wait, longest_wait
+        Pause after the first such attempt, and the bound to which it doubles; with jitter of up to its own length.
+    slowest, window
+        Below `slowest` bytes/s over `window` seconds the next address is tried, as long as there is another.
+    log_every
+        Time between lines in the log where there is no terminal for a progress bar.
+    """
+
+    connect: float = 10.0
+    stall: float = 60.0
+    tries: int = 4
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    slowest: float = 250_000.0
+    window: float = 20.0
+    log_every: float = 30.0
+
+
+DEFAULT_PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a partial file is part of."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
+def fetch(
+    url: str,
+    part: Path,
+    *,
+    expected: int | None = None,
+    limit: int | None = None,
+    verified_later: bool = False,
+    slowest: float = 0.0,
+    patience: Patience = DEFAULT_PATIENCE,
+    progress: bool = True,
+) -> bool:
+    """Bring `part` to its full size from `url`, going on from what it holds.
+
+    Parameters
+    ----------
+    expected
+        Published size in bytes, where there is one.
+    limit
+        Give up when more bytes than this arrive.
+    verified_later
+        The caller compares the result with a known digest, so that a partial file of unknown or other origin may be
+        continued.
+    slowest
+        Raise `TooSlow` below this many bytes/s; 0 never does.
+    progress
+        Draw a bar on a terminal. Without a terminal there are lines in the log instead.
+
+    Returns
+    -------
+    bool
+        Whether `part` held bytes of an earlier call.
+
+    Raises
+    ------
+    TransferError
+        When the address does not give the file. Bytes that may be of use later are kept.
+    UserError
+        When the disk is full or cannot be written; `part` is kept.
+    """
+    wish = _Wish(url, part, expected, limit, verified_later, slowest, patience, progress)
+    before = best = partial_size(part)
+    if before and before == (_origin(part) or _Origin(url, None, expected)).total:
+        return True
+    fruitless = 0
+
+    def attempt() -> None:
+        nonlocal best, fruitless
+        try:
+            _attempt(wish)
+        except _Passing:
+            size = partial_size(part)
+            fruitless = 1 if size > best else fruitless + 1
+            best = max(best, size)
+            raise
+
+    def wait(state: RetryCallState) -> float:
+        pause = patience.first_wait * 2 ** (fruitless - 1) * random.uniform(1, 2)
+        return min(max(pause, state.outcome.exception().pause), patience.longest_wait)
+
+    retrying = Retrying(
+        stop=lambda _: fruitless >= patience.tries,
+        wait=wait,
+        retry=retry_if_exception_type(_Passing),
+        before_sleep=lambda state: log.warning("%s: %s; trying again", url, state.outcome.exception()),
+        reraise=True,
+    )
+    try:
+        retrying(attempt)
+    except _Passing as error:
+        raise TransferError(f"{error} ({retrying.statistics['attempt_number']} attempts)") from error
+    return before > 0
+
+
+def partial_size(part: Path) -> int:
+    """Bytes in a partial file; 0 where there is none."""
+    return part.stat().st_size if part.is_file() else 0
+
+
+def discard(part: Path) -> None:
+    """Remove a partial file and what is known of its origin."""
+    part.unlink(missing_ok=True)
+    _origin_path(part).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """The arguments of `fetch`."""
+
+    url: str
+    part: Path
+    expected: int | None
+    limit: int | None
+    verified_later: bool
+    slowest: float
+    patience: Patience
+    progress: bool
+
+
+def _attempt(wish: _Wish) -> None:
+    """One request; raises `_Passing` where another may help."""
+    size, origin = partial_size(wish.part), _origin(wish.part)
+    headers = {"Accept-Encoding": "identity"}
+    if size and origin and origin.url == wish.url and origin.validator:
+        headers |= {"Range": f"bytes={size}-", "If-Range": origin.validator}
+    elif size and wish.verified_later:
+        headers["Range"] = f"bytes={size}-"
+    times = (wish.patience.connect, wish.patience.stall)
+    with (
+        _translated(wish.patience),
+        requests.get(wish.url, headers=headers, stream=True, timeout=times) as answer,
+    ):
+        if answer.status_code in (206, 416) and "Range" in headers:
+            first, total = _range(answer)
+            known = (origin.total if origin else None) or wish.expected
+            if answer.status_code == 416 and total == size:
+                return
+            if answer.status_code == 416 or first != size or (known and total and known != total):
+                discard(wish.part)
+                raise _Passing("the file there does not continue the partial one; starting from zero")
+            _receive(wish, answer.raw.stream(CHUNK, decode_content=False), size, total)
+        elif answer.status_code == 200:
+            chunks = answer.raw.stream(CHUNK, decode_content=False)
+            head = next(chunks, b"")
+            _refuse_page(answer, head)
+            total = _number(answer.headers.get("Content-Length"))
+            if wish.limit and total and total > wish.limit:
+                raise TransferError(f"announces {total:,} bytes, at most {wish.limit:,} are expected")
+            with disk_errors(wish.part, "free some space and run again"):
+                discard(wish.part)
+                write_json(_origin_path(wish.part), asdict(_Origin(wish.url, _validator(answer), total)))
+            _receive(wish, itertools.chain([head], chunks), 0, total)
+        else:
+            _refuse_status(answer)
+
+
+def _receive(wish: _Wish, chunks: Iterable[bytes], size: int, total: int | None) -> None:
+    """Append `chunks` to a partial file of `size` bytes, until it has `total`."""
+    pace = _Pace(wish.slowest, wish.patience.window)
+    with (
+        disk_errors(wish.part, "what has arrived is kept: free some space and run again"),
+        open(wish.part, "ab") as file,
+        _meter(wish, size, total) as meter,
+    ):
+        for chunk in chunks:
+            _append(file, chunk)
+            size += len(chunk)
+            meter.update(len(chunk))
+            if wish.limit and size > wish.limit:
+                discard(wish.part)  # or the next run would go on from it
+                raise TransferError(f"sends more than {wish.limit:,} bytes")
+            pace.check(len(chunk))
+    if total and size < total:
+        raise _Passing(f"the connection closed after {size:,} of {total:,} bytes")
+
+
+def _append(file: IO[bytes], chunk: bytes) -> None:
+    file.write(chunk)
+
+
+class _Pace:
+    """Raises `TooSlow` when a whole window of time has brought less than `slowest` bytes/s."""
+
+    def __init__(self, slowest: float, window: float) -> None:
+        self.slowest, self.window = slowest, window
+        self.since, self.count = time.monotonic(), 0
+
+    def check(self, arrived: int) -> None:
+        self.count += arrived
+        elapsed = time.monotonic() - self.since
+        if elapsed < self.window:
+            return
+        if self.count < self.slowest * elapsed:
+            raise TooSlow(f"gives only {self.count / elapsed / 1000:,.0f} kB/s")
+        self.since, self.count = time.monotonic(), 0
+
+
+@contextlib.contextmanager
+def _translated(patience: Patience) -> Iterator[None]:
+    """Faults of the HTTP libraries as clauses for people; those that may pass are retried."""
+    try:
+        yield
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+        raise TransferError(f"no secure connection ({_cause(error)})") from error
+    except requests.ConnectTimeout as error:
+        raise _Passing(f"no connection within {patience.connect:g} s") from error
+    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
+        raise _Passing(f"no data for {patience.stall:g} s") from error
+    except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
+        raise _Passing(f"connection failed ({_cause(error)})") from error
+    except requests.RequestException as error:
+        raise TransferError(str(error)) from error
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        # Of this address or of its settings: a bundle of certificates that is not there, a name that is none. What the
+        # disk says has become a `UserError` already.
+        raise TransferError(f"cannot be asked ({error})") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The first link of the chain of exceptions, which is the operating system's reason."""
+    while before := error.__cause__ or error.__context__:
+        error = before
+    return str(error)
+
+
+def _refuse_status(answer: requests.Response) -> None:
+    message = f"HTTP status {answer.status_code} {answer.reason}".rstrip()
+    if answer.status_code in RETRIED:
+        raise _Passing(message, pause=_number(answer.headers.get("Retry-After")) or 0)
+    raise TransferError(message)
+
+
+def _refuse_page(answer: requests.Response, head: bytes) -> None:
+    """Log-in pages, notices and captive portals come with status 200; none of our files is a web page."""
+    if PAGE.search(head[:1024]) or answer.headers.get("Content-Type", "").startswith("text/html"):
+        title = TITLE.search(head)
+        text = f" titled {title[1][:80].decode(errors='replace')!r}" if title else ""
+        raise TransferError(f"answers with a web page{text} instead of the file")
+
+
+def _range(answer: requests.Response) -> tuple[int | None, int | None]:
+    """First byte and full size in Content-Range; None for what is not told."""
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    return (_number(match[1]), _number(match[2])) if match else (None, None)
+
+
+def _validator(answer: requests.Response) -> str | None:
+    """What If-Range may hold: a strong ETag, else the date of the last change."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < _LONGEST_NUMBER else None
+
+
+def _origin_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _origin(part: Path) -> _Origin | None:
+    try:
+        return _Origin(**read_json(_origin_path(part)))
+    except (UserError, TypeError):  # missing or damaged: then nothing is known of the partial file
+        return None
+
+
+class _LogLines(io.StringIO):
+    """Where there is no terminal, each state of the progress bar becomes a line in the log."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            log.info("%s", line)
+        return len(text)
+
+
+def _meter(wish: _Wish, size: int, total: int | None) -> tqdm:
+    common = {
+        "desc": wish.part.name.removesuffix(".part"),
+        "initial": size,
+        "total": total,
+        "unit": "B",
+        "unit_scale": True,
+    }
+    if wish.progress and sys.stderr.isatty():
+        return tqdm(**common)
+    line = "{desc}: {n_fmt} of {total_fmt}B, {rate_fmt}, {remaining} left" if total else "{desc}: {n_fmt}B, {rate_fmt}"
+    every = wish.patience.log_every
+    return tqdm(**common, file=_LogLines(), mininterval=every, maxinterval=2 * every, miniters=1, bar_format=line)

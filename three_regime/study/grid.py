@@ -1,0 +1,119 @@
+"""A study: one temperature × density grid, its cells, pairs and paths.
+
+Paths read as a sentence: ``<results>/<study>/seed1/epochs040/density005/replica2/retrained.safetensors``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from three_regime.config import Config, DatasetChoice, StudyConfig
+from three_regime.config.knobs import KNOBS, Knob, density_folder
+from three_regime.config.thresholds import Thresholds
+from three_regime.datasets.corpora import MANIFEST
+from three_regime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Study:
+    """A named study with the folder of its results, and the thresholds of its regimes: its own, or the run's."""
+
+    name: str
+    config: StudyConfig
+    root: Path
+    data: Path
+    thresholds: Thresholds
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    @property
+    def identifier(self) -> str:
+        """The name as a part of Snakemake's rule names, which are identifiers."""
+        return self.name.replace("-", "_")
+
+    @property
+    def knob(self) -> Knob:
+        return KNOBS[self.config.knob]
+
+    @property
+    def temperatures(self) -> list[float]:
+        """Temperatures from the hottest to the coldest."""
+        return self.knob.hot_first(list(self.config.temperatures))
+
+    @property
+    def temperature_folders(self) -> list[str]:
+        return [self.knob.folder(value) for value in self.temperatures]
+
+    @property
+    def density_folders(self) -> list[str]:
+        return [density_folder(value) for value in self.config.densities]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Two replicas each, the lower first."""
+        return list(itertools.combinations(sorted(self.config.replicas), 2))
+
+    @property
+    def prepared(self) -> Path:
+        """The array file of the study's images, or the manifest of its prepared text."""
+        return prepared_path(self.config.dataset, self.data)
+
+    def at(self, seed: int, temperature: float) -> Path:
+        """Folder of one dense seed and temperature."""
+        return self.folder / f"seed{seed}" / self.knob.folder(temperature)
+
+    def temperature_of(self, folder: str) -> float:
+        """The temperature whose folder name is `folder`.
+
+        Raises
+        ------
+        UserError
+            When the study has no such temperature.
+        """
+        by_folder = dict(zip(self.temperature_folders, self.temperatures, strict=True))
+        if folder not in by_folder:
+            raise UserError(f"{self.name} has no temperature '{folder}'; it has {', '.join(by_folder)}")
+        return by_folder[folder]
+
+    def density_of(self, folder: str) -> float:
+        """The density whose folder name is `folder` (see `temperature_of`)."""
+        by_folder = dict(zip(self.density_folders, self.config.densities, strict=True))
+        if folder not in by_folder:
+            raise UserError(f"{self.name} has no density '{folder}'; it has {', '.join(by_folder)}")
+        return by_folder[folder]
+
+
+def prepared_path(choice: DatasetChoice, data: Path) -> Path:
+    """The prepared file of a data set in the folder `data`: array file of images, manifest of text."""
+    if choice.entry.kind == "text":
+        return data / choice.folder / MANIFEST
+    return data / f"{choice.name}.safetensors"
+
+
+def study_named(config: Config, name: str) -> Study:
+    """The study called `name`.
+
+    Raises
+    ------
+    UserError
+        When the configuration defines no such study.
+    """
+    if name not in config.studies:
+        raise UserError(f"no study '{name}'; the configuration defines {', '.join(sorted(config.studies))}")
+    own = config.studies[name]
+    thresholds = own.regimes.over(config.regimes, own.dataset.name)
+    return Study(name, own, Path(config.results), Path(config.data.folder), thresholds)
+
+
+def thresholds_of(config: Config, name: str) -> Thresholds:
+    """Where the regimes of a study part; for the published figure, and what is not planned, those of the whole run."""
+    return study_named(config, name).thresholds if name in config.run else config.regimes.thresholds
+
+
+def planned(config: Config) -> list[Study]:
+    """The studies that `run` names, in its order."""
+    return [study_named(config, name) for name in config.run]

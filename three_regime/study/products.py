@@ -1,0 +1,290 @@
+"""Products: what each result is called, what goes into it, and when it is done.
+
+A *product* is the result of one member of a pack (a checkpoint, a pruned network, a retrained replica, the LMC or
+CKA of a pair) with the files that hold it. It is done when all its files carry its fingerprint: a hash of the
+stage's version, the settings that change its numbers, its random streams, and the digests of its input tensors.
+Grid lists, packs, resources, device, paths, versions of packages and times are not in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from three_regime.config import Training
+from three_regime.config.knobs import density_folder
+from three_regime.config.optimisers import OPTIMISERS
+from three_regime.datasets.registry import IMPLIED
+from three_regime.errors import UserError
+from three_regime.study.fingerprints import _carried, fingerprint_of, input_digest
+from three_regime.study.grid import Study
+from three_regime.study.results import Result
+from three_regime.study.stages import DISCARDED, STAGES, TEXT_VERSION
+
+IMPORTED = "imported"
+"""Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.exchange.importing`)."""
+
+
+LATER_SETTINGS = (
+    "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "epsilon_placement",
+    "shuffle_ties",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Product:
+    """One result: its recipe, the files it is made from and the files that hold it.
+
+    Attributes
+    ----------
+    label
+        For people, e.g. ``density 5 %, replica 2``.
+    recipe
+        Everything but the inputs that changes the numbers; JSON types only.
+    inputs
+        Role → safetensors file whose tensors enter the computation.
+    coordinates
+        Seed, temperature, density, replica, pair: where the product stands in the grid.
+    """
+
+    stage: str
+    label: str
+    recipe: dict[str, Any]
+    inputs: dict[str, Path]
+    outputs: tuple[Path, ...]
+    coordinates: dict[str, Any]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of recipe and input digests.
+
+        Raises
+        ------
+        UserError
+            When an input is missing, or is not a file that this project wrote.
+        """
+        digests = {role: input_digest(path) for role, path in self.inputs.items()}
+        return fingerprint_of(self.recipe, digests)
+
+    def stored(self, paths: tuple[Path, ...] | None = None, result: Result | None = None) -> str | None:
+        """The fingerprint that all files carry, or None when one is missing, damaged or disagrees.
+
+        Weights whose digest is not the one that the JSON file beside them records do not belong to it. `result` is what
+        has been read of the JSON file, if it has.
+        """
+        found = [
+            (result.fingerprint, result.digest) if result and path.suffix == ".json" else _carried(path)
+            for path in (paths or self.outputs)
+        ]
+        fingerprints = {fingerprint for fingerprint, _ in found}
+        digests = {digest for _, digest in found if digest is not None}
+        return fingerprints.pop() if len(fingerprints) == 1 and len(digests) <= 1 else None
+
+    @property
+    def imported_fingerprint(self) -> str:
+        """What a checkpoint carries that was brought in from elsewhere: recipe and place, whatever the inputs.
+
+        Nothing upstream is computed for it, and a change of the stage's settings makes it stale like any other.
+        """
+        place = self.outputs[0].parts[-3 - len(STAGES[self.stage].place) : -1]
+        return fingerprint_of(self.recipe, {"origin": IMPORTED, "place": "/".join(place)})
+
+    @property
+    def done(self) -> bool:
+        """Whether all files carry the product's fingerprint (see `fingerprint` for errors)."""
+        return self.accepts(self.stored())
+
+    @property
+    def done_without_weights(self) -> bool:
+        """Whether the JSON file carries the product's fingerprint, and the weights are as good or absent."""
+        there = tuple(path for path in self.outputs if path.suffix == ".json" or path.exists())
+        return self.accepts(self.stored(there))
+
+    def accepts(self, stored: str | None) -> bool:
+        """Whether `stored` is the product's fingerprint, computed or imported (see `fingerprint` for errors)."""
+        return stored == self.imported_fingerprint or stored == self.fingerprint
+
+
+def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[str, Any]:
+    """The settings of a training that change its numbers.
+
+    Parameters
+    ----------
+    stop_epoch
+        For an early-stop checkpoint: what comes later (length, milestones) does not change it, unless the rate anneals
+        over the whole run.
+    """
+    names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
+    recipe = {name: getattr(training, name) for name in (*names, *OPTIMISERS[training.optimiser].settings)}
+    # Left out where they change nothing: a setting that is added later makes no earlier result stale.
+    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS}
+    recipe |= {name: getattr(training, name) for name in LATER_SETTINGS if getattr(training, name) != neutral[name]}
+    recipe["unit"] = "epochs" if training.by_epoch else "iterations"
+    recipe["length"] = stop_epoch or training.epochs or training.iterations
+    recipe["milestones"] = [step for step in training.milestones if step < recipe["length"]]
+    if training.anneals and stop_epoch is not None:
+        recipe["anneals_over"] = training.epochs
+    return json.loads(json.dumps(recipe))
+
+
+def pack(
+    study: Study, stage: str, seed: int, temperature: float | None = None, density: float | None = None
+) -> list[Product]:
+    """Products of one job, in the order in which they are computed.
+
+    Parameters
+    ----------
+    temperature
+        May be None for the dense stage of the epochs knob: one run yields every temperature.
+    density
+        Narrows the pack to one cell.
+    """
+    if stage == "dense":
+        wanted = study.temperatures if temperature is None else [temperature]
+        return [_dense(study, seed, value) for value in wanted]
+    if temperature is None:
+        raise UserError(f"stage {stage} needs a temperature")
+    densities = study.config.densities if density is None else [density]
+    build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka}[stage]
+    return [product for value in densities for product in build(study, seed, temperature, value)]
+
+
+def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
+    """Files of a product that stay when its study has been measured (see ``DISCARDED``)."""
+    discarded = product.stage in DISCARDED[study.config.keep]
+    return tuple(path for path in product.outputs if path.suffix == ".json" or not discarded)
+
+
+def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
+    """Seed, temperature and density of the job that makes a product; None for what the job spans."""
+    at = product.coordinates
+    temperature = None if product.stage == "dense" and study.knob.setting is None else at["temperature"]
+    return at["seed"], temperature, None if "density" in study.config.pack else at.get("density")
+
+
+def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
+    return {"stage": stage, "version": STAGES[stage].version, **settings}
+
+
+def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / name for name in STAGES[stage].files)
+
+
+def _examples(study: Study) -> dict[str, Any]:
+    """Which images or sentences a stage uses, and how pixels are normalised and augmented.
+
+    What was read, and how text was cleaned and split into subwords, is in the data's digest.
+    """
+    choice = study.config.dataset
+    if choice.entry.kind == "text":
+        keys, treatment = ("validation_pairs", "test_pairs"), {"text_version": TEXT_VERSION}
+    else:
+        keys = ("train_images", "test_images")
+        implied = IMPLIED.get(choice.name, {})
+        pixels = {key: value for key, value in choice.entry.treatment.items() if value != implied.get(key)}
+        treatment = {"pixels": pixels} if pixels else {}
+    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name, **treatment}
+
+
+def _measured(study: Study) -> dict[str, Any]:
+    """How a checkpoint is measured, where that is a setting: translations on a fixed subset, and by BLEU."""
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "images":
+        return {}
+    names = ("train_pairs", "beam", "length_penalty")
+    return {"measured": {name: getattr(measure, name) for name in names}}
+
+
+def _dense(study: Study, seed: int, temperature: float) -> Product:
+    stop = int(temperature) if study.knob.setting is None else None
+    training = training_recipe(study.config.dense_at(temperature), stop)
+    recipe = _recipe(
+        "dense",
+        model=study.config.model,
+        **_examples(study),
+        **_measured(study),
+        training=training,
+        streams=["dense", seed],
+    )
+    folder = study.at(seed, temperature)
+    coordinates = {"seed": seed, "temperature": temperature}
+    label = f"dense, seed {seed}, {study.knob.name} {temperature:g}"
+    return Product("dense", label, recipe, {"data": study.prepared}, _outputs("dense", folder), coordinates)
+
+
+def _prune(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    base = study.at(seed, temperature)
+    recipe = _recipe("prune", model=study.config.model, density=density, allocation=study.config.prune.allocation)
+    yield Product(
+        "prune",
+        f"density {density * 100:g} %",
+        recipe,
+        {"dense": base / "dense.safetensors"},
+        _outputs("prune", base / density_folder(density)),
+        {"seed": seed, "temperature": temperature, "density": density},
+    )
+
+
+def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    cell = study.at(seed, temperature) / density_folder(density)
+    last_epochs = {"last_epochs": study.config.measure.last_epochs}
+    recipe = _recipe(
+        "retrain",
+        model=study.config.model,
+        **_examples(study),
+        training=training_recipe(study.config.retrain),
+        **(_measured(study) or last_epochs),
+    )
+    inputs = {"pruned": cell / "pruned.safetensors", "data": study.prepared}
+    for replica in study.config.replicas:
+        yield Product(
+            "retrain",
+            f"density {density * 100:g} %, replica {replica}",
+            {**recipe, "streams": ["retrain", seed, replica]},
+            inputs,
+            _outputs("retrain", cell / f"replica{replica}"),
+            {"seed": seed, "temperature": temperature, "density": density, "replica": replica},
+        )
+
+
+def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
+    cell = study.at(seed, temperature) / density_folder(density)
+    recipe = _recipe(stage, model=study.config.model, **_examples(study), **settings)
+    retrained = {replica: cell / f"replica{replica}" / "retrained.safetensors" for replica in study.config.replicas}
+    data = study.prepared
+    for first, second in study.pairs:
+        yield Product(
+            stage,
+            f"density {density * 100:g} %, pair {first}-{second}",
+            recipe,
+            {"first": retrained[first], "second": retrained[second], "data": data},
+            _outputs(stage, cell / f"pair{first}-{second}"),
+            {"seed": seed, "temperature": temperature, "density": density, "pair": [first, second]},
+        )
+
+
+def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "text":
+        settings = {"points": measure.points, "measured_pairs": measure.train_pairs}
+        settings |= {"bleu": _measured(study)["measured"]} if measure.bleu_along_line else {}
+    else:
+        settings = {
+            "points": measure.points,
+            "batch_size": measure.batch_size,
+            "measured_images": measure.train_images,
+        }
+    return _pairs(study, "lmc", seed, temperature, density, **settings)
+
+
+def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    measure = study.config.measure
+    if study.config.dataset.entry.kind == "text":
+        settings = {"tokens": measure.cka_tokens, "measured_pairs": measure.train_pairs}
+    else:
+        settings = {"images": measure.cka_images}
+    return _pairs(study, "cka", seed, temperature, density, **settings)

@@ -1,0 +1,61 @@
+"""Whether tables were made from the results that are there, under the study's present name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from three_regime.errors import UserError
+from three_regime.study.grid import Study
+from three_regime.study.verdicts import Finding, Verdict, refuse_unfit, survey
+
+_NO_TABLE = (OSError, KeyError, ValueError, TypeError, csv.Error)
+
+
+def tables_agree(study: Study, findings: Iterable[Finding]) -> bool:
+    """Whether the tables are of this study and were gathered from just these results, all of them right."""
+    findings = list(findings)
+    right = all(finding.done or finding.verdict is Verdict.MISSING for finding in findings)
+    return right and tables_hold(study, findings) and len(_gathered(study)) == sum(each.done for each in findings)
+
+
+def tables_hold(study: Study, findings: Iterable[Finding]) -> bool:
+    """Whether the tables are of this study and hold these results, as far as they are there, by their fingerprints."""
+    stored = {finding.fingerprint for finding in findings if finding.fingerprint}
+    try:
+        names = set(_column(study.folder / "cells.csv", "study"))
+    except _NO_TABLE:
+        return False
+    return names == {study.name} and stored <= set(_gathered(study))
+
+
+def _gathered(study: Study) -> list[str]:
+    """Fingerprints of the results that the tables were made from; none where there are no tables."""
+    try:
+        return _column(study.folder / "provenance.csv", "fingerprint")
+    except _NO_TABLE:
+        return []
+
+
+def refuse_other_tables(study: Study) -> None:
+    """Refuse tables that were not made from the results that are there, or under another name.
+
+    Results that are there no more are no reason.
+
+    Raises
+    ------
+    UserError
+        Naming the table and what makes it anew; or what `verdicts.refuse_unfit` says of the results.
+    """
+    refuse_unfit(study)
+    if not tables_hold(study, survey(study)):
+        raise UserError(
+            f"{study.folder / 'cells.csv'} was made from other results than are there now, or for another study: run"
+            " `snakemake tables` first"
+        )
+
+
+def _column(path: Path, name: str) -> list[str]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        return [row[name] for row in csv.DictReader(file)]

@@ -1,0 +1,267 @@
+"""What the result files of a study are worth: done, stale, missing, damaged or unknown, by fingerprint. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from three_regime.errors import Damaged, UserError
+from three_regime.study.fingerprints import fingerprint_of, input_digest, recorded_digest, stored_fingerprint
+from three_regime.study.grid import Study
+from three_regime.study.products import IMPORTED, Product, job_place, kept_outputs, pack
+from three_regime.study.results import Result, read_result
+from three_regime.study.stages import STAGES
+from three_regime.system.files import read_arrays
+
+Made = TypeVar("Made")
+
+
+class Verdict(StrEnum):
+    """What a product's files are worth.
+
+    ``done``: they carry its fingerprint, and so does all that it was made from. ``stale``: settings or inputs have
+    changed. ``missing``: a file is not there. ``damaged``: a file cannot be read, or its content does not match its
+    digest. ``unknown``: an input is not there to check them against.
+    """
+
+    DONE = "done"
+    STALE = "stale"
+    MISSING = "missing"
+    DAMAGED = "damaged"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on one product, with the reason in words (empty when it is done).
+
+    `fingerprint` is what the files carry, empty where they are missing or damaged; `imported` says that the files were
+    brought in from elsewhere, `discarded` that the weights were removed because the study does not keep them.
+    """
+
+    product: Product
+    verdict: Verdict
+    reason: str = ""
+    imported: bool = False
+    discarded: bool = False
+    fingerprint: str = ""
+
+    @property
+    def done(self) -> bool:
+        return self.verdict is Verdict.DONE
+
+
+def survey(
+    study: Study, stages: Iterable[str] = STAGES, *, verify: bool | Callable[[Path], bool] = False
+) -> list[Finding]:
+    """Judge every product of a study, in the order in which they are made.
+
+    Parameters
+    ----------
+    stages
+        Which stages; those that they are made from should be among them, or staleness is not passed on.
+    verify
+        Read the tensors and compare them with their digest (otherwise only the metadata); or of which files.
+    """
+    stages = list(stages)
+    known = _Known(study, verify if callable(verify) else lambda _: verify)
+    found = []
+    for seed in study.config.dense_seeds:
+        for temperature in study.temperatures:
+            empty = not study.at(seed, temperature).is_dir()
+            for stage in stages:
+                for product in pack(study, stage, seed, temperature):
+                    finding = Finding(product, Verdict.MISSING, "not made yet") if empty else known.judge(product)
+                    if not finding.done:
+                        known.not_done.add(product.outputs[-1])
+                    found.append(finding)
+    return _with_what_is_needed_again(study, found) if any(each.discarded for each in found) else found
+
+
+def _with_what_is_needed_again(study: Study, findings: list[Finding]) -> list[Finding]:
+    """Plan discarded weights again where something is made from them, and with them all that their job must leave."""
+    needed: set[Path] = set()
+    judged: dict[Path, Finding] = {}
+    for stage in reversed(STAGES):
+        here = [finding for finding in findings if finding.product.stage == stage]
+        jobs = {
+            job_place(study, finding.product)
+            for finding in here
+            if not finding.done or (finding.discarded and finding.product.outputs[-1] in needed)
+        }
+        for finding in here:
+            product = finding.product
+            if finding.discarded and job_place(study, product) in jobs:
+                reason = f"its weights were discarded (keep: {study.config.keep}) and are needed again"
+                finding = Finding(product, Verdict.MISSING, reason)
+            if not finding.done:
+                needed.update(product.inputs.values())
+            judged[product.outputs[0]] = finding
+    return [judged[finding.product.outputs[0]] for finding in findings]
+
+
+def unfit(study: Study) -> list[Finding]:
+    """Results that are there and do not follow from the present settings: tables must not be made from them.
+
+    A result whose weights, data or upstream are gone is not among them as long as what it was made from was not stale.
+    """
+    wrong: set[Path] = set()
+    found = []
+    for finding in survey(study):
+        product = finding.product
+        if finding.done or not product.outputs[0].exists():
+            continue
+        if not _follows(product, wrong):
+            wrong.add(product.outputs[-1])
+            found.append(finding)
+    return found
+
+
+def refuse_unfit(study: Study) -> None:
+    """Tables hold results of one configuration: say which are not of this one, and what makes them again.
+
+    Raises
+    ------
+    UserError
+        Naming the first such result, the setting that differs, and the commands.
+    """
+    wrong = unfit(study)
+    if not wrong:
+        return
+    counts = Counter(finding.product.stage for finding in wrong)
+    stages = [stage for stage in STAGES if stage in counts]
+    first = wrong[0]
+    raise UserError(
+        f"{len(wrong)} results of {study.name} ({', '.join(f'{counts[stage]} {stage}' for stage in stages)}) do not"
+        f" follow from its settings, the first {first.product.outputs[0]}: {first.verdict}, {first.reason}; run"
+        f" `python -m three_regime run-stage {stages[0]} --study {study.name}` with the same --configfile"
+        + (f", then {', '.join(stages[1:])}" if stages[1:] else "")
+        + ", or start the workflow again, which does it (`python -m three_regime explain` names them all), or undo the"
+        " edit"
+    )
+
+
+def _follows(product: Product, wrong: set[Path]) -> bool:
+    """Whether the files of a product that are there carry the fingerprint of its settings and inputs."""
+    stored = product.stored(tuple(path for path in product.outputs if path.exists()))
+    if stored is None or stored == product.imported_fingerprint:
+        return stored is not None
+    try:
+        recorded = read_result(product.outputs[0]).inputs
+        digests = {
+            role: recorded[role] if role == "data" and not path.exists() else input_digest(path)
+            for role, path in product.inputs.items()
+        }
+    except (UserError, KeyError):
+        return False
+    return stored == fingerprint_of(product.recipe, digests) and wrong.isdisjoint(product.inputs.values())
+
+
+def chain_to(
+    path: Path, made: Sequence[Made], files: Callable[[Made], tuple[Iterable[Path], Iterable[Path]]]
+) -> list[Made]:
+    """What writes `path`, and all that it is made from; empty when nothing writes it.
+
+    Parameters
+    ----------
+    made
+        Everything that is made, what is made first first.
+    files
+        The files that one of them writes, and those that it reads.
+    """
+    needed = {path}
+    chain = []
+    for each in reversed(made):
+        outputs, inputs = files(each)
+        if not needed.isdisjoint(outputs):
+            chain.append(each)
+            needed.update(inputs)
+    return chain[::-1]
+
+
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """Settings that differ between two recipes, e.g. ``training.learning_rate from 0.1 to 0.05``."""
+    for key in dict.fromkeys([*current, *stored]):
+        name = f"{place}{key}"
+        before, after = stored.get(key), current.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(before, after, f"{name}.")
+        elif before != after:
+            yield f"{name} from {_shown(key, stored)} to {_shown(key, current)}"
+
+
+def _shown(key: str, recipe: Mapping[str, Any]) -> str:
+    return str(recipe[key]) if key in recipe else "nothing"
+
+
+class _Known:
+    """Digests that have been read, and the last files of products that are not done, while one study is judged."""
+
+    def __init__(self, study: Study, verify: Callable[[Path], bool]) -> None:
+        self.study = study
+        self.verify = verify
+        self.digests: dict[Path, str] = {}
+        self.not_done: set[Path] = set()
+
+    def judge(self, product: Product) -> Finding:
+        absent = [path for path in product.outputs if not path.exists()]
+        there = tuple(path for path in product.outputs if path not in absent)
+        discarded = bool(absent) and set(kept_outputs(self.study, product)) <= set(there)
+        discarded = discarded and recorded_digest(product.outputs[-1]) is not None
+        if absent and not discarded:
+            reason = "not made yet" if len(absent) == len(product.outputs) else f"{absent[0]} is missing"
+            return Finding(product, Verdict.MISSING, reason)
+        try:
+            result = read_result(product.outputs[0])
+            stored = product.stored(there, result)
+            if stored is None:
+                return Finding(product, Verdict.DAMAGED, _disagreement(product, there))
+            for path in there:
+                if path.suffix == ".safetensors" and self.verify(path):
+                    read_arrays(path)
+        except UserError as error:
+            return Finding(product, Verdict.DAMAGED, error.what if isinstance(error, Damaged) else str(error))
+        if result.origin == IMPORTED:
+            return replace(self._imported(product, stored, result.recipe), fingerprint=stored)
+        finding = self._computed(product, stored, result)
+        return replace(finding, discarded=discarded and finding.done, fingerprint=stored)
+
+    def _imported(self, product: Product, stored: str, recipe: Mapping[str, Any]) -> Finding:
+        if stored == product.imported_fingerprint:
+            return Finding(product, Verdict.DONE, imported=True)
+        changes = ", ".join(differences(recipe, product.recipe)) or "its fingerprint is not that of its settings"
+        return Finding(product, Verdict.STALE, f"imported for other settings: {changes}", imported=True)
+
+    def _computed(self, product: Product, stored: str, result: Result) -> Finding:
+        changes = list(differences(result.recipe, product.recipe))
+        if changes:
+            return Finding(product, Verdict.STALE, ", ".join(changes))
+        try:
+            digests = {role: self._digest(path) for role, path in product.inputs.items()}
+        except UserError as error:
+            return Finding(product, Verdict.UNKNOWN, f"cannot be checked: {error}")
+        if stored != fingerprint_of(product.recipe, digests):
+            roles = [role for role, digest in digests.items() if result.inputs.get(role) != digest]
+            made_from = " and ".join(str(product.inputs[role]) for role in roles)
+            reason = f"made from another {made_from}" if roles else "its fingerprint is not that of its settings"
+            return Finding(product, Verdict.STALE, reason)
+        for path in product.inputs.values():
+            if path in self.not_done:
+                return Finding(product, Verdict.STALE, f"made from {path}, which is not up to date")
+        return Finding(product, Verdict.DONE)
+
+    def _digest(self, path: Path) -> str:
+        if path not in self.digests:
+            self.digests[path] = input_digest(path)
+        return self.digests[path]
+
+
+def _disagreement(product: Product, there: Sequence[Path]) -> str:
+    for path in there:
+        if stored_fingerprint(path) is None:
+            return f"{path} is damaged or carries no fingerprint"
+    return " and ".join(str(path) for path in product.outputs) + " are not of the same run"

@@ -1,0 +1,338 @@
+"""Files: written under a temporary name and renamed, read back with a check.
+
+Formats are safetensors (weights, arrays), JSON (one result) and CSV (tables); nothing here pickles.
+A safetensors file carries text metadata; ``read_metadata`` reads it without loading a tensor and
+without importing torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from three_regime.errors import Damaged, UserError
+from three_regime.system import sparse_encoding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Arrays = dict[str, np.ndarray]
+
+PROVENANCE_KEY = "provenance"
+"""Section of a JSON result that says where it comes from (`three_regime.study.provenance`)."""
+
+DIGEST_KEY = "tensor_digest"
+"""Digest of the tensors: in a safetensors file's metadata, and in the provenance of the JSON file beside it."""
+
+METADATA_DIGEST_KEY = "metadata_digest"
+"""Digest of a safetensors file's other metadata, in that metadata."""
+
+RESULT_DIGEST_KEY = "result_digest"
+"""Digest of a JSON result without itself, in its provenance."""
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator[None]:
+    """Turn what the system says (a full disk, refused access, a bad disk, …) into a `UserError` that names `path`.
+
+    Parameters
+    ----------
+    advice
+        What to do when the disk is full.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise UserError(f"no free disk space while writing {path}; {advice}") from error
+        if isinstance(error, SafetensorError):
+            raise UserError(f"cannot write {path}: {error}") from error
+        if number is not None and not isinstance(error, ConnectionError | ChildProcessError):
+            place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
+            raise UserError(f"cannot write {path}: {os.strerror(number)}{place}") from error
+        raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; on success flush it to disk and rename it to `path`.
+
+    On any failure the temporary file is removed and `path` is left as it was. What writers of `path` left behind that
+    were killed is removed before; of one that lives, the system holds a lock on its file.
+
+    Raises
+    ------
+    UserError
+        When the disk is full or the folder cannot be written; the message names `path`.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    handle = -1
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path, of_the_dead=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            _lock(handle)
+            temporary = Path(name)
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; results are shared
+            os.replace(temporary, path)
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file for as long as this process has it open; whether that could be done."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system knows no locks
+        return False
+    return True
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_leftovers(path: Path, *, of_the_dead: bool = False) -> None:
+    """Remove what writers of `path` left behind that were killed.
+
+    Parameters
+    ----------
+    of_the_dead
+        Leave the file of a writer that lives, as far as its lock tells; otherwise nobody may be writing `path` now.
+    """
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError), open(part, "rb") as file:
+            if not of_the_dead or _lock(file.fileno()):
+                part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` by way of a temporary file."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON; NaN and infinities are refused (``ValueError``)."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a JSON result with the digest of its content in its provenance, which `read_json` checks."""
+    whole = {**result, PROVENANCE_KEY: {**result[PROVENANCE_KEY], RESULT_DIGEST_KEY: _result_digest(result)}}
+    write_json(path, whole)
+
+
+def _result_digest(result: Mapping[str, Any]) -> str:
+    provenance = {key: value for key, value in result[PROVENANCE_KEY].items() if key != RESULT_DIGEST_KEY}
+    text = json.dumps({**result, PROVENANCE_KEY: provenance}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    UserError
+        When the file is missing.
+    Damaged
+        When it cannot be read, is not JSON (half-written, or another file; NaN and infinities are no JSON), or is a
+        result whose content does not match its digest.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
+        provenance = value.get(PROVENANCE_KEY) if isinstance(value, dict) else None
+        expected = provenance.get(RESULT_DIGEST_KEY) if isinstance(provenance, dict) else None
+        agrees = expected is None or _result_digest(value) == expected
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (ValueError, RecursionError) as error:
+        raise Damaged(path, f"is not valid JSON ({error})") from error
+    except OSError as error:
+        raise Damaged(path, f"cannot be read: {error.strerror}") from error
+    if not agrees:
+        raise Damaged(path, "is damaged: its content does not match its digest")
+    return value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def read_table(path: Path, columns: Sequence[str] = (), numeric: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV table.
+
+    Parameters
+    ----------
+    columns, numeric
+        Columns that it must have, and those of them that must hold numbers (or nothing).
+
+    Raises
+    ------
+    UserError
+        When the file is missing or no table, or lacks a column, or one holds something else than numbers.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (ValueError, pd.errors.ParserError) as error:  # of encodings and empty files too
+        raise UserError(f"{path} is not a CSV table ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    for column in (*columns, *numeric):
+        if column not in table:
+            raise UserError(f"{path} lacks the column {column!r}")
+    for column in numeric:
+        try:
+            table[column] = pd.to_numeric(table[column])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: column {column!r} holds something that is not a number ({error})") from error
+    return table
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index; floats keep all the digits that round-trip."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and bytes of `arrays`, independent of their order and of the file."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], *, compact: bool = False
+) -> str:
+    """Write arrays as safetensors with `metadata` and their digest; return the digest.
+
+    Parameters
+    ----------
+    compact
+        Store masked weights as kept values and packed masks (`sparse_encoding.encode`). The digest is that of `arrays`,
+        however they are stored, and `read_arrays` gives them back bit for bit.
+    """
+    contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
+    digest = tensor_digest(contiguous)
+    stored, layout = sparse_encoding.encode(contiguous) if compact else (contiguous, {})
+    with replacing(path) as temporary:
+        about = {**metadata, **layout, DIGEST_KEY: digest}
+        save_file(stored, str(temporary), metadata={**about, METADATA_DIGEST_KEY: _metadata_digest(about)})
+        _sort_metadata(temporary)
+    return digest
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which its library writes in another order each time: equal content shall
+    be equal bytes. The header is an 8-byte length and JSON, in which trailing spaces are allowed."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Text metadata of a safetensors file, but for how it is laid out, without reading its tensors.
+
+    Raises
+    ------
+    UserError
+        When the file is missing.
+    Damaged
+        When it is truncated, damaged or not safetensors.
+    """
+    with _opened(path) as file:
+        metadata = _checked(path, file.metadata() or {})
+    return {key: value for key, value in metadata.items() if key != sparse_encoding.SHAPES_KEY}
+
+
+def _checked(path: Path, metadata: dict[str, str]) -> dict[str, str]:
+    """`metadata` without its digest, compared with it where there is one."""
+    about = {key: value for key, value in metadata.items() if key != METADATA_DIGEST_KEY}
+    if metadata.get(METADATA_DIGEST_KEY) not in (None, _metadata_digest(about)):
+        raise Damaged(path, "is damaged: its metadata does not match its digest")
+    return about
+
+
+def _metadata_digest(metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
+
+
+def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
+    """Every tensor of a safetensors file as a NumPy array, weights that are stored sparse in full.
+
+    Parameters
+    ----------
+    verify
+        Compare the content with the digest in the metadata, where there is one.
+
+    Raises
+    ------
+    UserError
+        When the file is missing.
+    Damaged
+        When it is truncated, not safetensors, or its content does not match its digest.
+    """
+    with _opened(path) as file:
+        metadata = _checked(path, file.metadata() or {})
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
+    try:
+        arrays = sparse_encoding.decode(stored, metadata)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(path, "is damaged: its sparse weights cannot be read") from error
+    expected = metadata.get(DIGEST_KEY)
+    if verify and expected is not None and tensor_digest(arrays) != expected:
+        raise Damaged(path, "is damaged: its content does not match its digest")
+    return arrays
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(str(path), framework="np") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except SafetensorError as error:
+        raise Damaged(path, f"is not a complete safetensors file ({error})") from error
+    except OSError as error:
+        raise Damaged(path, f"cannot be read: {error.strerror or error}") from error

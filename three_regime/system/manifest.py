@@ -1,0 +1,78 @@
+"""The manifest of an export: SHA-256 and size of every file, written when it is packed, compared when it is used."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from three_regime.errors import UserError
+from three_regime.system.files import file_sha256, read_json
+
+MANIFEST = "manifest.json"
+
+_TEXT = {".csv", ".md", ".yaml", ".json"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SHOWN = 3
+
+
+def entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Path in `folder` → ``sha256`` and ``bytes``, of every file."""
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def altered(folder: Path) -> list[str]:
+    """Files of an export that are there and are not those that were packed; empty without a manifest.
+
+    A text that was only saved again, with other line ends or a byte order mark, is the same.
+
+    Raises
+    ------
+    UserError
+        When the manifest cannot be read.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return []
+    content = read_json(path)
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise UserError(f"{path} is no manifest of an export: it lists no files")
+    outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
+    if outside:
+        raise UserError(f"{path} lists {outside[0]}, which lies outside the export")
+    return [
+        name
+        for name, entry in files.items()
+        if (folder / name).is_file() and entry.get("sha256") not in _digests(folder / name)
+    ]
+
+
+def check(folder: Path) -> None:
+    """Refuse an export whose files are not those that were packed.
+
+    Raises
+    ------
+    UserError
+        Naming them, and what to do.
+    """
+    if wrong := altered(folder):
+        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise UserError(
+            f"{', '.join(str(folder / name) for name in wrong[:_SHOWN])}{more}: altered since the export was packed"
+            f" (the SHA-256 in {folder / MANIFEST} is another); unpack it again, or remove the manifest to use the"
+            " files as they are"
+        )
+
+
+def _digests(path: Path) -> set[str]:
+    """SHA-256 of a file, and of a text without byte order mark and with plain line ends."""
+    found = {file_sha256(path)}
+    if path.suffix in _TEXT:
+        plain = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).replace(b"\r\n", b"\n")
+        found.add(hashlib.sha256(plain).hexdigest())
+    return found

@@ -1,0 +1,188 @@
+"""Image networks of one architecture advanced together: batches, loss, evaluation and re-estimation of all at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from three_regime.config import Training
+from three_regime.models.stacked import StackedNetwork
+from three_regime.random_streams import Streams
+from three_regime.tasks.interface import Metrics, Split, Weights
+from three_regime.tasks.pack_sizes import TOGETHER
+
+if TYPE_CHECKING:
+    from three_regime.tasks.images.task import ImageClassification, ImageEpoch
+
+log = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 128
+CPU_MEMORY = 2**30
+"""Bytes of activations that a pack may need on a CPU (this project's choice); on a GPU half of what is free."""
+
+_CHECKED_IMAGES = 4
+
+
+class StackedEpoch:
+    """The same epoch of several members, each in its own order with its own shifts and flips."""
+
+    def __init__(self, task: ImageClassification, members: Sequence[ImageEpoch], batch_size: int) -> None:
+        self.steps = members[0].steps
+        self._task, self._size = task, batch_size
+        self._order, self._shifts, self._flips = (
+            torch.stack([getattr(member, name) for member in members], 1) for name in ("order", "shifts", "flips")
+        )
+
+    def micro_batches(self, step: int) -> tuple[tuple[Tensor, Tensor]]:
+        """Augmented images (n, M · C, H, W), in one indexing operation, and labels (M, n) of one step."""
+        here = slice(step * self._size, (step + 1) * self._size)
+        chosen = self._order[here]
+        augmenter, images = self._task.augmenter, self._task.images["train"]
+        crops = augmenter.crop(images[chosen.flatten()], self._shifts[here].flatten(0, 1), self._flips[here].flatten())
+        apart = augmenter.normalise(crops).unflatten(0, chosen.shape)
+        return ((_side_by_side(apart), self._task.labels["train"][chosen].T.contiguous()),)
+
+
+def _side_by_side(images: Tensor) -> Tensor:
+    """(n, M, C, H, W) → (n, M · C, H, W) in channels-last memory."""
+    return images.permute(0, 3, 4, 1, 2).flatten(3).contiguous().permute(0, 3, 1, 2)
+
+
+class ImageStack:
+    """Several networks of an image task as one; see `three_regime.tasks.interface.Stack`.
+
+    Parameters
+    ----------
+    network
+        Skeleton of the architecture, for this object alone.
+    width
+        Most members together; None chooses by memory.
+    """
+
+    together = True
+
+    def __init__(self, task: ImageClassification, network: nn.Module, width: int | None) -> None:
+        self.device = task.device
+        self.task = task
+        self.stacked = StackedNetwork(network)
+        self.network = network
+        self._width = width
+
+    @property
+    def width(self) -> int:
+        """Most members that are advanced together."""
+        return self._width or self._fitting()
+
+    def rows(self, members: int) -> int:
+        return self.stacked.rows(members)
+
+    def epoch(self, streams: Sequence[Streams], epoch: int, training: Training) -> StackedEpoch:
+        distinct = {each: self.task.epoch(each, epoch, training) for each in dict.fromkeys(streams)}
+        return StackedEpoch(self.task, [distinct[each] for each in streams], training.batch_size)
+
+    def loss(self, parameters: Weights, buffers: Weights, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int]:
+        images, labels = batch
+        self.network.train()
+        logits = self.stacked({**parameters, **buffers}, images)
+        errors = (logits.detach().argmax(2) != labels).sum(1)
+        return self._losses(logits, labels).mean(1), errors, labels.shape[1]
+
+    def targets(self, batch: tuple[Tensor, Tensor]) -> int:
+        return batch[1].shape[1]
+
+    @torch.no_grad()
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
+        members = len(next(iter(weights.values())))
+        errors = torch.zeros(members, dtype=torch.int64, device=self.device)
+        nll = torch.zeros(members, dtype=torch.float64, device=self.device)
+        total = 0
+        self.network.eval()
+        for batch, labels in self.task.in_file_order(split, EVALUATION_BATCH, images):
+            logits = self.stacked(weights, self._for_all(batch, members))
+            errors += (logits.argmax(2) != labels).sum(1)
+            nll += self._losses(logits, labels.expand(members, -1)).sum(1).double()
+            total += len(labels)
+        return [Metrics(wrong / total, loss / total) for wrong, loss in zip(errors.tolist(), nll.tolist(), strict=True)]
+
+    @torch.no_grad()
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        """As `ImageClassification.reestimate`, for each network."""
+        weights = {
+            name: torch.zeros_like(value) if name in self.task.buffers else value for name, value in weights.items()
+        }
+        members = len(next(iter(weights.values())))
+        usual = [norm.momentum for norm in self.stacked.norms]
+        self.network.train()
+        seen = 0
+        try:
+            for batch, labels in self.task.in_file_order("train", batch_size, images):
+                seen += len(labels)
+                for norm in self.stacked.norms:
+                    norm.momentum = len(labels) / seen
+                self.stacked(weights, self._for_all(batch, members))
+        finally:
+            for norm, momentum in zip(self.stacked.norms, usual, strict=True):
+                norm.momentum = momentum
+        return weights
+
+    def reproduces(self, network: nn.Module) -> bool:
+        """Whether two different networks computed together give the logits of each on its own.
+
+        False for an architecture with an operation that mixes channels in a way that `models.stacked` does not know.
+        """
+        weights = {name: value.detach() for name, value in network.state_dict().items()}
+        twice = {
+            name: torch.stack([value, value * 0.5]) for name, value in weights.items() if value.is_floating_point()
+        }
+        whole = {name: torch.stack([value, value]) for name, value in weights.items()} | twice
+        images = self.task.augmenter.normalise(self.task.images["train"][:_CHECKED_IMAGES])
+        self.network.eval()
+        network.eval()
+        with torch.no_grad():
+            try:
+                together = self.stacked(whole, self._for_all(images, 2))
+            except (TypeError, RuntimeError, ValueError) as error:
+                log.debug("cannot be computed side by side: %s", error)
+                return False
+            alone = torch.stack([
+                torch.func.functional_call(network, {name: value[row] for name, value in whole.items()}, (images,))
+                for row in range(2)
+            ])  # fmt: skip
+        return together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-3, atol=1e-3 * alone.std())
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Loss of each image, (M, n)."""
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+
+    def _for_all(self, images: Tensor, members: int) -> Tensor:
+        return _side_by_side(images[:, None].expand(-1, members, -1, -1, -1))
+
+    def _fitting(self) -> int:
+        """Members whose activations fit into memory at a batch of 64, at most `TOGETHER`."""
+        allowed = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else CPU_MEMORY
+        return max(1, min(TOGETHER, allowed // (64 * self._activation_bytes())))
+
+    def _activation_bytes(self) -> int:
+        """Bytes that one member's backward pass needs for each image, with as much again for work under way."""
+        kept = 0
+
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel() * tensor.element_size() if tensor.shape[:1] == images.shape[:1] else 0
+            return tensor
+
+        weights = {
+            name: value.detach().expand(2, *value.shape).clone() for name, value in self.network.state_dict().items()
+        }
+        parameters = {name: value.requires_grad_() for name, value in weights.items() if name in self.task.parameters}
+        images = self.task.augmenter.normalise(self.task.images["train"][:2])
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            self.loss(parameters, {name: weights[name] for name in self.task.buffers}, (
+                self._for_all(images, 2), self.task.labels["train"][:2].expand(2, -1),
+            ))  # fmt: skip
+        return 2 * kept // 4

@@ -1,0 +1,138 @@
+"""How the members of a pack are computed: one after another, or several together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from three_regime.config import Training
+from three_regime.pruning.masks import Masks
+from three_regime.random_streams import Streams
+from three_regime.system.gpu_memory import in_short
+from three_regime.tasks.interface import (
+    Epoch,
+    Metrics,
+    SparseNetwork,
+    Sparsifiable,
+    Split,
+    Stack,
+    Stackable,
+    Task,
+    Weights,
+)
+from three_regime.tasks.pack_sizes import Lockstep
+
+log = logging.getLogger(__name__)
+
+
+class Alone:
+    """A stack of one row: the task itself."""
+
+    together = False
+    width = 1
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.device = task.device
+
+    def rows(self, members: int) -> int:
+        return 1
+
+    def epoch(self, streams: Sequence[Streams], epoch: int, training: Training) -> Epoch:
+        return self.task.epoch(streams[0], epoch, training)
+
+    def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
+        loss, errors, count = self.task.loss(_only(parameters), _only(buffers), batch)
+        return loss[None], errors[None], count
+
+    def targets(self, batch: Any) -> int:
+        return self.task.targets(batch)
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
+        return [self.task.evaluate(_only(weights), split, images)]
+
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        found = self.task.reestimate(_only(weights), batch_size, images)
+        return {name: value[None] for name, value in found.items()}
+
+
+class Pruned(Alone):
+    """A stack of one row whose evaluation is that of a network with fixed masks."""
+
+    def __init__(self, task: Task, network: SparseNetwork) -> None:
+        super().__init__(task)
+        self.network = network
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
+        return [self.network.evaluate(_only(weights), split, images)]
+
+    def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
+        found = self.network.reestimate(_only(weights), batch_size, images)
+        return {name: value[None] for name, value in found.items()}
+
+
+def sparse(task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]]) -> SparseNetwork | None:
+    """Networks with these masks as one that is computed sparsely, where the task can and it pays.
+
+    None, too, where a weight is not 0 that the masks remove: that network is not one of these.
+    """
+    if not masks or not isinstance(task, Sparsifiable):
+        return None
+    found = task.sparse(masks)
+    return found if found and all(found.removed_are_zero(weights) for weights in networks) else None
+
+
+def _only(tensors: Weights) -> dict[str, Tensor]:
+    """The single row; views, so that changes of the buffers are seen by the caller."""
+    return {name: value.view(value.shape[1:]) for name, value in tensors.items()}
+
+
+def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> Stack:
+    """The way to compute the members of a pack.
+
+    On a CPU a rule decides (`pack_sizes.pays_on_cpu`); on a GPU, where no run is bit-identical, a short timing does.
+
+    Parameters
+    ----------
+    choice
+        The study's `lockstep`.
+    seconds
+        Time of a piece of work for each member; called on a GPU with ``auto`` alone.
+    """
+    alone = Alone(task)
+    stack = task.stack(choice) if isinstance(task, Stackable) else None
+    if stack is not None and choice == "auto" and task.device.type != "cpu":
+        stack = stack if _faster(stack, alone, seconds) else None
+    return stack or alone
+
+
+def _faster(stack: Stack, alone: Stack, seconds: Callable[[Stack], float]) -> bool:
+    """Whether members are computed sooner together than alone; where memory does not suffice they are not."""
+    try:
+        together = seconds(stack)
+    except torch.cuda.OutOfMemoryError as error:
+        reason = in_short(error)
+    else:
+        apart = seconds(alone)
+        log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
+        return together < apart
+    # Outside the handler: the exception's traceback would hold on to the tensors of the failed trial.
+    torch.cuda.empty_cache()
+    log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
+    return False
+
+
+def stacked(networks: Sequence[Weights], rows: int) -> dict[str, Tensor]:
+    """Weights of several networks with a leading dimension, those of the last repeated up to so many rows."""
+    padded = [*networks, *[networks[-1]] * (rows - len(networks))]
+    return {name: torch.stack([each[name] for each in padded]) for name in networks[0]}
+
+
+def wait_for(device: torch.device) -> None:
+    """Let the device finish, before the clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

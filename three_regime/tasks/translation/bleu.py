@@ -1,0 +1,124 @@
+"""BLEU and chrF by sacrebleu, with the signatures that make scores comparable (Post 2018), and what is kept for more.
+
+The hypotheses of a measured checkpoint are kept in its JSON result, compressed, so that another score, or a test of
+whether two checkpoints differ, needs no decoding again.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from three_regime.datasets.aligned_text import read_aligned
+from three_regime.errors import UserError
+from three_regime.system.files import read_json
+
+SAMPLES = 1000
+"""Resamples of the paired bootstrap (Koehn 2004; sacrebleu's default)."""
+
+
+def scored(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """Corpus BLEU and chrF of detokenised sentences, sacrebleu's defaults (BLEU: mixed case, tokeniser 13a).
+
+    Returns
+    -------
+    ``bleu``, ``chrf`` (0 … 100), their signatures ``signature`` and ``chrf_signature``, and ``sentences``.
+
+    Raises
+    ------
+    UserError
+        When the numbers of sentences differ, or there are none.
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+
+    if len(hypotheses) != len(references) or not references:
+        raise UserError(f"BLEU needs one reference a sentence, not {len(hypotheses)} and {len(references)}")
+    found: dict[str, Any] = {}
+    for name, prefix, metric in (("bleu", "", BLEU()), ("chrf", "chrf_", CHRF())):
+        found[name] = metric.corpus_score(list(hypotheses), [list(references)]).score
+        found[f"{prefix}signature"] = str(metric.get_signature())
+    return {**found, "sentences": len(references)}
+
+
+def scores_of_files(hypotheses: Path, references: Path) -> dict[str, Any]:
+    """Scores of a file of translations, one sentence a line.
+
+    Raises
+    ------
+    UserError
+        When a file is missing or not UTF-8, or their numbers of lines differ (both are named).
+    """
+    pairs = list(read_aligned(hypotheses, references))
+    return scored([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def kept(hypotheses: Sequence[str]) -> dict[str, Any]:
+    """Hypotheses as they stand in a JSON result: one a line, deflated, in base 64, with the digest of the text."""
+    text = "".join(f"{line}\n" for line in hypotheses).encode()
+    return {
+        "deflated": base64.b64encode(zlib.compress(text, 9)).decode(),
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
+
+
+def restored(entry: Mapping[str, Any], place: str) -> list[str]:
+    """The hypotheses that `kept` made an entry of.
+
+    Raises
+    ------
+    UserError
+        Naming `place`, when they are damaged.
+    """
+    try:
+        text = zlib.decompress(base64.b64decode(entry["deflated"]))
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise UserError(f"{place}: the hypotheses are damaged ({error})") from error
+    if hashlib.sha256(text).hexdigest() != entry.get("sha256"):
+        raise UserError(f"{place}: the hypotheses are damaged: their digest is not the one beside them")
+    return text.decode().split("\n")[:-1]
+
+
+def hypotheses_of(result: Path, split: str) -> list[str]:
+    """Translations of a split that a checkpoint's JSON result keeps.
+
+    Raises
+    ------
+    UserError
+        When the file is missing or damaged, or keeps none.
+    """
+    try:
+        entry = read_json(result)["scores"][split]["hypotheses"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{result} keeps no translations of split {split}: it is not of a measured one") from error
+    return restored(entry, str(result))
+
+
+def paired_bootstrap(first: Sequence[str], second: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """Whether two translations of the same sentences differ, by sacrebleu's paired bootstrap (Koehn 2004).
+
+    The resamples are the same in every call (sacrebleu's own seed).
+
+    Returns
+    -------
+    For ``BLEU`` and ``chrF2``: ``first``, ``second`` (0 … 100), ``p_value`` and ``signature``.
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.significance import PairedTest
+
+    metrics = {"BLEU": BLEU(references=[list(references)]), "chrF2": CHRF(references=[list(references)])}
+    systems = [("first", list(first)), ("second", list(second))]
+    signatures, found = PairedTest(systems, metrics, None, test_type="bs", n_samples=SAMPLES)()
+    return {
+        name: {
+            "first": found[name][0].score,
+            "second": found[name][1].score,
+            # sacrebleu counts resamples that differ by more than the systems do: none where these are equal.
+            "p_value": found[name][1].p_value if found[name][0].score != found[name][1].score else 1.0,
+            "signature": str(signatures[name]),
+        }
+        for name in metrics
+    }

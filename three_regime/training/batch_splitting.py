@@ -1,0 +1,63 @@
+"""Batches that do not fit into the device's memory: computed in smaller parts, where that is the same step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from three_regime.errors import UserError
+from three_regime.system.gpu_memory import in_short
+from three_regime.tasks.interface import Task
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+class Fitting:
+    """The micro-batches of one run, halved as often as the device has run out of memory.
+
+    The effective batch stays what it was: the trainer weights each part by its targets, so that a step equals the one
+    on the whole batch up to rounding. What did not fit once is not tried again in this process.
+    """
+
+    def __init__(self, task: Task, label: str) -> None:
+        self.task, self.label = task, label
+        self.halvings = 0
+
+    def compute(self, parts: Sequence[Any], compute: Callable[[Sequence[Any]], Value]) -> Value:
+        """`compute` of the parts; again from the start, of their halves, when the device runs out of memory.
+
+        Raises
+        ------
+        UserError
+            When a batch cannot be divided further: for images never, since BatchNorm sees the whole batch.
+        """
+        while True:
+            try:
+                return compute([piece for part in parts for piece in self._pieces(part, self.halvings)])
+            except torch.cuda.OutOfMemoryError as error:
+                reason = in_short(error)
+            # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.
+            torch.cuda.empty_cache()
+            self.halvings += 1
+            log.warning(
+                "%s: the GPU ran out of memory (%s); from here on each batch is computed in %d parts, with the same"
+                " effective batch", self.label, reason, 2**self.halvings,
+            )  # fmt: skip
+
+    def _pieces(self, part: Any, halvings: int) -> list[Any]:
+        if halvings == 0:
+            return [part]
+        halves = self.task.halves(part)
+        if halves is None:
+            raise UserError(
+                f"{self.label}: the GPU ran out of memory, and this batch cannot be computed in parts without changing"
+                " the numbers (BatchNorm takes its statistics over the whole batch; a single example has no parts);"
+                " free memory on the GPU or use a larger one, let a job advance fewer networks with `pack: [replica]`,"
+                " or lower the study's `batch_size`"
+            )
+        return [piece for half in halves for piece in self._pieces(half, halvings - 1)]

@@ -1,0 +1,129 @@
+"""Training state on disk: what a killed run needs to end bit-identical to one never stopped.
+
+Random streams are named and counted, so position within the epoch is all that is needed of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from three_regime import kernels
+from three_regime.errors import UserError
+from three_regime.kernels import Kernels
+from three_regime.system.files import Arrays, read_arrays, read_metadata, write_arrays
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A training run between two steps.
+
+    Attributes
+    ----------
+    arrays
+        Parameters, optimiser slots, buffers, and the running sums of the epoch.
+    epoch, step
+        Completed epochs, and completed steps of the epoch under way.
+    history
+        One row a completed epoch.
+    wall_s
+        Seconds spent so far, over all interruptions.
+    """
+
+    arrays: Arrays
+    epoch: int
+    step: int
+    history: list[dict[str, Any]]
+    wall_s: float
+
+
+def save(
+    path: Path,
+    state: SavedState,
+    *,
+    key: str,
+    threads: int,
+    device: str,
+    together: bool,
+    computed_with: Kernels | None = None,
+) -> None:
+    """Write the state atomically; `key` names the run that it belongs to, `together` and `computed_with` (None: the
+    process's kernels) how it is computed.
+    """
+    about = {
+        "key": key,
+        "threads": threads,
+        "device": device,
+        "together": together,
+        "kernels": computed_with or kernels.in_use(),
+        "epoch": state.epoch,
+        "step": state.step,
+        "history": state.history,
+        "wall_s": state.wall_s,
+    }
+    write_arrays(path, state.arrays, {"state": json.dumps(about)})
+
+
+def written_with(path: Path) -> Kernels | None:
+    """The kernels that wrote the state at `path`; None where there is none that can be read."""
+    try:
+        return json.loads(read_metadata(path)["state"]).get("kernels", "plain") if path.exists() else None
+    except (UserError, KeyError, ValueError, TypeError, AttributeError):
+        return None  # `load` says why
+
+
+def load(
+    path: Path, *, key: str, threads: int, device: str, together: bool, computed_with: Kernels | None = None
+) -> SavedState | None:
+    """The state at `path`, or None, with a message in the log, when there is none that can be used.
+
+    Arguments as for `save`.
+
+    Raises
+    ------
+    UserError
+        When the state was written on a CPU with another thread count, other kernels, or by members that advanced in
+        the other way (`lockstep`): continuing it would change the numbers.
+    """
+    if not path.exists():
+        return None
+    try:
+        about = json.loads(read_metadata(path)["state"])
+        found_key, found_device, found_threads = about["key"], about["device"], about["threads"]
+        found_together = about["together"]
+        found_kernels = about.get("kernels", "plain")
+        state = SavedState(read_arrays(path), about["epoch"], about["step"], about["history"], about["wall_s"])
+    except (UserError, KeyError, ValueError, TypeError) as error:
+        log.warning("ignoring the training state %s: %s", path, error)
+        return None
+    if found_key != key:
+        log.warning("ignoring the training state %s: it belongs to a run with other settings or inputs", path)
+        return None
+    if found_device != device:
+        log.warning("ignoring the training state %s: it is from device %s, this is %s", path, found_device, device)
+        return None
+    if device == "cpu" and found_threads != threads:
+        raise UserError(
+            f"{path} was written with {found_threads} CPU threads and this run has {threads}: the result would not"
+            f" be bit-identical; set `threads: {found_threads}` to continue it, or delete the file to start again"
+        )
+    if device == "cpu" and found_together != together:
+        ways = {True: "in lock-step", False: "one after another"}
+        raise UserError(
+            f"{path} was written by members that advanced {ways[found_together]}, and these advance {ways[together]}:"
+            " the result would not be bit-identical; set the study's `lockstep` back to continue it, or delete the"
+            " file to start again"
+        )
+    present = computed_with or kernels.in_use()
+    if device == "cpu" and found_kernels != present:
+        remedy = "set `kernels: plain`" if found_kernels == "plain" else "use a machine with a C compiler"
+        raise UserError(
+            f"{path} was written with {found_kernels} kernels and this run has {present} ones: the result"
+            f" would not be bit-identical; {remedy} to continue it, or delete the file to start again"
+        )
+    return state

@@ -1,0 +1,177 @@
+"""The trainer: dense training and retraining, in both settings, by one function (paper, section 3.1 and B.1)."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from three_regime.config import Training
+from three_regime.config.optimisers import OPTIMISERS
+from three_regime.errors import UserError
+from three_regime.kernels import Kernels
+from three_regime.system.device import check_precision
+from three_regime.tasks.interface import SparseNetwork, Stack, Task
+from three_regime.tasks.pack_sizes import evenly
+from three_regime.tasks.strategies import choose, sparse, wait_for
+from three_regime.training import saved_state
+from three_regime.training.loop import Group
+from three_regime.training.pack import Checkpoint, Flat, Length, Member, Session, length_of
+from three_regime.training.progress import Progress
+from three_regime.training.saved_state import SavedState
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Checkpoint", "Flat", "Member", "Session", "convolution_precision", "train_pack"]
+
+_TRIAL_STEPS = 4
+
+
+def train_pack(task: Task, training: Training, members: Sequence[Member], session: Session) -> None:
+    """Train the members of a pack to their last checkpoint, delivering each checkpoint as it is reached.
+
+    Each member continues from its saved state, if it has one. Members advance in lock-step where that is faster
+    (`session.lockstep`), else one after another; a member that diverges does not stop the others.
+
+    Raises
+    ------
+    UserError
+        When losses were not finite (naming member, epoch and step), after the other members have been delivered,
+        when a state cannot be continued, when an epoch has no step (`pack.length_of`), or when the GPU lacks the
+        precision.
+    Interrupted
+        When `session.stop` was requested; the states have been saved.
+    """
+    check_precision(training.precision, task.device.type)
+    torch.set_num_threads(session.threads)
+    length_of(task, training, members[0])  # refuses an epoch without a step, which no trial could run either
+    progress = Progress(len(members), task.unit)
+    with convolution_precision(training.precision == "tf32"):
+        stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members))
+        failures: list[str] = []
+        for chunk in _chunks(members, stack.width):
+            failures += _advance(stack, task, training, chunk, session, progress)
+    if failures:
+        raise UserError("\n".join(failures))
+
+
+def _chunks(members: Sequence[Member], width: int) -> Iterator[list[Member]]:
+    """Members that advance together: of equal checkpoints, at most `width`, as evenly as can be."""
+    alike = itertools.groupby(members, key=lambda member: member.checkpoints)
+    for _, group in alike:
+        waiting = list(group)
+        for count in evenly(len(waiting), width):
+            yield waiting[:count]
+            del waiting[:count]
+
+
+def _advance(
+    stack: Stack, task: Task, training: Training, members: list[Member], session: Session, progress: Progress
+) -> list[str]:
+    """Train members to their end together; returns the failures.
+
+    Where their saved states stand at different steps (a process was killed while it saved them), those behind catch
+    up first.
+    """
+    length = length_of(task, training, members[0])
+    network = _sparse(stack, task, training, members)
+    by_position: dict[tuple[int, int], list] = {}
+    for member in members:
+        state = _state_of(stack, task, training, member, session, length, "sparse" if network else None)
+        by_position.setdefault((state.epoch, state.step), []).append((member, state))
+    make = functools.partial(
+        Group, stack, task, training, session=session, length=length, progress=progress, sparse=network
+    )  # fmt: skip
+    positions = sorted(by_position)
+    groups = [make(by_position[position]) for position in positions]
+    if stack.together and len(members) > 1:
+        log.info("%d members advance together%s", len(members), ", from different steps" if groups[1:] else "")
+    for group in groups:
+        group.begin()
+    failures: list[str] = []
+    group = groups[0]
+    for position, ahead in zip(positions[1:], groups[1:], strict=True):
+        group.train(until=position)
+        failures += group.failures
+        group = make([*group.states(), *ahead.states()])
+    group.train()
+    return failures + group.failures
+
+
+def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
+    """The network of the only member, where its masks are fixed and its step is one that the engine knows.
+
+    A run that an earlier version began with other compiled kernels goes on with those, to the same bits.
+    """
+    member, *others = members
+    plain_steps = training.optimiser == "sgd" and training.sam_rho == 0 and training.clip_norm is None
+    if others or stack.together or not plain_steps:
+        return None
+    return None if saved_state.written_with(member.state) == "fused" else sparse(task, member.masks, [member.start])
+
+
+def _state_of(
+    stack: Stack,
+    task: Task,
+    training: Training,
+    member: Member,
+    session: Session,
+    length: Length,
+    computed_with: Kernels | None,
+) -> SavedState:
+    """Where a member continues: its saved state, or its start."""
+    state = saved_state.load(
+        member.state,
+        key=member.key,
+        threads=session.threads,
+        device=task.device.type,
+        together=stack.together,
+        computed_with=computed_with,
+    )
+    if state is not None and (state.epoch, state.step) <= (length.checkpoints[0], 0):
+        return state
+    # None, or it has passed the first checkpoint that is wanted: only a fresh run reaches that.
+    parameters = Flat(task.parameters).join(member.start).astype(np.float32)
+    slots = {f"slot:{name}": np.zeros_like(parameters) for name in OPTIMISERS[training.optimiser].slots}
+    buffers = {f"buffer:{name}": np.asarray(member.start[name]) for name in task.buffers}
+    sums = {"sums": np.zeros(2), "seen": np.array(0)}
+    return SavedState({"parameters": parameters, **slots, **buffers, **sums}, 0, 0, [], 0.0)
+
+
+def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> float:
+    """Seconds of a step for each member; every change that it makes is thrown away."""
+    chosen = list(members[: stack.width])
+    flat = Flat(task.parameters)
+    rows = [*chosen, *[chosen[-1]] * (stack.rows(len(chosen)) - len(chosen))]
+    starts = [torch.from_numpy(flat.join(member.start)) for member in rows]
+    vector = torch.stack(starts).float().to(stack.device).requires_grad_()
+    buffers = {
+        name: torch.stack([torch.as_tensor(member.start[name]) for member in rows]).to(stack.device)
+        for name in task.buffers
+    }
+    batches = stack.epoch([member.streams for member in rows], 0, training)
+    for repeat in range(_TRIAL_STEPS + 1):
+        if repeat == 1:  # the first chooses algorithms and fills caches
+            wait_for(stack.device)
+            began = time.perf_counter()
+        losses, *_ = stack.loss(flat.views(vector), buffers, batches.micro_batches(0)[0])
+        torch.autograd.grad(losses.sum(), vector)
+    wait_for(stack.device)
+    return (time.perf_counter() - began) / _TRIAL_STEPS / len(chosen)
+
+
+@contextlib.contextmanager
+def convolution_precision(tf32: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in cuDNN's convolutions and in matrix products, and restore the settings after."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,0 +1,5 @@
+"""The bridge to Snakemake: what rules, scripts and the `workflow` command need.
+
+Belongs here: everything that knows Snakemake, its records, its lock and its SLURM plugin. Not here: anything that
+`run-stage` needs, which works without Snakemake. No torch.
+"""

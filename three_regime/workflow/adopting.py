@@ -1,0 +1,230 @@
+"""Results copied from another machine: what is as good as made here, what is not, and why.
+
+A copy has new times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied), and then Snakemake plans
+everything again, or, worse, does not notice that settings have changed. Fingerprints know better: what carries the
+right one is given times in order and a record; what does not gets a time before everything else, so that its job is
+planned and computes what is stale in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from three_regime.config import Config
+from three_regime.errors import UserError
+from three_regime.jobs.discarding import record_file
+from three_regime.planning.plan import Job, jobs_of
+from three_regime.preparation.prepare import is_intact
+from three_regime.study.grid import Study, planned
+from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
+from three_regime.study.products import pack
+from three_regime.study.stages import STAGES
+from three_regime.study.table_sources import tables_agree
+from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.system.places import CHECKOUT
+from three_regime.workflow.bridge import snakemake_program
+from three_regime.workflow.snakemake_records import ADOPTING, set_back
+
+log = logging.getLogger(__name__)
+
+_RECORDS = Path(".snakemake") / "metadata"
+
+_TARGETS_A_CALL = 2000
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What was found, and what was done about it.
+
+    Attributes
+    ----------
+    findings
+        Study → the verdict on each product.
+    unprepared
+        Prepared data files that are missing, out of date or damaged.
+    mended
+        Files whose times were put in order.
+    remade_tables
+        Studies whose tables and figures will be made again from the results.
+    recorded
+        Jobs that Snakemake now has a record of.
+    """
+
+    findings: dict[str, list[Finding]]
+    unprepared: list[Path]
+    mended: int
+    remade_tables: list[str]
+    recorded: int
+
+
+def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False) -> Adoption:
+    """Judge every result of the planned studies, and make Snakemake see what the fingerprints say.
+
+    Parameters
+    ----------
+    configfiles
+        The files that `config` was read from, for Snakemake: the first is ``config.yaml`` of the working directory.
+    dry_run
+        Judge only; touch nothing.
+
+    Raises
+    ------
+    UserError
+        When Snakemake is not installed or cannot record what was adopted.
+    """
+    studies = planned(config)
+    findings = {study.name: survey(study, verify=True) for study in studies}
+    data = {study.prepared: is_intact(study.config.dataset, study.data) for study in studies}
+    unprepared = [path for path, good in data.items() if not good]
+    if dry_run:
+        return Adoption(findings, unprepared, 0, [], 0)
+    fresh = not _RECORDS.is_dir()
+    mended = 0
+    records: list[Path] = []
+    remade = []
+    recorded = 0
+    for study in studies:
+        if data[study.prepared]:
+            raw = (study.data / "raw" / study.config.dataset.name).rglob("*")
+            mended += _mend((path for path in raw if path.is_file()), [study.prepared])
+        jobs = jobs_of(study, findings[study.name])
+        for finding in findings[study.name]:
+            if finding.done:
+                mended += _mend(finding.product.inputs.values(), finding.product.outputs)
+            else:
+                set_back(finding.product.outputs)
+        whole = _recordable(jobs)
+        recorded += len(whole)
+        records += [job.findings[0].product.outputs[0] for job in whole]
+        for record in _discards(study, whole):
+            mended += _mend(record.parent.rglob("*.json"), [record])
+            records.append(record)
+        tables = [study.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
+        if (fresh or not tables_agree(study, findings[study.name])) and any(path.exists() for path in tables):
+            set_back(tables)
+            remade.append(study.name)
+    if records:
+        done = [each for found in findings.values() for each in found if each.done]
+        kept = [path for each in done for path in each.product.outputs if path.exists()]
+        absent = [path for each in done for path in each.product.outputs if not os.path.lexists(path)]
+        with _standing_in(absent):
+            _record(records, [*kept, *records], configfiles)
+    return Adoption(findings, unprepared, mended, remade, recorded)
+
+
+def _mend(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:
+    """Make outputs as young as their youngest input, which to Snakemake is in order; returns how many were older."""
+    newest = max((path.stat().st_mtime_ns for path in inputs if path.exists()), default=0)
+    older = [path for path in outputs if path.exists() and path.stat().st_mtime_ns < newest]
+    for path in older:
+        os.utime(path, ns=(newest, newest), follow_symlinks=False)
+    return len(older)
+
+
+def _recordable(jobs: list[Job]) -> list[Job]:
+    """Jobs that are done as a whole and whose inputs are there and come from such jobs.
+
+    Snakemake's ``--touch`` fails on others: it would have to touch files that are not there.
+    """
+    whole: list[Job] = []
+    made: set[Path] = set()
+    known = {path for job in jobs for finding in job.findings for path in finding.product.outputs}
+    gone = {finding.product.outputs[-1] for job in jobs for finding in job.findings if finding.discarded}
+    for job in jobs:
+        inputs = {path for finding in job.findings for path in finding.product.inputs.values()}
+        if not job.to_compute and all(
+            (path.exists() or path in gone) and (path in made or path not in known) for path in inputs
+        ):
+            whole.append(job)
+            made |= {path for finding in job.findings for path in finding.product.outputs}
+    return whole
+
+
+def _discards(study: Study, whole: list[Job]) -> list[Path]:
+    """The records of discarded weights at the temperatures where every job is among `whole`."""
+    if study.config.keep == "all":
+        return []
+    made = {path for job in whole for finding in job.findings for path in finding.product.outputs}
+    places = [(seed, temperature) for seed in study.config.dense_seeds for temperature in study.temperatures]
+    return [
+        record_file(study, *place)
+        for place in places
+        if record_file(study, *place).exists()
+        and all(product.outputs[0] in made for stage in STAGES for product in pack(study, stage, *place))
+    ]
+
+
+@contextlib.contextmanager
+def _standing_in(absent: Sequence[Path]) -> Iterator[None]:
+    """Empty files in the place of discarded weights: Snakemake records no job whose outputs are not there.
+
+    Were they left behind by a kill, they would carry no fingerprint and be taken for damaged, never for results.
+    """
+    try:
+        for path in absent:
+            path.touch()
+        yield
+    finally:
+        for path in absent:
+            path.unlink(missing_ok=True)
+
+
+def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) -> None:
+    """Let Snakemake record the jobs that make `targets`, and leave the times of the files `kept` as they are."""
+    program = snakemake_program()
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    overlays = [str(path) for path in configfiles if path != Path("config.yaml")]
+    options = ["--touch", "--force", "--quiet", "--cores", "1", *(["--configfile", *overlays] if overlays else [])]
+    options += [] if Path("Snakefile").exists() else ["--snakefile", str(CHECKOUT / "Snakefile")]
+    try:
+        for first in range(0, len(targets), _TARGETS_A_CALL):
+            some = [str(path) for path in targets[first : first + _TARGETS_A_CALL]]
+            ended = subprocess.run(
+                [program, *some, *options], capture_output=True, text=True, env={**os.environ, ADOPTING: "1"}
+            )
+            if ended.returncode:
+                reason = " ".join((ended.stderr or ended.stdout).split()[-40:])
+                raise UserError(f"the times are in order, but Snakemake could not record what was adopted: {reason}")
+    finally:
+        for path, time in times.items():
+            os.utime(path, ns=(time, time), follow_symlinks=False)
+
+
+def render(adoption: Adoption, *, dry_run: bool) -> str:
+    """What was found, in words: a line a study and verdict, and each reason with how often it holds."""
+    lines = []
+    for path in adoption.unprepared:
+        lines.append(f"{path}: missing, out of date or damaged; run `snakemake data` and adopt again")
+    for name, findings in adoption.findings.items():
+        verdicts = [finding.verdict for finding in findings]
+        counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)
+        lines.append(f"{name}: {counts}")
+        reasons: dict[tuple[str, str, str], list[Finding]] = {}
+        for finding in findings:
+            if finding.verdict not in (Verdict.DONE, Verdict.MISSING):
+                stage = finding.product.stage
+                reasons.setdefault((stage, finding.verdict, _kind(finding)), []).append(finding)
+        for (stage, verdict, reason), group in reasons.items():
+            more = f" (and {len(group) - 1} more)" if len(group) > 1 else ""
+            lines.append(f"  {stage}, {verdict}: {group[0].product.outputs[0].parent}{more}: {reason}")
+    if not dry_run:
+        lines.append(f"{adoption.mended} files had their times put in order, {adoption.recorded} jobs were recorded.")
+        if adoption.remade_tables:
+            lines.append(f"Tables and figures will be made again: {', '.join(adoption.remade_tables)}.")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(finding: Finding) -> str:
+    """The reason without the paths that differ between members, so that one line stands for all."""
+    if "not up to date" in finding.reason:
+        return "made from something that is not up to date"
+    if finding.reason.startswith("made from another"):
+        names = sorted({path.name for path in finding.product.inputs.values() if str(path) in finding.reason})
+        return f"made from another {' and '.join(names)}"
+    return finding.reason

@@ -1,0 +1,155 @@
+"""Snakemake's command line as people give it: configuration files, working folder, targets."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from three_regime.errors import UserError
+from three_regime.names import nearest
+from three_regime.system import places
+from three_regime.system.places import CHECKOUT
+
+_CONFIGFILE, _CONFIG, _DIRECTORY, _SNAKEFILE = "--configfile", "--config", "--directory", "--snakefile"
+_SPELLINGS = {"--configfiles": _CONFIGFILE, "-C": _CONFIG, "-d": _DIRECTORY, "-s": _SNAKEFILE}
+_OF_ONE_VALUE = (_DIRECTORY, _SNAKEFILE)
+_FORGETFUL = (_CONFIGFILE, _CONFIG)
+"""Options that take any number of values, of which Snakemake forgets all but the last when they are given twice."""
+
+_COMPUTES_NOTHING = re.compile(
+    r"-[A-Za-z]*n[A-Za-z]*|-[tlhvSD]|--(dry-?run|touch|unlock|(detailed-)?summary|lint|report.*|list.*|lt|help|version"
+    r"|dag|rulegraph|filegraph|d3dag|archive|delete-.*|cleanup-.*|generate-unit-tests|containerize)(=.*)?"
+)
+
+
+@dataclass(frozen=True)
+class _Word:
+    """One argument before ``--``.
+
+    Attributes
+    ----------
+    option
+        The option that it is or may belong to, in its long spelling; empty before the first.
+    value
+        What it gives that option; empty for an option's bare name.
+    """
+
+    text: str
+    option: str
+    value: str
+
+    @property
+    def names_option(self) -> bool:
+        return self.text.startswith("-")
+
+
+def _words(arguments: Sequence[str]) -> Iterator[_Word]:
+    option = ""
+    for text in itertools.takewhile(lambda argument: argument != "--", arguments):
+        value = text
+        if text.startswith("--"):
+            option, _, value = text.partition("=")
+        elif text.startswith("-"):
+            option, value = text[:2], text[2:]
+        option = _SPELLINGS.get(option, option)
+        yield _Word(text, option, value)
+        if value and option in _OF_ONE_VALUE:
+            option = ""
+
+
+def _values(arguments: Sequence[str], option: str) -> list[str]:
+    return [word.value for word in _words(arguments) if word.option == option and word.value]
+
+
+def refuse_repeated(arguments: Sequence[str]) -> None:
+    """Refuse an option given twice of which Snakemake would forget the first.
+
+    Raises
+    ------
+    UserError
+        Naming it, and the two ways that work.
+    """
+    for option in _FORGETFUL:
+        if sum(word.names_option and word.option == option for word in _words(arguments)) > 1:
+            raise UserError(
+                f"{option} is given twice, and Snakemake forgets the first: name all after one, `{option} A B`, or"
+                " start with `python -m three_regime workflow`, which takes both"
+            )
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Snakemake's `arguments` with every ``--configfile`` (and ``--config``) in one, in order, and `~` expanded."""
+    words = list(_words(arguments))
+    found = [word.text for word in words if word.option not in _FORGETFUL]
+    for option in _FORGETFUL:
+        values = _values(arguments, option)
+        if option == _CONFIGFILE:
+            values = [str(places.expanded(path)) for path in values]
+        found += [option, *values] if values else []
+    return [*found, *arguments[len(words) :]]
+
+
+def base_file() -> Path:
+    """``config.yaml`` of this folder, or else of the checkout."""
+    here = Path("config.yaml")
+    return here if here.exists() else CHECKOUT / here
+
+
+def configfiles(arguments: Sequence[str]) -> list[Path] | None:
+    """The configuration files that Snakemake's arguments name, ``config.yaml`` first; None when they change more."""
+    if any(word.option == _CONFIG for word in _words(arguments)):
+        return None
+    return [base_file(), *map(Path, _values(arguments, _CONFIGFILE))]
+
+
+def located(arguments: Sequence[str]) -> tuple[list[str], Path]:
+    """Snakemake's `arguments`, fit for another working folder than the checkout, and that folder.
+
+    Its name is that of ``--directory``, or the present one. Configuration files count from where the command was
+    given; a Snakefile that is not there is that of the checkout.
+    """
+    words = list(_words(arguments))
+    folder = Path(*_values(arguments, _DIRECTORY)[-1:])
+    found = list(arguments)
+    if folder != Path():
+        for number, word in enumerate(words):
+            if word.option == _CONFIGFILE and word.value:
+                found[number] = word.text.removesuffix(word.value) + os.path.abspath(word.value)
+    if not Path("Snakefile").exists() and not any(word.option == _SNAKEFILE for word in words):
+        found = [_SNAKEFILE, str(CHECKOUT / "Snakefile"), *found]
+    return found, folder
+
+
+def check_configfiles(arguments: Sequence[str]) -> None:
+    """Refuse a configuration file that is not there, a preset's name with one letter wrong, say.
+
+    Raises
+    ------
+    UserError
+        Naming the file, the nearest name and those that exist.
+    """
+    for file in _values(arguments, _CONFIGFILE):
+        if not Path(file).expanduser().is_file():
+            raise UserError(f"config file {file} does not exist{beside(Path(file))}")
+
+
+def beside(file: Path) -> str:
+    """The nearest name and all the names of YAML files in the folder of one that is missing; nothing without any."""
+    names = sorted(path.stem for path in file.parent.glob("*.yaml"))
+    return f"{nearest(file.stem, names)}; {file.parent} has {', '.join(names)}" if names else ""
+
+
+def computes(arguments: Sequence[str]) -> bool:
+    """Whether Snakemake would run jobs: no dry-run, list, report, …"""
+    return not any(word.names_option and _COMPUTES_NOTHING.fullmatch(word.text) for word in _words(arguments))
+
+
+def targets_of(arguments: Sequence[str]) -> list[str]:
+    """The targets among Snakemake's arguments: before the first option, and after ``--``."""
+    words = list(_words(arguments))
+    first = itertools.takewhile(lambda word: not word.names_option, words)
+    return [*(word.text for word in first), *arguments[len(words) + 1 :]]

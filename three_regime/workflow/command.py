@@ -1,0 +1,86 @@
+"""The `workflow` command: Snakemake, after a look at its lock, its settings and results that it has no record of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from three_regime.config import load
+from three_regime.jobs import kept_copies
+from three_regime.study.grid import planned
+from three_regime.system import places
+from three_regime.workflow import snakemake_lock, starting
+from three_regime.workflow.arguments import check_configfiles, configfiles, joined, located
+from three_regime.workflow.bridge import snakemake_program
+from three_regime.workflow.snakemake_records import unrecorded
+
+if TYPE_CHECKING:
+    pass
+
+
+_DRY = {"--dry-run", "--dryrun", "-n"}
+
+
+_UNLOCKING = {"--unlock"}
+
+
+def exec_snakemake(arguments: Sequence[str]) -> None:
+    """Replace this process by Snakemake, after removing a lock left behind by a dead run (`snakemake_lock`).
+
+    Raises
+    ------
+    UserError
+        When Snakemake is not installed, a configuration file is not there, or a person says no (`starting.ask`).
+    """
+    program = snakemake_program()
+    arguments = joined(arguments)
+    os.environ.update(places.stand_ins())
+    check_configfiles(arguments)
+    arguments, folder = located(arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    here = Path.cwd()
+    with contextlib.chdir(folder):  # whose lock and results are looked at
+        if not _UNLOCKING & set(arguments):
+            _settle_lock(program, arguments, here)
+        starting.ask(arguments)
+        _look_at_results(arguments)
+        if not (_DRY | _UNLOCKING) & set(arguments):
+            snakemake_lock.forget()
+            snakemake_lock.note()
+    os.execv(program, [program, *arguments])
+
+
+def _settle_lock(program: str, arguments: Sequence[str], here: Path) -> None:
+    """Remove a lock that was left behind; of one that may have been, say how. `arguments` count from `here`."""
+    if snakemake_lock.is_left_behind():
+        print("removing the lock of an earlier run that was killed", file=sys.stderr)
+        # Before the arguments: what follows `--` there are targets.
+        subprocess.run([program, "--quiet", "--unlock", *arguments], cwd=here, check=False)
+        return
+    unlock = [sys.executable, "-m", "three_regime", "workflow", "--unlock", *arguments]
+    if warning := snakemake_lock.of_another_machine(unlock):
+        print(warning, file=sys.stderr)
+
+
+def _look_at_results(arguments: Sequence[str]) -> None:
+    """Before a real run: the results can be written, and those that Snakemake has no record of are adopted."""
+    if (_DRY | _UNLOCKING) & set(arguments):
+        return
+    files = configfiles(arguments)
+    if files is None or not all(path.exists() for path in files):
+        return
+    config = load(files)
+    places.check_writable(config.results)
+    if restored := kept_copies.restore_all(planned(config)):
+        print(f"{restored} results of unfinished jobs are back in their place", file=sys.stderr)
+    names = [study.name for study in unrecorded(planned(config))]
+    if names:
+        from three_regime.workflow import adopting
+
+        print(f"Snakemake has no record of results of {', '.join(names)}: adopting them", file=sys.stderr)
+        print(adopting.render(adopting.adopt(config, files), dry_run=False), file=sys.stderr)

@@ -1,0 +1,79 @@
+"""What a job asks the scheduler for: GPUs, and memory and run time that grow with each attempt."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from three_regime.config import Config
+from three_regime.errors import UserError
+from three_regime.planning import pricing
+from three_regime.planning.pricing import pricer_of, speed_of
+from three_regime.study.grid import Study
+from three_regime.study.products import pack
+
+if TYPE_CHECKING:
+    from snakemake.io import Wildcards
+
+MARGIN = 2.0
+"""Run time asked for, over the time expected at measured rates: the cluster's machines are others (this project's
+choice). A job that is cut off continues from its state, with more time."""
+
+STEP_MIN = 10
+"""Minutes to which run times are rounded up; no job asks for less, since it has to start and to read its data first."""
+
+
+def job_resources(config: Config, study: Study, stage: str) -> dict[str, int | Callable[..., int]]:
+    """The ``resources`` of a stage's rule.
+
+    GPUs as configured; memory the configured one times the attempt; minutes those of `first_runtime` times the
+    attempt, but not above ``max_runtime``.
+    """
+    asked = getattr(study.config.resources, stage)
+
+    def mem_mb(wildcards: Wildcards, attempt: int) -> int:
+        return asked.mem_mb * attempt
+
+    def runtime(wildcards: Wildcards, attempt: int) -> int:
+        at = [wildcards.get(name) for name in ("temperature", "density")]
+        temperature = study.temperature_of(at[0]) if at[0] else None
+        density = study.density_of(at[1]) if at[1] else None
+        first = first_runtime(study, stage, temperature, density, config.threads)
+        return min(first * attempt, config.max_runtime)
+
+    return {"gpu": asked.gpu, "mem_mb": mem_mb, "runtime": runtime}
+
+
+def first_runtime(
+    study: Study, stage: str, temperature: float | None, density: float | None, threads: int, margin: float = MARGIN
+) -> int:
+    """Minutes for a whole pack: from rates measured on a GPU, or for a stage without one on a CPU; else as configured.
+
+    Parameters
+    ----------
+    threads
+        CPU threads of the job; CPU rates were measured with their own number.
+    """
+    asked = getattr(study.config.resources, stage)
+    rates = _rates(asked.gpu > 0)
+    if rates is None:
+        return asked.runtime
+    measured = speed_of(rates, study)
+    if measured is None:
+        return asked.runtime
+    products = pack(study, stage, study.config.dense_seeds[0], temperature, density)
+    seconds = measured.seconds(pricer_of(study).job(products))  # a limit: as if nothing were gained by sparsity
+    slower = 1.0 if rates.on_gpu else max(1.0, measured.threads / threads)
+    minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
+    return STEP_MIN * math.ceil(minutes / STEP_MIN)
+
+
+@functools.cache
+def _rates(gpu: bool) -> pricing.Rates | None:
+    """The latest rates of this kind of device; None where there are none, as in a checkout without benchmarks."""
+    with contextlib.suppress(UserError):
+        return pricing.read_rates(pricing.RATES, "cuda" if gpu else "cpu")
+    return None

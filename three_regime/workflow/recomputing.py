@@ -1,0 +1,119 @@
+"""Results computed anew on purpose: set aside, so that the next run makes them again. No torch.
+
+Fingerprints decide what a job computes, so that running it again (``--forcerun``, ``-F``) computes nothing. Who doubts
+a result, or wants its time measured, sets it aside; what is made from it is computed again only where it turns out
+different.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from three_regime.config import Config
+from three_regime.errors import UserError
+from three_regime.jobs.kept_copies import sidecar
+from three_regime.study.grid import Study, planned
+from three_regime.study.products import Product, pack
+from three_regime.study.stages import STAGES
+from three_regime.workflow import snakemake_lock
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
+
+_OUTCOME = re.compile(r"(\d+) computed, (\d+) kept")
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What was moved: the products, and the folder that holds their files now."""
+
+    products: list[Product]
+    folder: Path
+
+
+def set_aside(config: Config, targets: Sequence[Path], *, dry_run: bool = False) -> SetAside:
+    """Move the results at `targets` away, with the saved states from which their jobs would continue.
+
+    Parameters
+    ----------
+    targets
+        Result files, or folders with all the results below them.
+
+    Raises
+    ------
+    UserError
+        When a target holds no result of the planned studies, or a run is under way.
+    """
+    if snakemake_lock.is_locked() and not snakemake_lock.is_left_behind():
+        raise UserError("a run is under way in this folder, or its lock was left behind: nothing was set aside")
+    studies = planned(config)
+    chosen: dict[tuple[Path, ...], tuple[Study, Product]] = {}
+    for target in targets:
+        found = {product.outputs: (study, product) for study, product in _there(studies) if _is_at(product, target)}
+        if not found:
+            raise UserError(
+                f"{target} is no result of a dense, prune, retrain, lmc or cka job of the planned studies, and no"
+                " folder of some; tables and figures are made again by Snakemake's --forcerun"
+            )
+        chosen |= found
+    folder = Path(config.results) / ".state" / ".set-aside" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+    if not dry_run:
+        for study, product in chosen.values():
+            _move(study, product, folder)
+    return SetAside([product for _, product in chosen.values()], folder)
+
+
+def _there(studies: Iterable[Study]) -> Iterator[tuple[Study, Product]]:
+    """Every product of which a file is there."""
+    for study in studies:
+        for seed in study.config.dense_seeds:
+            for temperature in study.temperatures:
+                for stage in STAGES:
+                    for product in pack(study, stage, seed, temperature):
+                        if any(path.exists() for path in product.outputs):
+                            yield study, product
+
+
+def _is_at(product: Product, target: Path) -> bool:
+    return any(path.absolute().is_relative_to(target.absolute()) for path in product.outputs)
+
+
+def _move(study: Study, product: Product, folder: Path) -> None:
+    from three_regime.jobs.job import state_file  # which the Snakefile, read again in every job, need not import
+
+    for path in product.outputs:
+        sidecar(study, path).unlink(missing_ok=True)  # from where it would come back
+    for path in (*product.outputs, state_file(study, product)):
+        if path.exists():
+            target = folder / path.relative_to(study.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+
+
+def render(found: SetAside, *, dry_run: bool) -> str:
+    """What was set aside, a line each, and what to do next."""
+    lines = [str(product.outputs[0].with_suffix("")) for product in found.products]
+    done = "would be set aside" if dry_run else f"set aside in {found.folder}; the next run computes them"
+    return "\n".join([*lines, f"{len(lines)} {done}"]) + "\n"
+
+
+def notice(workflow: Workflow) -> str:
+    """What to say when jobs were forced to run (``--forcerun``, ``-F``) and computed nothing, or nothing to say."""
+    settings = workflow.dag_settings
+    if not (settings.forceall or settings.forcerun or settings.forcetargets):
+        return ""
+    ran = workflow.dag.needrun_jobs(exclude_finished=False)
+    logs = [Path(str(job.log[0])) for job in ran if job.rule.name.split("_")[0] in STAGES and len(job.log)]
+    outcomes = [found[-1] for path in logs if path.exists() and (found := _OUTCOME.findall(path.read_text()))]
+    computed, kept = (sum(int(outcome[place]) for outcome in outcomes) for place in (0, 1))
+    if computed or not kept:
+        return ""
+    return (
+        f"{len(outcomes)} jobs were forced to run and computed nothing: all {kept} results carry the fingerprints of"
+        " their settings and were kept. To compute some anew, set them aside: python -m three_regime recompute FILE"
+    )

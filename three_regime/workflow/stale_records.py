@@ -1,0 +1,92 @@
+"""What Snakemake's records call up to date and fingerprints do not: planned again before a run begins. No torch.
+
+The records are wrong after ``--touch``, after files were copied over others, after an edit that was undone when jobs
+had used it, for a study that was renamed with its folder, and for files that were damaged since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from three_regime.study.damage import LONG_AGO_NS
+from three_regime.study.grid import Study
+from three_regime.study.outputs import CELL_TABLES
+from three_regime.study.table_sources import tables_hold
+from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.workflow import snakemake_lock
+from three_regime.workflow.bridge import settings_fingerprint
+from three_regime.workflow.snakemake_records import ADOPTING, begun, record_of, set_back
+
+_SAME_TIME_S = 0.01
+
+
+def plan_again(studies: Iterable[Study]) -> list[str]:
+    """Let Snakemake make again what it takes for up to date and what is not; says so in a line for each reason.
+
+    Weights are read only where the file is younger than its record. Nothing is done while another run is at work.
+    """
+    said: list[str] = []
+    if ADOPTING in os.environ or snakemake_lock.is_locked():  # another run is at work, and knows what it does
+        return said
+    for study in studies:
+        if not study.folder.is_dir():
+            continue
+        findings = survey(study, verify=_changed_since)
+        wrong = [finding for finding in findings if _is_wrong(finding) and _believed(study, finding)]
+        for finding in wrong:
+            _set_back(finding.product.outputs)
+        reasons: dict[str, list[Finding]] = {}
+        for finding in wrong:
+            reasons.setdefault(f"{finding.product.stage}, {finding.verdict}, {finding.reason}", []).append(finding)
+        for reason, group in reasons.items():
+            more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+            said.append(f"to be computed anew: {group[0].product.outputs[0]}{more}: {reason}")
+        if reason := _wrong_tables(study, findings):
+            _set_back(study.folder / f"{name}.csv" for name in CELL_TABLES)
+            said.append(f"to be made anew: the tables of {study.name}: {reason}")
+    return said
+
+
+def _set_back(paths: Iterable[Path]) -> None:
+    with contextlib.suppress(OSError):  # results of somebody else; a run that must write them says so
+        set_back(paths)
+
+
+def _wrong_tables(study: Study, findings: Sequence[Finding]) -> str:
+    """Why tables that are there must be made anew although every result is right; empty when they need not be."""
+    cells = study.folder / "cells.csv"
+    if not cells.exists() or cells.stat().st_mtime_ns <= LONG_AGO_NS or not all(each.done for each in findings):
+        return ""
+    # Of a study that was made smaller, Snakemake sees that they have fewer inputs.
+    return "" if tables_hold(study, findings) else "they were not made from these results under this name"
+
+
+def _is_wrong(finding: Finding) -> bool:
+    return finding.verdict in (Verdict.STALE, Verdict.DAMAGED)
+
+
+def _believed(study: Study, finding: Finding) -> bool:
+    """Whether Snakemake takes the files for made with the present settings.
+
+    What is made from something else that is stale follows when that has been made again.
+    """
+    product = finding.product
+    there = [path for path in product.outputs if path.exists()]
+    if not there or any(begun(path) for path in there) or finding.reason.endswith("is not up to date"):
+        return False
+    if finding.verdict is Verdict.DAMAGED or there[0].stat().st_mtime_ns <= LONG_AGO_NS:
+        return True
+    record = record_of(there[0])
+    one_run = product.stage == "dense" and study.knob.setting is None
+    temperature = None if one_run else product.coordinates["temperature"]
+    recorded = (record or {}).get("params") or []
+    return repr(settings_fingerprint(study, product.stage, temperature)) in recorded
+
+
+def _changed_since(path: Path) -> bool:
+    """Whether a file is younger than Snakemake's record of it, which notes its time: then its content is looked at."""
+    ended = (record_of(path) or {}).get("endtime")
+    return isinstance(ended, int | float) and path.stat().st_mtime > ended + _SAME_TIME_S

@@ -1,0 +1,102 @@
+"""`verify`: read everything that the planned studies have, and say what is not as it should be. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from three_regime.config import Config
+from three_regime.preparation.prepare import is_intact, is_prepared
+from three_regime.study.grid import Study, planned
+from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
+from three_regime.study.table_sources import tables_agree
+from three_regime.study.verdicts import Finding, Verdict, survey
+
+_PROBLEMS = (Verdict.STALE, Verdict.DAMAGED, Verdict.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it should be: a file, its verdict (see `verdicts.Verdict`) and why."""
+
+    file: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was read, and what was found.
+
+    Attributes
+    ----------
+    read
+        Results, data files and tables that are there.
+    missing
+        Results that are not there yet, which is no problem.
+    """
+
+    read: int
+    missing: int
+    problems: list[Problem]
+
+
+def verify(config: Config) -> Verified:
+    """Read every result, prepared data file and table of the planned studies, tensors included, against their digests.
+
+    Results are compared with the present settings, and tables with the results that they were made from.
+    """
+    problems: list[Problem] = []
+    read = missing = 0
+    data: dict[Path, Study] = {}
+    for study in planned(config):
+        data.setdefault(study.prepared, study)
+        findings = survey(study, verify=True)
+        missing += sum(finding.verdict is Verdict.MISSING for finding in findings)
+        read += sum(finding.verdict is not Verdict.MISSING for finding in findings)
+        problems += [
+            Problem(str(finding.product.outputs[0]), finding.verdict.value, finding.reason)
+            for finding in findings
+            if finding.verdict in _PROBLEMS
+        ]
+        tables = [study.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
+        read += sum(path.exists() for path in tables)
+        problems += _of_tables(study, findings, tables)
+    for path, study in data.items():
+        if path.exists():
+            read += 1
+            if not is_intact(study.config.dataset, study.data):
+                verdict = Verdict.DAMAGED if is_prepared(study.config.dataset, study.data) else Verdict.STALE
+                reason = "its content does not match its digests, or it was prepared otherwise than it would be now"
+                problems.append(Problem(str(path), verdict.value, reason))
+    return Verified(read, missing, problems)
+
+
+def _of_tables(study: Study, findings: list[Finding], tables: list[Path]) -> Iterator[Problem]:
+    for path in tables:
+        if not path.exists():
+            continue
+        try:
+            pd.read_csv(path)
+        except pd.errors.EmptyDataError:  # nothing to tabulate
+            continue
+        except (OSError, ValueError, pd.errors.ParserError) as error:
+            yield Problem(str(path), Verdict.DAMAGED.value, f"is no table: {error}")
+    cells = study.folder / "cells.csv"
+    if cells.exists() and not tables_agree(study, findings):
+        reason = "the tables were not made from just the results that are here, under this name and with these settings"
+        yield Problem(str(cells), Verdict.STALE.value, reason)
+
+
+def render(verified: Verified) -> str:
+    """A line for each problem, and a last one with the counts."""
+    lines = [f"{each.file}: {each.verdict}: {each.reason}" for each in verified.problems]
+    missing = f", {verified.missing} results are not there yet" if verified.missing else ""
+    what = f"{len(verified.problems)} of them are not right" if verified.problems else "all of them right"
+    lines.append(f"{verified.read} results, tables and data files read: {what}{missing}")
+    if verified.problems:
+        lines.append("start the workflow again: what is damaged or stale is set aside, and computed anew")
+    return "\n".join(lines) + "\n"
