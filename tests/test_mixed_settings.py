@@ -198,8 +198,8 @@ def test_a_changed_checkout_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run.record() == {"run": run.file}
     (package / "pruning.py").write_text("# edited\n")
     settings.unlink()
-    assert run.changed_code == "three_regime/pruning/magnitude.py" and run.edited == ["mine.yaml"]
-    assert run.record()["changed_code"] == "three_regime/pruning/magnitude.py"
+    assert run.changed_code == "three_regime/pruning.py" and run.edited == ["mine.yaml"]
+    assert run.record()["changed_code"] == "three_regime/pruning.py"
     assert load([Path(run.file)]) == config, "the file of a run is a configuration"
 
 
