@@ -46,6 +46,8 @@ class _Layer(ctypes.Structure):
         ("slot", _LONG),
         *((name, _POINTER) for name in ("begin", "at", "place", "turned_begin", "turned_at", "turned_place")),
         *((name, _POINTER) for name in ("weights", "turned", "sums")),
+        ("weight", _LONG),
+        *((name, _POINTER) for name in ("filters", "turned_filters", "products")),
     )
 
 
@@ -114,6 +116,12 @@ def kept_weights(mask: np.ndarray, stride: int, width: int, lanes: int, base: in
         _begins(list_of, stride**2 * inputs), turned_at[turned], flat[turned] + base,
     )  # fmt: skip
     return Kept(*(array.astype(np.int32) for array in found))
+
+
+def by_winograd(layer: Layer, kept: int) -> bool:
+    import os
+    d = float(os.environ.get("WG", "2"))
+    return (layer.kernel, layer.stride) == (3, 1) and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0 and kept > d * layer.inputs * layer.outputs * 9
 
 
 def _begins(of: np.ndarray, count: int) -> np.ndarray:
@@ -284,6 +292,14 @@ class Program:
             made.bias = self._starts[f"{layer.name}.bias"]
             self._slot(made.bias, layer.outputs)  # before a norm its gradient is 0: it only decays
         made.begin, made.at, made.place = map(self._address, (kept.begin, kept.at, kept.place))
+        made.weight = self._starts[name]
+        if by_winograd(layer, made.kept):
+            size = 36 * layer.inputs * layer.outputs
+            made.filters = self._address(self._floats(size))
+            if training:
+                made.turned_filters = self._address(self._floats(size))
+                made.products = self._address(self._floats(self.threads * size))
+            return made
         made.weights = self._address(self._floats(made.kept))
         if training:
             made.turned_begin, made.turned_at, made.turned_place = map(
