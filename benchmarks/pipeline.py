@@ -19,6 +19,7 @@ from benchmarks.timing import clock
 from three_regime import kernels
 from three_regime.config import Training
 from three_regime.errors import Interrupted
+from three_regime.kernels import Kernels
 from three_regime.kernels.graph import Graph
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import linear_cka
@@ -66,8 +67,8 @@ class _Clocked:
     def epoch(self, *arguments: Any) -> _ClockedEpoch:
         return _ClockedEpoch(self, self._task.epoch(*arguments))
 
-    def sparse(self, masks: Masks) -> SparseNetwork | None:
-        return self._task.sparse(masks) if self._by_engine else None
+    def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseNetwork | None:
+        return self._task.sparse(masks, only) if self._by_engine else None
 
     def stack(self, choice: Lockstep) -> _ClockedStack | None:
         found = self._task.stack(choice)

@@ -69,7 +69,7 @@ def _measure(
             results["bleu"] = _bleu(task, *ends, results["t"])
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        computed_with: Kernels | None = "sparse" if isinstance(stack, Pruned) else None
+        computed_with: Kernels | None = stack.network.computed_with if isinstance(stack, Pruned) else None
         job.commit(product, results, wall_s=time.monotonic() - began, together=together, computed_with=computed_with)
         began = time.monotonic()
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Kernels = Literal["fused", "plain", "sparse"]
-"""Torch's operations; compiled ones in their place; a pruned network whole, by the engine of ``sparse.h``."""
+Kernels = Literal["fused", "plain", "sparse", "sparse-winograd"]
+"""Compiled operations in the place of torch's; torch's; a pruned network whole, by the engine of ``sparse.h``; the same
+with Winograd's way for some of its layers, which rounds differently."""
 
 _allowed = False
 

@@ -139,21 +139,24 @@ class Graph:
 
     def kept(self, masks: Mapping[str, np.ndarray]) -> float:
         """Share of the convolutions' multiply-adds that masks leave; a convolution without one keeps all."""
+        return self._share(lambda layer: _kept(layer, masks))
 
-        def left(layer: Layer) -> float:
-            mask = masks.get(f"{layer.name}.weight")
-            return 1.0 if mask is None else float(mask.mean())
-
-        return self._share(left)
+    def winograd(self, masks: Mapping[str, np.ndarray]) -> frozenset[str]:
+        """Names of the convolutions that keep so much that the engine computes them by Winograd's way."""
+        return frozenset(
+            layer.name for layer in self.layers
+            if layer.name is not None and layer.kind == "convolution" and _kept(layer, masks) > _sparse_up_to(layer)
+        )  # fmt: skip
 
     def pays(self, masks: Mapping[str, np.ndarray]) -> bool:
         """Whether the engine is the faster way (measured: ``benchmarks/README.md``).
 
         A rule for the whole network, since its maps lie in memory in one way or the other. Each layer says up to which
         density it gains: further where torch's direct convolution would do its work than where Winograd's way would,
-        and further with few channels, for then passes over memory count most, of which the engine makes fewer.
+        and further with few channels, for then passes over memory count most, of which the engine makes fewer. No layer
+        costs more than Winograd's way does.
         """
-        return self.kept(masks) <= self._share(_gains_up_to)
+        return self._share(lambda layer: min(_kept(layer, masks), _sparse_up_to(layer))) <= self._share(_gains_up_to)
 
     def _share(self, of: Callable[[Layer], float]) -> float:
         """Mean of a property of the convolutions, weighted by multiply-adds."""
@@ -166,14 +169,32 @@ class Graph:
         self.layers.append(Layer("head", source, source, norm, name, source.channels, classes, bias=True))
 
 
+def _kept(layer: Layer, masks: Mapping[str, np.ndarray]) -> float:
+    mask = masks.get(f"{layer.name}.weight")
+    return 1.0 if mask is None else float(mask.mean())
+
+
+def _sparse_up_to(layer: Layer) -> float:
+    """Density up to which products of the kept weights alone cost less than Winograd's way; 1 where it does not fit.
+
+    Measured for 16, 32 and 64 channels (``benchmarks/README.md``).
+    """
+    if layer.bias or not _fits_winograd(layer):
+        return 1.0
+    return min(1.0, 0.16 + 3.5 / layer.outputs)
+
+
+def _fits_winograd(layer: Layer) -> bool:
+    return (
+        (layer.kernel, layer.stride) == (3, 1)
+        and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0
+        and max(layer.inputs, layer.outputs) <= 256  # `models.layers.MOST_CHANNELS`
+    )
+
+
 def _gains_up_to(layer: Layer) -> float:
     """Density up to which a layer gains: fitted to PreResNet-20 (0.45), the same twice as wide (0.33), VGG-19 (0.6) and
     DenseNet-40 (any).
     """
-    by_winograd = (
-        (layer.kernel, layer.stride, layer.bias) == (3, 1, False)
-        and layer.norm is not None
-        and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0
-        and max(layer.inputs, layer.outputs) <= 256  # `models.layers.MOST_CHANNELS`
-    )
+    by_winograd = _fits_winograd(layer) and layer.norm is not None and not layer.bias
     return min(1.0, (0.14 if by_winograd else 0.55) + 8 / layer.outputs)

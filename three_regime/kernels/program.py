@@ -7,7 +7,7 @@ what it is given alone.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ from three_regime.kernels.graph import EPSILON, KINDS, Graph, Layer, Map, Unsupp
 
 Mode = Literal["evaluate", "statistics", "gradient", "step"]
 MODES: tuple[Mode, ...] = ("evaluate", "statistics", "gradient", "step")
+
+TRANSFORMED = 36
+"""Numbers that a 3×3 filter becomes by Winograd's F(4×4, 3×3)."""
 
 _POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
 
@@ -118,12 +121,6 @@ def kept_weights(mask: np.ndarray, stride: int, width: int, lanes: int, base: in
     return Kept(*(array.astype(np.int32) for array in found))
 
 
-def by_winograd(layer: Layer, kept: int) -> bool:
-    import os
-    d = float(os.environ.get("WG", "2"))
-    return (layer.kernel, layer.stride) == (3, 1) and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0 and kept > d * layer.inputs * layer.outputs * 9
-
-
 def _begins(of: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(of, minlength=count))])
 
@@ -141,6 +138,9 @@ class Program:
         Parameter → bool array; convolutions without one keep every weight.
     training
         Whether `run` can compute gradients; else maps share memory.
+    winograd
+        Names of the convolutions to compute by Winograd's way (`Graph.winograd`): 3×3, stride 1, a side in multiples of
+        4, channels of 16. The parameters must be 0 where a mask removes a weight.
     """
 
     def __init__(
@@ -153,7 +153,9 @@ class Program:
         images: int,
         threads: int,
         training: bool,
+        winograd: Collection[str] = (),
     ) -> None:
+        self._winograd = frozenset(winograd)
         self.functions, self.graph, self.images, self.threads = functions, graph, images, threads
         self.norms = list(dict.fromkeys(layer.norm for layer in graph.layers if layer.norm is not None))
         self.classes = graph.layers[-1].outputs
@@ -293,8 +295,8 @@ class Program:
             self._slot(made.bias, layer.outputs)  # before a norm its gradient is 0: it only decays
         made.begin, made.at, made.place = map(self._address, (kept.begin, kept.at, kept.place))
         made.weight = self._starts[name]
-        if by_winograd(layer, made.kept):
-            size = 36 * layer.inputs * layer.outputs
+        if layer.name in self._winograd:
+            size = TRANSFORMED * layer.inputs * layer.outputs
             made.filters = self._address(self._floats(size))
             if training:
                 made.turned_filters = self._address(self._floats(size))

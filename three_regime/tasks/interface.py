@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device
 
     from three_regime.config import Training
+    from three_regime.kernels import Kernels
     from three_regime.pruning.masks import Masks
     from three_regime.random_streams import Streams
     from three_regime.system.files import Arrays
@@ -149,7 +150,15 @@ class Stack(Protocol):
 
 
 class SparseNetwork(Protocol):
-    """A network whose masks are fixed, computed at a cost that follows what it keeps (``kernels/sparse.h``)."""
+    """A network whose masks are fixed, computed at a cost that follows what it keeps (``kernels/sparse.h``).
+
+    Attributes
+    ----------
+    computed_with
+        For records.
+    """
+
+    computed_with: Kernels
 
     def removed_are_zero(self, weights: Mapping[str, np.ndarray | Tensor]) -> bool:
         """Whether all removed weights are exactly 0: only then it computes what `Task` does."""
@@ -192,8 +201,11 @@ class SparseNetwork(Protocol):
 class Sparsifiable(Protocol):
     """A task that can compute pruned networks so."""
 
-    def sparse(self, masks: Masks) -> SparseNetwork | None:
-        """The network with these masks (name → bool array), or None where it is not possible or does not pay."""
+    def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseNetwork | None:
+        """The network with these masks (name → bool array), or None where it is not possible or does not pay.
+
+        `only`: by these kernels, to go on with what they began; None: the fastest.
+        """
 
 
 @runtime_checkable

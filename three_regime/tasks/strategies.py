@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from three_regime.config import Training
+from three_regime.kernels import Kernels
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
 from three_regime.system.gpu_memory import in_short
@@ -75,14 +76,17 @@ class Pruned(Alone):
         return {name: value[None] for name, value in found.items()}
 
 
-def sparse(task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]]) -> SparseNetwork | None:
+def sparse(
+    task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]], only: Kernels | None = None
+) -> SparseNetwork | None:
     """Networks with these masks as one that is computed sparsely, where the task can and it pays.
 
-    None, too, where a weight is not 0 that the masks remove: that network is not one of these.
+    `only`: by these kernels (`Sparsifiable.sparse`). None, too, where a weight is not 0 that the masks remove: that
+    network is not one of these.
     """
     if not masks or not isinstance(task, Sparsifiable):
         return None
-    found = task.sparse(masks)
+    found = task.sparse(masks, only)
     return found if found and all(found.removed_are_zero(weights) for weights in networks) else None
 
 

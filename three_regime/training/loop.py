@@ -111,7 +111,7 @@ class Group:
     @property
     def computed_with(self) -> Kernels | None:
         """For records; None: the process's kernels."""
-        return "sparse" if self.sparse else None
+        return self.sparse.computed_with if self.sparse else None
 
     def states(self) -> list[tuple[Member, SavedState]]:
         """Every member that is under way, with its present state; valid until the next step."""

@@ -83,7 +83,7 @@ def _advance(
     network = _sparse(stack, task, training, members)
     by_position: dict[tuple[int, int], list] = {}
     for member in members:
-        state = _state_of(stack, task, training, member, session, length, "sparse" if network else None)
+        state = _state_of(stack, task, training, member, session, length, network.computed_with if network else None)
         by_position.setdefault((state.epoch, state.step), []).append((member, state))
     make = functools.partial(
         Group, stack, task, training, session=session, length=length, progress=progress, sparse=network
@@ -107,13 +107,14 @@ def _advance(
 def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
     """The network of the only member, where its masks are fixed and its step is one that the engine knows.
 
-    A run that an earlier version began with other compiled kernels goes on with those, to the same bits.
+    A run that was begun with other compiled kernels, or without Winograd's way, goes on with those, to the same bits.
     """
     member, *others = members
     plain_steps = training.optimiser == "sgd" and training.sam_rho == 0 and training.clip_norm is None
     if others or stack.together or not plain_steps:
         return None
-    return None if saved_state.written_with(member.state) == "fused" else sparse(task, member.masks, [member.start])
+    begun_with = saved_state.written_with(member.state)
+    return None if begun_with == "fused" else sparse(task, member.masks, [member.start], begun_with)
 
 
 def _state_of(

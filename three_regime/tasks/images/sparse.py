@@ -15,6 +15,7 @@ from torch import Tensor
 
 from three_regime.config import Training
 from three_regime.errors import UserError
+from three_regime.kernels import Kernels
 from three_regime.kernels.graph import EPSILON, Graph, Lowerable, Unsupported
 from three_regime.kernels.program import Program
 from three_regime.pruning.masks import Masks
@@ -36,8 +37,12 @@ class SparseImages:
     Memory is taken at the first use: for training and for evaluation apart.
     """
 
-    def __init__(self, task: ImageClassification, library: Library, graph: Graph, masks: Masks) -> None:
+    def __init__(
+        self, task: ImageClassification, library: Library, graph: Graph, masks: Masks, winograd: frozenset[str]
+    ) -> None:
         self.task, self.masks = task, masks
+        self.computed_with: Kernels = "sparse-winograd" if winograd else "sparse"
+        self._winograd = winograd
         self._library, self._graph = library, graph
         self._programs: dict[bool, Program] = {}
         every_byte = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 1, task.entry.channels)
@@ -46,8 +51,11 @@ class SparseImages:
         self._labels = {split: labels.numpy() for split, labels in task.labels.items()}
 
     @classmethod
-    def of(cls, task: ImageClassification, library: Library, masks: Masks) -> SparseImages | None:
-        """The network with these masks, or None where the engine cannot run it or does not pay."""
+    def of(cls, task: ImageClassification, library: Library, masks: Masks, only: Kernels | None) -> SparseImages | None:
+        """The network with these masks, or None where the engine cannot run it or does not pay.
+
+        `only` ``sparse``: without Winograd's way, as before there was one.
+        """
         model, entry = task.model, task.entry
         norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         if not isinstance(model, Lowerable) or any((norm.eps, norm.momentum) != (EPSILON, 0.1) for norm in norms):
@@ -60,7 +68,7 @@ class SparseImages:
             return None
         if not graph.pays(masks):
             return None
-        return cls(task, library, graph, masks)
+        return cls(task, library, graph, masks, frozenset() if only == "sparse" else graph.winograd(masks))
 
     def removed_are_zero(self, weights: Mapping[str, np.ndarray | Tensor]) -> bool:
         return all(not np.asarray(weights[name])[~mask].any() for name, mask in self.masks.items())
@@ -144,6 +152,7 @@ class SparseImages:
                 images=images,
                 threads=torch.get_num_threads(),
                 training=training,
+                winograd=self._winograd,
             )
         return found
 

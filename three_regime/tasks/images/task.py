@@ -162,12 +162,12 @@ class ImageClassification:
         log.warning("%s cannot be computed side by side: its networks advance one after another", self.model_name)
         return None
 
-    def sparse(self, masks: Masks) -> SparseImages | None:
-        """The network with these masks, where the compiled engine can run it and is faster."""
+    def sparse(self, masks: Masks, only: compiled.Kernels | None = None) -> SparseImages | None:
+        """See `Sparsifiable`: where the compiled engine can run it and is faster."""
         library = compiled.available(self.device)
         if library is None or not masks:
             return None
-        return SparseImages.of(self, library, masks)
+        return SparseImages.of(self, library, masks, only)
 
     @property
     def _multiply_adds(self) -> int | None:
