@@ -177,7 +177,8 @@ def test_steps_equal_masked_steps_of_torch(library):
 
 
 @pytest.mark.parametrize(
-    ("name", "up_to", "not_from"), [("preresnet-20", 0.4, 0.6), ("preresnet-20x2", 0.3, 0.4), ("densenet-40", 0.8, 1.1)]
+    ("name", "up_to", "not_from"),
+    [("preresnet-20", 0.8, 1.1), ("preresnet-20x2", 0.3, 1.1), ("vgg-19", 0.4, 0.7), ("densenet-40", 0.8, 1.1)],
 )
 def test_where_it_pays(name, up_to, not_from):
     """As measured; above, a retraining is what it was before there was an engine."""
@@ -338,9 +339,13 @@ def exact_wide(case: dict) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_winograds_way_equals_float64(library, side, channels, images, threads):
     """Whole gradients, removed weights' 0 among them; odd batches; one tile and many; evaluation as without it."""
-    case = wide_case(side, channels, images, bias=side == 8)
+    bias = side == 8
+    case = wide_case(side, channels, images, bias)
     gradient, logits, statistics = run_wide(library.functions, case, threads)
     expected, exact = exact_wide(case)
+    if bias:  # it stands before a norm: its gradient is rounding alone
+        at = sum(np.prod(case["shapes"][name]) for name in ("a.weight", "m.weight", "m.bias", "b.weight"))
+        expected[at : at + 32] = gradient[at : at + 32] = 0
     # An odd ReLU may be within rounding of its kink: its share of a gradient of so many places is below 1e-4.
     assert np.linalg.norm(gradient - expected) < 1e-4 * np.linalg.norm(expected)
     np.testing.assert_allclose(logits, exact, rtol=2e-5, atol=2e-5)

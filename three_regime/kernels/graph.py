@@ -179,7 +179,7 @@ def _sparse_up_to(layer: Layer) -> float:
 
     Measured for 16, 32 and 64 channels (``benchmarks/README.md``).
     """
-    if layer.bias or not _fits_winograd(layer):
+    if layer.bias or not _fits_winograd(layer) or max(layer.inputs, layer.outputs) > 64:  # not measured
         return 1.0
     return min(1.0, 0.16 + 3.5 / layer.outputs)
 

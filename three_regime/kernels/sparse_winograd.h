@@ -15,12 +15,7 @@
 #define TOGETHER (44 << 10) /* numbers of all patches that are there at a time, at most, if it is more than one row */
 #endif
 #define CHUNK 16 /* results that are multiplied before they are transformed back */
-#ifndef ROWS
-#define ROWS 8 /* of a register block of a product */
-#endif
-#ifndef COLUMNS
-#define COLUMNS 1
-#endif
+#define ROWS 8 /* of a register block of a product: as many accumulators hide its latency */
 
 /* What is done together. */
 typedef struct {
@@ -97,46 +92,26 @@ INLINE void transform_back(const float *products, long step, vec y[SIDE][SIDE]) 
   for (int i = 0; i < SIDE; i++) back(p[i], y[i]);
 }
 
-INLINE void block_of_products(const float *filters, const float *patches, long places, long channels, float *to,
-                              const int C) {
-  vec sums[ROWS * COLUMNS];
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS * C; i++) sums[i] = (vec){0};
-  for (long c = 0; c < channels; c++, filters += LANES, patches += places) {
-    vec patch[COLUMNS];
-#pragma GCC unroll 16
-    for (int j = 0; j < C; j++) patch[j] = LOAD(patches + j * LANES);
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; i++) {
-      const vec filter = all(filters[i]);
-#pragma GCC unroll 16
-      for (int j = 0; j < C; j++) sums[i * C + j] += filter * patch[j];
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 16
-    for (int j = 0; j < C; j++) STORE(to + i * places + j * LANES, sums[i * C + j]);
-}
-
 /* CHUNK results from result `first` on, at `count` numbers of each channel. */
 INLINE void multiply(const float *filters, const float *patches, Tiles tiles, long count, long channels, long results,
                      long first, float *products) {
   const long step = step_of(&tiles, channels), out = step_of(&tiles, CHUNK);
   for (int p = 0; p < PLACES; p++, filters += channels * results, patches += step, products += out)
-    for (long k = 0; k < CHUNK; k += ROWS) {
-      const float *these = filters + (first + k) / LANES * channels * LANES + (first + k) % LANES;
-      for (long at = 0; at < count;) {
-        const long left = (count - at) / LANES;
-        float *to = products + k * tiles.places + at;
-        if (left >= COLUMNS && left != 4)
-          block_of_products(these, patches + at, tiles.places, channels, to, COLUMNS), at += COLUMNS * LANES;
-        else if (left >= 2)
-          block_of_products(these, patches + at, tiles.places, channels, to, 2), at += 2 * LANES;
-        else
-          block_of_products(these, patches + at, tiles.places, channels, to, 1), at += LANES;
+    for (long k = 0; k < CHUNK; k += ROWS)
+      for (long at = 0; at < count; at += LANES) {
+        const float *filter = filters + (first + k) / LANES * channels * LANES + (first + k) % LANES;
+        const float *patch = patches + at;
+        vec sums[ROWS];
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; i++) sums[i] = (vec){0};
+        for (long c = 0; c < channels; c++, filter += LANES, patch += tiles.places) {
+          const vec met = LOAD(patch);
+#pragma GCC unroll 16
+          for (int i = 0; i < ROWS; i++) sums[i] += filter[i / LANES * channels * LANES + i % LANES] * met;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; i++) STORE(products + (k + i) * tiles.places + at, sums[i]);
       }
-    }
 }
 
 /* Numbers of two vectors, by constant places: those of the second follow those of the first. */
@@ -176,31 +151,6 @@ INLINE void transpose(vec rows[LANES]) {
 #endif
 }
 
-/* sums += gradients of ROWS results by C vectors of channels, over `count` places. */
-INLINE void block_of_sums(const float *gradients, const float *turned, long places, long count, long channels,
-                          float *to, const int C) {
-  vec sums[ROWS * COLUMNS];
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 16
-    for (int j = 0; j < C; j++) sums[i * C + j] = LOAD(to + i * channels + j * LANES);
-  for (long n = 0; n < count; n++, turned += channels) {
-    vec patch[COLUMNS];
-#pragma GCC unroll 16
-    for (int j = 0; j < C; j++) patch[j] = LOAD(turned + j * LANES);
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; i++) {
-      const vec gradient = all(gradients[i * places + n]);
-#pragma GCC unroll 16
-      for (int j = 0; j < C; j++) sums[i * C + j] += gradient * patch[j];
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 16
-    for (int j = 0; j < C; j++) STORE(to + i * channels + j * LANES, sums[i * C + j]);
-}
-
 /* sums [36][result][channel] += gradients by patches, over tiles and lanes. `turned`: patches of one place to work in,
    with the channels innermost, since the lanes are summed over. */
 INLINE void multiply_and_add(const float *patches, const float *gradients, Tiles tiles, long count, long channels,
@@ -214,20 +164,20 @@ INLINE void multiply_and_add(const float *patches, const float *gradients, Tiles
         transpose(rows);
         for (int i = 0; i < LANES; i++) STORE(turned + (at + i) * channels + c, rows[i]);
       }
-    for (long c = 0; c < channels;) {
-      const long left = (channels - c) / LANES;
-      const int columns = left >= COLUMNS && left != 4 ? COLUMNS : left >= 2 ? 2 : 1;
+    for (long c = 0; c < channels; c += LANES)
       for (long k = 0; k < results; k += ROWS) {
-        const float *these = gradients + k * tiles.places;
+        const float *these = gradients + k * tiles.places, *patch = turned + c;
         float *to = sums + k * channels + c;
-        if (columns == COLUMNS)
-          block_of_sums(these, turned + c, tiles.places, count, channels, to, COLUMNS);
-        else if (columns == 2)
-          block_of_sums(these, turned + c, tiles.places, count, channels, to, 2);
-        else
-          block_of_sums(these, turned + c, tiles.places, count, channels, to, 1);
+        vec block[ROWS];
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; i++) block[i] = LOAD(to + i * channels);
+        for (long n = 0; n < count; n++, patch += channels) {
+          const vec met = LOAD(patch);
+#pragma GCC unroll 16
+          for (int i = 0; i < ROWS; i++) block[i] += these[i * tiles.places + n] * met;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; i++) STORE(to + i * channels, block[i]);
       }
-      c += columns * LANES;
-    }
   }
 }
