@@ -25,7 +25,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test faults paper run slurm dryrun lint format clean
+.PHONY: help env demo test faults docs paper run slurm dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
@@ -90,6 +90,10 @@ lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
 	@"$(VENV)/bin/snakefmt" --check Snakefile rules
 	@"$(VENV)/bin/lint-imports"
 	@"$(VENV)/bin/snakemake" --configfile config/demo.yaml --lint
+
+docs: env  ## Build the documentation into results/site (open index.html); a dead link fails
+	@NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --quiet --strict
+	@echo "results/site/index.html"
 
 format: env  ## Bring code and rules into the project's layout
 	@"$(VENV)/bin/ruff" check --fix .

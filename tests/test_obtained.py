@@ -13,7 +13,7 @@ import pytest
 from checkout import ROOT
 from finished import FILES, NAME, copied, inside, tiny
 
-from three_regime.analysis import case_studies, claims
+from three_regime.analysis import case_studies
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.exchange.export import MANIFEST, export
@@ -108,27 +108,6 @@ def test_its_claims_are_those_that_its_configuration_stated(archive: Path) -> No
         assert table.is_file() == bool(stated)
         if stated:
             assert list(pd.read_csv(table)["claim"]) == stated
-
-
-def test_the_readme_shows_the_verdict_on_each_archived_claim() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in (ROOT / "reference" / "obtained").glob("*/*/claims.csv"):
-        for line in claims.table_lines(pd.read_csv(path)):
-            assert line in readme, f"README.md is not in step with {path}"
-
-
-def test_the_readme_shows_the_headline_of_each_archived_scorecard() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in (ROOT / "reference" / "obtained").glob("*/scorecard.md"):
-        headline = path.read_text(encoding="utf-8").split("## Not run")[0]
-        rows = [
-            line
-            for line in headline.splitlines()
-            if line.startswith("| ") and not line.startswith(("| ---", "| measure"))
-        ]
-        assert rows
-        for line in rows:
-            assert line in readme, f"README.md is not in step with {path}"
 
 
 def test_it_names_machine_versions_and_time(archive: Path) -> None:
