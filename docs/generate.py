@@ -25,21 +25,21 @@ IMAGES = {
 }
 """Page image → file of the checkout."""
 
-INCLUDED = re.compile(r"^\{\{ (\S+) \}\}$", flags=re.MULTILINE)
-"""A line of a page that stands for a file of the checkout: ``{{ path }}``."""
+INCLUDED = re.compile(r"^\{\{ (\S+)( deeper)? \}\}$", flags=re.MULTILINE)
+"""A line of a page that stands for a file of the checkout: ``{{ path }}``; ``deeper`` moves its headings down."""
 
 CONFIGURATION = """# Configuration
 
-Every key, its type, default and meaning, generated from `schemas/config.schema.json`. A file named after `--configfile`
-is laid over `config.yaml`: mappings are merged, lists are replaced. Unknown keys are refused, with the nearest known name.
-Sources: **R** is the paper's public record, **A** the authors' code at commit b38c972; everything else is this project's
-choice.
+Every key, its type, default and meaning, generated from `schemas/config.schema.json`. A file named after
+`--configfile` is laid over `config.yaml`: mappings are merged, lists are replaced. Unknown keys are refused, with the
+nearest known name. Sources: **R** is the paper's public record, **A** the authors' code at commit b38c972; everything
+else is this project's choice.
 """
 
 COMMANDS = """# Commands
 
-`python -m three_regime COMMAND`, where `python` is `.venv/bin/python`. This page is generated from the commands' own help.
-`make help` lists the make targets.
+`python -m three_regime COMMAND`, where `python` is `.venv/bin/python`. This page is generated from the commands' own
+help. `make help` lists the make targets.
 """
 
 
@@ -58,14 +58,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def included(markdown: str) -> str:
-    """`markdown` with every line ``{{ path }}`` replaced by that file: no first heading, the others two levels deeper."""
-    return INCLUDED.sub(lambda found: _body(ROOT / found.group(1)), markdown)
+    """`markdown` with every line ``{{ path }}`` replaced by that file, without its title."""
+    return INCLUDED.sub(lambda found: _body(ROOT / found.group(1), deeper=bool(found.group(2))), markdown)
 
 
-def _body(path: Path) -> str:
+def _body(path: Path, *, deeper: bool) -> str:
     text = path.read_text(encoding="utf-8").strip()
     text = text.partition("\n")[2].strip() if text.startswith("# ") else text
-    return re.sub(r"^(#{2,4} )", r"##\1", text, flags=re.MULTILINE)
+    return re.sub(r"^(#{2,4} )", r"##\1", text, flags=re.MULTILINE) if deeper else text
 
 
 def configuration() -> str:
@@ -110,9 +110,8 @@ def _type(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return _code(value["const"])
     for union in ("anyOf", "oneOf"):
         if union in value:
-            return " or ".join(
-                dict.fromkeys(_type(each, schema) for each in value[union] if each.get("type") != "null")
-            )
+            kinds = (_type(each, schema) for each in value[union] if each.get("type") != "null")
+            return " or ".join(dict.fromkeys(kinds))
     if value.get("type") == "array":
         return f"list of {_type(value.get('items', {}), schema)}" if value.get("items") else "list"
     if value.get("type") == "object":

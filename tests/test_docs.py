@@ -73,9 +73,8 @@ def test_commands_that_pages_show_exist() -> None:
 @pytest.mark.parametrize("table", ARCHIVED, ids=lambda path: path.parent.name)
 def test_readme_and_site_count_the_archived_verdicts(table: Path, generate: ModuleType) -> None:
     found = pd.read_csv(table)
-    counts = ", ".join(
-        f"{name} {(found['outcome'] == name).sum()}" for name in ("holds", "fails", "undecided", "not tested")
-    )
+    outcomes = ("holds", "fails", "undecided", "not tested")
+    counts = ", ".join(f"{name} {(found['outcome'] == name).sum()}" for name in outcomes)
     assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
     page = generate.included((DOCS / "results.md").read_text(encoding="utf-8"))
     for line in claims.table_lines(found):
