@@ -24,7 +24,7 @@ import yaml
 from checkout import Checkout, copy_to
 
 from three_regime.config import load
-from three_regime.jobs.run import run
+from three_regime.jobs.run import run_job
 from three_regime.preparation.prepare import prepare
 from three_regime.study.grid import planned
 from three_regime.study.stages import STAGES
@@ -253,7 +253,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         for owner in planned(config):
             for stage in STAGES:
                 for temperature in [None] if stage == "dense" else owner.temperatures:
-                    run(config, owner.name, stage, 1, temperature)
+                    run_job(config, owner.name, stage, 1, temperature)
     output = checkout.run(*COMMAND)
     assert "Snakemake has no record of results of first, second: adopting them" in output
     assert jobs(output) == tables("first", "second")

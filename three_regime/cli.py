@@ -121,8 +121,8 @@ def run_stage(
 @click.argument("targets", nargs=-1)
 @configured
 @click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
-@click.option("--rates", "folder", type=FOLDER, default=Path("benchmarks/rates"), help="Folder of measured rates.")
-def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path) -> None:
+@click.option("--rates", "folder", type=FOLDER, help="Folder of measured rates.  [default: benchmarks/rates]")
+def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None) -> None:
     """Print what TARGETS need: jobs, members, hours, disk and the longest chain. Nothing is run.
 
     A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
@@ -131,9 +131,9 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     from three_regime.config import load
     from three_regime.planning.plan import make
     from three_regime.planning.plan_table import render
-    from three_regime.planning.pricing import read_rates
+    from three_regime.planning.pricing import RATES, read_rates
 
-    click.echo(render(make(load(configfiles), targets, read_rates(folder, device))), nl=False)
+    click.echo(render(make(load(configfiles), targets, read_rates(folder or RATES, device))), nl=False)
 
 
 @main.command()

@@ -75,6 +75,18 @@ KNOBS: dict[str, Knob] = {
 }
 
 
+def register(knob: Knob) -> None:
+    """Add a knob of a plugin's.
+
+    Raises
+    ------
+    UserError
+        When another one has its name.
+    """
+    if KNOBS.setdefault(knob.name, knob) != knob:
+        raise UserError(f"there is a knob called {knob.name} already")
+
+
 def number_in_path(value: float, width: int) -> str:
     """`value` as it stands in a path: `width` digits before the point, ``p`` for the point, no trailing zeros.
 

@@ -55,6 +55,10 @@ class Config(Section):
         " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
     )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
+    plugins: tuple[str, ...] = Field(
+        (), description="Python files or modules that register data sets, models or knobs; imported before this"
+        " configuration is checked, and run with your rights."
+    )  # fmt: skip
     data: Data = Data()
     regimes: Regimes = Regimes()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")], StudyConfig] = Field(

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from three_regime.datasets.corpora import CORPORA, ParallelCorpus
+from three_regime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,18 @@ DATASETS: dict[str, ImageDataset | ParallelCorpus] = {
         *CORPORA,
     )
 }  # fmt: skip
+
+
+def register(entry: ImageDataset | ParallelCorpus) -> None:
+    """Add a data set of a plugin's.
+
+    Raises
+    ------
+    UserError
+        When another one has its name.
+    """
+    if DATASETS.setdefault(entry.name, entry) != entry:
+        raise UserError(f"there is a data set called {entry.name} already")
 
 
 def chance_error(name: str) -> float:

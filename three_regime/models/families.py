@@ -37,7 +37,7 @@ class Family:
     Attributes
     ----------
     name
-        First part of a model name, and the module of this package that builds it.
+        First part of a model name.
     form
         The allowed names, for error messages and help.
     description
@@ -58,6 +58,9 @@ class Family:
         Function of depth, width, classes, channels and image size that counts a network's layers without torch. None
         leaves them uncounted: ``plan`` then knows neither hours nor the bytes of weights, jobs ask for the minutes of
         the study's ``resources``, and on a CPU ``lockstep: auto`` computes one network after another.
+    module
+        The module with ``build(depth, width, classes, channels) -> torch.nn.Module``, imported when a network is built;
+        empty: ``three_regime.models.<name>``.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Family:
     image_sizes: str
     kind: Literal["images", "text"] = "images"
     layers: Callable[[int, float, int, int, int], Iterable[counting.Layer]] | None = None
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,18 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def register(family: Family) -> None:
+    """Add a family of a plugin's.
+
+    Raises
+    ------
+    UserError
+        When another one has its name.
+    """
+    if FAMILIES.setdefault(family.name, family) is not family:
+        raise UserError(f"there is a family of networks called {family.name} already")
+
+
 def families() -> dict[str, str]:
     """Family name → one line saying what it is and how it is named."""
     return {family.name: family.description for family in FAMILIES.values()}
@@ -272,7 +288,7 @@ def build(model: ModelSpec | str, *, classes: int, channels: int, image_size: in
 
     spec = parse(model) if isinstance(model, str) else model
     check_image_size(spec, image_size)
-    module = importlib.import_module(f"three_regime.models.{spec.family}")
+    module = importlib.import_module(FAMILIES[spec.family].module or f"three_regime.models.{spec.family}")
     with torch.random.fork_rng(devices=[]):
         return module.build(spec.depth, spec.width, classes, channels)
 
