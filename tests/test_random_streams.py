@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from tiny_study import config, owner
 
 from three_regime.random_streams import Streams
@@ -54,8 +55,7 @@ def test_drawing_from_one_stream_leaves_the_others():
 def test_the_same_in_another_process():
     code = "from three_regime.random_streams import Streams as S\n"
     code += "print(S(('dense', 1)).generator('order', 3).permutation(9))"
-    root = Path(__file__).parents[1]
-    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert found.strip() == str(Streams(("dense", 1)).generator("order", 3).permutation(9))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from checkout import ROOT
 from tiny_study import mapping
 
 from three_regime.analysis import claims
@@ -261,8 +261,7 @@ def test_a_claim_about_what_the_study_does_not_have_is_refused_before_anything_r
 
 
 def test_the_preset_states_each_of_the_four_claims():
-    root = Path(__file__).parents[1]
-    config: Config = load([root / "config.yaml", root / "config/cifar10-cpu.yaml"])
+    config: Config = load([ROOT / "config.yaml", ROOT / "config/cifar10-cpu.yaml"])
     stated = config.studies["cifar10-cpu"].claims
     assert {each.name[0] for each in stated} == set("abcd")
     assert {each.measure for each in stated} == {"lmc", "cka_softmax", "test_error"}

@@ -1,15 +1,14 @@
 """The published Figure 2 as shipped in ``reference/figure2``."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from checkout import SHARED
 
 from three_regime.analysis import figure2, seed_means
 from three_regime.errors import UserError
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "reference" / "figure2"
+DIGITISED = SHARED / "reference" / "figure2"
 
 
 def test_four_panels_of_144_cells_lie_within_their_bounds():
@@ -58,9 +57,9 @@ def test_missing_or_foreign_files_are_named(tmp_path):
         figure2.drawn_boundaries(tmp_path)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/reference/figure2 is not here")
+@pytest.mark.skipif(not DIGITISED.is_dir(), reason="../shared/reference/figure2 is not here")
 def test_shipped_tables_equal_the_shared_source():
-    names = sorted(path.name for path in SHARED.glob("*.csv"))
+    names = sorted(path.name for path in DIGITISED.glob("*.csv"))
     assert names == sorted(path.name for path in figure2.FIGURE2_FOLDER.glob("*.csv"))
     for name in names:
-        assert (SHARED / name).read_bytes() == (figure2.FIGURE2_FOLDER / name).read_bytes(), name
+        assert (DIGITISED / name).read_bytes() == (figure2.FIGURE2_FOLDER / name).read_bytes(), name

@@ -1,18 +1,16 @@
 """The published figure against obtained grids: whole, partial, imported, and with nothing to compare."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from checkout import ROOT
 
 from three_regime.analysis import figure2, scorecard, seed_means
 from three_regime.analysis.scorecard_files import to_markdown
 from three_regime.config import load
 from three_regime.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 STUDY = figure2.FIGURE2_STUDY
 
 

@@ -12,8 +12,7 @@ import pytest
 import yaml
 from checkout import copy_to
 from finished import FILES, inside
-from slurm_cluster import Cluster, started, until
-from test_slurm import snakemake
+from slurm_cluster import Cluster, snakemake, started, until
 
 from three_regime.config import load
 from three_regime.study.grid import planned

@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 import yaml
 from checkout import Checkout, copy_to
-from slurm_cluster import GRACE_S, Cluster, Watch, gpus_of, name_of, started, until
+from slurm_cluster import GRACE_S, Cluster, Watch, gpus_of, name_of, snakemake, started, until
 
 from three_regime.analysis import tables
 from three_regime.errors import UserError
@@ -74,12 +74,6 @@ class Run:
     preempted: Hit
     limited: Hit
     drained: Hit
-
-
-def snakemake(profile: str, *arguments: str) -> list[str]:
-    """Snakemake as ``make slurm`` starts it, with a test's polling."""
-    command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", profile]
-    return [*command, "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "60", *arguments]
 
 
 def checkout_in(folder: Path) -> Checkout:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from checkout import ROOT
 
 from three_regime.config import load
 from three_regime.study.grid import study_named
@@ -12,7 +11,6 @@ from three_regime.study.outputs import FIGURE2_STUDY
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 
-ROOT = Path(__file__).resolve().parent.parent
 PAPER = load([ROOT / "config.yaml"])
 OFF = {
     "cifar10-preresnet20-learning-rate",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import translation_study as tiny
+from checkout import ROOT
 
 from three_regime.config import StudyConfig, Training, load, resolve
 from three_regime.errors import UserError
@@ -18,7 +17,6 @@ from three_regime.study.stages import STAGES
 from three_regime.workflow import job_resources
 from three_regime.workflow.job_resources import first_runtime
 
-ROOT = Path(__file__).resolve().parent.parent
 RATES = {
     "device": "cuda",
     "models": {

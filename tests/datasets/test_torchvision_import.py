@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 from three_regime.datasets import torchvision_import
 
-ROOT = Path(__file__).parents[1]
 MISSING = "operator torchvision::nms does not exist"
 PRETENDED = {
     "fits": "loads = 1",

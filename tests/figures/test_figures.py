@@ -3,12 +3,12 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from checkout import ROOT
 from matplotlib.text import Text
 from PIL import Image
 from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, run_tables, tables, ticks
@@ -233,11 +233,10 @@ def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
         "print(len(figures.draw(Path(sys.argv[1]), sys.argv[2:], Thresholds(-0.12, 0.97))))\n"
         "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)\n"
     )
-    root = Path(__file__).resolve().parents[1]
     panels = {"test_error", "normalised_test_error", "cka"}  # drawn like "lmc", which stands for them
     names = [name for name in GRID_FIGURES + RUN_FIGURES if name not in panels]
     command = [sys.executable, "-W", "error::UserWarning", "-c", code, str(tmp_path), *names]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == 3 * len(names)
     for name in names:

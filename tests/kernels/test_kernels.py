@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from checkout import ROOT
 from toy_task import settings
 
 from three_regime import kernels
@@ -343,7 +343,7 @@ def test_without_a_home_the_object_is_kept_among_temporary_files(cache, tmp_path
 def test_two_processes_compile_at_once(library, tmp_path):
     """Each uses a complete object, and one is left; another processor or source has another name."""
     code = "import ctypes; from three_regime.kernels.building import built; ctypes.CDLL(str(built())).conv_forward"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     running = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [process.wait(timeout=300) for process in running] == [0, 0]
     assert len(list((tmp_path / "three_regime").iterdir())) == 1

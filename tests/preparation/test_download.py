@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from serving import Server, serving
 from toy_source import (
     ARCHIVE,
@@ -317,7 +318,7 @@ def test_two_processes_download_once(tmp_path: Path, start: Callable[..., Server
         "obtain(SOURCE, Path(sys.argv[1]), mirrors=[sys.argv[2]], patience=QUICK)"
     )
     command = [sys.executable, "-c", code, str(tmp_path), server.url(NAME)]
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    paths = os.pathsep.join(map(str, (ROOT / "tests/support", ROOT)))
     processes = [subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}) for _ in range(2)]
     assert [process.wait(timeout=30) for process in processes] == [0, 0]
     assert len(server.requests) == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from checkout import ROOT
 
 from benchmarks import conventional, fidelity, pipeline
 from benchmarks.setting import BATCH, Setting, outputs, random_images
@@ -21,7 +22,6 @@ from three_regime.landscape.linear_cka import linear_cka
 from three_regime.planning.pricing import Rates
 from three_regime.system.files import write_arrays, write_json
 
-CHECKOUT = Path(__file__).parents[1]
 IMAGES = (pipeline.WARM_UP + 3) * BATCH
 
 
@@ -35,7 +35,7 @@ def setting(tmp_path: Path) -> Setting:
 def test_quick_run_writes_every_key_and_rates_that_the_plan_reads(tmp_path: Path) -> None:
     out = tmp_path / "quick.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--threads", "1", "--device", "cpu", "--out", str(out)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text(encoding="utf-8"))
     expected = {"command", "date", "quick", "machine", "device", "threads", "data", "versions", "commit", "items"}
@@ -70,7 +70,7 @@ def test_quick_run_writes_every_key_and_rates_that_the_plan_reads(tmp_path: Path
 
 def test_help_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; sys.argv[1:] = ['--help']; import runpy; runpy.run_module('benchmarks', run_name='__main__')"  # noqa: E501
-    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--quick" in done.stdout
 

@@ -18,15 +18,15 @@ from types import ModuleType
 
 import pytest
 import yaml
+from checkout import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from three_regime import __version__
 
-ROOT = Path(__file__).parents[1]
 ENVS = ROOT / "envs"
-FILES = (path for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py"))
+FILES = (path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 OWN = {"three_regime", "benchmarks", *(path.stem for path in FILES)}
 DISTRIBUTIONS = {
     "PIL": "pillow",

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+"""The project's folder."""
+
+SHARED = ROOT.parent / "shared"
+"""Reference data and tools beside the project; tests that need them are skipped without."""
+
 FOLDERS = ("config", "rules", "scripts", "profiles", "envs", "schemas", "reference", "three_regime")
 PARTS = ("Snakefile", "config.yaml", *FOLDERS)
 

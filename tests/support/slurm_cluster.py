@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,9 +19,10 @@ from typing import TypeVar
 
 import psutil
 import pytest
+from checkout import SHARED
 from filelock import FileLock, Timeout
 
-TOOLS = Path(__file__).parents[2] / "shared" / "tools" / "slurm"
+TOOLS = SHARED / "tools" / "slurm"
 INSTALL_S = 420
 """Seconds for installing the packages and starting the daemons; 25 s on a machine that does nothing else."""
 
@@ -112,6 +114,12 @@ def until(value: Callable[[], Value], what: str, seconds: float = LONGER_S) -> V
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.3)
     return answer
+
+
+def snakemake(profile: str, *arguments: str) -> list[str]:
+    """Snakemake as ``make slurm`` starts it, with a test's polling."""
+    command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", profile]
+    return [*command, "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "60", *arguments]
 
 
 @contextlib.contextmanager

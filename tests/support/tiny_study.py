@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from checkout import ROOT
 
 from three_regime.config import Config, merge, resolve
 from three_regime.jobs.run import Outcome, run_job
@@ -17,7 +18,6 @@ from three_regime.study.grid import Study, study_named
 from three_regime.study.products import Product, pack
 from three_regime.system.files import read_arrays, tensor_digest
 
-ROOT = Path(__file__).parents[1]
 NAME = "tiny"
 
 TINY: dict[str, Any] = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text())["studies"]["tiny"]

@@ -8,6 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
+from checkout import SHARED
 
 from three_regime.config import DatasetChoice
 from three_regime.datasets.aligned_text import read_aligned, read_lines
@@ -18,7 +19,7 @@ from three_regime.preparation.prepared_text import PreparedText, open_text
 from three_regime.study.grid import prepared_path
 
 NAME = "written"
-REAL = Path(__file__).parents[2] / "shared" / "data" / "deen"
+REAL = SHARED / "data" / "deen"
 
 Pair = tuple[str, str]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 CODE = """
 import resource, sys
@@ -32,9 +32,7 @@ print(faults() - before)
 
 
 def _page_faults(mode: str) -> int:
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, mode], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", CODE, mode], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode == 3:
         pytest.skip("the C library of this Python is not glibc")
     assert done.returncode == 0, done.stderr

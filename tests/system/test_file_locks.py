@@ -8,9 +8,9 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from filelock import FileLock
 
 from three_regime.errors import UserError
@@ -18,8 +18,6 @@ from three_regime.planning import status
 from three_regime.system import gpu_slots
 from three_regime.system.file_locks import Timeout, acquired, exclusively
 from three_regime.system.interruption import Stop
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from checkout import ROOT
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
@@ -100,7 +101,7 @@ def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):
         f"with replacing(Path({str(path)!r})) as temporary:\n"
         "    temporary.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False)
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert killed.returncode == -9
     assert read_json(path) == {"old": 1}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import tiny_study
+from checkout import ROOT
 
 from three_regime.errors import Interrupted, UserError
 from three_regime.jobs.job import wants_gpu
@@ -22,8 +23,6 @@ from three_regime.system import device as choosing
 from three_regime.system import gpu_slots
 from three_regime.system.gpu_slots import Device, device, devices, uuids
 from three_regime.system.interruption import Stop
-
-ROOT = Path(__file__).parents[1]
 
 HOLDER = """
 import json, logging, os, sys, time

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 CODE = "from three_regime.system.openmp import spin_briefly; spin_briefly(); import torch"
 
@@ -18,7 +18,7 @@ def test_openmp_is_told_unless_the_user_has_said_it(given: str | None, expected:
     environment |= {"OMP_DISPLAY_ENV": "verbose"} | ({"GOMP_SPINCOUNT": given} if given else {})
     done = subprocess.run(
         [sys.executable, "-c", CODE],
-        cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=True,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     if "GOMP" not in done.stderr:
         pytest.skip("torch's OpenMP is not GNU's")
@@ -28,4 +28,4 @@ def test_openmp_is_told_unless_the_user_has_said_it(given: str | None, expected:
 def test_jobs_say_it_before_torch_is_imported() -> None:
     """`three_regime.jobs.job` itself must not import torch, or the setting comes too late."""
     code = "import three_regime.jobs.run, sys; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 
 from three_regime.errors import UserError
 from three_regime.workflow import command
@@ -30,7 +31,7 @@ def test_the_configuration_files_are_those_that_snakemake_reads(arguments: str, 
 def test_results_that_cannot_be_written_are_named_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(ROOT)
     (tmp_path / "overlay.yaml").write_text(f"results: {tmp_path / 'results' / 'deep'}\n")
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: str(path) != str(tmp_path / "results"))
@@ -39,5 +40,5 @@ def test_results_that_cannot_be_written_are_named_before_anything_starts(
         command._look_at_results(arguments)
     command._look_at_results([*arguments, "--dry-run"])
     monkeypatch.undo()
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(ROOT)
     command._look_at_results(arguments)

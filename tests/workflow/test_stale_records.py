@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from checkout import Checkout
+from checkout import ROOT, Checkout
 from finished import FILES, OPTIONS, copied, inside, owner, tiny
 from snakemake.settings.types import ConfigSettings, StorageSettings
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
@@ -191,7 +191,7 @@ def test_a_changed_checkout_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     settings = tmp_path / "mine.yaml"
     settings.write_text("a: 1\n")
     monkeypatch.chdir(tmp_path)
-    with inside(Checkout(Path(__file__).parents[1])):
+    with inside(Checkout(ROOT)):
         config = tiny()
     run = runs.begin(config, runs.digests([settings]))
     assert (run.changed_code, run.edited) == ("", [])
