@@ -45,7 +45,7 @@ def regret(table: pd.DataFrame, algorithm: str, start: str = "") -> float:
 # Algorithm 1
 
 
-def test_algorithm_1_leaves_regime_one_towards_the_hot_side_and_stops_at_once():
+def test_algorithm_1_leaves_regime_one_to_the_hot_side():
     choice = algorithms.algorithm_1(column([0, 0, -0.2, -0.5, -0.6]), THRESHOLD, start=4)
     assert (choice.index, choice.temperature) == (1, 20.0)
     assert choice.path == (4, 3, 2, 1) and choice.probes == 4
@@ -57,7 +57,7 @@ def test_algorithm_1_gets_colder_while_outputs_grow_more_similar():
     assert choice.path == (0, 1, 2, 3), "the refused neighbour was measured too"
 
 
-def test_algorithm_1_does_not_step_into_regime_one_even_for_a_higher_cka():
+def test_algorithm_1_never_steps_into_regime_one():
     choice = algorithms.algorithm_1(column([0, 0, -0.5], cka=[0.9, 0.95, 0.99]), THRESHOLD, start=0)
     assert choice.index == 1 and choice.probes == 3
 
@@ -71,7 +71,7 @@ def test_algorithm_1_stops_at_the_edge_of_the_grid(lmc, start, end):
     assert algorithms.algorithm_1(column(lmc), THRESHOLD, start).index == end
 
 
-def test_algorithm_1_stops_at_a_missing_neighbour_and_does_not_pay_for_it():
+def test_algorithm_1_stops_unpaid_at_a_missing_neighbour():
     hotter = algorithms.algorithm_1(column([0, NAN, -0.5, -0.5]), THRESHOLD, start=3)
     assert hotter.index == 2 and hotter.probes == 2
     colder = algorithms.algorithm_1(column([0, NAN, 0], cka=[0.9, 0.95, 0.99]), THRESHOLD, start=0)
@@ -85,7 +85,7 @@ def test_algorithm_1_stops_at_a_missing_neighbour_and_does_not_pay_for_it():
 # Algorithms 2 and 2.1, baselines
 
 
-def test_algorithm_2_takes_the_lowest_dense_error_outside_regime_one():
+def test_algorithm_2_takes_the_lowest_connected_dense_error():
     choice = algorithms.algorithm_2(column([0, 0, -0.5], dense=[0.12, 0.10, 0.08]), THRESHOLD)
     assert choice.index == 1
     assert choice.path == (2, 1) and choice.probes == 2, "the third best dense error needs no probe"
@@ -97,7 +97,7 @@ def test_algorithm_2_1_takes_the_highest_cka_outside_regime_one():
 
 
 @pytest.mark.parametrize("algorithm", [algorithms.algorithm_2, algorithms.algorithm_2_1])
-def test_ties_go_to_the_colder_and_none_connected_to_the_highest_lmc(algorithm):
+def test_ties_go_to_the_colder_none_connected_to_highest_lmc(algorithm):
     assert algorithm(column([0, 0, 0]), THRESHOLD).index == 2
     assert algorithm(column([-0.5, -0.3, -0.3, -0.4]), THRESHOLD).index == 2
     assert algorithm(column([-0.5, -0.3, -0.4]), THRESHOLD).probes == 3
@@ -110,7 +110,7 @@ def test_cells_without_measurements_are_never_chosen(algorithm):
     assert algorithm(column([NAN, NAN]), THRESHOLD) is None
 
 
-def test_a_better_dense_error_without_lmc_costs_algorithm_2_nothing():
+def test_a_better_error_without_lmc_costs_nothing():
     choice = algorithms.algorithm_2(column([0, NAN], dense=[0.2, 0.1]), THRESHOLD)
     assert choice.index == 0 and choice.path == (0,)
 
@@ -133,7 +133,7 @@ def test_columns_of_different_lengths_are_refused():
 # The published figure
 
 
-def test_published_regrets_meet_the_stated_bounds_with_the_threshold_of_the_regime_fit(published, drawn):
+def test_published_regrets_meet_the_stated_bounds(published, drawn):
     fitted = regimes.fit_lmc_threshold(published, drawn).threshold
     for threshold in (Thresholds().lmc, fitted):
         table = algorithms.summary(algorithms.evaluate(published, Thresholds(lmc=threshold)))
@@ -146,7 +146,7 @@ def test_published_regrets_meet_the_stated_bounds_with_the_threshold_of_the_regi
         assert regret(table, "oracle") == 0
 
 
-def test_algorithm_1_reaches_good_cells_from_both_ends_and_every_start(published):
+def test_algorithm_1_reaches_good_cells_from_every_start(published):
     table = algorithms.summary(algorithms.evaluate(published, Thresholds()))
     starts = table[(table["algorithm"] == "algorithm 1") & (table["start"] != "all")]
     assert len(starts) == 16

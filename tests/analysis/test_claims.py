@@ -56,7 +56,7 @@ class Study:
         return table.iloc[0]
 
 
-def test_a_claim_is_the_mean_over_dense_seeds_of_differences_between_cell_means():
+def test_a_claim_is_a_mean_over_dense_seeds_of_differences():
     shift = {1: -0.03, 2: -0.01, 3: -0.02}
     row = Study(error=lambda s, t, d, r: 0.4 + (shift[s] if t == 10 else 0) + 0.01 * s).judge(claim())
     assert row.estimate == pytest.approx(-0.02)
@@ -82,7 +82,7 @@ def test_a_claim_is_the_mean_over_dense_seeds_of_differences_between_cell_means(
         ("not_lower", 0.005, -0.02, "fails"),
     ],
 )
-def test_the_bounds_decide_on_which_side_of_the_margin_a_difference_lies(expect, margin, difference, outcome):
+def test_bounds_decide_the_side_of_the_margin(expect, margin, difference, outcome):
     spread = {1: -0.004, 2: 0.0, 3: 0.004}  # standard error 0.0023, bounds 0.0067 away
     study = Study(error=lambda s, t, d, r: (difference + spread[s]) * (t == 10))
     assert study.judge(claim(expect=expect, margin=margin)).outcome == outcome
@@ -97,7 +97,7 @@ def test_replicas_alone_decide_about_the_networks_at_hand():
     assert row.these_networks == "holds" and row.replica_se < row.se / 5
 
 
-def test_the_replica_error_of_a_mean_is_the_usual_one_paired_over_temperatures():
+def test_the_replica_error_is_paired_over_temperatures():
     noise = {
         (s, t, r): (s * 7 + r * r + t / 10 * r) % 5 / 100 for s in (1, 2, 3) for t in (10, 20, 30) for r in (1, 2, 3)
     }
@@ -107,7 +107,7 @@ def test_the_replica_error_of_a_mean_is_the_usual_one_paired_over_temperatures()
     assert study.judge(claim()).replica_se == pytest.approx(expected)
 
 
-def test_a_replica_that_stands_apart_moves_all_its_pairs_and_widens_the_bounds():
+def test_a_replica_that_stands_apart_widens_the_bounds():
     apart = Study(lmc=lambda s, t, d, pair: -0.1 * (t == 30) * (3 in pair)).judge(claim("lmc", COLD, HOT))
     alike = Study(lmc=lambda s, t, d, pair: -0.0667 * (t == 30)).judge(claim("lmc", COLD, HOT))
     assert apart.estimate == pytest.approx(alike.estimate, abs=1e-4)
@@ -123,13 +123,13 @@ def test_two_replicas_are_one_pair_and_leave_its_spread_unknown():
     assert "spread unknown" in claims.to_markdown(pd.DataFrame([row]), "made-up")
 
 
-def test_densities_are_compared_over_all_temperatures_when_none_are_named():
+def test_densities_are_compared_over_all_temperatures():
     study = Study(cka=lambda s, t, d, pair: d + t / 1000 + s / 1e4)
     row = study.judge(claim("cka_softmax", Side(densities=(0.5,)), Side(densities=(0.1,)), "higher"))
     assert row.estimate == pytest.approx(0.4) and row.outcome == "holds"
 
 
-def test_an_algorithm_is_judged_by_what_it_chooses_in_each_dense_seed():
+def test_an_algorithm_is_judged_within_each_dense_seed():
     # From 30, Algorithm 1 leaves Regime I for 20 in seeds 1 and 2; in seed 3 nothing is in Regime I, and it stays.
     study = Study(
         lmc=lambda s, t, d, pair: -0.5 * (t == 30 and s < 3),
@@ -255,7 +255,7 @@ def stating(**changes) -> dict:
         ([stating(margin=-1)], "margin"),
     ],
 )
-def test_a_claim_about_what_the_study_does_not_have_is_refused_before_anything_runs(tmp_path, stated, message):
+def test_a_claim_about_what_the_study_lacks_is_refused(tmp_path, stated, message):
     with pytest.raises(UserError, match=message):
         resolve(mapping(tmp_path, claims=stated))
 

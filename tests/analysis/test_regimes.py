@@ -56,7 +56,7 @@ def test_near_zero_is_a_worse_threshold_than_the_fitted_one(published, drawn):
     assert table.loc[-0.005, "agreement"] < 0.75
 
 
-def test_cka_follows_the_drawn_line_little_better_than_the_majority(published, drawn):
+def test_cka_follows_the_drawn_line_hardly_above_majority(published, drawn):
     fit = regimes.fit_cka_threshold(published, drawn, Thresholds().lmc)
     assert fit.majority < fit.agreement < fit.majority + 0.1
     connected = published.merge(drawn, on=["temperature", "density"]).query("regime != 'I'")
@@ -81,7 +81,7 @@ def test_fit_needs_both_classes():
         regimes.fit_lmc_threshold(table, truth)
 
 
-def test_balanced_accuracy_ignores_class_sizes_and_bare_majority_scores_half():
+def test_balanced_accuracy_of_a_bare_majority_is_half():
     truth = [True] * 9 + [False]
     assert regimes.balanced_accuracy([True] * 10, truth) == 0.5
     assert regimes.agreement([True] * 10, truth) == regimes.majority_share(truth) == 0.9
@@ -104,7 +104,7 @@ def test_confidence_is_the_t_probability_and_decides():
     assert regimes.label(table, Thresholds(), level=0.6)["decided"].all()
 
 
-def test_confidence_of_a_connected_cell_is_the_weaker_of_its_two_decisions():
+def test_confidence_is_the_weaker_of_two_decisions():
     table = grid([-0.01], cka=0.9901, noise=0.02)
     table["cka_softmax_se"] = 0.01
     labels = regimes.label(table, Thresholds())
@@ -172,7 +172,7 @@ def test_without_an_error_the_margin_decides():
     assert labels["decided"].tolist() == [False, True, False, False, True]
 
 
-def test_missing_values_have_no_label_unless_lmc_alone_settles_it():
+def test_missing_values_have_a_label_only_by_lmc_alone():
     table = grid([np.nan, -0.5, 0.0], cka=[0.99, np.nan, np.nan], noise=0.01)
     labels = regimes.label(table, Thresholds())
     assert labels["regime"].isna().tolist() == [True, False, True]
@@ -184,7 +184,7 @@ def test_identical_seeds_are_certain():
     assert labels["confidence"].tolist() == pytest.approx([1, 0.5, 1])
 
 
-def test_boundary_interpolates_in_index_and_gives_the_temperature():
+def test_a_boundary_interpolates_in_index():
     crossing = regimes.boundary(grid([0.0, -0.1, -0.3], temperatures=[10, 20, 60]), "lmc", -0.15)
     assert crossing["temperature_index"].tolist() == pytest.approx([1.25])
     assert crossing["temperature"].tolist() == pytest.approx([30])
@@ -201,7 +201,7 @@ def test_boundary_orders_several_crossings_from_hot_to_cold():
 
 
 @pytest.mark.parametrize("lmc", [[0.0, -0.01, -0.02], [-0.5, -0.6, -0.7], [0.0, np.nan, -0.5], [-0.5], [np.nan]])
-def test_boundary_is_absent_without_a_crossing_between_measured_neighbours(lmc):
+def test_no_boundary_without_a_crossing_between_neighbours(lmc):
     assert regimes.boundary(grid(lmc), "lmc", -0.1).empty
 
 

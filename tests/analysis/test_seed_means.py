@@ -119,7 +119,7 @@ def test_a_single_seed_has_a_mean_and_no_uncertainty():
         assert grid[f"{metric}_se"].isna().all() and grid[f"{metric}_ci95"].isna().all()
 
 
-def test_a_seed_shared_by_all_temperatures_cancels_in_the_normalised_error():
+def test_a_shared_seed_cancels_in_the_normalised_error():
     grid = seed_means.grid(cells(value=lambda seed, t, d: 0.1 * seed + t / 1000))
     assert cell(grid, 20, 0.05)["test_error_se"] > 0.05
     hot, cold = cell(grid, 10, 0.05), cell(grid, 20, 0.05)
@@ -161,7 +161,7 @@ def test_tables_that_break_the_contract_are_refused(change, message):
         seed_means.grid(change(cells()))
 
 
-def test_cells_are_read_from_a_file_an_export_or_a_folder_of_studies(tmp_path):
+def test_cells_are_read_from_a_file_export_or_folder(tmp_path):
     cells().to_csv(tmp_path / "cells.csv", index=False)
     for name in ("a", "b"):
         (tmp_path / "results" / name).mkdir(parents=True)

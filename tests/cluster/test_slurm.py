@@ -281,7 +281,7 @@ def test_a_preempted_job_continues_from_its_state(run: Run) -> None:
     assert continued_at(run, run.preempted.temperature) >= (1, run.preempted.epoch) >= (1, EPOCHS)
 
 
-def test_a_job_at_its_time_limit_is_submitted_again_with_more_and_continues(run: Run) -> None:
+def test_a_job_at_its_time_limit_gets_more_and_continues(run: Run) -> None:
     comment = RETRAIN.format(run.limited.temperature)
     last = run.watch.last().items()
     numbers = [run.limited.number]

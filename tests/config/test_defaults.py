@@ -31,7 +31,7 @@ def study(settings: dict[str, Any], **changes: Any) -> StudyConfig:
     return resolve({"run": ["a"], "studies": {"a": {**settings, **SHORT, **changes}}}).studies["a"]
 
 
-def test_a_short_study_of_few_images_needs_no_setting_of_measuring() -> None:
+def test_a_short_small_study_needs_no_measuring_settings() -> None:
     small = study(IMAGES)
     assert (small.measure.cka_images, small.measure.last_epochs) == (1437, 3)
     smaller = study(IMAGES, dataset={"name": "digits", "train_images": 50})
@@ -67,9 +67,7 @@ def test_what_was_written_is_refused(settings: dict[str, Any], changes: dict[str
 
 
 @pytest.mark.parametrize("change", [{"retrain": {"epochs": 2, "milestones": []}}, {"dataset": "digits"}])
-def test_a_preset_that_cuts_a_study_of_the_paper_down_need_not_know_the_rest(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
+def test_a_preset_that_cuts_a_study_need_not_know_the_rest(tmp_path: Path, change: dict[str, Any]) -> None:
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(f"run: [cifar10-preresnet20-epochs]\nstudies: {{cifar10-preresnet20-epochs: {change}}}\n")
     small = load([ROOT / "config.yaml", overlay]).studies["cifar10-preresnet20-epochs"]
@@ -97,7 +95,7 @@ def test_cka_takes_of_the_tokens_of_the_default_what_there_is(
 
 
 @pytest.mark.parametrize(("size", "learnt"), [(32_000, [32_000, 700, 500]), (31_999, [31_999])])
-def test_a_small_text_has_of_the_subwords_of_the_default_what_it_has(
+def test_a_small_text_has_fewer_subwords_than_the_default(
     monkeypatch: pytest.MonkeyPatch, size: int, learnt: list[int]
 ) -> None:
     """Only a large vocabulary spells rare characters in bytes, so that the largest possible one may fall twice."""

@@ -53,7 +53,7 @@ def test_other_values_are_refused_by_key_and_study(knob: str, temperatures: list
     assert str(refused.value) == f"config.studies.{NAME}: temperatures: {said}"
 
 
-def test_what_the_settings_must_agree_on_is_checked_at_every_temperature() -> None:
+def test_settings_must_agree_at_every_temperature() -> None:
     with pytest.raises(UserError, match=r"studies\.tiny: temperatures: 1.0 is .*milestone 2 lies beyond the end"):
         resolve(mapping(Path("anywhere"), knob="length", temperatures=[1, 4], dense={"epochs": 4, "milestones": [2]}))
 

@@ -80,7 +80,7 @@ def test_a_resolved_configuration_resolves_to_itself() -> None:
     assert resolve(config.model_dump(mode="json")) == config
 
 
-def test_the_recipe_holds_what_changes_the_files_and_nothing_else() -> None:
+def test_the_recipe_holds_exactly_what_changes_the_files() -> None:
     base = DatasetChoice(**FIRST)
     assert chosen(recipe(base)) == base
     changes: dict[str, Any] = {

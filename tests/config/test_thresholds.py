@@ -133,7 +133,7 @@ def test_an_export_is_redrawn_with_them(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("own", "agrees"), [({}, False), ({"lmc": None}, False), ({"lmc": -0.12, "cka": 0.99}, True)])
-def test_the_scorecard_of_an_export_uses_those_of_its_figure_2_study(tmp_path, own, agrees):
+def test_an_exports_scorecard_uses_its_figure_2_thresholds(tmp_path, own, agrees):
     name = figure2.FIGURE2_STUDY
     (tmp_path / name).mkdir()
     write_csv(tmp_path / name / "cells.csv", figure2.as_cells(figure2.load()).assign(study=name))

@@ -87,7 +87,7 @@ def test_a_setting_makes_stale_what_it_changes_and_nothing_else(tmp_path, change
     assert {stage for stage in STAGES if fingerprints(before, stage) != fingerprints(after, stage)} == stale
 
 
-def test_an_early_stop_checkpoint_depends_on_the_length_of_a_run_that_anneals(tmp_path):
+def test_early_stops_depend_on_the_length_of_annealing(tmp_path):
     """Of other runs it does not: a longer one has the same beginning."""
     for schedule, changed in (("inverse_sqrt", False), ("step", False), ("linear", True), ("cosine", True)):
         short, long = (tiny.config(tmp_path, dense={"schedule": schedule, "epochs": epochs}) for epochs in (2, 3))
@@ -109,7 +109,7 @@ def test_adam_is_fairseqs_for_text_and_torchs_for_images(tmp_path):
     assert StudyConfig.model_validate(images).dense.epsilon_placement == "torch"
 
 
-def test_text_trained_with_another_epsilon_is_stale_and_images_are_not(tmp_path):
+def test_another_epsilon_makes_text_stale_but_not_images(tmp_path):
     """Recipes from before the setting had no such key: those of text have changed, those of images have not."""
     settings = tiny.prepared(tiny.config(tmp_path))
     (dense,) = (product for product in pack(tiny.owner(settings), "dense", 1, 2.0))
@@ -149,7 +149,7 @@ def test_a_chain_that_leaves_studies_out_says_so(tmp_path):
     assert "at least" not in render(make(both, [], Rates.model_validate({**RATES, "text_models": TEXT_RATES})))
 
 
-def test_cpu_hours_count_the_threads_that_the_rates_were_measured_with(tmp_path):
+def test_cpu_hours_count_the_threads_of_the_rates(tmp_path):
     settings = tiny.config(tmp_path)
     rates = {**RATES, "device": "cpu", "threads": 2}
     own = {name: {**model, "threads": 1} for name, model in TEXT_RATES.items()}
@@ -177,7 +177,7 @@ def test_measured_rates_price_tokens_and_sentences(tmp_path):
     assert scaled.train < speed.train and "transformer-1x16x2 with 300 subwords" in scaled.scaled
 
 
-def test_clusters_are_asked_for_the_configured_minutes_where_no_transformer_was_measured(tmp_path, monkeypatch):
+def test_unmeasured_transformers_ask_for_configured_minutes(tmp_path, monkeypatch):
     owner = tiny.owner(tiny.config(tmp_path))
     rates = {**RATES, "device": "cpu"}
     monkeypatch.setattr(job_resources, "_rates", lambda gpu: Rates.model_validate(rates))

@@ -26,7 +26,7 @@ def dense_recipe(**changes: object) -> dict:
     return pack(study, "dense", 1)[0].recipe
 
 
-def test_shipped_data_sets_are_treated_as_when_results_recorded_their_names_alone() -> None:
+def test_shipped_data_sets_keep_their_treatment() -> None:
     images = {name: entry for name, entry in DATASETS.items() if isinstance(entry, ImageDataset)}
     assert set(IMPLIED) <= set(images)
     assert {name: images[name].treatment for name in IMPLIED} == IMPLIED
@@ -51,14 +51,12 @@ def test_another_treatment_makes_results_stale_and_is_named(
     assert products(settings, "dense")[0].done
 
 
-def test_a_new_data_set_records_its_treatment_from_the_first_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_data_set_records_its_treatment_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS, "mine", replace(DIGITS, name="mine"))
     assert dense_recipe(dataset={"name": "mine"})["pixels"] == DIGITS.treatment
 
 
-def test_a_raised_version_prepares_again_and_keeps_what_did_not_change(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_raised_version_prepares_again_only_what_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = config(tmp_path, temperatures=[1], densities=[0.5])
     run(settings, "dense")
     before = read_metadata(owner(settings).prepared)

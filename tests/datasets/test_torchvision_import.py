@@ -43,7 +43,7 @@ IMPORT = "from three_regime.datasets.torchvision_import import _libraries, impor
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
-def test_the_installed_torchvision_gives_data_sets_and_transforms():
+def test_the_installed_torchvision_gives_what_is_needed():
     done = python(
         IMPORT
         + """
@@ -58,7 +58,7 @@ assert v2.CenterCrop(2)(torch.zeros(3, 4, 4)).shape == (3, 2, 2)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_nms_is_declared_and_the_import_repeated_from_scratch(tmp_path):
+def test_a_missing_nms_is_declared_and_the_import_repeated(tmp_path):
     code = """
 module = import_torchvision()
 assert module.schema and len(_libraries) == 1

@@ -96,7 +96,7 @@ def test_other_images_are_said_and_not_refused(tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("command", ["translate", "lmc", "cka", "prune", "unpack"])
-def test_a_checkpoint_that_is_missing_is_named_before_anything_else(tmp_path: Path, command: str) -> None:
+def test_a_missing_checkpoint_is_named_first(tmp_path: Path, command: str) -> None:
     absent, there = tmp_path / "absent.safetensors", image_checkpoint(tmp_path / "there.safetensors")
     both = ["--model", MODEL, "--dataset", "cifar10", "--data", tmp_path]
     arguments = {

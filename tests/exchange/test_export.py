@@ -101,7 +101,7 @@ def test_provenance_says_how_networks_were_computed(own: Checkout) -> None:
     assert {(way["kernels"], way["together"]): way["results"] for way in found} == expected
 
 
-def test_the_time_of_one_dense_run_counts_once_however_many_checkpoints_it_yields(own: Checkout) -> None:
+def test_a_dense_run_counts_once_for_all_its_checkpoints(own: Checkout) -> None:
     with inside(own):
         found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]["stages"]
         last = read_json(owner(tiny()).at(1, 4) / "dense.json")["provenance"]["wall_s"]

@@ -43,7 +43,7 @@ def bring(path: Path, **place: object) -> tuple[Path, ...]:
     return import_checkpoint(tiny(), path, NAME, **{"seed": 1, "temperature": 2, **place})
 
 
-def test_with_every_replica_imported_only_the_landscape_is_planned(own: Checkout) -> None:
+def test_with_imported_replicas_only_measuring_is_planned(own: Checkout) -> None:
     with inside(own):
         for temperature in (2, 4):
             for density in (10, 50):
@@ -65,7 +65,7 @@ def test_with_every_replica_imported_only_the_landscape_is_planned(own: Checkout
     assert lmc[4, 0.5] == before, "the same networks have the same barrier"
 
 
-def test_an_imported_replica_holds_the_same_tensors_and_a_single_evaluation(own: Checkout) -> None:
+def test_an_imported_replica_holds_the_same_tensors(own: Checkout) -> None:
     with inside(own):
         result, weights = bring(source(), density=0.1, replica=1)
         arrays, original = read_arrays(weights), read_arrays(source())
@@ -116,7 +116,7 @@ def test_a_dense_checkpoint_is_pruned_like_one_trained_here(own: Checkout) -> No
         assert run_job(tiny(), NAME, "dense", 1).kept == 1, "one run yields the other temperature, this one stays"
 
 
-def test_a_change_of_its_own_stage_makes_it_stale_and_one_upstream_does_not(own: Checkout) -> None:
+def test_only_a_change_of_its_own_stage_makes_it_stale(own: Checkout) -> None:
     with inside(own):
         bring(source(), density=0.1, replica=1)
         upstream = find_product(owner(tiny(dense={"learning_rate": 0.2})), 1, 2, 0.1, 1)
@@ -135,7 +135,7 @@ def test_it_counts_for_its_own_place_alone(own: Checkout) -> None:
         assert other.stored() != other.imported_fingerprint
 
 
-def test_other_counts_than_the_density_says_are_refused_with_both(own: Checkout) -> None:
+def test_counts_other_than_the_densitys_are_refused(own: Checkout) -> None:
     with inside(own), pytest.raises(UserError, match=r"conv1\.weight keeps 4 of 36 instead of 18.*more layers"):
         bring(source(density=10), density=0.5, replica=1)
     with inside(own):
@@ -193,7 +193,7 @@ def test_what_is_there_is_not_overwritten(own: Checkout) -> None:
             bring(source(replica=2), density=0.1, replica=1)
 
 
-def test_another_architecture_and_values_that_are_not_finite_are_refused(own: Checkout) -> None:
+def test_other_architectures_and_infinite_values_are_refused(own: Checkout) -> None:
     with inside(own):
         weights, _ = split_masks(read_arrays(source()))
         write_arrays(Path("less.safetensors"), {k: v for k, v in weights.items() if k != "fc.bias"}, {})

@@ -67,7 +67,7 @@ def test_it_is_whole_small_and_holds_no_weights(archive: Path) -> None:
     assert {path.suffix for path in files.values()} <= {".csv", ".json", ".md", ".pdf", ".png", ".yaml"}
 
 
-def test_tables_claims_and_scorecard_computed_from_it_are_the_committed_ones(archive: Path, again: Path) -> None:
+def test_recomputed_tables_are_the_committed_ones(archive: Path, again: Path) -> None:
     derived = {f"{name}.csv" for name in REGIME_TABLES} | {*CLAIM_FILES, *SCORECARD_FILES}
     derived |= {f"{name}.csv" for name in CASE_TABLES}
     committed = [path for path in archive.rglob("*") if path.name in derived]
@@ -117,7 +117,7 @@ def test_the_readme_shows_the_verdict_on_each_archived_claim() -> None:
             assert line in readme, f"README.md is not in step with {path}"
 
 
-def test_the_readme_shows_the_headline_of_each_archived_scorecard() -> None:
+def test_the_readme_shows_each_archived_scorecard() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in (ROOT / "reference" / "obtained").glob("*/scorecard.md"):
         headline = path.read_text(encoding="utf-8").split("## Not run")[0]

@@ -29,7 +29,7 @@ def smooth() -> dict[str, pd.DataFrame]:
     return tables(cells())
 
 
-def test_tuning_starts_from_the_default_temperature_and_keeps_the_choice(smooth):
+def test_tuning_starts_from_the_default_temperature(smooth):
     table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS)
     tuned = table[table["algorithm"] == "algorithm 1"]
     assert set(tuned["start"]) == {160.0} and len(tuned) == len(DENSITIES)
@@ -41,7 +41,7 @@ def test_tuning_starts_from_the_default_temperature_and_keeps_the_choice(smooth)
         figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, start=15)
 
 
-def test_error_against_density_shows_percent_with_intervals_and_the_temperature_hot_on_top(smooth):
+def test_error_against_density_in_percent_with_hot_on_top(smooth):
     figure = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS)
     error, _, chosen = figure.axes
     table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS)
@@ -122,7 +122,7 @@ def test_selection_comparison_gives_mean_and_range_over_starts(smooth):
     assert names == ["default temperature", "lowest dense error", "Algorithm 1", "Algorithm 2", "Algorithm 2.1"]
 
 
-def test_threshold_sensitivity_shows_agreement_only_where_regimes_were_drawn(smooth):
+def test_sensitivity_shows_agreement_only_with_drawn_regimes(smooth):
     table = pd.DataFrame({"threshold": [-0.3, -0.2, -0.1], "agreement": np.nan, "balanced_accuracy": np.nan})
     table["algorithm_2"] = [0.001, 0.002, 0.003]
     assert len(figures.threshold_sensitivity(table, -0.12).axes) == 1
@@ -134,7 +134,7 @@ def test_threshold_sensitivity_shows_agreement_only_where_regimes_were_drawn(smo
     )
 
 
-def test_lmc_lines_stand_hot_to_cold_down_and_densities_across_with_pairs_mean_and_ends():
+def test_lmc_lines_have_temperatures_down_and_densities_across():
     lines = run_tables()["lines"]
     figure = figures.lmc_lines(lines, EPOCHS)
     panels = np.array(figure.axes).reshape(3, 2)
@@ -152,7 +152,7 @@ def test_lmc_lines_stand_hot_to_cold_down_and_densities_across_with_pairs_mean_a
         figures.lmc_lines(lines, EPOCHS, measure="bleu")
 
 
-def test_training_curves_show_means_by_density_and_where_the_rate_falls():
+def test_training_curves_are_means_by_density():
     curves = run_tables()["curves"]
     figure = figures.training_curves(curves, EPOCHS)
     panels = np.array(figure.axes).reshape(2, 4)
@@ -187,7 +187,7 @@ def test_a_study_with_nothing_run_still_has_its_figures(tmp_path):
     assert len(figures.draw(tmp_path, names, THRESHOLDS)) == 3 * len(names)
 
 
-def test_the_sensitivity_figure_marks_the_threshold_in_use_where_no_border_was_found(tmp_path):
+def test_sensitivity_marks_the_threshold_without_a_border(tmp_path):
     write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 20), densities=(0.4, 0.8)))
     regime_tables.write(tmp_path, THRESHOLDS)
     assert "lmc" not in set(pd.read_csv(tmp_path / "boundaries.csv")["boundary"])
@@ -267,7 +267,7 @@ def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, n
     assert said and all(f"dense batch size ({unit})" in text for text in said)
 
 
-def test_a_missing_or_damaged_table_and_an_unknown_figure_are_named(tmp_path):
+def test_missing_tables_and_unknown_figures_are_named(tmp_path):
     with pytest.raises(UserError, match=r"grid\.csv is missing"):
         figures.draw(tmp_path, ["phase_diagram"], THRESHOLDS)
     (tmp_path / "grid.csv").write_text("")

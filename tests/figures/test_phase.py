@@ -63,7 +63,7 @@ def test_four_panels_each_with_a_labelled_colour_bar(drawn):
     assert "%" in labels[0] and "percentage points" in labels[1] and "fraction" in labels[2] and "CKA" in labels[3]
 
 
-def test_cells_hold_the_values_of_the_grid_in_the_unit_of_the_bar(smooth):
+def test_cells_hold_the_grids_values_in_the_bars_unit(smooth):
     figure = figures.panel_figure(
         smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "test_error"
     )
@@ -73,7 +73,7 @@ def test_cells_hold_the_values_of_the_grid_in_the_unit_of_the_bar(smooth):
 
 
 @pytest.mark.parametrize("name", ["lmc", "cka"])
-def test_every_computed_crossing_is_a_vertex_on_every_panel_and_no_other_lies_on_a_column(smooth, drawn, name):
+def test_exactly_the_computed_crossings_are_vertices(smooth, drawn, name):
     rows = smooth["boundaries"].query("boundary == @name")
     expected = {
         (DENSITIES.index(row.density) + 0.5, round(row.temperature_index + 0.5, 9)) for row in rows.itertuples()
@@ -126,7 +126,7 @@ def test_thresholds_of_another_data_set_are_named_in_the_legend(smooth):
     assert own.legends[0].get_title().get_text() == ""
 
 
-def test_the_two_borders_differ_in_dash_and_have_a_white_casing_below(drawn):
+def test_the_two_borders_differ_in_dash_and_have_casings(drawn):
     axes = panels_of(drawn)[0]
     solid, dashed = with_id(axes, "border-lmc")[0], with_id(axes, "border-cka")[0]
     assert solid.get_linestyle() == "-" and dashed.get_linestyle() == "--"
@@ -145,7 +145,7 @@ def test_region_names_stand_inside_their_regions(smooth, drawn):
         assert wide[int(y), int(x)] == text.get_text()
 
 
-def test_missing_cells_are_hatched_in_the_panels_that_miss_them_and_named_in_the_legend():
+def test_missing_cells_are_hatched_and_named_in_the_legend():
     table = cells()
     table.loc[(table["temperature"] == 60) & (table["density"] < 0.07), MEASURED] = np.nan
     table = table[~((table["temperature"] == 100) & (table["density"] == 0.8))]
@@ -198,7 +198,7 @@ def test_small_grids_draw_without_a_warning(of):
         ("by density", ["no border of Regime I (LMC = −0.12)", "border II-A / II-B (CKA = 0.97)"]),
     ],
 )
-def test_the_legend_says_both_thresholds_also_where_no_column_crosses_them(smooth, regime, says):
+def test_the_legend_says_both_thresholds_without_a_crossing(smooth, regime, says):
     """As for a border that runs between two columns, or a study that lies in one regime: boundaries.csv has no row."""
     labels, nothing = smooth["regimes"].copy(), smooth["boundaries"].iloc[:0]
     labels["regime"] = np.where(labels["density"] < 0.1, "II-A", "II-B") if regime == "by density" else regime
@@ -273,7 +273,7 @@ def test_wrong_tables_are_refused_by_name(smooth):
 # Geometry of borders
 
 
-def test_a_border_passes_computed_crossings_follows_column_edges_and_reaches_the_frame():
+def test_a_border_follows_crossings_and_reaches_the_frame():
     inside = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0]], dtype=float)
     (line,) = border_lines(inside, {0: [0.25], 1: [1.75]})
     if line[0, 0] > line[-1, 0]:
@@ -295,7 +295,7 @@ def test_no_border_between_like_or_unknown_cells():
     assert border_lines(np.full((3, 3), np.nan), {0: [0.5]}) == []
 
 
-def test_a_crossing_beside_a_missing_cell_is_drawn_across_its_column():
+def test_a_crossing_beside_a_missing_cell_is_drawn():
     missing = np.array([[False, False], [True, False], [False, False]])
     (dash,) = crossings_in_gaps(missing, {0: [0.6], 1: [0.6]})
     np.testing.assert_allclose(dash, [[0, 1.1], [0.5, 1.1], [1, 1.1]])

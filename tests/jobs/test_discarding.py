@@ -65,7 +65,7 @@ def test_what_is_kept_and_that_nothing_is_to_be_done_after(own: Checkout, keep: 
         assert discard_all(keep) == 0, "a second time there is nothing left to remove"
 
 
-def test_what_is_needed_again_is_planned_and_comes_back_bit_identical(own: Checkout) -> None:
+def test_what_is_needed_again_comes_back_bit_identical(own: Checkout) -> None:
     with inside(own):
         before = weights()
         discard_all("endpoints")
@@ -84,7 +84,7 @@ def test_a_setting_of_measuring_needs_no_pruned_network(own: Checkout) -> None:
         assert verdicts(keep="endpoints", measure={"points": 5}) == {"lmc": 4}
 
 
-def test_without_any_weights_measuring_again_means_training_again(own: Checkout) -> None:
+def test_without_weights_measuring_again_is_training_again(own: Checkout) -> None:
     with inside(own):
         discard_all("none")
         assert verdicts(keep="none", measure={"points": 5}) == {"dense": 2, "prune": 4, "retrain": 8, "lmc": 4}

@@ -136,7 +136,7 @@ def test_results_that_are_no_numbers_are_refused_in_one_sentence(study_folder, m
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("stage", ["lmc", "cka"])
-def test_a_signal_ends_a_measurement_at_once_and_finished_pairs_stay(study_folder, monkeypatch, stage, number):
+def test_a_signal_ends_measuring_and_finished_pairs_stay(study_folder, monkeypatch, stage, number):
     """A pair may take minutes on a CPU: the job does not wait for its end."""
     from three_regime.jobs import cka, lmc
 

@@ -283,9 +283,7 @@ def results_of(checkout: Checkout, stage: str) -> dict[Path, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["failed after its end", "killed after its end"])
-def test_a_job_that_ends_badly_after_its_pack_is_not_computed_again(
-    complete_tiny: Checkout, tmp_path: Path, ending: str
-) -> None:
+def test_a_job_that_ends_badly_keeps_its_finished_pack(complete_tiny: Checkout, tmp_path: Path, ending: str) -> None:
     own = copied(complete_tiny, tmp_path / "own")
     assert not held(own.path / "results/tiny"), "a run that ended well holds nothing"
     for path in results_of(own, "retrain"):

@@ -81,7 +81,7 @@ def test_pruning_imports_no_torch(tmp_path, finished_study):
 
 
 @pytest.mark.parametrize("name", ["retrained.safetensors", "retrained.json"])
-def test_one_deleted_file_comes_back_bit_identical_and_mates_are_kept(study_folder, name):
+def test_a_deleted_file_comes_back_and_its_mates_are_kept(study_folder, name):
     settings = config(study_folder)
     lost = products(settings, "retrain")[2].outputs[0].with_name(name)
     before = read_arrays(lost) if lost.suffix == ".safetensors" else read_json(lost)

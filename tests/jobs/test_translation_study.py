@@ -60,7 +60,7 @@ def test_nothing_is_computed_twice(finished):
         assert all(outcome.computed == 0 for outcome in tiny.run(finished, stage))
 
 
-def test_a_finished_study_is_priced_at_nothing_where_no_transformer_was_measured(finished):
+def test_a_finished_study_costs_nothing_on_unmeasured_machines(finished):
     measured = {"train_images_per_s": 1, "evaluate_images_per_s": 1, "reestimate_images_per_s": 1, "parameters": 1}
     rates = Rates.model_validate({"device": "cpu", "models": {"preresnet-20": measured}})
     found = plan.make(finished, ["landscape"], rates)
@@ -90,7 +90,7 @@ def test_the_error_of_a_cell_is_one_minus_bleu_on_validation(finished, built):
     assert cells[["lmc", "lmc_nll", "cka_logits", "cka_softmax"]].notna().all(axis=None)
 
 
-def test_density_is_that_of_the_prunable_weights_and_the_models_stands_beside_it(finished, built):
+def test_density_is_of_prunable_weights_beside_the_models(finished, built):
     about = read_metadata(pack(tiny.owner(finished), "dense", 1, 1.0)[0].outputs[-1])
     prunable = json.loads(about["prunable"])
     arrays = read_arrays(pack(tiny.owner(finished), "dense", 1, 1.0)[0].outputs[-1])
@@ -106,7 +106,7 @@ def test_cka_says_how_many_tokens_it_compared(finished):
     assert all(0 < result["softmax"] <= 1 for result in results(finished, "cka"))
 
 
-def test_a_line_has_token_errors_at_every_point_and_its_ends_are_the_replicas(finished):
+def test_a_line_of_token_errors_ends_at_the_replicas(finished):
     by_place = {(r["temperature"], r["density"], r["replica"]): r for r in results(finished, "retrain")}
     for line in results(finished, "lmc"):
         assert len(line["train_error"]) == 11 and "bleu" not in line
@@ -157,7 +157,7 @@ def killed(arguments: list[str], state: Path, after: float) -> None:
     process.communicate()
 
 
-def test_dense_training_and_retraining_killed_at_random_and_resumed_are_bit_identical(finished, tmp_path):
+def test_trainings_killed_at_random_resume_bit_identically(finished, tmp_path):
     draw = np.random.default_rng(11)
     settings = tiny.config(tmp_path)
     state = Path(settings.results) / ".state" / tiny.NAME / "seed1"
@@ -213,7 +213,7 @@ def test_a_file_is_translated_and_scored_by_hand(finished, invoke, tmp_path):
     )
 
 
-def test_kept_translations_are_those_of_the_checkpoint_and_can_be_compared(finished, invoke, tmp_path):
+def test_kept_translations_are_the_checkpoints_and_comparable(finished, invoke, tmp_path):
     first, second = checkpoint(finished), checkpoint(finished, index=1)
     folder = tiny.owner(finished).prepared.parent
     source, out = tmp_path / "in.de", tmp_path / "out.en"
@@ -320,7 +320,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(finished, invoke, tmp_path):
     assert "has a vocabulary of 295 subwords" in answer and "has 300" in answer
 
 
-def test_newstest2014_goes_through_subwords_decoding_and_sacrebleu(finished, tmp_path):
+def test_newstest2014_goes_through_to_sacrebleu(finished, tmp_path):
     """The untrained network ends each sentence after two words; what counts is that every line has its translation."""
     if not (NEWSTEST / "newstest2014.de").is_file():
         pytest.skip(f"newstest2014 is not at {NEWSTEST}")

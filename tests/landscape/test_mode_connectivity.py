@@ -225,7 +225,7 @@ def test_barrier_is_the_first_largest_deviation(values, expected):
     assert barrier(values) == pytest.approx(expected, abs=1e-15)
 
 
-def test_the_size_of_the_barrier_does_not_depend_on_the_direction():
+def test_the_barrier_does_not_depend_on_the_direction():
     generator = np.random.default_rng(0)
     for values in generator.random((200, 11)):
         assert abs(barrier(values)) == pytest.approx(abs(barrier(values[::-1])), abs=1e-15)

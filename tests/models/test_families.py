@@ -75,7 +75,7 @@ def test_the_parts_of_a_name():
         ("preresnet-20x2x8", "preresnet-20x2"),
     ],
 )
-def test_a_bad_name_is_answered_with_the_form_and_the_nearest_name(name, nearest):
+def test_a_bad_name_is_answered_with_the_nearest_name(name, nearest):
     with pytest.raises(UserError) as error:
         families.parse(name)
     message = str(error.value)
@@ -134,7 +134,7 @@ def test_preresnet_has_the_names_of_the_authors_checkpoints():
     assert {"conv1.weight", "bn.running_var", "bn.num_batches_tracked", "fc.weight", "fc.bias"} <= names
 
 
-def test_vgg_and_densenet_have_the_names_of_the_authors_checkpoints():
+def test_vgg_and_densenet_have_the_authors_names():
     names = list(build("vgg-19").state_dict())
     assert names[:3] == ["features.0.weight", "features.0.bias", "features.1.weight"]
     assert "features.49.weight" in names and "features.50.running_var" in names  # the 16th convolution
@@ -254,7 +254,7 @@ def test_building_leaves_the_global_random_state_alone():
 
 
 @pytest.mark.parametrize("name", [*SMALL, "preresnet-20"])
-def test_initial_weights_cover_the_state_dict_in_its_order_and_types(name):
+def test_initial_weights_have_the_order_of_the_state_dict(name):
     model = build(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     arrays = initial_weights(model, np.random.default_rng(0))
@@ -277,7 +277,7 @@ def test_initial_weights_depend_on_the_generator_alone():
 @pytest.mark.parametrize(
     ("name", "fan_axis"), [("preresnet-20", 0), ("densenet-40", 0), ("vgg-11", 1)], ids=["preresnet", "densenet", "vgg"]
 )
-def test_convolutions_start_normal_with_the_deviation_of_their_fan(name, fan_axis):
+def test_convolutions_start_normal_scaled_by_their_fan(name, fan_axis):
     model = build(name)
     arrays = initial_weights(model, np.random.default_rng(5))
     for key in families.prunable(model):

@@ -58,7 +58,7 @@ OVER_ALL = tuple(Path("results/tiny") / name for name in ("report.html", "scorec
 
 
 @pytest.mark.parametrize("path", [TABLE, FIGURE, *OVER_ALL])
-def test_behind_a_table_or_figure_stands_every_result_of_its_studies(finished_tiny: Checkout, path: Path) -> None:
+def test_behind_a_table_stands_every_result_of_its_studies(finished_tiny: Checkout, path: Path) -> None:
     with inside(finished_tiny):
         assert [study.name for study in studies_behind(tiny(), path)] == ["tiny"]
         assert explain(tiny(), str(path)) == explain(tiny())

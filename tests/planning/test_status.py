@@ -43,7 +43,7 @@ def test_a_finished_study_runs_nothing(finished_tiny: Checkout) -> None:
     assert "Nothing is running" in status.render(found)
 
 
-def test_a_job_that_holds_its_lock_is_shown_with_epoch_and_time_left(own: Checkout) -> None:
+def test_a_running_job_is_shown_with_epoch_and_time_left(own: Checkout) -> None:
     with inside(own):
         study = owner(tiny())
         third = pack(study, "retrain", 1, 4)[2]
@@ -69,7 +69,7 @@ def test_a_job_that_holds_its_lock_is_shown_with_epoch_and_time_left(own: Checko
         assert status.look(tiny()).running == [], "the lock was given back"
 
 
-def test_members_that_have_not_begun_are_counted_in_the_time_left(own: Checkout) -> None:
+def test_members_not_begun_count_in_the_time_left(own: Checkout) -> None:
     with inside(own):
         study = owner(tiny())
         second, third = pack(study, "retrain", 1, 4)[1:3]

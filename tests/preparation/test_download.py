@@ -210,9 +210,7 @@ def test_an_offline_folder_spares_the_network(tmp_path: Path, start: Callable[..
     assert sorted(offline.rglob("*")) == before
 
 
-def test_a_wrong_file_in_an_offline_folder_is_left_there_and_not_used(
-    tmp_path: Path, start: Callable[..., Server]
-) -> None:
+def test_a_wrong_file_in_an_offline_folder_is_not_used(tmp_path: Path, start: Callable[..., Server]) -> None:
     offline = tmp_path / "offline"
     offline.mkdir()
     (offline / NAME).write_bytes(POISONED)
@@ -282,9 +280,7 @@ def test_too_little_space_is_told_before_the_download(tmp_path: Path, start: Cal
 # --- messages, concurrency -----------------------------------------------------------------------------------------
 
 
-def test_when_all_fails_the_message_tells_what_was_tried_and_what_to_do(
-    tmp_path: Path, start: Callable[..., Server]
-) -> None:
+def test_when_all_fails_the_message_says_what_to_do(tmp_path: Path, start: Callable[..., Server]) -> None:
     broken, page, stalling = start(errors=99, status=503), start(page=True), start(stall=0)
     with pytest.raises(UserError) as caught:
         get(

@@ -274,7 +274,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.
     assert a_pair < 100  # fairseq's index; the text of a pair takes 900 bytes
 
 
-def test_rare_characters_of_a_large_vocabulary_are_spelt_in_bytes() -> None:
+def test_rare_characters_are_spelt_in_bytes() -> None:
     pairs = real("multi30k.train")[:6000]
     model = subwords.load(subwords.learn((line for pair in pairs for line in pair), subwords.LARGE, "multi30k"))
     for text in ("Ein 漢字 und ein Ω.", "½ Liter „Öl“ – 5 €", normalised(pairs[0][0])):

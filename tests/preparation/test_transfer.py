@@ -75,9 +75,7 @@ def test_a_wrong_start_is_fetched_again_from_the_same_mirror(tmp_path: Path, sta
     assert_complete(tmp_path)
 
 
-def test_a_partial_file_of_unknown_origin_is_not_used_without_a_digest(
-    tmp_path: Path, start: Callable[..., Server]
-) -> None:
+def test_a_partial_file_needs_its_origin_or_a_digest(tmp_path: Path, start: Callable[..., Server]) -> None:
     server = start()
     keep_partial(tmp_path, ARCHIVE[:200_000])
     get(tmp_path, server, source=UNPUBLISHED)

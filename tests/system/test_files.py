@@ -243,7 +243,7 @@ def test_changed_metadata_is_damage(tmp_path):
             read(path)
 
 
-def test_files_of_earlier_versions_carry_no_such_digests_and_are_read(tmp_path):
+def test_files_without_digests_of_earlier_versions_are_read(tmp_path):
     save_file(ARRAYS, str(tmp_path / "x.safetensors"), metadata={"about": "x", DIGEST_KEY: tensor_digest(ARRAYS)})
     assert read_metadata(tmp_path / "x.safetensors")["about"] == "x"
     assert read_arrays(tmp_path / "x.safetensors").keys() == ARRAYS.keys()

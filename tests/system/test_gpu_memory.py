@@ -36,7 +36,7 @@ def full(monkeypatch: pytest.MonkeyPatch, where: type, name: str, times: range =
     return calls
 
 
-def test_where_several_do_not_fit_the_timing_chooses_one_after_another(caplog: pytest.LogCaptureFixture) -> None:
+def test_timing_goes_one_by_one_where_several_do_not_fit(caplog: pytest.LogCaptureFixture) -> None:
     class Large:
         """A task, as far as `choose` looks, whose networks do not fit side by side."""
 

@@ -90,7 +90,7 @@ def test_processes_never_share_more_than_allowed_and_use_all(tmp_path, found, sh
     assert max(most(journal).values()) <= shares
 
 
-def test_every_device_gets_its_first_job_before_any_gets_a_second(tmp_path):
+def test_every_device_gets_a_job_before_any_gets_two(tmp_path):
     found = ["GPU-a", "GPU-b", "GPU-c"]
     journal = tmp_path / "journal"
     started = []
@@ -126,7 +126,7 @@ def test_pools_of_other_folders_do_not_see_each_other(tmp_path):
         process.wait()
 
 
-def test_processes_with_another_number_of_shares_use_the_same_slots(tmp_path):
+def test_processes_with_other_shares_use_the_same_slots(tmp_path):
     journal = tmp_path / "journal"
     started = [hold(tmp_path / "slots", ["GPU-a"], shares, 0.2, journal) for shares in (2, 1, 2, 1, 2)]
     assert [process.wait(60) for process in started] == [0] * 5
@@ -184,7 +184,7 @@ def test_of_several_devices_of_a_batch_job_each_job_gets_one(tmp_path, monkeypat
     assert [each.token for each in held] == tokens
 
 
-def test_what_was_taken_from_several_is_held_for_every_job_of_the_process(tmp_path, monkeypatch):
+def test_a_taken_device_is_held_for_every_job_of_the_process(tmp_path, monkeypatch):
     """The first job leaves one device in the variable: that is not the batch system's choice."""
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
@@ -199,7 +199,7 @@ def test_what_was_taken_from_several_is_held_for_every_job_of_the_process(tmp_pa
     assert {held for _, held in entries(tmp_path / "journal")} == {"GPU-b"}
 
 
-def test_allocations_that_number_their_devices_alike_do_not_wait_for_each_other(tmp_path, monkeypatch):
+def test_allocations_with_equal_numbers_do_not_wait(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     journal = tmp_path / "journal"
@@ -231,7 +231,7 @@ def test_without_a_device_there_is_nothing_to_hold(tmp_path, monkeypatch):
         ("", []),
     ],
 )
-def test_only_visible_devices_are_used_and_one_device_has_one_name(visible, expected):
+def test_visible_devices_alone_are_used_under_one_name(visible, expected):
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     found = devices(environment, ["GPU-aa", "GPU-bb"])
     assert [(each.token, each.name) for each in found] == expected

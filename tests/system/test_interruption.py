@@ -25,7 +25,7 @@ STOPPED_WHILE_IT_HOLDS_ITS_LOCK = """
 """
 
 
-def test_snakemake_stopped_while_it_records_a_job_does_not_wait_for_itself() -> None:
+def test_snakemake_stopped_while_recording_does_not_hang() -> None:
     # In a process of its own: with Snakemake's own handler it hangs.
     code = textwrap.dedent(STOPPED_WHILE_IT_HOLDS_ITS_LOCK)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -60,7 +60,7 @@ def test_without_a_home_a_tilde_is_refused_by_its_key():
 
 
 @pytest.mark.usefixtures("homeless")
-def test_without_a_home_snakemakes_caches_lie_among_temporary_files(monkeypatch):
+def test_without_a_home_snakemakes_caches_are_temporary(monkeypatch):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")

@@ -54,7 +54,7 @@ def test_a_job_that_ends_otherwise_is_left_alone(asked: Path, fields: dict[str, 
     assert interrupt(asked, **fields) == "--oneliner show job 17"
 
 
-def test_nobody_is_asked_without_slurm_or_without_an_interruption(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_asked_without_slurm_or_interruption(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with requeued_if_preempted():
         pass
     monkeypatch.delenv("SLURM_JOB_ID")

@@ -160,7 +160,7 @@ def test_images_are_never_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert digests(settings_of, "dense") == digests(expected, "dense")
 
 
-def test_a_translation_without_dropout_takes_the_same_step_in_halves(tmp_path: Path, monkeypatch) -> None:
+def test_without_dropout_halves_take_the_same_step(tmp_path: Path, monkeypatch) -> None:
     """On the real Transformer; with dropout the halves draw masks of their own."""
     from small_text import small_task, text_training
 

@@ -17,7 +17,7 @@ def test_the_rate_after_completed_epochs(completed, rate):
     assert learning_rate(PAPER, completed, completed * 782) == pytest.approx(rate, rel=1e-12)
 
 
-def test_iterations_within_an_epoch_change_nothing_in_a_schedule_by_epoch():
+def test_iterations_change_nothing_in_a_schedule_by_epoch():
     assert {learning_rate(PAPER, 79, 79 * 782 + step) for step in range(782)} == {0.1}
 
 
@@ -34,7 +34,7 @@ def test_lengths():
     assert length_in_iterations(settings(epochs=None, iterations=62_400, milestones=()), 782) == 62_400
 
 
-def test_the_checkpoint_at_a_milestone_has_seen_only_the_old_rate(tmp_path):
+def test_a_checkpoint_at_a_milestone_saw_only_the_old_rate(tmp_path):
     """Checkpoint 2 is the same whether or not the rate falls after epoch 2; epoch 3 uses the lower one."""
     falling = train(Quadratic(), tmp_path / "a", settings(milestones=(2,)), checkpoints=(2, 3))
     constant = train(Quadratic(), tmp_path / "b", settings(milestones=()), checkpoints=(2, 3))
@@ -64,7 +64,7 @@ def test_warm_up_and_inverse_square_root(completed, rate):
 
 
 @pytest.mark.parametrize("wrong", [{"warmup": 0}, {"milestones": (2,)}])
-def test_an_inverse_square_root_needs_a_warm_up_and_no_milestones(wrong):
+def test_an_inverse_square_root_needs_a_warm_up(wrong):
     with pytest.raises(ValueError, match="schedule inverse_sqrt"):
         settings(**{**WARM, **wrong})
 

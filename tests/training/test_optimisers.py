@@ -55,7 +55,7 @@ def test_equals_torch_over_twenty_steps(tmp_path, chosen):
         assert np.abs(found[name] - start[name]).max() > 1e-3
 
 
-def test_the_two_placements_of_epsilon_differ_by_the_bias_correction_alone():
+def test_placements_of_epsilon_differ_by_bias_correction():
     """√v + ε, corrected as a whole (fairseq), or √v corrected and then ε (torch): the same for a corrected ε."""
     gradient = torch.tensor([1e-9, 1e-6, 1.0])
     for step in (0, 5, 5000):

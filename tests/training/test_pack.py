@@ -283,7 +283,7 @@ def test_a_finished_or_new_member_does_not_disturb_the_others(tmp_path, images, 
         assert_same(last(pack, label), together[label])
 
 
-def test_a_signal_while_a_pack_is_delivered_keeps_what_was_delivered(tmp_path, images, together):
+def test_a_signal_during_delivery_keeps_what_was_delivered(tmp_path, images, together):
     pack = pack_of(images, tmp_path)
     about = session(evaluate_last=2)
     second = list(pack)[1]
@@ -315,7 +315,7 @@ def test_a_state_of_the_other_way_is_refused(tmp_path, images):
 
 
 @pytest.mark.parametrize("bad", [0, 2, 4])
-def test_a_member_that_diverges_is_named_and_the_others_are_delivered(tmp_path, images, together, bad):
+def test_a_diverging_member_does_not_stop_the_others(tmp_path, images, together, bad):
     pack = pack_of(images, tmp_path)
     label = list(pack)[bad]
     member, delivered = pack[label]

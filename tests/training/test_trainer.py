@@ -258,7 +258,7 @@ def test_a_longer_run_continues_a_finished_one(tmp_path, uninterrupted):
     assert_same(longer[4], uninterrupted[4])
 
 
-def test_a_checkpoint_before_the_saved_state_is_trained_from_the_start(tmp_path, uninterrupted):
+def test_a_checkpoint_before_the_state_is_trained_anew(tmp_path, uninterrupted):
     state = tmp_path / "state"
     train(Quadratic(steps=STEPS), state, settings(), keep_state=True, checkpoints=(4,))
     again = train(Quadratic(steps=STEPS), state, settings(), session(evaluate_last=1), checkpoints=(2,))

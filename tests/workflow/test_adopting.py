@@ -50,9 +50,7 @@ def findings(**changes: object) -> dict[str, Finding]:
     }
 
 
-def test_a_copy_with_new_times_is_adopted_and_later_changes_are_noticed(
-    finished_tiny: Checkout, tmp_path: Path
-) -> None:
+def test_an_adopted_copy_notices_later_changes(finished_tiny: Checkout, tmp_path: Path) -> None:
     own = copied(finished_tiny, tmp_path / "own", shutil.copy)  # cp -r
     shuffle_times(own)
     assert planned(own)["retrain_tiny"] == 2, "Snakemake alone would plan it again"
@@ -172,7 +170,7 @@ def test_a_dry_run_touches_nothing(finished_tiny: Checkout, tmp_path: Path) -> N
     assert ended.output == "tiny: 22 done\n"
 
 
-def test_tables_are_kept_only_where_they_are_known_to_be_of_these_results(
+def test_only_tables_known_to_be_of_these_results_are_kept(
     finished_tiny: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = copied(finished_tiny, tmp_path / "own")

@@ -28,9 +28,7 @@ def test_the_configuration_files_are_those_that_snakemake_reads(arguments: str, 
     assert found == (None if expected is None else [Path(name) for name in expected])
 
 
-def test_results_that_cannot_be_written_are_named_before_anything_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_that_cannot_be_written_are_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     (tmp_path / "overlay.yaml").write_text(f"results: {tmp_path / 'results' / 'deep'}\n")
     (tmp_path / "results").mkdir()

@@ -251,7 +251,7 @@ def test_rates_of_images_say_nothing_of_translation(rates) -> None:
     assert first_runtime(owner, "lmc", owner.temperatures[0], None, 1) == owner.config.resources.lmc.runtime
 
 
-def test_cpu_rates_count_for_a_stage_without_a_gpu_and_by_threads(rates) -> None:
+def test_cpu_rates_count_without_a_gpu_and_by_threads(rates) -> None:
     rates("cpu", 1000, threads=2)
     name = "cifar10-preresnet20-epochs"
     ours = config(studies={name: {"resources": {"lmc": {"gpu": 0}}}}, max_runtime=10**6)
@@ -316,7 +316,7 @@ def standin(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", GENERIC)
-def test_a_job_runs_through_a_generic_batch_system_and_again_when_it_is_lost(
+def test_a_generic_batch_system_runs_jobs_and_lost_ones_again(
     complete_tiny: Checkout, plugin: Path, standin: Path, tmp_path: Path, profile: str
 ) -> None:
     checkout = copied(complete_tiny, tmp_path / "checkout")
@@ -391,7 +391,7 @@ def state_of_job(folder: Path, profile: str, command: str, says: str, code: int,
 UNKNOWN = ("pbs", "qstat", "qstat: Unknown Job Id 12", 153)
 
 
-def test_a_pbs_job_that_is_gone_has_failed_when_its_exit_code_does_not_come(tmp_path: Path) -> None:
+def test_a_pbs_job_gone_without_exit_code_has_failed(tmp_path: Path) -> None:
     """Another machine's file may be seen late."""
     assert state_of_job(tmp_path, *UNKNOWN, CODE_WAIT_S="1") == "running"
     time.sleep(2)
@@ -402,7 +402,7 @@ def test_a_pbs_job_that_is_gone_has_failed_when_its_exit_code_does_not_come(tmp_
 
 
 @pytest.mark.parametrize(("code", "state"), [("0", "success"), ("1", "failed"), ("143", "failed")])
-def test_the_exit_code_of_a_pbs_job_counts_whatever_the_server_says(tmp_path: Path, code: str, state: str) -> None:
+def test_a_pbs_jobs_exit_code_counts_before_the_server(tmp_path: Path, code: str, state: str) -> None:
     (tmp_path / ".snakemake/pbs").mkdir(parents=True)
     (tmp_path / ".snakemake/pbs/12.code").write_text(f"{code}\n")
     for says, number in (("cannot connect to server", 1), ("Unknown Job Id", 153), ("    job_state = E", 0)):
@@ -418,7 +418,7 @@ time.sleep(60)' && exit 0 || exit 7
 """
 
 
-def test_a_pbs_job_at_its_time_limit_saves_its_state_and_leaves_its_exit_code(standin: Path, tmp_path: Path) -> None:
+def test_a_pbs_job_at_its_limit_saves_state_and_exit_code(standin: Path, tmp_path: Path) -> None:
     """The batch system sends SIGTERM to all processes of the job: its shell waits for the others."""
     checkout = tmp_path / "a checkout"
     checkout.mkdir()

@@ -43,7 +43,7 @@ def job(rule: str = "retrain_tiny", *, threads: int = 1, group: bool = False, **
     )
 
 
-def test_an_array_is_of_one_rule_and_of_jobs_that_ask_for_the_same() -> None:
+def test_an_array_is_of_one_rule_and_equal_requests() -> None:
     first = [job(mem_mb=1000, runtime=10) for _ in range(3)]
     again = [job(mem_mb=2000, runtime=20) for _ in range(2)]  # a second attempt
     other = job("lmc_tiny", mem_mb=1000, runtime=10)
@@ -53,13 +53,13 @@ def test_an_array_is_of_one_rule_and_of_jobs_that_ask_for_the_same() -> None:
     assert not others
 
 
-def test_arrays_are_of_the_rules_that_were_named_and_not_of_groups() -> None:
+def test_only_the_named_rules_have_arrays_and_no_groups() -> None:
     named, other, grouped = job("lmc_tiny"), job("cka_tiny"), job("lmc_tiny", group=True)
     assert in_arrays([named, other, grouped], {"lmc_tiny"}) == ([[named]], [other, grouped])
     assert in_arrays([named, other], set()) == ([], [named, other])
 
 
-def test_no_job_is_lost_while_more_are_ready_than_the_queue_takes() -> None:
+def test_no_job_is_lost_when_the_queue_is_full() -> None:
     """The plugin alone waits for jobs that Snakemake gives it only when those that it was given have ended."""
     executor = submitting.Executor.__new__(submitting.Executor)
     executor.logger, executor._main_event_loop = logging.getLogger("test"), None

@@ -82,7 +82,7 @@ def test_a_lock_without_any_note_is_left_alone() -> None:
     assert snakemake_lock.of_another_machine(UNLOCK) == ""
 
 
-def test_runs_of_another_machine_are_forgotten_where_nothing_is_locked(process: psutil.Process) -> None:
+def test_runs_of_another_machine_are_forgotten_without_a_lock(process: psutil.Process) -> None:
     note(of(process, host="other"))
     here = note(of(process))
     snakemake_lock.forget()
@@ -155,7 +155,7 @@ def test_after_a_run_elsewhere_a_kill_here_is_recovered_from(complete_tiny: Chec
 
 
 @pytest.mark.slow
-def test_a_lock_from_elsewhere_stays_until_the_command_that_is_named(complete_tiny: Checkout, tmp_path: Path) -> None:
+def test_a_lock_from_elsewhere_stays_until_unlocked(complete_tiny: Checkout, tmp_path: Path) -> None:
     checkout = copied(complete_tiny, tmp_path / "checkout")
     write_json(checkout.path / snakemake_lock.RUNS / "other-12.json", {"host": "other", "pid": 12, "started": 1.0})
     leave_lock(checkout)

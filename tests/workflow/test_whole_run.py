@@ -204,7 +204,7 @@ def test_killed_and_started_again(
     assert checkout.planned("tables", *TINY) == {}
 
 
-def test_the_same_config_twice_gives_the_same_numbers_without_snakemake(finished: Checkout, tmp_path: Path) -> None:
+def test_run_stage_gives_the_same_numbers_as_snakemake(finished: Checkout, tmp_path: Path) -> None:
     checkout = copy_to(tmp_path / "bare", without=("Snakefile", "rules", "scripts"))
     for stage in ("prepare", "dense", "prune", "retrain", "lmc", "cka", "tables"):
         command = [sys.executable, "-m", "three_regime", "run-stage", stage, *TINY]

@@ -92,7 +92,7 @@ def test_greedy_search_takes_the_likeliest_word_each_time(trained):
             prefix.append(word)
 
 
-def test_a_wider_beam_finds_hypotheses_of_no_lower_probability_on_the_whole(trained):
+def test_a_wider_beam_finds_no_less_probable_hypotheses(trained):
     task, weights = trained
     sources, targets = task.text.pairs("validation").source, []
 
@@ -120,7 +120,7 @@ def test_a_translation_is_no_longer_than_its_own_sentence_allows(trained):
     assert all(len(ids) <= len(sentence) + 2 for ids, sentence in zip(found, sentences, strict=True))
 
 
-def test_a_sentence_longer_than_the_model_allows_is_named_by_its_line(trained):
+def test_a_sentence_too_long_for_the_model_is_named(trained):
     sentences = [torch.tensor([5, 2]), torch.full((1025,), 5)]
     with pytest.raises(UserError, match="line 2 has 1025 subwords.*the model takes 1024"):
         decode(trained, sentences)

@@ -78,7 +78,7 @@ def fairseq_weights(task, training, steps: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("clip_norm", [0.5, 100.0])
-def test_updates_equal_those_of_fairseqs_own_loop_on_the_joined_batch(steps, clip_norm, tmp_path):
+def test_updates_equal_those_of_fairseqs_own_loop(steps, clip_norm, tmp_path):
     task = small_task()
     training = text_training(
         dropout=0.0, epochs=None, iterations=steps, clip_norm=clip_norm, warmup_start=0.0005, learning_rate=0.001
@@ -95,7 +95,7 @@ def test_updates_equal_those_of_fairseqs_own_loop_on_the_joined_batch(steps, cli
         torch.testing.assert_close(torch.from_numpy(ours[name]), value, rtol=0, atol=1e-5, msg=name)
 
 
-def test_a_step_of_two_micro_batches_has_the_gradient_of_the_joined_batch():
+def test_two_micro_batches_have_the_joined_batchs_gradient():
     task = small_task(small_text(longest=6))
     training = text_training(dropout=0.0)
     parts = task.epoch(STREAMS, 0, training).micro_batches(0)

@@ -38,7 +38,7 @@ def weights(task):
     return task.load(task.initial_weights(STREAMS), "fresh")
 
 
-def test_an_epoch_holds_every_pair_once_in_batches_within_the_limit(task):
+def test_an_epoch_holds_every_pair_once_within_the_limit(task):
     training = text_training(accumulate=1)
     epoch = task.epoch(STREAMS, 0, training)
     batches = [part.batch for step in range(epoch.steps) for part in epoch.micro_batches(step)]
@@ -50,7 +50,7 @@ def test_an_epoch_holds_every_pair_once_in_batches_within_the_limit(task):
         assert batch.tokens == int((batch.target != task.text.dictionary.pad()).sum())
 
 
-def test_batches_stay_and_only_their_order_changes_from_epoch_to_epoch(task):
+def test_only_the_order_of_batches_changes_between_epochs(task):
     training = text_training(accumulate=1)
     orders = []
     for number in range(3):
@@ -62,7 +62,7 @@ def test_batches_stay_and_only_their_order_changes_from_epoch_to_epoch(task):
     assert [again.micro_batches(step)[0].batch.rows for step in range(again.steps)] == orders[1]
 
 
-def test_ties_of_length_are_drawn_by_the_stream_of_each_epoch_where_asked(task):
+def test_ties_of_length_are_drawn_by_the_epochs_stream(task):
     training = text_training(accumulate=1, shuffle_ties=True)
     pairs = task.text.pairs("train")
 
@@ -104,7 +104,7 @@ def test_a_sentence_longer_than_a_batch_is_named(task):
         task.epoch(STREAMS, 0, text_training(batch_size=3))
 
 
-def test_dropout_depends_on_the_batch_alone_and_leaves_the_global_generator(task, weights):
+def test_dropout_depends_on_the_batch_alone(task, weights):
     epoch = task.epoch(STREAMS, 0, text_training(dropout=0.5))
     first, second = epoch.micro_batches(0)
     assert first.seed != second.seed
@@ -174,7 +174,7 @@ def test_the_lean_passes_are_fairseqs(model, plain):
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
-def test_evaluation_has_neither_dropout_nor_smoothing_and_ignores_padding(task, weights):
+def test_evaluation_has_no_dropout_smoothing_or_padding(task, weights):
     pairs = task.text.pairs("validation")
     pad = task.text.dictionary.pad()
     errors = nll = tokens = 0
@@ -232,7 +232,7 @@ def test_outputs_are_those_of_pairs_spread_over_the_corpus(task, weights):
     np.testing.assert_allclose(found["softmax"], wanted.softmax(1), atol=1e-5)
 
 
-def test_few_tokens_are_condensed_to_a_gram_matrix_of_the_same_cka(task, weights):
+def test_condensed_gram_matrices_give_the_same_cka(task, weights):
     other = task.load(task.initial_weights(Streams(("dense", 2))), "other")
     few = [condensed_kinds(task.outputs(each, 20))["logits"] for each in (weights, other)]
     assert all(isinstance(each, Gram) and len(each) == 20 for each in few)
@@ -302,7 +302,7 @@ class StopsAt:
 
 @pytest.mark.parametrize("kind", ["dense", "retrain"])
 @pytest.mark.parametrize("rho", [0.0, 0.05])
-def test_a_run_stopped_anywhere_and_resumed_is_bit_identical_with_dropout(task, tmp_path, kind, rho):
+def test_a_resumed_run_with_dropout_is_bit_identical(task, tmp_path, kind, rho):
     training = text_training(epochs=2, dropout=0.3, sam_rho=rho)
     streams = Streams((kind, 1))
     start = task.initial_weights(streams)
