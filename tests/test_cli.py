@@ -92,7 +92,7 @@ def test_lmc_and_cka_by_hand(pair: tuple[str, str], tmp_path: Path, cifar10_batc
     assert 0 < result["softmax"] < 1
 
 
-def test_lmc_and_cka_refuse_weights_that_are_no_numbers_and_images_that_are_not_there(tmp_path: Path) -> None:
+def test_lmc_and_cka_refuse_nan_weights_and_absent_images(tmp_path: Path) -> None:
     """All but the last before anything is computed."""
     first = checkpoint(tmp_path / "A.safetensors", "preresnet-8x0.25", 1, channels=1)
     arrays, spoilt = read_arrays(first), tmp_path / "spoilt.safetensors"
