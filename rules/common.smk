@@ -72,7 +72,7 @@ if CONFIG.published:
 
 
 wildcard_constraints:
-    dataset="|".join(name for name, entry in DATASETS.items() if entry.kind == "images"),
+    dataset="|".join(bridge.prepared_by_name()),
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",

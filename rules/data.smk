@@ -47,7 +47,7 @@ rule prepare:
 
 
 # Text that is cut and split alike is prepared once, whatever number of studies use it.
-for study in {study.prepared: study for study in STUDIES if study.config.dataset.entry.kind == "text"}.values():
+for study in bridge.prepared_as_chosen(STUDIES):
 
     rule:
         name:

@@ -64,13 +64,17 @@ def list_registered() -> None:
     from three_regime.config.knobs import KNOBS
     from three_regime.datasets import registry
     from three_regime.models import families
+    from three_regime.settings import all_settings
     from three_regime.training.optimisers import UPDATES
+
+    def labels_elsewhere(knob: str) -> list[str]:
+        return [setting.knob_labels[knob] for setting in all_settings() if knob in setting.knob_labels]
 
     sections = {
         "data sets": {name: entry.note for name, entry in registry.DATASETS.items()},
         "models": families.families(),
         "knobs": {
-            name: " or ".join(filter(None, (knob.label, knob.text_label))) + f"; hotter is {knob.hotter}"
+            name: " or ".join([knob.label, *labels_elsewhere(name)]) + f"; hotter is {knob.hotter}"
             for name, knob in KNOBS.items()
         },
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},

@@ -90,7 +90,8 @@ def test_cka_takes_of_the_tokens_of_the_default_what_there_is(
     monkeypatch.setattr(cka, "task_of", lambda job: task)
     monkeypatch.setattr(cka, "measured_pairs", lambda job, task, measure: measure(task, None) or [])
     stop = SimpleNamespace(at_once=lambda: pytest.MonkeyPatch.context())
-    cka.compute(SimpleNamespace(products=[SimpleNamespace(recipe={"tokens": asked})], stop=stop))
+    job = SimpleNamespace(products=[SimpleNamespace(recipe={"tokens": asked})], study=study(TEXT), stop=stop)
+    cka.compute(job)
     assert counts == [taken]
 
 

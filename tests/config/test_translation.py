@@ -10,10 +10,11 @@ from three_regime.config import StudyConfig, Training, load, resolve
 from three_regime.errors import UserError
 from three_regime.planning.plan import make
 from three_regime.planning.plan_table import render
-from three_regime.planning.pricing import Rates, TextPricer, text_speed
+from three_regime.planning.pricing import Rates
 from three_regime.study.grid import study_named
 from three_regime.study.products import pack, training_recipe
 from three_regime.study.stages import STAGES
+from three_regime.tasks.translation.pricing import TextPricer, text_speed
 from three_regime.workflow import job_resources
 from three_regime.workflow.job_resources import first_runtime
 

@@ -21,10 +21,11 @@ from three_regime.exchange.importing import import_checkpoint
 from three_regime.planning import plan
 from three_regime.planning.plan import Plan, Row
 from three_regime.planning.plan_table import render
-from three_regime.planning.pricing import JOB_START_S, OTHER_START_S, ImagePricer, Rates, image_speed, read_rates
+from three_regime.planning.pricing import JOB_START_S, OTHER_START_S, Rates, read_rates
 from three_regime.study.grid import study_named
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
+from three_regime.tasks.images.pricing import ImagePricer, image_speed
 
 TRAIN, TEST, MEASURED, CKA = 512, 200, 256, 256
 

@@ -78,18 +78,16 @@ class Config(Section):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
         if self.require_gpu and self.device == "cpu":
             raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
-        self._check_shared_text()
+        self._check_shared_data()
         return self
 
-    def _check_shared_text(self) -> None:
-        """Studies that share the folder of a prepared corpus must clean it alike."""
+    def _check_shared_data(self) -> None:
+        """Studies that share a prepared corpus must clean it alike."""
         first: dict[str, tuple[str, DatasetChoice]] = {}
         for name in self.run:
             choice = self.studies[name].dataset
-            if choice.entry.kind != "text":
-                continue
-            other, theirs = first.setdefault(choice.folder, (name, choice))
-            for key in ("max_tokens", "ratio", "files"):
+            other, theirs = first.setdefault(choice.setting.prepared_file(choice), (name, choice))
+            for key in choice.setting.cleaned_alike:
                 if getattr(choice, key) != getattr(theirs, key):
                     both = getattr(choice, key), getattr(theirs, key)
                     values = [value if isinstance(value, str) else f"{value:g}" for value in both]

@@ -60,9 +60,10 @@ def import_checkpoint(
         of another architecture or holds other numbers of weights than the density says.
     """
     study = study_named(config, name)
-    if study.config.dataset.entry.kind != "images":
+    if not study.setting.reads_foreign_checkpoints:
         raise UserError(
-            f"{name} translates, and import brings in image networks; copy this project's own results and run `adopt`"
+            f"{name} {study.setting.does}, and import brings in image networks; copy this project's own results and run"
+            " `adopt`"
         )
     product = find_product(study, seed, temperature, density, replica)
     there = [path for path in product.outputs if path.exists()]

@@ -64,9 +64,9 @@ def _measure(
     """Measure and write the pairs of one cell, the first of which was begun at `began`."""
     for product, path in _paths(job, task, stack, pairs, replicas):
         results = mode_connectivity.line(path)
-        if job.study.config.measure.bleu_along_line:
-            ends = (replicas[product.inputs[role]] for role in ("first", "second"))
-            results["bleu"] = _bleu(task, *ends, results["t"])
+        first, second = (replicas[product.inputs[role]] for role in ("first", "second"))
+        networks = (mode_connectivity.between(task, first, second, t) for t in results["t"])
+        results |= job.study.setting.line_scores(job.study.config.measure, task, networks)
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
         computed_with: Kernels | None = "sparse" if isinstance(stack, Pruned) else None
@@ -88,11 +88,6 @@ def _paths(
         check_stop(job, product)
         between = list(itertools.islice(measured, settings.points - 2))
         yield product, [at_ends[product.inputs["first"]], *between, at_ends[product.inputs["second"]]]
-
-
-def _bleu(task: Task, first: dict[str, Tensor], second: dict[str, Tensor], at: list[float]) -> list[float]:
-    points = (mode_connectivity.between(task, first, second, t) for t in at)
-    return [task.scores(point, ("validation",))["validation"]["bleu"] for point in points]
 
 
 def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> Stack:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from statistics import fmean
 
-from three_regime.analysis.tables import checkpoint_error
 from three_regime.jobs.context import measured, session_of, task_of
 from three_regime.jobs.job import Job
 from three_regime.pruning.masks import join_masks, split_masks
@@ -47,7 +45,7 @@ def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Che
     last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {
         "epoch": checkpoint.epoch,
-        "test_error": checkpoint_error(found) if "scores" in found else fmean(row["test_error"] for row in last),
+        "test_error": job.study.setting.retrained_error(found, last),
         **found,
         "history": checkpoint.history,
     }

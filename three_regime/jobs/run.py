@@ -118,7 +118,7 @@ def run_job(
 
 def _needing_less_memory(study: Study) -> str:
     """Settings that let a job use less of a GPU; what is finished, and the state of runs, is kept."""
-    alone = "" if study.config.dataset.entry.kind == "text" else ", `lockstep: off` in the study"
+    alone = ", `lockstep: off` in the study" if study.setting.packs_advance_together else ""
     return f"or let it be shared less: `gpu_slots: 1`{alone}; then run again, it continues"
 
 

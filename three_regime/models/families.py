@@ -15,7 +15,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from three_regime.errors import UserError
 from three_regime.models import counting
@@ -53,7 +53,11 @@ class Family:
     image_sizes
         The same in words.
     kind
-        What it works on: ``images`` or ``text``.
+        What it works on: a key of `three_regime.settings.SETTINGS`.
+    usual_depth
+        Depth that is proposed for a name without one.
+    heads
+        Whether a name ends with a number of attention heads, and perhaps ``-shared``.
     layers
         Function of depth, width, classes, channels and image size that counts a network's layers without torch. None
         leaves them uncounted: ``plan`` then knows neither hours nor the bytes of weights, jobs ask for the minutes of
@@ -72,7 +76,9 @@ class Family:
     nearest_width: Callable[[float], float]
     takes_image_size: Callable[[int], bool]
     image_sizes: str
-    kind: Literal["images", "text"] = "images"
+    kind: str = "images"
+    usual_depth: int = 20
+    heads: bool = False
     layers: Callable[[int, float, int, int, int], Iterable[counting.Layer]] | None = None
     module: str = ""
 
@@ -107,14 +113,14 @@ class ModelSpec:
     def name(self) -> str:
         """The one name of this network, e.g. ``preresnet-20x2``."""
         family = FAMILIES[self.family]
-        if family.kind == "text":
+        if family.heads:
             return f"{self.family}-{self.depth}x{self.width:g}x{self.heads}{'-shared' if self.shared else ''}"
         width = "" if self.width == family.default_width else f"{family.width_letter}{self.width:g}"
         return f"{self.family}-{self.depth}{width}"
 
     @property
     def kind(self) -> str:
-        """What the network works on: ``images`` or ``text``."""
+        """What the network works on (`Family.kind`)."""
         return FAMILIES[self.family].kind
 
 
@@ -182,6 +188,8 @@ FAMILIES: dict[str, Family] = {
             takes_image_size=lambda size: False,
             image_sizes="no images:",
             kind="text",
+            usual_depth=6,
+            heads=True,
         ),
     )
 }
@@ -228,7 +236,7 @@ def _nearest(spec: ModelSpec) -> ModelSpec:
     family = FAMILIES[spec.family]
     width = family.nearest_width(spec.width)
     heads = 0
-    if family.kind == "text":
+    if family.heads:
         divisors = [heads for heads in range(1, int(width) + 1) if width % heads == 0]
         heads = min(divisors, key=lambda heads: abs(heads - (spec.heads or 8)))
     return ModelSpec(spec.family, family.nearest_depth(spec.depth), width, heads, spec.shared and bool(heads))
@@ -241,11 +249,24 @@ def _complaint(name: str) -> str:
         forms = "; ".join(family.form for family in FAMILIES.values())
         return f"model {name!r} is of no known family; allowed: {forms}"
     family = FAMILIES[close[0]]
-    depth = 6 if family.kind == "text" else 20
     wanted = ModelSpec(
-        family.name, int(rough[2] or depth), float(rough[3] or family.default_width), int(rough[4] or 0)
+        family.name, int(rough[2] or family.usual_depth), float(rough[3] or family.default_width), int(rough[4] or 0)
     )  # fmt: skip
     return f"model {name!r} does not exist; allowed: {family.form}; nearest: {_nearest(wanted).name}"
+
+
+def parse_for(kind: str, model: ModelSpec | str) -> ModelSpec:
+    """The network of a name, which must work on `kind`.
+
+    Raises
+    ------
+    UserError
+        When it does not, or when the name is not valid.
+    """
+    spec = parse(model) if isinstance(model, str) else model
+    if spec.kind != kind:
+        raise UserError(f"model {spec.name} is not one for {kind}")
+    return spec
 
 
 def check_image_size(model: ModelSpec | str, image_size: int) -> None:

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from three_regime.config.dataset import TEXT_DEFAULTS
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.datasets.sources import digest_of
 from three_regime.errors import UserError
@@ -173,7 +172,7 @@ def _vocabulary(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> byte
         try:
             return learn(_vocabulary_text(entry, choice, raw), size, entry.name)
         except TooManySubwordsError as error:
-            if choice.subwords != TEXT_DEFAULTS["subwords"]:
+            if choice.subwords != choice.setting.dataset_defaults["subwords"]:
                 raise
             size = error.largest
             log.info("%s has fewer than the %d subwords of the default: taking %d", entry.name, choice.subwords, size)

@@ -12,8 +12,8 @@ from pathlib import Path
 from three_regime.config import Config, DatasetChoice, StudyConfig
 from three_regime.config.knobs import KNOBS, Knob, density_folder
 from three_regime.config.thresholds import Thresholds
-from three_regime.datasets.corpora import MANIFEST
 from three_regime.errors import UserError
+from three_regime.settings import Setting
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Study:
     root: Path
     data: Path
     thresholds: Thresholds
+
+    @property
+    def setting(self) -> Setting:
+        """What studies of such data have of their own."""
+        return self.config.setting
 
     @property
     def folder(self) -> Path:
@@ -89,9 +94,7 @@ class Study:
 
 def prepared_path(choice: DatasetChoice, data: Path) -> Path:
     """The prepared file of a data set in the folder `data`: array file of images, manifest of text."""
-    if choice.entry.kind == "text":
-        return data / choice.folder / MANIFEST
-    return data / f"{choice.name}.safetensors"
+    return data / choice.setting.prepared_file(choice)
 
 
 def study_named(config: Config, name: str) -> Study:

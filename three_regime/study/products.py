@@ -18,12 +18,11 @@ from typing import Any
 from three_regime.config import Training
 from three_regime.config.knobs import density_folder
 from three_regime.config.optimisers import OPTIMISERS
-from three_regime.datasets.registry import IMPLIED
 from three_regime.errors import UserError
 from three_regime.study.fingerprints import _carried, fingerprint_of, input_digest
 from three_regime.study.grid import Study
 from three_regime.study.results import Result
-from three_regime.study.stages import DISCARDED, STAGES, TEXT_VERSION
+from three_regime.study.stages import DISCARDED, STAGES
 
 IMPORTED = "imported"
 """Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.exchange.importing`)."""
@@ -175,28 +174,8 @@ def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _examples(study: Study) -> dict[str, Any]:
-    """Which images or sentences a stage uses, and how pixels are normalised and augmented.
-
-    What was read, and how text was cleaned and split into subwords, is in the data's digest.
-    """
-    choice = study.config.dataset
-    if choice.entry.kind == "text":
-        keys, treatment = ("validation_pairs", "test_pairs"), {"text_version": TEXT_VERSION}
-    else:
-        keys = ("train_images", "test_images")
-        implied = IMPLIED.get(choice.name, {})
-        pixels = {key: value for key, value in choice.entry.treatment.items() if value != implied.get(key)}
-        treatment = {"pixels": pixels} if pixels else {}
-    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name, **treatment}
-
-
-def _measured(study: Study) -> dict[str, Any]:
-    """How a checkpoint is measured, where that is a setting: translations on a fixed subset, and by BLEU."""
-    measure = study.config.measure
-    if study.config.dataset.entry.kind == "images":
-        return {}
-    names = ("train_pairs", "beam", "length_penalty")
-    return {"measured": {name: getattr(measure, name) for name in names}}
+    """Which examples a stage uses, and how they are treated."""
+    return study.setting.examples(study.config.dataset)
 
 
 def _dense(study: Study, seed: int, temperature: float) -> Product:
@@ -206,7 +185,7 @@ def _dense(study: Study, seed: int, temperature: float) -> Product:
         "dense",
         model=study.config.model,
         **_examples(study),
-        **_measured(study),
+        **study.setting.dense_recipe(study.config.measure),
         training=training,
         streams=["dense", seed],
     )
@@ -231,13 +210,12 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
 
 def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
-    last_epochs = {"last_epochs": study.config.measure.last_epochs}
     recipe = _recipe(
         "retrain",
         model=study.config.model,
         **_examples(study),
         training=training_recipe(study.config.retrain),
-        **(_measured(study) or last_epochs),
+        **study.setting.retrain_recipe(study.config.measure),
     )
     inputs = {"pruned": cell / "pruned.safetensors", "data": study.prepared}
     for replica in study.config.replicas:
@@ -268,23 +246,10 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
 
 
 def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    measure = study.config.measure
-    if study.config.dataset.entry.kind == "text":
-        settings = {"points": measure.points, "measured_pairs": measure.train_pairs}
-        settings |= {"bleu": _measured(study)["measured"]} if measure.bleu_along_line else {}
-    else:
-        settings = {
-            "points": measure.points,
-            "batch_size": measure.batch_size,
-            "measured_images": measure.train_images,
-        }
+    settings = study.setting.lmc_recipe(study.config.measure)
     return _pairs(study, "lmc", seed, temperature, density, **settings)
 
 
 def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    measure = study.config.measure
-    if study.config.dataset.entry.kind == "text":
-        settings = {"tokens": measure.cka_tokens, "measured_pairs": measure.train_pairs}
-    else:
-        settings = {"images": measure.cka_images}
+    settings = study.setting.cka_recipe(study.config.measure)
     return _pairs(study, "cka", seed, temperature, density, **settings)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from three_regime.config import FROZEN, Config, read, resolve, settle
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
 from three_regime.logs import reporting
 from three_regime.preparation.prepare import recipe as prepare_recipe
+from three_regime.settings import setting_of
 from three_regime.study import runs
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.grid import Study, study_named
@@ -23,9 +25,6 @@ from three_regime.study.products import kept_outputs, pack
 from three_regime.study.stages import STAGES
 from three_regime.system.yaml_files import meant_throughout
 from three_regime.workflow.arguments import refuse_repeated
-
-if TYPE_CHECKING:
-    pass
 
 if TYPE_CHECKING:
     from snakemake.dag import DAG
@@ -69,9 +68,20 @@ def settings_fingerprint(study: Study, stage: str, temperature: float | None) ->
     grid = {"density", "streams"}
     recipe = {key: value for key, value in _any_product(study, stage, temperature).items() if key not in grid}
     choice = study.config.dataset
-    text = choice.entry.kind == "text"
-    data = fingerprint_of(prepare_recipe(choice), {}) if text else str(choice.entry.version)
+    by_name = choice.setting.prepared_by_name
+    data = str(choice.entry.version) if by_name else fingerprint_of(prepare_recipe(choice), {})
     return fingerprint_of(recipe, {"data": data})[:16]
+
+
+def prepared_by_name() -> list[str]:
+    """Data sets that one rule prepares, each in a file of its name."""
+    return [name for name, entry in DATASETS.items() if setting_of(entry.kind).prepared_by_name]
+
+
+def prepared_as_chosen(studies: Sequence[Study]) -> list[Study]:
+    """A study for each data set that is prepared as its studies choose: it is prepared once for all that agree."""
+    chosen = [study for study in studies if not study.setting.prepared_by_name]
+    return list({study.prepared: study for study in chosen}.values())
 
 
 def study_fingerprint(study: Study) -> str:

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from three_regime import kernels as compiled
 from three_regime.config import Training
-from three_regime.datasets.registry import ImageDataset
+from three_regime.datasets.registry import DATASETS, ImageDataset
 from three_regime.errors import UserError
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
@@ -24,9 +24,10 @@ from three_regime.models.matching import match
 from three_regime.models.sizes import size
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
+from three_regime.settings import Opened
 from three_regime.study.grid import Study
 from three_regime.system.cpu_memory import keep_freed_memory
-from three_regime.system.files import Arrays, read_arrays
+from three_regime.system.files import Arrays, read_arrays, tensor_digest
 from three_regime.tasks.images.sparse import SparseImages
 from three_regime.tasks.images.stacked import ImageStack
 from three_regime.tasks.interface import Metrics, Split, Weights
@@ -280,3 +281,15 @@ def of_study(study: Study, device: str) -> ImageClassification:
     return from_prepared(
         study.prepared, choice.entry, study.config.model, torch.device(device), choice.train_images, choice.test_images
     )
+
+
+def opened(dataset: str, folder: Path) -> Opened:
+    """The raw images of a data set, to measure single checkpoints on."""
+    entry = DATASETS[dataset]
+    arrays = entry.read(folder)
+
+    def task(model: str, device: str, train: int | None, test: int | None) -> ImageClassification:
+        return ImageClassification(entry, arrays, model, torch.device(device), train_images=train, test_images=test)
+
+    counts = {split: len(arrays[f"{split}_labels"]) for split in ("train", "test")}
+    return Opened(counts, lambda: tensor_digest(arrays), task)

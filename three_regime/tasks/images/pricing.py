@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 from three_regime.config import Training
 from three_regime.datasets.registry import DATASETS
 from three_regime.models import families
 from three_regime.models.sizes import UNCOUNTED, Size, size
-from three_regime.planning.pricing.frame import Pricer, Speed, Work
-from three_regime.planning.pricing.rates import ModelRates, Rates
 from three_regime.study.grid import Study
 from three_regime.tasks.pack_sizes import pays_on_cpu
+from three_regime.tasks.pricing import Pricer, Speed, Work
+from three_regime.tasks.rates import ModelRates, Rates
 
 
 def image_speed(rates: Rates, study: Study) -> Speed | None:
@@ -75,8 +74,6 @@ def network_size(study: Study) -> Size | None:
 @dataclass(frozen=True)
 class ImagePricer(Pricer):
     """Work and bytes of the products of a study of images."""
-
-    packs_advance_together: ClassVar[bool] = True
 
     @cached_property
     def train_images(self) -> int:

@@ -1,4 +1,4 @@
-"""Work, the time that it takes, and bytes on disk: what pricing images and text have in common."""
+"""Work, the time that it takes, and bytes on disk: what pricing has in common in all settings. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -109,17 +108,9 @@ class Speed:
 
 @dataclass(frozen=True)
 class Pricer(ABC):
-    """Work and bytes of a study's products.
-
-    Attributes
-    ----------
-    packs_advance_together
-        Whether the members of a pack may be retrained in lock-step.
-    """
+    """Work and bytes of a study's products."""
 
     study: Study
-
-    packs_advance_together: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -171,7 +162,7 @@ class Pricer(ABC):
         if stage == "retrain":
             one = self._training(self.study.config.retrain, None, measure.last_epochs) + self._measured()
             whole = sum((one for _ in products), Work())
-            together = self.packs_advance_together and len(products) > 1
+            together = self.study.setting.packs_advance_together and len(products) > 1
             return replace(whole, train=0.0, together=whole.train) if together else whole
         replicas = {product.inputs[role] for product in products for role in ("first", "second")}
         if stage == "cka":

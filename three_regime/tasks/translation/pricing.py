@@ -14,10 +14,10 @@ from three_regime.config import Training
 from three_regime.datasets.corpora import ParallelCorpus
 from three_regime.errors import UserError
 from three_regime.models.sizes import Size, text_size
-from three_regime.planning.pricing.frame import Pricer, Speed, Work
-from three_regime.planning.pricing.rates import Rates
 from three_regime.study.grid import Study
 from three_regime.system.files import read_metadata
+from three_regime.tasks.pricing import Pricer, Speed, Work
+from three_regime.tasks.rates import Rates
 
 TOKENS_A_PAIR = 28
 """Target tokens of a training pair of unprepared text, and of a sentence whose decoding is measured: WMT14 with 32,000
