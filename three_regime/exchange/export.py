@@ -18,7 +18,7 @@ from three_regime.errors import UserError
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
-from three_regime.study.products import IMPORTED, pack
+from three_regime.study.products import IMPORTED, products_of
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import refuse_other_tables
@@ -163,11 +163,9 @@ def provenance_of(study: Study) -> dict[str, Any]:
 
 
 def _results(study: Study, stage: str) -> Iterator[Path]:
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            for product in pack(study, stage, seed, temperature):
-                if product.outputs[0].is_file():
-                    yield product.outputs[0]
+    for product in products_of(study, [stage]):
+        if product.outputs[0].is_file():
+            yield product.outputs[0]
 
 
 def _count(found: dict[str, dict[str, Any]], value: dict[str, Any]) -> None:

@@ -107,8 +107,4 @@ def discard_records(study: Study) -> list[str]:
     """What the jobs that discard weights write; none where a study keeps all."""
     if study.config.keep == "all":
         return []
-    return [
-        str(record_file(study, seed, temperature))
-        for seed in study.config.dense_seeds
-        for temperature in study.temperatures
-    ]
+    return [str(record_file(study, *place)) for place in study.seeds_and_temperatures]

@@ -58,6 +58,11 @@ class Study:
         return list(itertools.combinations(sorted(self.config.replicas), 2))
 
     @property
+    def seeds_and_temperatures(self) -> list[tuple[int, float]]:
+        """Every dense seed with every temperature, from the hottest to the coldest: what a heavy job is made for."""
+        return list(itertools.product(self.config.dense_seeds, self.temperatures))
+
+    @property
     def prepared(self) -> Path:
         """The array file of the study's images, or the manifest of its prepared text."""
         return prepared_path(self.config.dataset, self.data)

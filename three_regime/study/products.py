@@ -9,7 +9,7 @@ Grid lists, packs, resources, device, paths, versions of packages and times are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,6 +151,14 @@ def pack(
     densities = study.config.densities if density is None else [density]
     build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka}[stage]
     return [product for value in densities for product in build(study, seed, temperature, value)]
+
+
+def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Product]:
+    """Every product of a study's stages, in the order in which they are made: by dense seed, temperature and stage."""
+    stages = tuple(stages)
+    for seed, temperature in study.seeds_and_temperatures:
+        for stage in stages:
+            yield from pack(study, stage, seed, temperature)
 
 
 def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:

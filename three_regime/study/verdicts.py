@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from three_regime.errors import Damaged, UserError
 from three_regime.study.fingerprints import fingerprint_of, input_digest, recorded_digest, stored_fingerprint
 from three_regime.study.grid import Study
-from three_regime.study.products import IMPORTED, Product, job_place, kept_outputs, pack
+from three_regime.study.products import IMPORTED, Product, job_place, kept_outputs, products_of
 from three_regime.study.results import Result, read_result
 from three_regime.study.stages import STAGES
 from three_regime.system.files import read_arrays
@@ -67,18 +67,15 @@ def survey(
     verify
         Read the tensors and compare them with their digest (otherwise only the metadata); or of which files.
     """
-    stages = list(stages)
     known = _Known(study, verify if callable(verify) else lambda _: verify)
+    begun = {place for place in study.seeds_and_temperatures if study.at(*place).is_dir()}
     found = []
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            empty = not study.at(seed, temperature).is_dir()
-            for stage in stages:
-                for product in pack(study, stage, seed, temperature):
-                    finding = Finding(product, Verdict.MISSING, "not made yet") if empty else known.judge(product)
-                    if not finding.done:
-                        known.not_done.add(product.outputs[-1])
-                    found.append(finding)
+    for product in products_of(study, stages):
+        there = (product.coordinates["seed"], product.coordinates["temperature"]) in begun
+        finding = known.judge(product) if there else Finding(product, Verdict.MISSING, "not made yet")
+        if not finding.done:
+            known.not_done.add(product.outputs[-1])
+        found.append(finding)
     return _with_what_is_needed_again(study, found) if any(each.discarded for each in found) else found
 
 

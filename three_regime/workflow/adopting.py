@@ -151,10 +151,9 @@ def _discards(study: Study, whole: list[Job]) -> list[Path]:
     if study.config.keep == "all":
         return []
     made = {path for job in whole for finding in job.findings for path in finding.product.outputs}
-    places = [(seed, temperature) for seed in study.config.dense_seeds for temperature in study.temperatures]
     return [
         record_file(study, *place)
-        for place in places
+        for place in study.seeds_and_temperatures
         if record_file(study, *place).exists()
         and all(product.outputs[0] in made for stage in STAGES for product in pack(study, stage, *place))
     ]

@@ -19,7 +19,7 @@ from three_regime.preparation.prepare import recipe as prepare_recipe
 from three_regime.study import runs
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.grid import Study, study_named
-from three_regime.study.products import kept_outputs, pack
+from three_regime.study.products import kept_outputs, pack, products_of
 from three_regime.study.stages import STAGES
 from three_regime.system.yaml_files import meant_throughout
 from three_regime.workflow.arguments import refuse_repeated
@@ -135,23 +135,17 @@ def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> 
 
 def products(study: Study, stage: str) -> list[str]:
     """Every file of a stage that its study keeps."""
-    return [
-        str(path)
-        for seed in study.config.dense_seeds
-        for temperature in study.temperatures
-        for product in pack(study, stage, seed, temperature)
-        for path in kept_outputs(study, product)
-    ]
+    return [str(path) for product in products_of(study, [stage]) for path in kept_outputs(study, product)]
 
 
 def measured(study: Study) -> list[str]:
     """Result files (JSON) of one dense seed and temperature, which are wildcards."""
-    at = study.at(study.config.dense_seeds[0], study.temperatures[0])
+    place = study.seeds_and_temperatures[0]
     pattern = f"{study.folder}/seed{{seed}}/{{temperature}}"
     return [
-        f"{pattern}/{product.outputs[0].relative_to(at)}"
+        f"{pattern}/{product.outputs[0].relative_to(study.at(*place))}"
         for stage in STAGES
-        for product in pack(study, stage, study.config.dense_seeds[0], study.temperatures[0])
+        for product in pack(study, stage, *place)
     ]
 
 

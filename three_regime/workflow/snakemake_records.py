@@ -62,15 +62,14 @@ def set_back(paths: Iterable[Path]) -> None:
 
 def _first_outputs(study: Study) -> Iterator[Path]:
     """One result file of each job."""
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            if not study.at(seed, temperature).is_dir():
-                continue
-            densities = study.config.densities[: 1 if "density" in study.config.pack else None]
-            yield pack(study, "dense", seed, temperature)[0].outputs[0]
-            for stage in list(STAGES)[1:]:
-                for density in densities:
-                    yield from (product.outputs[0] for product in pack(study, stage, seed, temperature, density)[:1])
+    densities = study.config.densities[: 1 if "density" in study.config.pack else None]
+    for place in study.seeds_and_temperatures:
+        if not study.at(*place).is_dir():
+            continue
+        yield pack(study, "dense", *place)[0].outputs[0]
+        for stage in list(STAGES)[1:]:
+            for density in densities:
+                yield from (product.outputs[0] for product in pack(study, stage, *place, density)[:1])
 
 
 def record_of(path: Path) -> dict[str, Any] | None:
