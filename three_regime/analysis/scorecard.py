@@ -20,6 +20,7 @@ from three_regime.analysis import figure2, regimes, seed_means
 from three_regime.analysis.algorithms import usual_temperature
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
+from three_regime.study.comparison import ABSENT, differing
 from three_regime.system import manifest
 
 PANELS = {
@@ -117,7 +118,7 @@ def score(
     return Scorecard(cells, pd.DataFrame(rows, columns=_HEADLINE))
 
 
-def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any], place: str = "") -> list[str]:
+def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
     """Settings that differ from the published protocol, each as a sentence.
 
     Parameters
@@ -127,18 +128,15 @@ def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any], place: 
     protocol
         Content of ``reference/figure2/protocol.yaml``; keys that it lacks are not compared.
     """
-    found = []
-    for key, published in protocol.items():
-        ours = settings.get(key)
-        if isinstance(published, Mapping):
-            found += deviations(ours or {}, published, f"{place}{key}.")
-        elif ours != published:
-            found.append(f"{place}{key} is {_shown(ours)} instead of {_shown(published)}")
-    return found
+    return [
+        f"{name} is {_shown(ours)} instead of {_shown(published)}"
+        for name, ours, published in differing(settings, protocol)
+        if published is not ABSENT
+    ]
 
 
 def _shown(value: Any) -> str:
-    return "all" if value is None else str(value)
+    return "all" if value in (None, ABSENT) else str(value)
 
 
 def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
