@@ -12,10 +12,9 @@ from pathlib import Path
 def put_in_order(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:
     """Make outputs that are right as young as their youngest input; returns how many had another time.
 
-    Snakemake would otherwise run their job again, and, of a kept output, for ever. Nothing can be younger than a file
-    from the future (the clock was set back since, or that of another machine is ahead): such inputs are given the
-    present time, and such outputs that of their youngest input (the
-    present time where they have none). Files that are not there are passed over.
+    Snakemake would otherwise run their job again, every time. Nothing can be younger than a file from the future (the
+    clock was set back since, or that of another machine is ahead): such inputs are given the present time, and such
+    outputs that of their youngest input. Files that are not there are passed over.
     """
     read = {path for path in inputs if path.exists()}
     now = time.time_ns()
