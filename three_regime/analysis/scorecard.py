@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy import stats
 
 from three_regime.analysis import figure2, regimes, seed_means
@@ -22,6 +21,7 @@ from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.comparison import ABSENT, differing
 from three_regime.system import manifest
+from three_regime.system.yaml_files import read_mapping
 
 PANELS = {
     "test_error": "test_error",
@@ -171,11 +171,8 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(path: Path) -> Mapping[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("studies", {}), dict):
+    config = read_mapping(path).values
+    if not isinstance(config.get("studies", {}), dict):
         raise UserError(f"{path} is not the config.yaml of a run: it maps no studies")
     return config
 

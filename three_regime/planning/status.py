@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
 from humanfriendly import format_timespan
 from tabulate import tabulate
 
@@ -27,7 +28,7 @@ from three_regime.study.products import Product
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import survey
-from three_regime.system.file_locks import Timeout, acquired
+from three_regime.system.file_locks import acquired
 from three_regime.system.files import read_metadata
 
 _LOG_TAIL = 4096

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from three_regime.study.grid import Study
 from three_regime.study.stages import STAGES
-
-if TYPE_CHECKING:
-    pass
 
 
 def job_path(study: Study, kind: str, stage: str, suffix: str) -> str:

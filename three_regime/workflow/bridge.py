@@ -25,9 +25,6 @@ from three_regime.system.yaml_files import meant_throughout
 from three_regime.workflow.arguments import refuse_repeated
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from snakemake.dag import DAG
     from snakemake.iocontainers import Snakemake
     from snakemake.workflow import Workflow
