@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -116,21 +117,28 @@ def settings_of(study):
     return lambda wildcards: bridge.study_fingerprint(study)
 
 
-def resources_of(study, stage):
-    """What jobs of a stage ask for; memory and run time grow with the attempt."""
-    return job_resources(CONFIG, study, stage)
-
-
 def of_stages(*stages):
     """Every file of these stages."""
     return [path for study in STUDIES for stage in stages for path in bridge.products(study, stage)]
 
 
-def inputs_of(study, stage):
-    """Input files of a stage, role -> paths. Data are `ancient`: their digest is in every fingerprint, and a data file
-    that was prepared again must not plan what was imported or adopted without its upstream."""
-    roles = bridge.inputs(study, stage)
-    return {role: ancient(paths) if role == "data" else paths for role, paths in roles.items()}
+def stage_rule(study, stage):
+    """What the rules of all heavy stages have alike. The rest is said in each: what the stage is made from, with which
+    environment and script."""
+    return SimpleNamespace(
+        name=bridge.rule_name(stage, study.name),
+        output={kind: update(paths) for kind, paths in bridge.patterns(study, stage).items()},
+        log=job_path(study, "logs", stage, ".log"),
+        benchmark=job_path(study, "benchmarks", stage, ".jsonl"),
+        resources=job_resources(CONFIG, study, stage),
+        params={"study": study.name, "settings": settings(study, stage)},
+    )
+
+
+def data_of(study):
+    """The prepared data of a study. They are `ancient`: their digest is in every fingerprint, and a data file that was
+    prepared again must not plan what was imported or adopted without its upstream."""
+    return ancient(str(study.prepared))
 
 
 def results_of(study):

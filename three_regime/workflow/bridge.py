@@ -103,18 +103,9 @@ def patterns(study: Study, stage: str) -> dict[str, list[str]]:
     }
 
 
-def inputs(study: Study, stage: str) -> dict[str, list[str] | str]:
-    """Input files of a rule, role → paths, with the wildcards of `patterns`."""
-    upstream = {"prune": ("dense", ()), "retrain": ("prune", ("density",))}
-    before, place = upstream.get(stage, ("retrain", ("density", "replica")))
-    name = STAGES[before].files[-1]
-    roles: dict[str, list[str] | str] = {}
-    if stage != "dense":
-        role = {"prune": "dense", "retrain": "pruned"}.get(stage, "retrained")
-        roles[role] = [f"{folder}/{name}" for folder in _folders(study, place)]
-    if stage != "prune":
-        roles["data"] = str(study.prepared)
-    return roles
+def checkpoints(study: Study, stage: str) -> list[str]:
+    """Weights of a pack of a stage as the input of a later one, with the wildcards of `patterns`."""
+    return [f"{folder}/{STAGES[stage].files[-1]}" for folder in _folders(study, STAGES[stage].place)]
 
 
 def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
