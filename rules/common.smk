@@ -17,14 +17,17 @@ from three_regime.jobs.discarding import discard_records
 from three_regime.study.grid import planned, thresholds_of
 from three_regime.study.log_files import job_path
 from three_regime.study.outputs import (
+    CASE_FOLDER,
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
     FIGURE2_STUDY,
+    FIGURE_FORMATS,
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
     RUN_FIGURES,
+    SETTINGS_FILE,
     TABLES_VERSION,
 )
 from three_regime.study.runs import digests
@@ -160,7 +163,7 @@ def part_of(study, target):
         folder, figures = TABLED[study.name]
         tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
         tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
-        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png", "csv")]
+        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in FIGURE_FORMATS]
         discarded = discard_records(study)
         return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
 
@@ -189,6 +192,6 @@ def figure_files(*kinds):
 
 def over_all_studies():
     """Tables that compare studies with each other and with the published figure."""
-    cases = [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES] if STUDIES else []
+    cases = [f"{RESULTS}/{CASE_FOLDER}/{name}.csv" for name in CASE_TABLES] if STUDIES else []
     scores = [f"{RESULTS}/scorecard.md", f"{RESULTS}/scorecard.csv"] if CONFIG.published else []
     return cases + scores

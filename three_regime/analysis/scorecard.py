@@ -20,6 +20,7 @@ from three_regime.analysis.algorithms import usual_temperature
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.comparison import ABSENT, differing
+from three_regime.study.outputs import SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.yaml_files import read_mapping
 
@@ -154,8 +155,8 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
     settings: Mapping[str, Any] = {}
     for place in (Path(path), Path(path).parent):
         manifest.check(place)
-        if (place / "config.yaml").is_file():
-            config = _settings(place / "config.yaml")
+        if (place / SETTINGS_FILE).is_file():
+            config = _settings(place / SETTINGS_FILE)
             settings = config.get("studies", {}).get(figure2.FIGURE2_STUDY, {})
             if thresholds is None:
                 both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}

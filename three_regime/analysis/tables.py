@@ -103,7 +103,7 @@ def write(study: Study) -> list[Path]:
     refuse_unfit(study)
     paths = []
     for name, table in build(study).items():
-        paths.append(study.folder / f"{name}.csv")
+        paths.append(study.table(name))
         write_csv(paths[-1], table)
     return paths
 

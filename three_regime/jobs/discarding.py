@@ -62,7 +62,7 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
     study = study_named(config, name)
     with contextlib.ExitStack() as held:
         for stage in ("prune", "retrain", "lmc", "cka"):  # no job may be reading or writing there
-            densities = [None] if "density" in study.config.pack else study.config.densities
+            densities = [None] if study.job_spans_densities else study.config.densities
             for density in densities:
                 held.enter_context(locked(study, stage, seed, temperature, density))
         products = {stage: pack(study, stage, seed, temperature) for stage in STAGES}

@@ -21,6 +21,7 @@ from pathlib import Path
 from three_regime.errors import UserError
 from three_regime.study import damage
 from three_regime.study.grid import Study
+from three_regime.study.outputs import STATE_FOLDER
 from three_regime.study.products import Product, products_of
 from three_regime.study.stages import STAGES
 from three_regime.system.files import read_arrays, replacing
@@ -34,7 +35,7 @@ def sidecar(study: Study, path: Path) -> Path:
 
 
 def _beside(root: Path, path: Path) -> Path:
-    return root / ".state" / path.relative_to(root)
+    return root / STATE_FOLDER / path.relative_to(root)
 
 
 def keep(study: Study, path: Path) -> None:

@@ -163,7 +163,7 @@ def _running(job: Job, now: float) -> Running:
         steps = pricer_of(study).steps(training)
         epoch = saved.epoch + saved.step / steps
         since = now - saved.saved_at
-        if not (job.stage == "dense" and study.knob.setting is None):
+        if not (job.stage == "dense" and study.one_dense_run):
             member = beside[0].label + (f" and {len(beside) - 1} more" if beside[1:] else "")
         if epoch > 0:
             behind = sum(epochs - (state.epoch + state.step / steps if state else 0) for _, state in states.values())
@@ -201,7 +201,7 @@ def _training(study: Study, product: Product) -> Training:
 
 
 def _epochs(study: Study, job: Job) -> int:
-    if job.stage == "dense" and study.knob.setting is None:
+    if job.stage == "dense" and study.one_dense_run:
         return int(max(finding.product.coordinates["temperature"] for finding in job.to_compute))
     pricer = pricer_of(study)
     return pricer.retrain_epochs if job.stage == "retrain" else pricer.dense_epochs(job.temperature)

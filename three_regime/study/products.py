@@ -170,8 +170,8 @@ def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
 def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
     """Seed, temperature and density of the job that makes a product; None for what the job spans."""
     at = product.coordinates
-    temperature = None if product.stage == "dense" and study.knob.setting is None else at["temperature"]
-    return at["seed"], temperature, None if "density" in study.config.pack else at.get("density")
+    temperature = None if product.stage == "dense" and study.one_dense_run else at["temperature"]
+    return at["seed"], temperature, None if study.job_spans_densities else at.get("density")
 
 
 def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _measured(study: Study) -> dict[str, Any]:
 
 
 def _dense(study: Study, seed: int, temperature: float) -> Product:
-    stop = int(temperature) if study.knob.setting is None else None
+    stop = int(temperature) if study.one_dense_run else None
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
         "dense",
@@ -231,7 +231,7 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
         "prune",
         f"density {density * 100:g} %",
         recipe,
-        {"dense": base / "dense.safetensors"},
+        {"dense": base / STAGES["dense"].weights},
         _outputs("prune", base / density_folder(density)),
         {"seed": seed, "temperature": temperature, "density": density},
     )
@@ -247,7 +247,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
         training=training_recipe(study.config.retrain),
         **(_measured(study) or last_epochs),
     )
-    inputs = {"pruned": cell / "pruned.safetensors", "data": study.prepared}
+    inputs = {"pruned": cell / STAGES["prune"].weights, "data": study.prepared}
     for replica in study.config.replicas:
         yield Product(
             "retrain",
@@ -262,7 +262,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
 def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
     recipe = _recipe(stage, model=study.config.model, **_examples(study), **settings)
-    retrained = {replica: cell / f"replica{replica}" / "retrained.safetensors" for replica in study.config.replicas}
+    retrained = {replica: cell / f"replica{replica}" / STAGES["retrain"].weights for replica in study.config.replicas}
     data = study.prepared
     for first, second in study.pairs:
         yield Product(

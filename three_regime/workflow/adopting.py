@@ -30,11 +30,9 @@ from three_regime.study.verdicts import Finding, Verdict, survey
 from three_regime.system.file_times import put_in_order
 from three_regime.system.places import CHECKOUT
 from three_regime.workflow.bridge import snakemake_program
-from three_regime.workflow.snakemake_records import ADOPTING, set_back
+from three_regime.workflow.snakemake_records import ADOPTING, RECORDS, set_back
 
 log = logging.getLogger(__name__)
-
-_RECORDS = Path(".snakemake") / "metadata"
 
 _TARGETS_A_CALL = 2000
 
@@ -85,7 +83,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
     unprepared = [path for path, good in data.items() if not good]
     if dry_run:
         return Adoption(findings, unprepared, 0, [], 0)
-    fresh = not _RECORDS.is_dir()
+    fresh = not RECORDS.is_dir()
     mended = 0
     records: list[Path] = []
     remade = []
@@ -106,7 +104,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         for record in _discards(study, whole):
             mended += put_in_order(record.parent.rglob("*.json"), [record])
             records.append(record)
-        tables = [study.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
+        tables = [study.table(name) for name in (*CELL_TABLES, *REGIME_TABLES)]
         if (fresh or not tables_agree(study, findings[study.name])) and any(path.exists() for path in tables):
             set_back(tables)
             remade.append(study.name)

@@ -89,14 +89,14 @@ def _any_product(study: Study, stage: str, temperature: float | None) -> dict[st
     first = study.temperatures[-1] if temperature is None else temperature
     products = pack(study, stage, study.config.dense_seeds[0], first)
     recipe = dict(products[0].recipe) if products else {"version": STAGES[stage].version}
-    if stage == "dense" and study.knob.setting is None:
+    if stage == "dense" and study.one_dense_run:
         recipe["training"] = study.config.dense.model_dump(mode="json", exclude={"evaluate_every"})
     return recipe
 
 
 def patterns(study: Study, stage: str) -> dict[str, list[str]]:
     """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, wildcards elsewhere."""
-    folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.knob.setting is None)
+    folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.one_dense_run)
     return {
         "weights" if name.endswith(".safetensors") else "metrics": [f"{folder}/{name}" for folder in folders]
         for name in STAGES[stage].files
@@ -105,12 +105,12 @@ def patterns(study: Study, stage: str) -> dict[str, list[str]]:
 
 def checkpoints(study: Study, stage: str) -> list[str]:
     """Weights of a pack of a stage as the input of a later one, with the wildcards of `patterns`."""
-    return [f"{folder}/{STAGES[stage].files[-1]}" for folder in _folders(study, STAGES[stage].place)]
+    return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
 
 
 def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
     """Folders of a pack below seed and temperature; what a pack does not span is a wildcard."""
-    densities = study.density_folders if "density" in study.config.pack else ["{density}"]
+    densities = study.density_folders if study.job_spans_densities else ["{density}"]
     values = {
         "density": densities,
         "replica": [f"replica{replica}" for replica in study.config.replicas],

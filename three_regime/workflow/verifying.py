@@ -62,7 +62,7 @@ def verify(config: Config) -> Verified:
             for finding in findings
             if finding.verdict in _PROBLEMS
         ]
-        tables = [study.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
+        tables = [study.table(name) for name in (*CELL_TABLES, *REGIME_TABLES)]
         read += sum(path.exists() for path in tables)
         problems += _of_tables(study, findings, tables)
     for path, study in data.items():
@@ -83,7 +83,7 @@ def _of_tables(study: Study, findings: list[Finding], tables: list[Path]) -> Ite
             read_table(path)
         except UserError as error:
             yield Problem(str(path), Verdict.DAMAGED.value, str(error).removeprefix(f"{path} "))
-    cells = study.folder / "cells.csv"
+    cells = study.table("cells")
     if cells.exists() and not tables_agree(study, findings):
         reason = "the tables were not made from just the results that are here, under this name and with these settings"
         yield Problem(str(cells), Verdict.STALE.value, reason)
