@@ -101,7 +101,7 @@ rule case_studies:
     input:
         of_studies("grid.csv"),
     output:
-        [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES],
+        [f"{RESULTS}/{CASE_FOLDER}/{name}.csv" for name in CASE_TABLES],
     log:
         f"{RESULTS}/logs/case_studies.log",
     localrule: True

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -16,14 +17,17 @@ from three_regime.jobs.discarding import discard_records
 from three_regime.study.grid import planned, thresholds_of
 from three_regime.study.log_files import job_path
 from three_regime.study.outputs import (
+    CASE_FOLDER,
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
     FIGURE2_STUDY,
+    FIGURE_FORMATS,
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
     RUN_FIGURES,
+    SETTINGS_FILE,
     TABLES_VERSION,
 )
 from three_regime.study.runs import digests
@@ -116,21 +120,28 @@ def settings_of(study):
     return lambda wildcards: bridge.study_fingerprint(study)
 
 
-def resources_of(study, stage):
-    """What jobs of a stage ask for; memory and run time grow with the attempt."""
-    return job_resources(CONFIG, study, stage)
-
-
 def of_stages(*stages):
     """Every file of these stages."""
     return [path for study in STUDIES for stage in stages for path in bridge.products(study, stage)]
 
 
-def inputs_of(study, stage):
-    """Input files of a stage, role -> paths. Data are `ancient`: their digest is in every fingerprint, and a data file
-    that was prepared again must not plan what was imported or adopted without its upstream."""
-    roles = bridge.inputs(study, stage)
-    return {role: ancient(paths) if role == "data" else paths for role, paths in roles.items()}
+def stage_rule(study, stage):
+    """What the rules of all heavy stages have alike. The rest is said in each: what the stage is made from, with which
+    environment and script."""
+    return SimpleNamespace(
+        name=bridge.rule_name(stage, study.name),
+        output={kind: update(paths) for kind, paths in bridge.patterns(study, stage).items()},
+        log=job_path(study, "logs", stage, ".log"),
+        benchmark=job_path(study, "benchmarks", stage, ".jsonl"),
+        resources=job_resources(CONFIG, study, stage),
+        params={"study": study.name, "settings": settings(study, stage)},
+    )
+
+
+def data_of(study):
+    """The prepared data of a study. They are `ancient`: their digest is in every fingerprint, and a data file that was
+    prepared again must not plan what was imported or adopted without its upstream."""
+    return ancient(str(study.prepared))
 
 
 def results_of(study):
@@ -152,7 +163,7 @@ def part_of(study, target):
         folder, figures = TABLED[study.name]
         tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
         tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
-        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png", "csv")]
+        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in FIGURE_FORMATS]
         discarded = discard_records(study)
         return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
 
@@ -181,6 +192,6 @@ def figure_files(*kinds):
 
 def over_all_studies():
     """Tables that compare studies with each other and with the published figure."""
-    cases = [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES] if STUDIES else []
+    cases = [f"{RESULTS}/{CASE_FOLDER}/{name}.csv" for name in CASE_TABLES] if STUDIES else []
     scores = [f"{RESULTS}/scorecard.md", f"{RESULTS}/scorecard.csv"] if CONFIG.published else []
     return cases + scores

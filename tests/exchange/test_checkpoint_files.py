@@ -249,7 +249,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     def refuse(path):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(checkpoint_files, "file_sha256", refuse)
+    monkeypatch.setattr(checkpoint_files, "file_digest", refuse)
     with pytest.raises(UserError, match="theirs.pt cannot be read: Input/output error"):
         read_foreign(tmp_path / "theirs.pt")
 

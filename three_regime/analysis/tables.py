@@ -16,7 +16,7 @@ import pandas as pd
 from three_regime.settings import Setting
 from three_regime.study.grid import Study
 from three_regime.study.outputs import CELL_TABLES
-from three_regime.study.products import Product, pack
+from three_regime.study.products import Product, products_of
 from three_regime.study.results import read_result
 from three_regime.study.verdicts import refuse_unfit
 from three_regime.system.files import PROVENANCE_KEY, write_csv
@@ -103,18 +103,16 @@ def write(study: Study) -> list[Path]:
     refuse_unfit(study)
     paths = []
     for name, table in build(study).items():
-        paths.append(study.folder / f"{name}.csv")
+        paths.append(study.table(name))
         write_csv(paths[-1], table)
     return paths
 
 
 def _finished(study: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any]]]:
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            for product in pack(study, stage, seed, temperature):
-                path = product.outputs[0]
-                if path.exists():
-                    yield product, read_result(path).content
+    for product in products_of(study, [stage]):
+        path = product.outputs[0]
+        if path.exists():
+            yield product, read_result(path).content
 
 
 def _where(product: Product) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.regimes import Regimes
-from three_regime.config.section import Folder, Positive, Section, Source
+from three_regime.config.section import Folder, Name, Positive, Section, Source
 from three_regime.config.study import StudyConfig
 from three_regime.datasets.sources import check_url, load_sources
 from three_regime.names import registered
@@ -61,9 +61,7 @@ class Config(Section):
     )  # fmt: skip
     data: Data = Data()
     regimes: Regimes = Regimes()
-    studies: dict[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")], StudyConfig] = Field(
-        description="Study name -> definition."
-    )
+    studies: dict[Name, StudyConfig] = Field(description="Study name -> definition.")
 
     @model_validator(mode="after")
     def _defined(self) -> Config:

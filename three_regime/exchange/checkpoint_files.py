@@ -22,7 +22,7 @@ import numpy as np
 from three_regime.errors import UserError
 from three_regime.models.matching import short
 from three_regime.pruning.masks import split_masks
-from three_regime.system.files import Arrays, file_sha256, read_arrays
+from three_regime.system.files import Arrays, file_digest, read_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def read_foreign(path: Path) -> Foreign:
     if not path.is_file():
         raise UserError(f"checkpoint {path} is missing or is no file")
     try:
-        digest = file_sha256(path)
+        digest = file_digest(path)
         found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error

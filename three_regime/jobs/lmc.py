@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from three_regime.jobs.context import task_of
@@ -17,9 +16,9 @@ from three_regime.jobs.pairs import check_stop, replica_weights
 from three_regime.kernels import Kernels
 from three_regime.landscape import mode_connectivity
 from three_regime.study.products import Product
-from three_regime.system.gpu_memory import in_short
+from three_regime.system import gpu_memory
 from three_regime.tasks.interface import Stack, Task
-from three_regime.tasks.strategies import Alone, Pruned, choose, sparse, stacked, wait_for
+from three_regime.tasks.strategies import Alone, Pruned, choose, sparse, stacked, wait_for, warn_of_too_many
 from three_regime.training.trainer import convolution_precision
 
 log = logging.getLogger(__name__)
@@ -37,20 +36,37 @@ def compute(job: Job) -> None:
             began = time.monotonic()
             replicas, masks = replica_weights(task, pairs)
             stack = stack or _choose(job, task, replicas)
-            network = None if stack.together else sparse(task, masks, replicas.values())
-            try:
-                _measure(job, task, Pruned(task, network) if network else stack, pairs, replicas, began)
-            except torch.cuda.OutOfMemoryError as error:
-                if not stack.together:
-                    raise
-                reason = in_short(error)
+            if stack.together:
+                stack = _measure_together(job, task, stack, pairs, replicas, began)
             else:
-                continue
-            # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.
-            torch.cuda.empty_cache()
-            log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
-            stack = Alone(task)
-            _measure(job, task, stack, [pair for pair in pairs if not pair.done], replicas, time.monotonic())
+                network = sparse(task, masks, replicas.values())
+                _measure(job, task, Pruned(task, network) if network else stack, pairs, replicas, began)
+
+
+def _measure_together(
+    job: Job,
+    task: Task,
+    stack: Stack,
+    pairs: list[Product],
+    replicas: dict[Path, dict[str, Tensor]],
+    began: float,
+) -> Stack:
+    """Measure a cell's pairs, several networks at a time; where memory does not suffice, one after another.
+
+    Returns the way to compute what follows.
+    """
+
+    def together() -> Stack:
+        _measure(job, task, stack, pairs, replicas, began)
+        return stack
+
+    def alone(reason: str) -> Stack:
+        warn_of_too_many(reason)
+        remaining = [pair for pair in pairs if not pair.done]
+        _measure(job, task, Alone(task), remaining, replicas, time.monotonic())
+        return Alone(task)
+
+    return gpu_memory.attempt(together, alone)
 
 
 def _measure(

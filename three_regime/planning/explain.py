@@ -15,6 +15,7 @@ from three_regime.planning.plan import ALL_STUDIES, DATA, wanted
 from three_regime.preparation.prepare import is_prepared
 from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.outputs import (
+    CASE_FOLDER,
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
@@ -83,7 +84,7 @@ def studies_behind(config: Config, path: Path) -> list[Study] | None:
     if path.is_relative_to(root / PUBLISHED):
         return []
     over_all = [*(root / name for name in ("report.html", *SCORECARD_FILES))]
-    over_all += [root / "case_studies" / f"{name}.csv" for name in CASE_TABLES]
+    over_all += [root / CASE_FOLDER / f"{name}.csv" for name in CASE_TABLES]
     return planned(config) if path in over_all else None
 
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
-from three_regime.datasets.sources import digest_of
 from three_regime.errors import UserError
 from three_regime.preparation.cleaning import Limits, fault, normalised
 from three_regime.preparation.subwords import SPECIAL, TooManySubwordsError, learn, load, sampled
@@ -33,7 +32,7 @@ from three_regime.study import provenance
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.results import FINGERPRINT_KEY
 from three_regime.system.file_locks import exclusively
-from three_regime.system.files import PROVENANCE_KEY, disk_errors, write_arrays
+from three_regime.system.files import PROVENANCE_KEY, disk_errors, file_digest, write_arrays
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -92,8 +91,7 @@ def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str,
             report = _write_files(entry, choice, raw, staging)
             arrays = {"pairs": np.array([report.pairs[split] for split in SPLITS], dtype=np.int64)}
             for path in sorted(staging.iterdir()):
-                digest = digest_of(path).removeprefix("sha256:")
-                arrays[f"sha256/{path.name}"] = np.frombuffer(bytes.fromhex(digest), dtype=np.uint8)
+                arrays[f"sha256/{path.name}"] = np.frombuffer(bytes.fromhex(file_digest(path)), dtype=np.uint8)
             manifest.unlink(missing_ok=True)
             for path in sorted(staging.iterdir()):
                 os.replace(path, manifest.with_name(path.name))

@@ -63,6 +63,25 @@ class Study:
         return list(itertools.combinations(sorted(self.config.replicas), 2))
 
     @property
+    def one_dense_run(self) -> bool:
+        """Whether one dense training yields the checkpoints of every temperature: the epochs knob."""
+        return self.knob.setting is None
+
+    @property
+    def job_spans_densities(self) -> bool:
+        """Whether one job computes every density; otherwise there is a job for each."""
+        return "density" in self.config.pack
+
+    def table(self, name: str) -> Path:
+        """Path of one of the study's tables, e.g. ``cells``."""
+        return self.folder / f"{name}.csv"
+
+    @property
+    def seeds_and_temperatures(self) -> list[tuple[int, float]]:
+        """Every dense seed with every temperature, from the hottest to the coldest: what a heavy job is made for."""
+        return list(itertools.product(self.config.dense_seeds, self.temperatures))
+
+    @property
     def prepared(self) -> Path:
         """The array file of the study's images, or the manifest of its prepared text."""
         return prepared_path(self.config.dataset, self.data)

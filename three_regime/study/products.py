@@ -9,7 +9,7 @@ Grid lists, packs, resources, device, paths, versions of packages and times are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +152,14 @@ def pack(
     return [product for value in densities for product in build(study, seed, temperature, value)]
 
 
+def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Product]:
+    """Every product of a study's stages, in the order in which they are made: by dense seed, temperature and stage."""
+    stages = tuple(stages)
+    for seed, temperature in study.seeds_and_temperatures:
+        for stage in stages:
+            yield from pack(study, stage, seed, temperature)
+
+
 def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
     """Files of a product that stay when its study has been measured (see ``DISCARDED``)."""
     discarded = product.stage in DISCARDED[study.config.keep]
@@ -161,8 +169,8 @@ def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
 def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
     """Seed, temperature and density of the job that makes a product; None for what the job spans."""
     at = product.coordinates
-    temperature = None if product.stage == "dense" and study.knob.setting is None else at["temperature"]
-    return at["seed"], temperature, None if "density" in study.config.pack else at.get("density")
+    temperature = None if product.stage == "dense" and study.one_dense_run else at["temperature"]
+    return at["seed"], temperature, None if study.job_spans_densities else at.get("density")
 
 
 def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
@@ -179,7 +187,7 @@ def _examples(study: Study) -> dict[str, Any]:
 
 
 def _dense(study: Study, seed: int, temperature: float) -> Product:
-    stop = int(temperature) if study.knob.setting is None else None
+    stop = int(temperature) if study.one_dense_run else None
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
         "dense",
@@ -202,7 +210,7 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
         "prune",
         f"density {density * 100:g} %",
         recipe,
-        {"dense": base / "dense.safetensors"},
+        {"dense": base / STAGES["dense"].weights},
         _outputs("prune", base / density_folder(density)),
         {"seed": seed, "temperature": temperature, "density": density},
     )
@@ -217,7 +225,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
         training=training_recipe(study.config.retrain),
         **study.setting.retrain_recipe(study.config.measure),
     )
-    inputs = {"pruned": cell / "pruned.safetensors", "data": study.prepared}
+    inputs = {"pruned": cell / STAGES["prune"].weights, "data": study.prepared}
     for replica in study.config.replicas:
         yield Product(
             "retrain",
@@ -232,7 +240,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
 def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
     recipe = _recipe(stage, model=study.config.model, **_examples(study), **settings)
-    retrained = {replica: cell / f"replica{replica}" / "retrained.safetensors" for replica in study.config.replicas}
+    retrained = {replica: cell / f"replica{replica}" / STAGES["retrain"].weights for replica in study.config.replicas}
     data = study.prepared
     for first, second in study.pairs:
         yield Product(

@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from three_regime.errors import Interrupted, UserError
-from three_regime.system.file_locks import FileLock, Timeout, acquired
+from three_regime.system.file_locks import acquired
 from three_regime.system.interruption import Stop
 
 log = logging.getLogger(__name__)

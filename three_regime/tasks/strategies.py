@@ -12,7 +12,7 @@ from torch import Tensor
 from three_regime.config import Training
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
-from three_regime.system.gpu_memory import in_short
+from three_regime.system import gpu_memory
 from three_regime.tasks.interface import (
     Epoch,
     Metrics,
@@ -112,18 +112,17 @@ def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> S
 
 def _faster(stack: Stack, alone: Stack, seconds: Callable[[Stack], float]) -> bool:
     """Whether members are computed sooner together than alone; where memory does not suffice they are not."""
-    try:
-        together = seconds(stack)
-    except torch.cuda.OutOfMemoryError as error:
-        reason = in_short(error)
-    else:
-        apart = seconds(alone)
-        log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
-        return together < apart
-    # Outside the handler: the exception's traceback would hold on to the tensors of the failed trial.
-    torch.cuda.empty_cache()
+    together = gpu_memory.attempt(lambda: seconds(stack), warn_of_too_many)
+    if together is None:
+        return False
+    apart = seconds(alone)
+    log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
+    return together < apart
+
+
+def warn_of_too_many(reason: str) -> None:
+    """Say that members are computed one after another from here on, for want of memory."""
     log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
-    return False
 
 
 def stacked(networks: Sequence[Weights], rows: int) -> dict[str, Tensor]:

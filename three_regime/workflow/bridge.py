@@ -21,7 +21,7 @@ from three_regime.settings import setting_of
 from three_regime.study import runs
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.grid import Study, study_named
-from three_regime.study.products import kept_outputs, pack
+from three_regime.study.products import kept_outputs, pack, products_of
 from three_regime.study.stages import STAGES
 from three_regime.system.yaml_files import meant_throughout
 from three_regime.workflow.arguments import refuse_repeated
@@ -102,37 +102,28 @@ def _any_product(study: Study, stage: str, temperature: float | None) -> dict[st
     first = study.temperatures[-1] if temperature is None else temperature
     products = pack(study, stage, study.config.dense_seeds[0], first)
     recipe = dict(products[0].recipe) if products else {"version": STAGES[stage].version}
-    if stage == "dense" and study.knob.setting is None:
+    if stage == "dense" and study.one_dense_run:
         recipe["training"] = study.config.dense.model_dump(mode="json", exclude={"evaluate_every"})
     return recipe
 
 
 def patterns(study: Study, stage: str) -> dict[str, list[str]]:
     """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, wildcards elsewhere."""
-    folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.knob.setting is None)
+    folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.one_dense_run)
     return {
         "weights" if name.endswith(".safetensors") else "metrics": [f"{folder}/{name}" for folder in folders]
         for name in STAGES[stage].files
     }
 
 
-def inputs(study: Study, stage: str) -> dict[str, list[str] | str]:
-    """Input files of a rule, role → paths, with the wildcards of `patterns`."""
-    upstream = {"prune": ("dense", ()), "retrain": ("prune", ("density",))}
-    before, place = upstream.get(stage, ("retrain", ("density", "replica")))
-    name = STAGES[before].files[-1]
-    roles: dict[str, list[str] | str] = {}
-    if stage != "dense":
-        role = {"prune": "dense", "retrain": "pruned"}.get(stage, "retrained")
-        roles[role] = [f"{folder}/{name}" for folder in _folders(study, place)]
-    if stage != "prune":
-        roles["data"] = str(study.prepared)
-    return roles
+def checkpoints(study: Study, stage: str) -> list[str]:
+    """Weights of a pack of a stage as the input of a later one, with the wildcards of `patterns`."""
+    return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
 
 
 def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
     """Folders of a pack below seed and temperature; what a pack does not span is a wildcard."""
-    densities = study.density_folders if "density" in study.config.pack else ["{density}"]
+    densities = study.density_folders if study.job_spans_densities else ["{density}"]
     values = {
         "density": densities,
         "replica": [f"replica{replica}" for replica in study.config.replicas],
@@ -145,23 +136,17 @@ def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> 
 
 def products(study: Study, stage: str) -> list[str]:
     """Every file of a stage that its study keeps."""
-    return [
-        str(path)
-        for seed in study.config.dense_seeds
-        for temperature in study.temperatures
-        for product in pack(study, stage, seed, temperature)
-        for path in kept_outputs(study, product)
-    ]
+    return [str(path) for product in products_of(study, [stage]) for path in kept_outputs(study, product)]
 
 
 def measured(study: Study) -> list[str]:
     """Result files (JSON) of one dense seed and temperature, which are wildcards."""
-    at = study.at(study.config.dense_seeds[0], study.temperatures[0])
+    place = study.seeds_and_temperatures[0]
     pattern = f"{study.folder}/seed{{seed}}/{{temperature}}"
     return [
-        f"{pattern}/{product.outputs[0].relative_to(at)}"
+        f"{pattern}/{product.outputs[0].relative_to(study.at(*place))}"
         for stage in STAGES
-        for product in pack(study, stage, study.config.dense_seeds[0], study.temperatures[0])
+        for product in pack(study, stage, *place)
     ]
 
 

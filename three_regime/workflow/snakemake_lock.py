@@ -19,9 +19,10 @@ from pathlib import Path
 import psutil
 
 from three_regime.system.files import write_json
+from three_regime.system.places import SNAKEMAKE_FOLDER
 
-LOCKS = Path(".snakemake/locks")
-RUNS = Path(".snakemake/three-regime-runs")
+LOCKS = SNAKEMAKE_FOLDER / "locks"
+RUNS = SNAKEMAKE_FOLDER / "three-regime-runs"
 
 SAME_START_S = 1.0
 """Two start times of one process differ by less, those of a process number that was given again by more."""

@@ -29,13 +29,11 @@ from three_regime.study.grid import Study
 from three_regime.system.cpu_memory import keep_freed_memory
 from three_regime.system.files import Arrays, read_arrays, tensor_digest
 from three_regime.tasks.images.sparse import SparseImages
-from three_regime.tasks.images.stacked import ImageStack
+from three_regime.tasks.images.stacked import EVALUATION_BATCH, ImageStack
 from three_regime.tasks.interface import Metrics, Split, Weights
 from three_regime.tasks.pack_sizes import Lockstep, pays_on_cpu
 
 log = logging.getLogger(__name__)
-
-EVALUATION_BATCH = 128
 
 
 class Augmenter:
