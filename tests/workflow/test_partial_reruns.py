@@ -24,6 +24,7 @@ import yaml
 from checkout import Checkout, copy_to
 
 from three_regime.config import load
+from three_regime.jobs.run import run_job
 from three_regime.preparation.prepare import prepare
 from three_regime.study.grid import planned
 from three_regime.study.stages import STAGES
