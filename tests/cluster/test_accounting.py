@@ -10,13 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 from checkout import Checkout
 from finished import OPTIONS, copied
 from slurm_cluster import started, until
-
-pytestmark = pytest.mark.slow
 
 LOST = [Path(f"results/tiny/tiny/seed1/epochs00{epochs}/density010/pair1-2/cka.json") for epochs in (2, 4)]
 

@@ -18,8 +18,6 @@ from three_regime.config import load
 from three_regime.study.grid import planned
 from three_regime.study.verdicts import unfit
 
-pytestmark = pytest.mark.slow
-
 STUDY = {
     "temperatures": [4],
     "densities": [0.5],

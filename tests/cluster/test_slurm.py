@@ -32,8 +32,6 @@ from three_regime.preparation.prepare import prepare
 from three_regime.study.stages import STAGES
 from three_regime.system.files import read_arrays, read_metadata, tensor_digest
 
-pytestmark = pytest.mark.slow
-
 STUDY = {
     "temperatures": [1, 2, 4],
     "densities": [0.5],

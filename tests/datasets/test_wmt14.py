@@ -148,6 +148,7 @@ def test_without_the_offline_folder_it_is_said_what_to_put_there(tmp_path: Path)
         run_stage("prepare", files)
 
 
+@pytest.mark.slow
 def test_the_workflow_downloads_once_and_prepares_each_text_once(tmp_path: Path) -> None:
     checkout = copy_to(tmp_path / "checkout")
     datasets = {

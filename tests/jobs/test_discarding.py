@@ -134,6 +134,7 @@ def test_results_without_a_recorded_digest_stay(own: Checkout) -> None:
         assert all(path.exists() for product in pack(owner(tiny()), "prune", 1, 2) for path in product.outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["endpoints", "none"])
 def test_a_copy_without_its_weights_is_adopted(own: Checkout, tmp_path: Path, keep: str) -> None:
     with inside(own):

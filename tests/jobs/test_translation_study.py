@@ -157,6 +157,7 @@ def killed(arguments: list[str], state: Path, after: float) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_trainings_killed_at_random_resume_bit_identically(finished, tmp_path):
     draw = np.random.default_rng(11)
     settings = tiny.config(tmp_path)

@@ -32,6 +32,7 @@ def setting(tmp_path: Path) -> Setting:
     return Setting(path, "cifar10", "preresnet-8x0.25", "cpu", torch.get_num_threads(), IMAGES, 64)
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_rates_that_the_plan_reads(tmp_path: Path) -> None:
     out = tmp_path / "quick.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--threads", "1", "--device", "cpu", "--out", str(out)]

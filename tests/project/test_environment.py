@@ -34,6 +34,7 @@ DISTRIBUTIONS = {
     "fairseq_cli": "ve-fairseq",
     "sklearn": "scikit-learn",
     "subword_nmt": "subword-nmt",
+    "xdist": "pytest-xdist",
     "yaml": "pyyaml",
 }
 """Import name → distribution, where they differ."""

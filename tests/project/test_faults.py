@@ -13,8 +13,6 @@ from benchmarks import faults
 from benchmarks.fault_cases import NAME, STAGES, STUDY, Injected, Place, copy_place
 from three_regime.system.files import read_arrays, read_metadata, write_arrays
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
@@ -32,6 +30,7 @@ def place(finished: Place, tmp_path: Path) -> Place:
     return copy_place(finished, tmp_path / "trial")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed", "outcomes"),
     [
@@ -81,6 +80,7 @@ def test_the_summary_counts_kills_by_stage() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_number_is_seen(place: Place, expected: dict[str, str]) -> None:
     assert faults.differences(place, expected) == ""
     path = place.files(f"{STUDY}/seed1/*/*/*/retrained.safetensors")[0]
@@ -108,6 +108,7 @@ def test_a_message_is_clear_when_it_names_a_file(tmp_path: Path, text: str, clea
     assert bool(faults.complaint(Place(tmp_path), text)) == clear
 
 
+@pytest.mark.slow
 def test_an_unclear_refusal_is_wrong(place: Place, expected: dict[str, str]) -> None:
     """Something that no rule makes is not named by this project, so the judge must not be content."""
     outcome, message = faults._judge(place, Injected("no_such_target", "nothing"), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from checkout import ROOT
 
@@ -42,3 +43,12 @@ def test_names_are_short_and_none_hides_another() -> None:
     assert len(found) > 1000
     assert not [name for _, name in found if len(name) > LONGEST]
     assert len(set(found)) == len(found)
+
+
+def test_the_readme_tells_of_every_room_and_of_no_lost_file() -> None:
+    text = (TESTS / "README.md").read_text()
+    folders = {file.relative_to(TESTS).parts[0] for file in FILES if file.parent != TESTS}
+    assert not [folder for folder in folders if f"`{folder}/`" not in text]
+    told = {name.split("/")[-1] for name in re.findall(r"`([\w/]*test_\w+)`", text)} - {"test_all"}
+    assert told <= {file.stem for file in FILES}
+    assert len(told) > 50

@@ -50,6 +50,7 @@ def findings(**changes: object) -> dict[str, Finding]:
     }
 
 
+@pytest.mark.slow
 def test_an_adopted_copy_notices_later_changes(finished_tiny: Checkout, tmp_path: Path) -> None:
     own = copied(finished_tiny, tmp_path / "own", shutil.copy)  # cp -r
     shuffle_times(own)
@@ -61,6 +62,7 @@ def test_an_adopted_copy_notices_later_changes(finished_tiny: Checkout, tmp_path
     assert planned(own, changed(own)) == {"retrain_tiny": 2, "lmc_tiny": 2, "cka_tiny": 2}
 
 
+@pytest.mark.slow
 def test_a_copy_with_its_times_is_never_accepted_stale(finished_tiny: Checkout, tmp_path: Path) -> None:
     own = copied(finished_tiny, tmp_path / "own")  # cp -a
     other = changed(own)

@@ -44,6 +44,7 @@ def on_a_terminal(*arguments: str, answer: str, **variables: str) -> tuple[int, 
     return process.wait(60), told.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--cores", "1"), ("--config", "threads=1", "--", "figures")])
 def test_hours_of_work_are_asked_for_on_a_terminal(arguments: tuple[str, ...]) -> None:
     code, told = on_a_terminal("workflow", "--configfile", "config/figure2-slice.yaml", *arguments, answer="n")
