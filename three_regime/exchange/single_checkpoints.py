@@ -15,7 +15,7 @@ from three_regime.datasets.corpora import MANIFEST
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.exchange.checkpoint_files import read_foreign
-from three_regime.exchange.checkpoint_record import check_corpus, check_exists, origin_of, warn_of_other_images
+from three_regime.exchange.checkpoint_record import check_corpus, check_exists, read_record, warn_of_other_images
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import condensed_kinds, similarity
 from three_regime.models import families
@@ -116,9 +116,9 @@ def _task(
     train_images: int | None,
     test_images: int | None,
 ) -> Task:
-    """The task to measure checkpoints by, on data that `origin` has compared with theirs."""
+    """The task to measure checkpoints by, on data that their records are compared with."""
     check_exists(*checkpoints)
-    origins = {path: origin_of(path) for path in checkpoints}
+    records = {path: read_record(path) for path in checkpoints}
     try:
         entry = DATASETS[registered(dataset, DATASETS, "data set")]
     except ValueError as error:
@@ -130,8 +130,8 @@ def _task(
         from three_regime.tasks.translation.task import Translation
 
         text = open_text(data / MANIFEST)
-        for path, origin in origins.items():
-            check_corpus(path, origin, data)
+        for path, record in records.items():
+            check_corpus(path, record, data)
         _check_count("train", train_images, len(text.pairs("train")), data)
         _check_count("test", test_images, len(text.pairs("validation")), data)
         return Translation(
@@ -143,10 +143,10 @@ def _task(
         )
     kernels.allow("auto")
     arrays = entry.read(data)
-    if any(origin.data for origin in origins.values()):
+    if any(record.data for record in records.values()):
         digest = tensor_digest(arrays)
-        for path, origin in origins.items():
-            warn_of_other_images(path, origin, dataset, data, digest)
+        for path, record in records.items():
+            warn_of_other_images(path, record, dataset, data, digest)
     for split, count in (("train", train_images), ("test", test_images)):
         _check_count(split, count, len(arrays[f"{split}_labels"]), data)
     return ImageClassification(

@@ -26,7 +26,7 @@ from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import tables_agree
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.system.file_times import put_in_order
 from three_regime.system.places import CHECKOUT
 from three_regime.workflow.bridge import snakemake_program
@@ -78,7 +78,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         When Snakemake is not installed or cannot record what was adopted.
     """
     studies = planned(config)
-    findings = {study.name: survey(study, verify=True) for study in studies}
+    findings = {study.name: judge(study, verify=True) for study in studies}
     data = {study.prepared: is_intact(study.config.dataset, study.data) for study in studies}
     unprepared = [path for path, good in data.items() if not good]
     if dry_run:
