@@ -51,7 +51,7 @@ for study in {study.prepared: study for study in STUDIES if study.config.dataset
 
     rule:
         name:
-            bridge.rule_name("prepare", study.config.dataset.folder)
+            rule_parts.rule_name("prepare", study.config.dataset.folder)
         input:
             raw_files(study.config.dataset.name),
         output:

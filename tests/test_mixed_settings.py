@@ -28,7 +28,7 @@ from three_regime.study import runs
 from three_regime.study.grid import planned
 from three_regime.study.verdicts import judge, unfit
 from three_regime.system.files import read_arrays, tensor_digest
-from three_regime.workflow.bridge import freeze
+from three_regime.workflow.running import freeze
 from three_regime.workflow.stale_records import plan_again
 
 POINTS = "measure: {points: 5, train_images: 256, cka_images: 256, last_epochs: 2}"

@@ -29,7 +29,7 @@ from three_regime.study.table_sources import tables_agree
 from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.system.file_times import put_in_order
 from three_regime.system.places import CHECKOUT
-from three_regime.workflow.bridge import snakemake_program
+from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import ADOPTING, RECORDS, set_back
 
 log = logging.getLogger(__name__)

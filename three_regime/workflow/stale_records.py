@@ -18,7 +18,7 @@ from three_regime.study.products import job_place
 from three_regime.study.table_sources import tables_hold
 from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.workflow import snakemake_lock
-from three_regime.workflow.bridge import settings_fingerprint
+from three_regime.workflow.rule_parts import settings_fingerprint
 from three_regime.workflow.snakemake_records import ADOPTING, begun, record_of, set_back
 
 _SAME_TIME_S = 0.01
