@@ -70,7 +70,7 @@ def list_registered() -> None:
         "data sets": {name: entry.note for name, entry in registry.DATASETS.items()},
         "models": families.families(),
         "knobs": {
-            name: " or ".join(filter(None, (knob.label, knob.text_label))) + f"; hotter is {knob.hotter}"
+            name: " or ".join(filter(None, (knob.label, knob.text_label))) + f"; {knob.hotter} = hotter"
             for name, knob in KNOBS.items()
         },
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},

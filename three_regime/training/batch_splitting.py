@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 class BatchSplitter:
     """The micro-batches of one run, halved as often as the device has run out of memory.
 
-    The effective batch stays what it was: the trainer weights each part by its targets, so that a step equals the one
+    The effective batch stays what it was: the trainer weights each part by its targets, so a step equals the one
     on the whole batch up to rounding. What did not fit once is not tried again in this process.
     """
 

@@ -204,7 +204,7 @@ class TrainingLoop:
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """Gradient and value of the mean loss over all targets of a step, its errors, and the number of targets.
 
-        Micro-batches are weighted by their targets, so that a step equals one on the joined batch. They add to one
+        Micro-batches are weighted by their targets, so a step equals one on the joined batch. They add to one
         sum: memory does not grow with their number.
         """
         count = sum(self.stack.targets(part) for part in parts)

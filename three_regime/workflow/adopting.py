@@ -2,7 +2,7 @@
 
 A copy has new times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied), and then Snakemake plans
 everything again, or, worse, does not notice that settings have changed. Fingerprints know better: what carries the
-right one is given times in order and a record; what does not gets a time before everything else, so that its job is
+right one is given times in order and a record; what does not gets a time before everything else, so its job is
 planned and computes what is stale in it.
 """
 
