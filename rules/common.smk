@@ -34,7 +34,7 @@ from three_regime.study.runs import digests
 from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
 from three_regime.system.interruption import stop_in_a_thread
-from three_regime.workflow import bridge, recomputing, slurm_plugin, snakemake_lock
+from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock
 from three_regime.workflow.job_resources import job_resources
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
@@ -50,7 +50,7 @@ stop_in_a_thread(JobScheduler)
 slurm_plugin.mend()
 
 try:
-    CONFIG = bridge.as_written(workflow, config)
+    CONFIG = running.read_config(workflow, config)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -76,7 +76,7 @@ if CONFIG.published:
 
 
 wildcard_constraints:
-    dataset="|".join(bridge.prepared_by_name()),
+    dataset="|".join(rule_parts.prepared_by_name()),
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
@@ -110,27 +110,27 @@ def settings(study, stage):
     def of(wildcards):
         folder = wildcards.get("temperature")
         temperature = study.temperature_of(folder) if folder else None
-        return bridge.settings_fingerprint(study, stage, temperature)
+        return rule_parts.settings_fingerprint(study, stage, temperature)
 
     return of
 
 
 def settings_of(study):
     """Params function: a hash that changes with any stage's settings or version."""
-    return lambda wildcards: bridge.study_fingerprint(study)
+    return lambda wildcards: rule_parts.study_fingerprint(study)
 
 
 def of_stages(*stages):
     """Every file of these stages."""
-    return [path for study in STUDIES for stage in stages for path in bridge.products(study, stage)]
+    return [path for study in STUDIES for stage in stages for path in rule_parts.kept_files(study, stage)]
 
 
 def stage_rule(study, stage):
     """What the rules of all heavy stages have alike. The rest is said in each: what the stage is made from, with which
     environment and script."""
     return SimpleNamespace(
-        name=bridge.rule_name(stage, study.name),
-        output={kind: update(paths) for kind, paths in bridge.patterns(study, stage).items()},
+        name=rule_parts.rule_name(stage, study.name),
+        output={kind: update(paths) for kind, paths in rule_parts.patterns(study, stage).items()},
         log=job_path(study, "logs", stage, ".log"),
         benchmark=job_path(study, "benchmarks", stage, ".jsonl"),
         resources=job_resources(CONFIG, study, stage),
@@ -148,7 +148,7 @@ def results_of(study):
     """Input function: the result files of a study that its tables are made from."""
 
     def of(wildcards):
-        paths = [path for stage in STAGES for path in bridge.products(study, stage)]
+        paths = [path for stage in STAGES for path in rule_parts.kept_files(study, stage)]
         return [path for path in paths if path.endswith(".json")]
 
     return of
@@ -159,7 +159,7 @@ def part_of(study, target):
 
     def of(wildcards):
         if target in COLLECTIONS:
-            return [path for stage in COLLECTIONS[target] for path in bridge.products(study, stage)]
+            return [path for stage in COLLECTIONS[target] for path in rule_parts.kept_files(study, stage)]
         folder, figures = TABLED[study.name]
         tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
         tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]

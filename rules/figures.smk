@@ -4,7 +4,7 @@ for name, (folder, figures_of) in TABLED.items():
 
     rule:
         name:
-            bridge.rule_name("draw", name)
+            rule_parts.rule_name("draw", name)
         input:
             [f"{folder}/{table}.csv" for table in REGIME_TABLES],
             [f"{folder}/{table}.csv" for table in CELL_TABLES if name != PUBLISHED or table == "cells"],

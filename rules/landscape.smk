@@ -7,7 +7,7 @@ for study in STUDIES:
         name:
             job.name
         input:
-            retrained=bridge.checkpoints(study, "retrain"),
+            retrained=rule_parts.checkpoints(study, "retrain"),
             data=data_of(study),
         output:
             **job.output,
@@ -37,7 +37,7 @@ for study in STUDIES:
         name:
             job.name
         input:
-            retrained=bridge.checkpoints(study, "retrain"),
+            retrained=rule_parts.checkpoints(study, "retrain"),
             data=data_of(study),
         output:
             **job.output,

@@ -7,7 +7,7 @@ for study in STUDIES:
         name:
             job.name
         input:
-            dense=bridge.checkpoints(study, "dense"),
+            dense=rule_parts.checkpoints(study, "dense"),
         output:
             **job.output,
         log:

@@ -7,7 +7,7 @@ for study in STUDIES:
         name:
             job.name
         input:
-            pruned=bridge.checkpoints(study, "prune"),
+            pruned=rule_parts.checkpoints(study, "prune"),
             data=data_of(study),
         output:
             **job.output,

@@ -74,7 +74,7 @@ def list_registered() -> None:
         "data sets": {name: entry.note for name, entry in registry.DATASETS.items()},
         "models": families.families(),
         "knobs": {
-            name: " or ".join([knob.label, *labels_elsewhere(name)]) + f"; hotter is {knob.hotter}"
+            name: " or ".join([knob.label, *labels_elsewhere(name)]) + f"; {knob.hotter} = hotter"
             for name, knob in KNOBS.items()
         },
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},

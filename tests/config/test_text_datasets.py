@@ -13,7 +13,7 @@ from three_regime.config import DatasetChoice, resolve
 from three_regime.errors import UserError
 from three_regime.preparation.prepare import chosen, recipe
 from three_regime.study.grid import planned, prepared_path
-from three_regime.workflow.bridge import settings_fingerprint
+from three_regime.workflow.rule_parts import settings_fingerprint
 
 FIRST = {"name": "toy", "train_pairs": 1000, "subwords": 500}
 

@@ -14,7 +14,7 @@ from three_regime.cli import main
 from three_regime.datasets.corpora import MANIFEST
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.exchange.checkpoint_record import Origin, check_corpus, corpus_of, origin_of
+from three_regime.exchange.checkpoint_record import CheckpointRecord, check_corpus, corpus_of, read_record
 from three_regime.exchange.single_checkpoints import cka_of_files
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
@@ -41,30 +41,30 @@ def image_checkpoint(path: Path) -> Path:
 
 def test_the_record_beside_a_checkpoint_is_read(tmp_path: Path) -> None:
     path = tmp_path / "retrained.safetensors"
-    assert origin_of(path) == Origin(None, None, None)
+    assert read_record(path) == CheckpointRecord(None, None, None)
     record(path.with_suffix(".json"), {"data": "d", "pruned": "p"}, recipe={"model": "m", "dataset": "toy"})
-    assert origin_of(path) == Origin("m", "toy", "d")
+    assert read_record(path) == CheckpointRecord("m", "toy", "d")
     for foreign in ("[1]", '{"provenance": "mine"}', "{", "{}"):
         path.with_suffix(".json").write_text(foreign)
-        assert origin_of(path) == Origin(None, None, None)
+        assert read_record(path) == CheckpointRecord(None, None, None)
 
 
 def test_a_pruned_checkpoint_has_the_data_of_its_dense_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "density050"
     record(folder / "pruned.json", {"dense": "w"}, recipe={"model": "m"})
     record(tmp_path / "dense.json", {"data": "d"}, recipe={"model": "m", "dataset": "toy"}, **{DIGEST_KEY: "w"})
-    assert origin_of(folder / "pruned.safetensors") == Origin("m", "toy", "d")
+    assert read_record(folder / "pruned.safetensors") == CheckpointRecord("m", "toy", "d")
     monkeypatch.chdir(folder)
-    assert origin_of(Path("pruned.safetensors")) == Origin("m", "toy", "d")
+    assert read_record(Path("pruned.safetensors")) == CheckpointRecord("m", "toy", "d")
     record(tmp_path / "dense.json", {"data": "d"}, recipe={"dataset": "toy"}, **{DIGEST_KEY: "another"})
-    assert origin_of(folder / "pruned.safetensors") == Origin("m", None, None)
+    assert read_record(folder / "pruned.safetensors") == CheckpointRecord("m", None, None)
 
 
 def test_the_corpus_is_found_by_its_digest_and_another_refused(tmp_path: Path) -> None:
     own, other = corpus(tmp_path / "own", 1), corpus(tmp_path / "a" / "other", 2)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / MANIFEST).write_bytes(b"?")
-    network, origin = tmp_path / "dense.safetensors", Origin("m", "toy", own)
+    network, origin = tmp_path / "dense.safetensors", CheckpointRecord("m", "toy", own)
     assert corpus_of(network, origin, tmp_path) == tmp_path / "own" / MANIFEST
     assert corpus_of(network, origin, tmp_path / "own") == tmp_path / "own" / MANIFEST
     with pytest.raises(UserError, match=rf"prepared toy with digest {own[:12]}…, which is not below .*/a; name its"):
@@ -76,9 +76,9 @@ def test_the_corpus_is_found_by_its_digest_and_another_refused(tmp_path: Path) -
     corpus(tmp_path / "again", 2)
     with pytest.raises(UserError, match=rf"has digest {other[:12]}…: its subwords are others; use --data .*/own$"):
         check_corpus(network, origin, tmp_path / "again")
-    check_corpus(network, Origin("m", None, None), tmp_path / "again")
+    check_corpus(network, CheckpointRecord("m", None, None), tmp_path / "again")
     with pytest.raises(UserError, match="does not say which prepared corpus below"):
-        corpus_of(network, Origin("m", None, None), tmp_path)
+        corpus_of(network, CheckpointRecord("m", None, None), tmp_path)
 
 
 def test_other_images_are_said_and_not_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from three_regime.planning import plan
 from three_regime.planning.explain import explain, render
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import survey
+from three_regime.study.verdicts import judge
 from three_regime.system.files import read_arrays, read_json, tensor_digest, write_json
 from three_regime.workflow.adopting import adopt
 
@@ -36,7 +36,7 @@ def discard_all(keep: str) -> int:
 
 def verdicts(**changes: object) -> dict[str, int]:
     """Stage → members that would be computed."""
-    found = [finding.product.stage for finding in survey(owner(tiny(**changes))) if not finding.done]
+    found = [finding.product.stage for finding in judge(owner(tiny(**changes))) if not finding.done]
     return {stage: found.count(stage) for stage in STAGES if stage in found}
 
 

@@ -27,7 +27,7 @@ from three_regime.planning import explain, status
 from three_regime.planning.plan import make
 from three_regime.study import damage
 from three_regime.study.damage import LONG_AGO_NS
-from three_regime.study.verdicts import Verdict, survey
+from three_regime.study.verdicts import Verdict, judge
 from three_regime.system.files import (
     PROVENANCE_KEY,
     RESULT_DIGEST_KEY,
@@ -98,7 +98,7 @@ def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
         settings = tiny()
         for name, spoil in ODD.items():
             spoil(LMC)
-            found = [finding for finding in survey(owner(settings)) if not finding.done]
+            found = [finding for finding in judge(owner(settings)) if not finding.done]
             assert [(each.product.outputs[0], each.verdict) for each in found] == [(LMC, Verdict.DAMAGED)], name
             assert str(LMC) in found[0].reason, name
             assert (NAME, "lmc", 3, 4) in status.look(settings).counts, name
@@ -111,7 +111,7 @@ def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
                 tables.write(owner(settings))
             shutil.rmtree(LMC) if LMC.is_dir() else LMC.unlink()
             LMC.write_bytes(sound)
-        assert all(finding.done for finding in survey(owner(settings)))
+        assert all(finding.done for finding in judge(owner(settings)))
 
 
 @pytest.mark.parametrize("spoil", ["cut", "folder", "no value"])
@@ -162,7 +162,7 @@ def test_weights_and_json_of_two_runs_are_never_accepted(study_folder):
     arrays["fc.bias"] = arrays["fc.bias"] + 1
     write_arrays(weights, arrays, {"fingerprint": product.fingerprint})
     assert product.stored() is None and not product.done
-    (found,) = [each for each in survey(small_owner(settings), ["retrain"]) if each.verdict is Verdict.DAMAGED]
+    (found,) = [each for each in judge(small_owner(settings), ["retrain"]) if each.verdict is Verdict.DAMAGED]
     assert "not of the same run" in found.reason
     with pytest.raises(UserError, match="retrained"):
         tables.write(small_owner(settings))

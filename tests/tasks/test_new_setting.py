@@ -51,7 +51,7 @@ from three_regime.system.files import Arrays, read_arrays, tensor_digest, write_
 from three_regime.tasks.interface import Metrics, Split, Weights
 from three_regime.tasks.pricing import Pricer, Speed, Work
 from three_regime.tasks.rates import Rates
-from three_regime.workflow import bridge
+from three_regime.workflow import rule_parts
 from three_regime.workflow.job_resources import first_runtime
 
 LIBRARY = Path(settings.__file__).parent
@@ -276,7 +276,7 @@ def test_it_is_planned_asked_for_and_prepared(tmp_path: Path) -> None:
     rows = [row for row in make(made, [], read_rates(RATES, "cpu")).rows if row.stage in STAGES]
     assert len(rows) == len(STAGES) and all(row.seconds and row.done < row.members for row in rows)
     assert first_runtime(study, "retrain", 8, None, 1) > 0
-    assert "gaussians" in bridge.prepared_by_name() and bridge.prepared_as_chosen([study]) == []
+    assert "gaussians" in rule_parts.prepared_by_name() and rule_parts.prepared_as_chosen([study]) == []
     assert not is_intact(study.config.dataset, study.data)
     assert prepare(chosen(recipe(study.config.dataset)), study.data)
     assert study.prepared.name == "gaussians.safetensors" and is_intact(study.config.dataset, study.data)
@@ -295,7 +295,7 @@ def test_its_recipes_hold_nothing_of_other_settings(tmp_path: Path) -> None:
     for stage, keys in own.items():
         wanted = keys | (shared if stage != "prune" else shared - {"dataset"})
         assert set(pack(study, stage, 1, 8)[0].recipe) == wanted
-        assert bridge.settings_fingerprint(study, stage, 8)
+        assert rule_parts.settings_fingerprint(study, stage, 8)
 
 
 @pytest.mark.parametrize(

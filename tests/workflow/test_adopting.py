@@ -13,7 +13,7 @@ from finished import FILES, NAME, OPTIONS, copied, inside, owner, shuffle_times,
 
 from three_regime.cli import main
 from three_regime.study.products import pack
-from three_regime.study.verdicts import Finding, Verdict, differences, survey
+from three_regime.study.verdicts import Finding, Verdict, differences, judge
 from three_regime.workflow import adopting, snakemake_records
 from three_regime.workflow.adopting import adopt
 
@@ -42,7 +42,7 @@ def changed(checkout: Checkout) -> str:
 def findings(**changes: object) -> dict[str, Finding]:
     """Folder below the study and stage → finding, of those that are not done."""
     study = owner(tiny(**changes))
-    found = survey(study, verify=True)
+    found = judge(study, verify=True)
     return {
         f"{finding.product.outputs[0].parent.relative_to(study.folder)} {finding.product.stage}": finding
         for finding in found

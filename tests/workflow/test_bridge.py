@@ -13,7 +13,7 @@ from tiny_study import mapping
 
 from three_regime.config import load
 from three_regime.errors import UserError
-from three_regime.workflow import bridge
+from three_regime.workflow import running
 from three_regime.workflow.arguments import joined
 
 
@@ -34,7 +34,7 @@ def test_the_files_are_read_by_the_projects_own_reader(tmp_path):
     first = written(tmp_path, "a.yaml", "studies: {tiny: {lockstep: off, densities: [0.1]}}\nthreads: 3\n")
     second = written(tmp_path, "b.yaml", "studies: {tiny: {densities: [0.2, 1e-1]}}\n")
     seen = {"threads": "what Snakemake read"}
-    config = bridge.as_written(snakemakes(tmp_path, first, second), seen)
+    config = running.read_config(snakemakes(tmp_path, first, second), seen)
     assert config == load([tmp_path / "config.yaml", first, second])
     assert (config.threads, config.studies["tiny"].lockstep, config.studies["tiny"].densities) == (3, "off", (0.2, 0.1))
     assert (seen["threads"], seen["studies"]["tiny"]["lockstep"]) == (3, "off"), "scripts see it too"
@@ -43,13 +43,13 @@ def test_the_files_are_read_by_the_projects_own_reader(tmp_path):
 def test_values_of_the_command_line_have_the_last_word(tmp_path):
     """Snakemake hands on nested ones as text."""
     nested = {"tiny": {"densities": ["0.25"], "lockstep": "off", "dense": {"drop_last": "yes", "epochs": "4"}}}
-    found = bridge.as_written(snakemakes(tmp_path, studies=nested, threads=4, published="no"), {})
+    found = running.read_config(snakemakes(tmp_path, studies=nested, threads=4, published="no"), {})
     study = found.studies["tiny"]
     assert (study.densities, study.lockstep, study.dense.drop_last, study.dense.epochs) == ((0.25,), "off", True, 4)
     assert (found.threads, found.published) == (4, False)
     for wrong in ({"threads": "yes"}, {"threads": True}, {"threads": 1.0}, {"data": {"mirrors": {"cifra10": []}}}):
         with pytest.raises(UserError, match="^config.(threads|data.mirrors): ") as refused:
-            bridge.as_written(snakemakes(tmp_path, **wrong), {})
+            running.read_config(snakemakes(tmp_path, **wrong), {})
         assert "threads" not in wrong or "config.yaml" not in str(refused.value), "it was not written there"
 
 
@@ -57,7 +57,7 @@ def test_values_of_the_command_line_have_the_last_word(tmp_path):
 def test_plain_snakemake_refuses_what_the_command_line_does(tmp_path, content):
     odd = written(tmp_path, "odd.yaml", content)
     with pytest.raises(UserError, match=r"odd\.yaml, line"):
-        bridge.as_written(snakemakes(tmp_path, odd, main=False), {})
+        running.read_config(snakemakes(tmp_path, odd, main=False), {})
 
 
 def test_the_base_may_be_replaced(tmp_path):
@@ -65,7 +65,7 @@ def test_the_base_may_be_replaced(tmp_path):
     declared = {"kernels": "plain"}
     seen = snakemakes(tmp_path, whole, replace=True)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(declared))
-    assert bridge.as_written(seen, {}).kernels == "auto"
+    assert running.read_config(seen, {}).kernels == "auto"
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_the_base_may_be_replaced(tmp_path):
 def test_a_flag_given_twice_is_refused_by_plain_snakemake(tmp_path, monkeypatch, arguments):
     monkeypatch.setattr("sys.argv", ["snakemake", *arguments.split()])
     with pytest.raises(UserError, match="--config(file)? is given twice"):
-        bridge.as_written(snakemakes(tmp_path), {})
-    assert bridge.as_written(snakemakes(tmp_path, main=False), {}), "jobs are Snakemake's own commands"
+        running.read_config(snakemakes(tmp_path), {})
+    assert running.read_config(snakemakes(tmp_path, main=False), {}), "jobs are Snakemake's own commands"
 
 
 @pytest.mark.parametrize(

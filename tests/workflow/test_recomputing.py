@@ -14,14 +14,14 @@ from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
 from three_regime.jobs.job import state_file
 from three_regime.jobs.run import Outcome
-from three_regime.study.verdicts import survey
+from three_regime.study.verdicts import judge
 from three_regime.workflow import snakemake_lock
 from three_regime.workflow.recomputing import notice, set_aside
 
 
 def missing(folder: Path) -> dict[str, int]:
     """Stage → results that are not there."""
-    found = [each.product.stage for each in survey(owner(config(folder))) if not each.done]
+    found = [each.product.stage for each in judge(owner(config(folder))) if not each.done]
     return {stage: found.count(stage) for stage in dict.fromkeys(found)}
 
 

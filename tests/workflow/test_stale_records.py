@@ -26,9 +26,9 @@ from three_regime.exchange.export import export
 from three_regime.jobs.without_snakemake import run_stage
 from three_regime.study import runs
 from three_regime.study.grid import planned
-from three_regime.study.verdicts import survey, unfit
+from three_regime.study.verdicts import judge, unfit
 from three_regime.system.files import read_arrays, tensor_digest
-from three_regime.workflow.bridge import freeze
+from three_regime.workflow.running import freeze
 from three_regime.workflow.stale_records import plan_again
 
 POINTS = "measure: {points: 5, train_images: 256, cka_images: 256, last_epochs: 2}"
@@ -63,7 +63,7 @@ def right(checkout: Checkout) -> bool:
     """Whether every result, and the tables, follow from the configuration as it is now."""
     with inside(checkout):
         (study,) = planned(load(FILES))
-        return all(finding.done for finding in survey(study)) and plan_again([study]) == []
+        return all(finding.done for finding in judge(study)) and plan_again([study]) == []
 
 
 def test_an_edit_while_jobs_run_changes_nothing_of_that_run(own: Checkout) -> None:

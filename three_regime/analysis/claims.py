@@ -3,7 +3,7 @@
 Dense seeds are the only independent repetitions (`three_regime.analysis.seed_means`), so each claim's difference is
 taken within a dense seed first, and its standard error is that of the seeds' mean. Beside it stands what the replicas
 alone say: whether the difference is there for these very dense networks. Replicas share pairs, and their random streams
-are the same at every temperature and density, so that this error is a jackknife that leaves one replica out of all
+are the same at every temperature and density, so this error is a jackknife that leaves one replica out of all
 cells of a dense seed at once; an algorithm then decides on what is left. A claim may name the noise of a cell that is
 known beforehand, which is added to it, and a study of one dense seed lets the replicas decide (``over: replicas``).
 """

@@ -1,6 +1,6 @@
 """Scorecard: the published Figure 2 against an obtained grid, cell by cell and in a few headline numbers.
 
-A predictor that knows only the density already ranks the cells of Figure 2 well, so that rank correlations are taken
+A predictor that knows only the density already ranks the cells of Figure 2 well, so rank correlations are taken
 within each density. Partial grids are scored on what exists; the rest is listed as not run.
 """
 
@@ -60,7 +60,7 @@ class Scorecard:
         ``one_seed`` (the dense seed that dominates the spread, see `seed_means.grid`), ``difference`` (obtained −
         published), ``within`` (the obtained 95 % interval meets the digitising bounds; missing where the value lies
         outside them and its uncertainty is unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
-        fractions. The published figure's own spread over seeds is unknown and not allowed for, so that some misses
+        fractions. The published figure's own spread over seeds is unknown and not allowed for, so some misses
         are expected. Normalised errors are compared only where every published temperature of the density was run,
         since both are relative to the column's minimum.
     headline

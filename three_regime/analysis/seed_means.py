@@ -1,8 +1,8 @@
 """From cells to a grid: means over dense seeds with their uncertainty.
 
-The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so that the dense seeds are
+The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so the dense seeds are
 the only independent repetitions. Each cell holds one mean per dense seed. The spread of these seed means differs
-between densities by factors of tens and little between temperatures, so that their variance is pooled within a density
+between densities by factors of tens and little between temperatures, so their variance is pooled within a density
 (over temperatures), never over densities; intervals use Student's t with one degree of freedom less than there are
 dense seeds. Where the spread of a cell is that of one seed, the cell says so (`dominant_seed`).
 """

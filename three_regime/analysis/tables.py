@@ -53,7 +53,7 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
 def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
     """Mean deviation from the mean of the two ends over the middle of the line between two networks.
 
-    LMC takes the point of largest absolute deviation, so that in connected cells noise alone decides its sign; a mean
+    LMC takes the point of largest absolute deviation, so in connected cells noise alone decides its sign; a mean
     over fixed points has no such preference. As for LMC, below 0 is a barrier.
 
     Parameters

@@ -13,7 +13,7 @@ from three_regime.config import Measurement
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.exchange.checkpoint_files import own_weights, read_foreign
-from three_regime.exchange.checkpoint_record import check_corpus, check_exists, origin_of, warn_of_other_images
+from three_regime.exchange.checkpoint_record import check_corpus, check_exists, read_record, warn_of_other_images
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import condensed_kinds, similarity
 from three_regime.models import families
@@ -116,7 +116,7 @@ def _task(
 ) -> tuple[Setting, Task]:
     """The setting and the task to measure checkpoints by, on data that are compared with those of their records."""
     check_exists(*checkpoints)
-    origins = {path: origin_of(path) for path in checkpoints}
+    records = {path: read_record(path) for path in checkpoints}
     try:
         setting = setting_of(DATASETS[registered(dataset, DATASETS, "data set")].kind)
     except ValueError as error:
@@ -125,13 +125,13 @@ def _task(
         raise UserError(f"model {model} works on {families.parse(model).kind}, but {dataset} holds {setting.kind}")
     kernels.allow("auto")
     opened = setting.opened(dataset, data)
-    if any(origin.data for origin in origins.values()):
+    if any(record.data for record in records.values()):
         digest = opened.digest()
-        for path, origin in origins.items():
+        for path, record in records.items():
             if setting.refuses_other_data:
-                check_corpus(path, origin, data)
+                check_corpus(path, record, data)
             else:
-                warn_of_other_images(path, origin, dataset, data, digest)
+                warn_of_other_images(path, record, dataset, data, digest)
     for split, count in (("train", train_images), ("test", test_images)):
         _check_count(split, count, opened.counts[split], data)
     return setting, opened.task(model, choose("auto"), train_images, test_images)

@@ -10,7 +10,7 @@ import torch
 from three_regime.datasets.aligned_text import read_lines
 from three_regime.errors import UserError
 from three_regime.exchange.checkpoint_files import own_weights
-from three_regime.exchange.checkpoint_record import check_exists, corpus_of, origin_of
+from three_regime.exchange.checkpoint_record import check_exists, corpus_of, read_record
 from three_regime.models import families
 from three_regime.preparation.prepared_text import open_text
 from three_regime.system.device import choose
@@ -76,7 +76,7 @@ def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Pat
     """
     found = [hypotheses_of(path.with_suffix(".json"), split) for path in (first, second)]
     for path in (first, second):
-        manifest = corpus_of(path, origin_of(path), data)
+        manifest = corpus_of(path, read_record(path), data)
     if len(found[0]) != len(found[1]):
         raise UserError(f"{first} and {second} have translated {len(found[0])} and {len(found[1])} sentences")
     return paired_bootstrap(*found, open_text(manifest).references(split)[: len(found[0])])
@@ -84,10 +84,10 @@ def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Pat
 
 def task_of_checkpoint(checkpoint: Path, model: str | None, data: Path) -> Translation:
     """The task that a checkpoint was trained for (see `translate_file`)."""
-    origin = origin_of(checkpoint)
-    model = model or origin.model
+    record = read_record(checkpoint)
+    model = model or record.model
     if model is None:
         raise UserError(f"{checkpoint} has no JSON result beside it that names its model: give --model")
     if not SETTING.takes(model):
         raise UserError(f"{checkpoint} cannot translate: its model {model} works on {families.parse(model).kind}")
-    return Translation(open_text(corpus_of(checkpoint, origin, data)), model, torch.device(choose("auto")))
+    return Translation(open_text(corpus_of(checkpoint, record, data)), model, torch.device(choose("auto")))

@@ -18,7 +18,15 @@ from three_regime.landscape import mode_connectivity
 from three_regime.study.products import Product
 from three_regime.system import gpu_memory
 from three_regime.tasks.interface import Stack, Task
-from three_regime.tasks.strategies import Alone, Pruned, choose, sparse, stacked, wait_for, warn_of_too_many
+from three_regime.tasks.strategies import (
+    Alone,
+    AloneSparse,
+    choose,
+    sparse_network,
+    stacked,
+    wait_for,
+    warn_of_too_many,
+)
 from three_regime.training.trainer import convolution_precision
 
 log = logging.getLogger(__name__)
@@ -39,8 +47,8 @@ def compute(job: Job) -> None:
             if stack.together:
                 stack = _measure_together(job, task, stack, pairs, replicas, began)
             else:
-                network = sparse(task, masks, replicas.values())
-                _measure(job, task, Pruned(task, network) if network else stack, pairs, replicas, began)
+                network = sparse_network(task, masks, replicas.values())
+                _measure(job, task, AloneSparse(task, network) if network else stack, pairs, replicas, began)
 
 
 def _measure_together(
@@ -85,7 +93,7 @@ def _measure(
         results |= job.study.setting.line_scores(job.study.config.measure, task, networks)
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        computed_with: Kernels | None = "sparse" if isinstance(stack, Pruned) else None
+        computed_with: Kernels | None = "sparse" if isinstance(stack, AloneSparse) else None
         job.commit(product, results, wall_s=time.monotonic() - began, together=together, computed_with=computed_with)
         began = time.monotonic()
 

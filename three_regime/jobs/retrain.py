@@ -11,7 +11,7 @@ from three_regime.random_streams import Streams
 from three_regime.study.products import Product
 from three_regime.system.files import read_arrays
 from three_regime.tasks.interface import Task
-from three_regime.tasks.strategies import sparse
+from three_regime.tasks.strategies import sparse_network
 from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
@@ -40,7 +40,7 @@ def _member(job: Job, task: Task, product: Product) -> Member:
 
 
 def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Checkpoint) -> None:
-    network = sparse(task, masks, [checkpoint.weights]) if checkpoint.computed_with == "sparse" else None
+    network = sparse_network(task, masks, [checkpoint.weights]) if checkpoint.computed_with == "sparse" else None
     found = measured(task, checkpoint.weights, str(product.outputs[-1]), network)
     last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {

@@ -2,7 +2,7 @@
 
 A model is named ``<family>-<depth>`` with an optional width: ``preresnet-20``, ``preresnet-20x2``, ``vgg-19``,
 ``densenet-40``, ``densenet-40k24``; a Transformer by layers, width and heads: ``transformer-6x512x8``. One network has
-exactly one name, so that names can stand in paths and settings; ``ALIASES`` are read and replaced by it.
+exactly one name, so names can stand in paths and settings; ``ALIASES`` are read and replaced by it.
 A new family of image networks is one entry of ``FAMILIES`` and one module of this package, named like the family, with
 ``build(depth, width, classes, channels) -> torch.nn.Module``; the module's class carries its initialisation rule
 (``three_regime.models.initialisation``). Networks for text are built by ``three_regime.models.transformer``.

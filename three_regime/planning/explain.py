@@ -26,7 +26,7 @@ from three_regime.study.outputs import (
     SCORECARD_FILES,
 )
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import Finding, chain_to, survey
+from three_regime.study.verdicts import Finding, chain_to, judge
 
 _TABLE_FILES = frozenset((*(f"{name}.csv" for name in CELL_TABLES + REGIME_TABLES), *CLAIM_FILES))
 
@@ -50,17 +50,17 @@ def explain(config: Config, target: str | None = None) -> list[Finding]:
         When the target is none of these.
     """
     if target is not None and (studies := studies_behind(config, Path(target))) is not None:
-        return [finding for study in studies for finding in survey(study)]
+        return [finding for study in studies for finding in judge(study)]
     try:
         chosen = wanted(config, [target] if target else [])
     except UserError as error:
-        findings = [finding for study in planned(config) for finding in survey(study)]
+        findings = [finding for study in planned(config) for finding in judge(study)]
         return _behind(findings, Path(target), error)
     return [
         finding
         for name, stages in chosen.items()
         if name != ALL_STUDIES and not stages.isdisjoint(STAGES)
-        for finding in survey(study_named(config, name))
+        for finding in judge(study_named(config, name))
         if finding.product.stage in stages
     ]
 

@@ -27,7 +27,7 @@ from three_regime.study.log_files import job_path
 from three_regime.study.products import Product
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import survey
+from three_regime.study.verdicts import judge
 from three_regime.system.file_locks import acquired
 from three_regime.system.files import read_metadata
 
@@ -112,7 +112,7 @@ def look(config: Config, now: float | None = None) -> Status:
     running: list[Running] = []
     counts: list[tuple[str, str, int, int]] = []
     for study in planned(config):
-        findings = survey(study)
+        findings = judge(study)
         total, done = Counter(), Counter()
         for finding in findings:
             total[finding.product.stage] += 1

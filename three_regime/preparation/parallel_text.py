@@ -3,7 +3,7 @@
 The folder ``<data>/<name>-<pairs>-<subwords>/`` holds, for each split and language, ``<split>.de-en.<language>.bin``
 and ``.idx`` (fairseq's memory-mapped format), ``dict.txt`` (fairseq's dictionary, joint), ``subwords.model``
 (sentencepiece), the untouched text of validation and test, and, written last, ``prepared.safetensors``: numbers of
-pairs and the SHA-256 of every other file, so that its tensor digest stands for the whole data set.
+pairs and the SHA-256 of every other file, so its tensor digest stands for the whole data set.
 
 Text streams through: what grows with the corpus is fairseq's index alone, some tens of bytes a pair.
 """

@@ -117,7 +117,7 @@ def fetch(
     limit
         Give up when more bytes than this arrive.
     verified_later
-        The caller compares the result with a known digest, so that a partial file of unknown or other origin may be
+        The caller compares the result with a known digest, so a partial file of unknown or other origin may be
         continued.
     slowest
         Raise `TooSlow` below this many bytes/s; 0 never does.

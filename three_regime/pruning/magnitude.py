@@ -35,7 +35,7 @@ def magnitude_masks(
     Returns
     -------
     Name → bool array of the weight's shape, True where the weight is kept. Exactly `removed_count` weights are
-    removed, from each layer or in all; among equal magnitudes the earlier go first, so that masks of decreasing
+    removed, from each layer or in all; among equal magnitudes the earlier go first, so masks of decreasing
     density are nested.
 
     Raises

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from three_regime.errors import UserError
 from three_regime.study.grid import Study
-from three_regime.study.verdicts import Finding, Verdict, refuse_unfit, survey
+from three_regime.study.verdicts import Finding, Verdict, judge, refuse_unfit
 
 _NO_TABLE = (OSError, KeyError, ValueError, TypeError, csv.Error)
 
@@ -49,7 +49,7 @@ def refuse_other_tables(study: Study) -> None:
         Naming the table and what makes it anew; or what `verdicts.refuse_unfit` says of the results.
     """
     refuse_unfit(study)
-    if not tables_hold(study, survey(study)):
+    if not tables_hold(study, judge(study)):
         raise UserError(
             f"{study.table('cells')} was made from other results than are there now, or for another study: run"
             " `snakemake tables` first"

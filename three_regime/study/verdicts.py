@@ -1,4 +1,4 @@
-"""What the result files of a study are worth: done, stale, missing, damaged or unknown, by fingerprint. No torch."""
+"""Classify the results of a study, by fingerprint, as done, stale, missing, damaged or unknown. No torch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Finding:
         return self.verdict is Verdict.DONE
 
 
-def survey(
+def judge(
     study: Study, stages: Iterable[str] = STAGES, *, verify: bool | Callable[[Path], bool] = False
 ) -> list[Finding]:
     """Judge every product of a study, in the order in which they are made.
@@ -109,7 +109,7 @@ def unfit(study: Study) -> list[Finding]:
     """
     wrong: set[Path] = set()
     found = []
-    for finding in survey(study):
+    for finding in judge(study):
         product = finding.product
         if finding.done or not product.outputs[0].exists():
             continue

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Alone:
-    """A stack of one row: the task itself."""
+    """One member after another: a stack of one row, the task itself."""
 
     together = False
     width = 1
@@ -60,8 +60,8 @@ class Alone:
         return {name: value[None] for name, value in found.items()}
 
 
-class Pruned(Alone):
-    """A stack of one row whose evaluation is that of a network with fixed masks."""
+class AloneSparse(Alone):
+    """One member after another, evaluated as sparse networks: their masks are fixed."""
 
     def __init__(self, task: Task, network: SparseNetwork) -> None:
         super().__init__(task)
@@ -75,7 +75,7 @@ class Pruned(Alone):
         return {name: value[None] for name, value in found.items()}
 
 
-def sparse(task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]]) -> SparseNetwork | None:
+def sparse_network(task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]]) -> SparseNetwork | None:
     """Networks with these masks as one that is computed sparsely, where the task can and it pays.
 
     None, too, where a weight is not 0 that the masks remove: that network is not one of these.

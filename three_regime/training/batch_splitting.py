@@ -1,4 +1,4 @@
-"""Batches that do not fit into the device's memory: computed in smaller parts, where that is the same step."""
+"""Split batches that do not fit into the GPU's memory, where a step stays the same."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
-class Fitting:
+class BatchSplitter:
     """The micro-batches of one run, halved as often as the device has run out of memory.
 
-    The effective batch stays what it was: the trainer weights each part by its targets, so that a step equals the one
+    The effective batch stays what it was: the trainer weights each part by its targets, so a step equals the one
     on the whole batch up to rounding. What did not fit once is not tried again in this process.
     """
 

@@ -1,4 +1,4 @@
-"""Members of a pack that advance in lock-step: one step of all, then the next.
+"""The training loop. Members of a pack advance in lock-step: one step of all, then the next.
 
 Parameters, optimiser slots and statistics of the members are rows of common tensors; how their losses are computed is
 a `Stack`'s business. Order, augmentation, masks, history, saved state and delivery are each member's own.
@@ -24,7 +24,7 @@ from three_regime.errors import Interrupted
 from three_regime.kernels import Kernels
 from three_regime.tasks.interface import Epoch, Metrics, SparseNetwork, Stack, Task
 from three_regime.training import saved_state
-from three_regime.training.batch_splitting import Fitting
+from three_regime.training.batch_splitting import BatchSplitter
 from three_regime.training.learning_rate import learning_rate
 from three_regime.training.optimisers import UPDATES
 from three_regime.training.pack import Checkpoint, Flat, Length, Member, Session
@@ -44,8 +44,8 @@ class _Run:
     ended: bool = False
 
 
-class Group:
-    """Members under way that stand at the same step.
+class TrainingLoop:
+    """Training of members that stand at the same step.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Group:
         self.saved_at = self.counted_at = time.monotonic()
         self.rate = training.learning_rate
         self._take(members)
-        self.fitting = Fitting(task, self._label if self.runs else "")
+        self.splitter = BatchSplitter(task, self._label if self.runs else "")
 
     def _take(self, members: Sequence[tuple[Member, SavedState]]) -> None:
         """Make rows of the members' states, the last one repeated as far as the stack wants more rows."""
@@ -204,7 +204,7 @@ class Group:
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """Gradient and value of the mean loss over all targets of a step, its errors, and the number of targets.
 
-        Micro-batches are weighted by their targets, so that a step equals one on the joined batch. They add to one
+        Micro-batches are weighted by their targets, so a step equals one on the joined batch. They add to one
         sum: memory does not grow with their number.
         """
         count = sum(self.stack.targets(part) for part in parts)
@@ -217,7 +217,7 @@ class Group:
                     so_far.add_(more)
             return sums
 
-        return *self.fitting.compute(parts, summed), count
+        return *self.splitter.compute(parts, summed), count
 
     def _share(
         self, vector: Tensor, buffers: dict[str, Tensor], part: Any, count: int

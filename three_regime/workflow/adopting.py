@@ -2,7 +2,7 @@
 
 A copy has new times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied), and then Snakemake plans
 everything again, or, worse, does not notice that settings have changed. Fingerprints know better: what carries the
-right one is given times in order and a record; what does not gets a time before everything else, so that its job is
+right one is given times in order and a record; what does not gets a time before everything else, so its job is
 planned and computes what is stale in it.
 """
 
@@ -26,10 +26,10 @@ from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import tables_agree
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.system.file_times import put_in_order
 from three_regime.system.places import CHECKOUT
-from three_regime.workflow.bridge import snakemake_program
+from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import ADOPTING, RECORDS, set_back
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         When Snakemake is not installed or cannot record what was adopted.
     """
     studies = planned(config)
-    findings = {study.name: survey(study, verify=True) for study in studies}
+    findings = {study.name: judge(study, verify=True) for study in studies}
     data = {study.prepared: is_intact(study.config.dataset, study.data) for study in studies}
     unprepared = [path for path, good in data.items() if not good]
     if dry_run:

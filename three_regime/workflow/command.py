@@ -15,7 +15,7 @@ from three_regime.study.grid import planned
 from three_regime.system import places
 from three_regime.workflow import snakemake_lock, starting
 from three_regime.workflow.arguments import check_configfiles, configfiles, joined, located
-from three_regime.workflow.bridge import snakemake_program
+from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import unrecorded
 
 _DRY = {"--dry-run", "--dryrun", "-n"}

@@ -1,6 +1,6 @@
 """Results computed anew on purpose: set aside, so that the next run makes them again. No torch.
 
-Fingerprints decide what a job computes, so that running it again (``--forcerun``, ``-F``) computes nothing. Who doubts
+Fingerprints decide what a job computes, so running it again (``--forcerun``, ``-F``) computes nothing. Who doubts
 a result, or wants its time measured, sets it aside; what is made from it is computed again only where it turns out
 different.
 """

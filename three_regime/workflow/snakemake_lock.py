@@ -1,7 +1,7 @@
 """Snakemake's lock on this folder: whose it is, and whether that run has ended without giving it back.
 
 Snakemake killed with SIGKILL leaves its folder locked, and a lock does not say whose it is. Each run therefore notes
-host, process and start time beside it. A process of this machine can be looked for; one of another cannot, so that
+host, process and start time beside it. A process of this machine can be looked for; one of another cannot, so
 only people can say whether it has ended. No torch.
 """
 

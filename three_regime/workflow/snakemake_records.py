@@ -17,7 +17,7 @@ from three_regime.study.damage import LONG_AGO_NS
 from three_regime.study.grid import Study
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import Verdict, survey
+from three_regime.study.verdicts import Verdict, judge
 from three_regime.system.files import read_json
 from three_regime.system.places import SNAKEMAKE_FOLDER
 
@@ -41,7 +41,7 @@ def stale_without_record(studies: Iterable[Study]) -> str:
     if ADOPTING in os.environ:
         return ""
     for study in unrecorded(studies):
-        for finding in survey(study):
+        for finding in judge(study):
             path = finding.product.outputs[0]
             wrong = finding.verdict in (Verdict.STALE, Verdict.DAMAGED)
             if wrong and not _known(path) and path.stat().st_mtime_ns > LONG_AGO_NS:

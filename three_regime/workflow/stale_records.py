@@ -16,9 +16,9 @@ from three_regime.study.grid import Study
 from three_regime.study.outputs import CELL_TABLES
 from three_regime.study.products import job_place
 from three_regime.study.table_sources import tables_hold
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.workflow import snakemake_lock
-from three_regime.workflow.bridge import settings_fingerprint
+from three_regime.workflow.rule_parts import settings_fingerprint
 from three_regime.workflow.snakemake_records import ADOPTING, begun, record_of, set_back
 
 _SAME_TIME_S = 0.01
@@ -35,7 +35,7 @@ def plan_again(studies: Iterable[Study]) -> list[str]:
     for study in studies:
         if not study.folder.is_dir():
             continue
-        findings = survey(study, verify=_changed_since)
+        findings = judge(study, verify=_changed_since)
         wrong = [finding for finding in findings if _is_wrong(finding) and _believed(study, finding)]
         for finding in wrong:
             _set_back(finding.product.outputs)

@@ -12,7 +12,7 @@ from three_regime.preparation.prepare import is_intact, is_prepared
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
 from three_regime.study.table_sources import tables_agree
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.system.files import read_table
 
 _PROBLEMS = (Verdict.STALE, Verdict.DAMAGED, Verdict.UNKNOWN)
@@ -54,7 +54,7 @@ def verify(config: Config) -> Verified:
     data: dict[Path, Study] = {}
     for study in planned(config):
         data.setdefault(study.prepared, study)
-        findings = survey(study, verify=True)
+        findings = judge(study, verify=True)
         missing += sum(finding.verdict is Verdict.MISSING for finding in findings)
         read += sum(finding.verdict is not Verdict.MISSING for finding in findings)
         problems += [

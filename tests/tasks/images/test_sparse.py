@@ -357,14 +357,14 @@ def test_a_line_and_outputs_equal_the_usual_ones(library, images):
     network = strategies.sparse(images, given["masks"], ends)
     points = [ends[0], mode_connectivity.between(images, *ends, 0.3), ends[1]]
     usual = list(mode_connectivity.measure(strategies.Alone(images), points, 21, 90))
-    found = list(mode_connectivity.measure(strategies.Pruned(images, network), points, 21, 90))
+    found = list(mode_connectivity.measure(strategies.AloneSparse(images, network), points, 21, 90))
     for mine, theirs in zip(found, usual, strict=True):
         assert mine.train.nll == pytest.approx(theirs.train.nll, rel=1e-4)
         assert mine.test.nll == pytest.approx(theirs.test.nll, rel=1e-4)
         assert abs(mine.train.error - theirs.train.error) < 0.02
     for name, values in network.outputs(ends[0], 70):
         np.testing.assert_allclose(values, dict(images.outputs(ends[0], 70))[name], rtol=1e-4, atol=1e-4)
-    again = list(mode_connectivity.measure(strategies.Pruned(images, network), points, 21, 90))
+    again = list(mode_connectivity.measure(strategies.AloneSparse(images, network), points, 21, 90))
     assert again == found
 
 
