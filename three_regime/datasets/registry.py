@@ -3,6 +3,7 @@
 A new image data set is one `ImageDataset` below with a function that reads its raw files; a new parallel corpus is
 one `ParallelCorpus` in ``corpora.py``. Where a later edit changes what is read, raise the entry's `version`: the data
 are prepared again, and what was computed from them where they differ. Other normalisation or augmentation needs none.
+The `kind` of an entry is that of its setting (`three_regime.settings.SETTINGS`).
 """
 
 from __future__ import annotations
