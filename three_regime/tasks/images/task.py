@@ -28,6 +28,7 @@ from three_regime.settings import Opened
 from three_regime.study.grid import Study
 from three_regime.system.cpu_memory import keep_freed_memory
 from three_regime.system.files import Arrays, read_arrays, tensor_digest
+from three_regime.tasks.images.batchnorm_reestimation import averaging
 from three_regime.tasks.images.sparse import SparseImages
 from three_regime.tasks.images.stacked import EVALUATION_BATCH, ImageStack
 from three_regime.tasks.interface import Metrics, Split, Weights
@@ -212,24 +213,12 @@ class ImageClassification:
 
     @torch.no_grad()
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
-        """BatchNorm statistics of `weights` over the un-augmented training images in file order (A).
-
-        Running mean and unbiased variance are the averages of the batches' own, weighted by batch size.
-        """
-        usual = [norm.momentum for norm in self._norms]
+        """BatchNorm statistics of `weights` over the un-augmented training images in file order (A)."""
         self._become(weights).train()
         for name in self.buffers:
             self._own[name].zero_()
-        seen = 0
-        try:
-            for batch, labels in self.in_file_order("train", batch_size, images):
-                seen += len(labels)
-                for norm in self._norms:
-                    norm.momentum = len(labels) / seen
-                self.model(batch)
-        finally:
-            for norm, momentum in zip(self._norms, usual, strict=True):
-                norm.momentum = momentum
+        for batch, _ in averaging(self._norms, self.in_file_order("train", batch_size, images)):
+            self.model(batch)
         return {**weights, **{name: self._own[name].clone() for name in self.buffers}}
 
     @property
