@@ -354,7 +354,7 @@ def test_a_line_and_outputs_equal_the_usual_ones(library, images):
     kernels.allow("auto")
     dense, given = images.initial_weights(Streams(("dense", 2))), pruned(images)
     ends = [images.load(apply_masks(each, given["masks"]), "drawn") for each in (given["start"], dense)]
-    network = strategies.sparse(images, given["masks"], ends)
+    network = strategies.sparse_network(images, given["masks"], ends)
     points = [ends[0], mode_connectivity.between(images, *ends, 0.3), ends[1]]
     usual = list(mode_connectivity.measure(strategies.Alone(images), points, 21, 90))
     found = list(mode_connectivity.measure(strategies.AloneSparse(images, network), points, 21, 90))
@@ -371,9 +371,9 @@ def test_a_line_and_outputs_equal_the_usual_ones(library, images):
 def test_weights_that_are_not_zero_are_measured_as_before(library, images):
     kernels.allow("auto")
     given = pruned(images)
-    assert strategies.sparse(images, given["masks"], [given["start"]]) is not None
-    assert strategies.sparse(images, given["masks"], [images.initial_weights(Streams(("dense", 1)))]) is None
-    assert strategies.sparse(images, {}, []) is None
+    assert strategies.sparse_network(images, given["masks"], [given["start"]]) is not None
+    assert strategies.sparse_network(images, given["masks"], [images.initial_weights(Streams(("dense", 1)))]) is None
+    assert strategies.sparse_network(images, {}, []) is None
 
 
 def test_a_study_says_what_computed_it(library, tmp_path):
