@@ -10,12 +10,13 @@ from torch import Tensor, nn
 Batch = tuple[Tensor, Tensor]
 
 
-def averaging(norms: Sequence[nn.BatchNorm2d], batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yield each batch of images and labels with the momentum that makes the running statistics a plain average.
+@contextmanager
+def averaging(norms: Sequence[nn.BatchNorm2d], batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
+    """The batches, each given out with the momentum that makes the running statistics a plain average.
 
-    With momentum n/N, N images after this batch of n, the running mean and unbiased variance are the averages of the
+    With momentum n/N, N images after a batch of n, the running mean and unbiased variance are the averages of the
     batches' own, weighted by batch size. The networks must be in training mode and their statistics zero at first;
-    the momenta are put back at the end.
+    the momenta are put back at the end, however it comes.
 
     Parameters
     ----------
@@ -24,20 +25,18 @@ def averaging(norms: Sequence[nn.BatchNorm2d], batches: Iterable[Batch]) -> Iter
     batches
         Images and labels of the un-augmented training set, in file order.
     """
-    seen = 0
-    with _momenta_put_back(norms):
-        for images, labels in batches:
-            seen += len(labels)
-            for norm in norms:
-                norm.momentum = len(labels) / seen
-            yield images, labels
-
-
-@contextmanager
-def _momenta_put_back(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
     usual = [norm.momentum for norm in norms]
     try:
-        yield
+        yield _weighted(norms, batches)
     finally:
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
+
+
+def _weighted(norms: Sequence[nn.BatchNorm2d], batches: Iterable[Batch]) -> Iterator[Batch]:
+    seen = 0
+    for images, labels in batches:
+        seen += len(labels)
+        for norm in norms:
+            norm.momentum = len(labels) / seen
+        yield images, labels

@@ -118,8 +118,9 @@ class ImageStack:
         }
         members = len(next(iter(weights.values())))
         self.network.train()
-        for batch, _ in averaging(self.stacked.norms, self.task.in_file_order("train", batch_size, images)):
-            self.stacked(weights, self._for_all(batch, members))
+        with averaging(self.stacked.norms, self.task.in_file_order("train", batch_size, images)) as batches:
+            for batch, _ in batches:
+                self.stacked(weights, self._for_all(batch, members))
         return weights
 
     def reproduces(self, network: nn.Module) -> bool:

@@ -217,8 +217,9 @@ class ImageClassification:
         self._become(weights).train()
         for name in self.buffers:
             self._own[name].zero_()
-        for batch, _ in averaging(self._norms, self.in_file_order("train", batch_size, images)):
-            self.model(batch)
+        with averaging(self._norms, self.in_file_order("train", batch_size, images)) as batches:
+            for batch, _ in batches:
+                self.model(batch)
         return {**weights, **{name: self._own[name].clone() for name in self.buffers}}
 
     @property
