@@ -179,6 +179,10 @@ class Setting(ABC):
     def cka_recipe(self, measure: Measurement) -> dict[str, Any]:
         """On what CKA is measured: `unit` → how many, and what else there is to say."""
 
+    @abstractmethod
+    def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:
+        """How many training and test examples the line is measured on; None: all."""
+
     # Results
 
     def error(self, result: Mapping[str, Any]) -> float:

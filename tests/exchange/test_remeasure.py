@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from checkout import Checkout
+from checkout import ROOT, Checkout
 from finished import NAME, copied, inside, owner, tiny
 
 from three_regime.analysis import regime_tables
+from three_regime.config import load
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
+from three_regime.exchange import remeasure as remeasuring
 from three_regime.exchange.export import export
 from three_regime.exchange.remeasure import TABLE, archived_pairs, remeasure
+from three_regime.study.grid import planned
 
 
 @pytest.fixture
@@ -55,3 +59,17 @@ def test_weights_are_those_of_the_results(archive: Path) -> None:
     assert {path.name for path in packed} == {"dense.safetensors", "retrained.safetensors"}
     for path in packed:
         assert (archive / NAME / path).read_bytes() == (results / path).read_bytes()
+
+
+def test_translations_are_measured_on_the_pairs_of_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load([ROOT / "config.yaml", ROOT / "config" / "tiny-translation.yaml"])
+    study = planned(config)[0]
+    asked: list[dict] = []
+    for name in ("lmc_of_files", "cka_of_files"):
+        monkeypatch.setattr(remeasuring, name, lambda *files, **counts: asked.append(counts))
+    pair = remeasuring.Pair(study, pd.Series(dtype=object), Path("pair1-2"), tmp_path / "a", tmp_path / "b")
+    remeasuring._measure(pair, tmp_path, tmp_path / "out", None, None)
+    line, outputs = asked
+    measure = study.config.measure
+    assert (line["train_images"], line["test_images"]) == (measure.train_pairs, study.config.dataset.validation_pairs)
+    assert outputs == {"images": measure.cka_tokens}

@@ -149,6 +149,9 @@ class PointSetting(Setting):
     def prepare(self, choice: DatasetChoice, path: Path, raw: Path, recipe: dict[str, Any]) -> None:
         write_arrays(path, choice.entry.read(raw), {FINGERPRINT_KEY: fingerprint_of(recipe, {})})
 
+    def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:
+        return None, None
+
     def cka_recipe(self, measure: Measurement) -> dict[str, Any]:
         return {self.unit: POINTS["train"]}
 

@@ -122,6 +122,9 @@ class Images(Setting):
     def cka_recipe(self, measure: Measurement) -> dict[str, Any]:
         return {self.unit: measure.cka_images}
 
+    def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:
+        return measure.train_images or choice.train_images, choice.test_images
+
     def pricer(self, study: Study) -> ImagePricer:
         from three_regime.tasks.images.pricing import ImagePricer
 

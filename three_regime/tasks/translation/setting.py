@@ -135,6 +135,9 @@ class TranslationSetting(Setting):
     def cka_recipe(self, measure: Measurement) -> dict[str, Any]:
         return {self.unit: measure.cka_tokens, "measured_pairs": measure.train_pairs}
 
+    def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:
+        return measure.train_pairs, choice.validation_pairs
+
     def error(self, result: Mapping[str, Any]) -> float:
         return 1 - result["scores"]["validation"]["bleu"] / 100
 
