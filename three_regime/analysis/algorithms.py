@@ -85,9 +85,11 @@ def algorithm_1(column: Column, threshold: float, start: int) -> Choice:
 
     here = start
     if known(here):
+        # Poorly connected: the dense model was trained too cold, so go hotter until a cell is connected.
         if column.lmc[here] < threshold:
             while column.lmc[here] < threshold and known(here - 1):
                 here -= 1
+        # Connected: go colder for as long as the replicas stay connected and become more similar.
         else:
             while known(here + 1) and column.lmc[here + 1] >= threshold and column.cka[here + 1] > column.cka[here]:
                 here += 1

@@ -196,14 +196,18 @@ def dominant_seed(values: pd.Series) -> float:
 
 def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean, pooled standard error, interval half-width, seeds and dominant seed of `metric` per row of the grid."""
+    # 1. Within a cell: its dense seeds, each already the mean of its replicas or pairs.
     values = cells.groupby(KEYS)[metric]
     seeds = values.count()
     freedom = (seeds - 1).clip(lower=0)
     own = values.var(ddof=1)
     squares = (own * freedom).fillna(0.0)
+    # 2. Within a density: few seeds estimate a variance badly, so the temperatures pool theirs, weighted by degrees of
+    #    freedom. Never over densities, whose spreads differ by factors of tens.
     at_density = ["study", "knob", "density"]
     total = freedom.groupby(at_density).transform("sum")
     pooled = squares.groupby(at_density).transform("sum") / total.where(total > 0)
+    # 3. Of the cell's mean; one seed has no standard error.
     se = np.sqrt(pooled / seeds.where(seeds >= 2))
     one_seed = cells.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed)
     return pd.DataFrame(

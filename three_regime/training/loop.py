@@ -145,6 +145,7 @@ class TrainingLoop:
         steps = min(batches.steps, self.length.iterations - self.epoch * self.length.steps_per_epoch)
         losses: list[Tensor] = []
         while self.runs and self.step < steps and self.step != stop_at:
+            # A stop is obeyed between steps: the state is then exactly that after so many steps.
             if self.session.stop.requested:
                 self._check_finite(losses)
                 self._save()
@@ -154,6 +155,7 @@ class TrainingLoop:
             self.step += 1
             self.seen += count
             self.progress.advance(count, len(self.runs))
+            # Reading a loss waits for a GPU, so there it is done only before a state is saved.
             due = time.monotonic() - self.saved_at > self.session.state_every_s
             if (due or self.task.device.type == "cpu") and not self._check_finite(losses):
                 batches = self._batches()
@@ -186,15 +188,20 @@ class TrainingLoop:
 
     def _step(self, batches: Epoch) -> tuple[Tensor, Tensor, int]:
         """One step of all rows."""
+        # 1. The gradient at w. This pass also moves BatchNorm's running statistics.
         parts = batches.micro_batches(self.step)
         gradient, loss, errors, count = self._gradient(self.vector, self.buffers, parts)
+        # 2. SAM takes the gradient nearby instead, where the loss is higher.
         if self.training.sam_rho > 0:
             gradient = self._sharpness_aware(gradient, parts)
         with torch.no_grad():
+            # 3. Removed weights get no gradient; they start at 0 and have no momentum, so weight decay leaves them at 0.
             if self.mask is not None:
                 gradient.mul_(self.mask)
+            # 4. One norm over all parameters of a member, as fairseq clips.
             if self.training.clip_norm is not None:
                 gradient.mul_((self.training.clip_norm / (_norms(gradient) + 1e-6)).clamp(max=1.0))
+            # 5. The optimiser's update, weight decay included.
             step = self.epoch * self.length.steps_per_epoch + self.step
             self.update(self.vector, gradient, self.slots, self.training, self.rate, step)
         return loss, errors, count
@@ -241,6 +248,7 @@ class TrainingLoop:
         The second pass uses batch statistics and leaves the running statistics alone.
         """
         with torch.no_grad():
+            # Of a pruned network the climb stays among the kept weights.
             if self.mask is not None:
                 gradient.mul_(self.mask)
             raised = self.vector + gradient * (self.training.sam_rho / (_norms(gradient) + 1e-12))
@@ -303,6 +311,7 @@ class TrainingLoop:
         evaluated = self._test_metrics() if self._evaluated(self.epoch + 1) else [{}] * len(self.runs)
         if not self.runs:
             return
+        # Training loss and error are means over the epoch's steps, each with the weights of its moment.
         averages = (self.sums / max(self.seen, 1)).tolist()
         for run, (loss, errors), metrics in zip(self.runs, averages[: len(self.runs)], evaluated, strict=True):
             row = {
