@@ -195,7 +195,7 @@ class TrainingLoop:
         if self.training.sam_rho > 0:
             gradient = self._sharpness_aware(gradient, parts)
         with torch.no_grad():
-            # 3. Removed weights get no gradient; they start at 0 and have no momentum, so weight decay leaves them at 0.
+            # 3. Removed weights get no gradient; at 0 and without momentum, they stay at 0.
             if self.mask is not None:
                 gradient.mul_(self.mask)
             # 4. One norm over all parameters of a member, as fairseq clips.
