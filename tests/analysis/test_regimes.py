@@ -56,6 +56,20 @@ def test_near_zero_is_a_worse_threshold_than_the_fitted_one(published, drawn):
     assert table.loc[-0.005, "agreement"] < 0.75
 
 
+def test_the_cka_threshold_is_fitted_to_connected_cells_alone(published, drawn):
+    """Cells that are connected by LMC and not drawn as Regime I: neither condition alone gives this number."""
+    fit = regimes.fit_cka_threshold(published, drawn, Thresholds().lmc)
+    table = published.merge(drawn, on=["temperature", "density"])
+    both = table.query("lmc >= @Thresholds().lmc and regime != 'I'")
+    assert (
+        fit.cells
+        == len(both)
+        < min(len(table.query("lmc >= @Thresholds().lmc")), len(table.query("regime != 'I'")) + 1)
+    )
+    exactly = regimes.fit_cka_threshold(published, drawn, both["lmc"].min())
+    assert exactly.cells == fit.cells, "a cell exactly on the LMC threshold is connected"
+
+
 def test_cka_follows_the_drawn_line_hardly_above_majority(published, drawn):
     fit = regimes.fit_cka_threshold(published, drawn, Thresholds().lmc)
     assert fit.majority < fit.agreement < fit.majority + 0.1

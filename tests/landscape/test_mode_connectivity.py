@@ -17,7 +17,7 @@ from three_regime.landscape.mode_connectivity import Point, barrier, between, in
 from three_regime.models import families
 from three_regime.random_streams import Streams
 from three_regime.tasks.images.task import ImageClassification
-from three_regime.tasks.interface import Stack
+from three_regime.tasks.interface import Metrics, Stack
 from three_regime.tasks.pack_sizes import Lockstep
 from three_regime.tasks.strategies import choose
 
@@ -193,6 +193,16 @@ def test_the_result_has_what_is_promised(stack, task, replicas):
     assert all(len(result[name]) == POINTS for name in curves)
     assert set(result) == {*curves, "lmc", "lmc_nll", "lmc_test", "lmc_test_nll"}
     assert result["lmc"] == barrier(result["train_error"])
+
+
+def test_each_barrier_is_that_of_its_own_curve() -> None:
+    """With four curves of different barriers, none can be taken for another."""
+    rises = {"train_error": 0.1, "train_nll": 0.2, "test_error": 0.3, "test_nll": 0.4}
+    middle = [Point(Metrics(rises["train_error"], rises["train_nll"]), Metrics(rises["test_error"], rises["test_nll"]))]
+    ends = Point(Metrics(0.0, 0.0), Metrics(0.0, 0.0))
+    result = line([ends, *middle, ends])
+    assert {name: result[name][1] for name in rises} == rises
+    assert (result["lmc"], result["lmc_nll"], result["lmc_test"], result["lmc_test_nll"]) == (-0.1, -0.2, -0.3, -0.4)
 
 
 def test_points_together_equal_points_one_after_another(task, replicas):
