@@ -119,6 +119,16 @@ def test_a_single_seed_has_a_mean_and_no_uncertainty():
         assert grid[f"{metric}_se"].isna().all() and grid[f"{metric}_ci95"].isna().all()
 
 
+def test_a_cell_of_one_seed_borrows_no_uncertainty_from_its_density():
+    table = cells(seeds=(1, 2))
+    first = table["temperature"].min()
+    lone = (table["temperature"] == first) & (table["dense_seed"] == 2)
+    grid = seed_means.grid(table[~lone])
+    of_one = grid["temperature"] == first
+    assert grid.loc[of_one, "test_error"].notna().all() and grid.loc[of_one, "test_error_se"].isna().all()
+    assert grid.loc[~of_one, "test_error_se"].notna().all()
+
+
 def test_a_shared_seed_cancels_in_the_normalised_error():
     grid = seed_means.grid(cells(value=lambda seed, t, d: 0.1 * seed + t / 1000))
     assert cell(grid, 20, 0.05)["test_error_se"] > 0.05
