@@ -119,7 +119,7 @@ def test_a_single_seed_has_a_mean_and_no_uncertainty():
         assert grid[f"{metric}_se"].isna().all() and grid[f"{metric}_ci95"].isna().all()
 
 
-def test_a_cell_of_one_seed_borrows_no_uncertainty_from_its_density():
+def test_a_cell_of_one_seed_has_no_standard_error():
     table = cells(seeds=(1, 2))
     first = table["temperature"].min()
     lone = (table["temperature"] == first) & (table["dense_seed"] == 2)

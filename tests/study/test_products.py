@@ -54,6 +54,6 @@ def test_an_early_checkpoint_does_not_depend_on_what_comes_later() -> None:
     assert training_recipe(long, 5) != training_recipe(long, 6)
 
 
-def test_where_the_rate_anneals_an_early_checkpoint_depends_on_the_length() -> None:
+def test_an_annealed_early_checkpoint_depends_on_the_length() -> None:
     short, long = (Training(epochs=epochs, schedule="cosine") for epochs in (6, 10))
     assert training_recipe(short, 5) != training_recipe(long, 5)
