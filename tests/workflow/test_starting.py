@@ -15,6 +15,8 @@ from finished import copied
 
 from three_regime.config import load
 from three_regime.errors import UserError
+from three_regime.planning.plan import make
+from three_regime.planning.plan_table import worked
 from three_regime.planning.presets import about, listing
 from three_regime.planning.pricing import RATES, read_rates
 from three_regime.workflow import starting
@@ -166,7 +168,9 @@ def test_a_preset_costs_what_the_plan_says(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     table = listing(ROOT / "config.yaml", [ROOT / "config/figure2-slice.yaml"], read_rates(RATES, "cpu"))
     (row,) = (line for line in table.splitlines() if line.startswith("figure2-slice"))
-    assert row.split()[1] == "126" and row.split()[3] == "MB"
+    config = load([ROOT / "config.yaml", ROOT / "config/figure2-slice.yaml"])
+    _, core_s = worked(make(config, [], read_rates(RATES, "cpu")))
+    assert row.split()[1] == f"{core_s / 3600:,.0f}" and row.split()[3] == "MB"
     unknown = listing(ROOT / "config.yaml", [ROOT / "config/tiny.yaml"], None)
     assert re.search(r"^tiny +\? +\? ", unknown, flags=re.MULTILINE)
 
