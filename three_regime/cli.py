@@ -39,6 +39,16 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     return with_files
 
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs instead of text.")
+
+
+def echo_json(value: Any) -> None:
+    """Print value objects as JSON: paths and enumerations as text, a number that is not finite as null."""
+    from pydantic_core import to_json
+
+    click.echo(to_json(value, indent=1, inf_nan_mode="null", fallback=str))
+
+
 class Commands(click.Group):
     """A group whose commands end in one sentence and an exit code when the user can mend the matter."""
 
@@ -59,7 +69,8 @@ def main() -> None:
 
 
 @main.command("list")
-def list_registered() -> None:
+@AS_JSON
+def list_registered(as_json: bool) -> None:
     """Show the registered data sets, models, knobs and optimisers."""
     from three_regime.config.knobs import KNOBS
     from three_regime.datasets import registry
@@ -79,6 +90,9 @@ def list_registered() -> None:
         },
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},
     }
+    if as_json:
+        echo_json({title.replace(" ", "_"): dict(entries) for title, entries in sections.items()})
+        return
     for title, entries in sections.items():
         click.echo(f"{title}:")
         for name, note in entries.items():
@@ -126,7 +140,8 @@ def run_stage(
 @configured
 @click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
 @click.option("--rates", "folder", type=FOLDER, help="Folder of measured rates.  [default: benchmarks/rates]")
-def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None) -> None:
+@AS_JSON
+def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None, as_json: bool) -> None:
     """Print what TARGETS need: jobs, members, hours, disk and the longest chain. Nothing is run.
 
     A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
@@ -137,7 +152,8 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     from three_regime.planning.plan_table import render
     from three_regime.planning.pricing import RATES, read_rates
 
-    click.echo(render(make(load(configfiles), targets, read_rates(folder or RATES, device))), nl=False)
+    found = make(load(configfiles), targets, read_rates(folder or RATES, device))
+    echo_json(found) if as_json else click.echo(render(found), nl=False)
 
 
 @main.command()
@@ -155,7 +171,8 @@ def presets(base: Path, device: str) -> None:
 @main.command()
 @click.argument("target", required=False)
 @configured
-def explain(target: str | None, configfiles: list[Path]) -> None:
+@AS_JSON
+def explain(target: str | None, configfiles: list[Path], as_json: bool) -> None:
     """Say why TARGET would be computed: which setting changed from what to what, what is missing or damaged.
 
     TARGET is any file of the studies, or a target of `plan` (dense, tables, report, a study, ...); default: everything.
@@ -167,7 +184,11 @@ def explain(target: str | None, configfiles: list[Path]) -> None:
 
     config = load(configfiles)
     findings = explaining.explain(config, target)
-    click.echo(explaining.render(findings, explaining.unprepared(config, target)), nl=False)
+    unprepared = explaining.unprepared(config, target)
+    if as_json:
+        echo_json({"unprepared": unprepared, "findings": findings})
+    else:
+        click.echo(explaining.render(findings, unprepared), nl=False)
 
 
 @main.command()
@@ -189,12 +210,16 @@ def scorecard(folder: Path, out: Path | None) -> None:
 @main.command()
 @configured
 @click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Show it again, until Ctrl-C.")
-def status(configfiles: list[Path], watch: float | None) -> None:
+@AS_JSON
+def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
     """Show what is running now, epoch by epoch, and how much of each stage is there."""
     from three_regime.config import load
     from three_regime.planning import status as looking
 
     config = load(configfiles)
+    if as_json:
+        echo_json(looking.look(config))
+        return
     while True:
         text = looking.render(looking.look(config))
         if watch is not None:
