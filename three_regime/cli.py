@@ -44,9 +44,9 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for program
 
 def echo_json(value: Any) -> None:
     """Print value objects as JSON: paths and enumerations as text, a number that is not finite as null."""
-    from pydantic_core import to_json
+    from pydantic import TypeAdapter
 
-    click.echo(to_json(value, indent=1, inf_nan_mode="null", fallback=str))
+    click.echo(TypeAdapter(Any).dump_json(value, indent=1, fallback=str))
 
 
 class Commands(click.Group):
