@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from three_regime.errors import UserError
-from three_regime.study.outputs import CASE_FOLDER, CASE_TABLES, CELL_TABLES, REGIME_TABLES
+from three_regime.study.outputs import CELL_TABLES, OVERALL_FILES, REGIME_TABLES
 from three_regime.system.files import read_table
 
 TABLES = (*CELL_TABLES, *REGIME_TABLES, "claims")
@@ -43,9 +43,8 @@ def load_results(folder: str | Path) -> dict[str, pd.DataFrame]:
         tables = [_of_study(path) for study in studies if (path := study / f"{name}.csv").is_file()]
         if tables:
             found[name] = pd.concat(tables, ignore_index=True)
-    others = {name: root / CASE_FOLDER / f"{name}.csv" for name in CASE_TABLES}
-    others |= {name: root / f"{name}.csv" for name in ("scorecard", "scorecard_cells")}
-    return found | {name: read_table(path) for name, path in others.items() if path.is_file()}
+    over_all = [root / name for name in OVERALL_FILES if name.endswith(".csv")]
+    return found | {path.stem: read_table(path) for path in over_all if path.is_file()}
 
 
 def _of_study(path: Path) -> pd.DataFrame:

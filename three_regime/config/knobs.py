@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from three_regime.errors import UserError
+from three_regime.system import registries
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,8 @@ KNOBS: dict[str, Knob] = {
 
 
 def register(knob: Knob) -> None:
-    """Add a knob of a plugin's.
-
-    Raises
-    ------
-    UserError
-        When another one has its name.
-    """
-    if KNOBS.setdefault(knob.name, knob) != knob:
-        raise UserError(f"there is a knob called {knob.name} already")
+    """Add a knob of a plugin's. See `registries.add`."""
+    registries.add(KNOBS, knob, "knob")
 
 
 def number_in_path(value: float, width: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,8 @@ def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None 
         One line for each problem: the key's place, what is wrong, the nearest valid key or value, and where it stands.
     """
     named = mapping.get("plugins") or ()
-    if isinstance(named, Sequence) and all(isinstance(name, str) for name in named):  # else: said below
-        plugins.load(named if not isinstance(named, str) else ())
+    if isinstance(named, (list, tuple)) and all(isinstance(name, str) for name in named):  # else: said below
+        plugins.load(named)
     try:
         return Config.model_validate({key: value for key, value in mapping.items() if key != FROZEN})
     except ValidationError as error:

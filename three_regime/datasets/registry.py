@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from three_regime.datasets.corpora import CORPORA, ParallelCorpus
-from three_regime.errors import UserError
+from three_regime.system import registries
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,8 @@ DATASETS: dict[str, ImageDataset | ParallelCorpus] = {
 
 
 def register(entry: ImageDataset | ParallelCorpus) -> None:
-    """Add a data set of a plugin's.
-
-    Raises
-    ------
-    UserError
-        When another one has its name.
-    """
-    if DATASETS.setdefault(entry.name, entry) != entry:
-        raise UserError(f"there is a data set called {entry.name} already")
+    """Add a data set of a plugin's. See `registries.add`."""
+    registries.add(DATASETS, entry, "data set")
 
 
 def chance_error(name: str) -> float:

@@ -18,13 +18,11 @@ from three_regime.errors import UserError
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import (
-    CASE_FOLDER,
-    CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
     FIGURE_FORMATS,
+    OVERALL_FILES,
     REGIME_TABLES,
-    SCORECARD_FILES,
     SETTINGS_FILE,
 )
 from three_regime.study.products import IMPORTED, products_of
@@ -97,7 +95,7 @@ def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> 
             target = folder / study.name / source.relative_to(study.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    for name in (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES)):
+    for name in OVERALL_FILES:
         if (Path(config.results) / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(Path(config.results) / name, folder / name)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from three_regime.errors import UserError
 from three_regime.models import counting
+from three_regime.system import registries
 
 if TYPE_CHECKING:
     import torch
@@ -196,15 +197,8 @@ FAMILIES: dict[str, Family] = {
 
 
 def register(family: Family) -> None:
-    """Add a family of a plugin's.
-
-    Raises
-    ------
-    UserError
-        When another one has its name.
-    """
-    if FAMILIES.setdefault(family.name, family) is not family:
-        raise UserError(f"there is a family of networks called {family.name} already")
+    """Add a family of a plugin's. See `registries.add`."""
+    registries.add(FAMILIES, family, "family of networks")
 
 
 def families() -> dict[str, str]:

@@ -15,15 +15,13 @@ from three_regime.planning.plan import ALL_STUDIES, DATA, wanted
 from three_regime.preparation.prepare import is_prepared
 from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.outputs import (
-    CASE_FOLDER,
-    CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
     GRID_FIGURES,
+    OVERALL_FILES,
     PUBLISHED,
     REGIME_TABLES,
     RUN_FIGURES,
-    SCORECARD_FILES,
 )
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import Finding, chain_to, judge
@@ -83,8 +81,7 @@ def studies_behind(config: Config, path: Path) -> list[Study] | None:
             return [study]
     if path.is_relative_to(root / PUBLISHED):
         return []
-    over_all = [*(root / name for name in ("report.html", *SCORECARD_FILES))]
-    over_all += [root / CASE_FOLDER / f"{name}.csv" for name in CASE_TABLES]
+    over_all = [root / name for name in ("report.html", *OVERALL_FILES)]
     return planned(config) if path in over_all else None
 
 
