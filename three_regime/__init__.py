@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from three_regime.system import former_places
+
 __version__ = "0.1.0"
+
+former_places.install()
 
 
 def __getattr__(name: str) -> Any:
