@@ -8,6 +8,7 @@ PRESET :=
 PROFILE := slurm
 VENV := .venv
 WORKFLOW = "$(VENV)/bin/python" -m three_regime workflow
+PYTEST = "$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 ifneq ($(PYTHON),)
 PYTHONS = "$(PYTHON)"
 else
@@ -25,18 +26,18 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test faults paper run slurm dryrun lint format clean
+.PHONY: help env demo test test-all faults docs paper run slurm dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
 	@echo
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 11
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 11
 	@echo
 	@echo "Variables"
 	@echo "  PRESET     the file config/PRESET.yaml for run, dryrun and slurm: $(PRESETS)"
 	@echo "  PROFILE    the folder profiles/PROFILE for slurm: slurm slurm-no-accounting"
 	@echo "  TARGETS    what they make: data dense pruned retrained landscape tables figures report, or files"
-	@echo "  ARGS       more arguments for Snakemake, or for pytest with test: make demo ARGS='--cores 1'"
+	@echo "  ARGS       more arguments for Snakemake, or for pytest with test and test-all: make demo ARGS='--cores 1'"
 	@echo "  PYTHON     the Python (3.11 or newer) that .venv is made from: make env PYTHON=/opt/python/bin/python3.11"
 	@echo "  VENV       another place for the environment than .venv: make demo VENV=/scratch/me/three-regime"
 	@echo "  YES        1 answers the question before more than 10 hours of work: make run PRESET=figure2 YES=1"
@@ -55,8 +56,11 @@ demo: env  ## Run the whole pipeline on scikit-learn's digits (minutes), offline
 	@echo "Report, tables and figures of the demo:"
 	@ls -d results/demo/report.html results/demo/*/cells.csv results/demo/*/figures
 
-test: env  ## Run the tests, a process for each of up to four cores
-	@"$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: env  ## Run the tests of every room, a process for each of up to four cores (tests/README.md)
+	@$(PYTEST) -m "not (slow or cluster)" $(ARGS)
+
+test-all: env  ## Run the tests that `test` leaves out: whole runs of Snakemake, faults, a real SLURM
+	@$(PYTEST) -m "slow or cluster" $(ARGS)
 
 paper: env  ## Reproduce the whole paper (config.yaml); `python -m three_regime plan` prices it
 	@$(WORKFLOW) $(ARGS) -- $(TARGETS)
@@ -90,6 +94,10 @@ lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
 	@"$(VENV)/bin/snakefmt" --check Snakefile rules
 	@"$(VENV)/bin/lint-imports"
 	@"$(VENV)/bin/snakemake" --configfile config/demo.yaml --lint
+
+docs: env  ## Build the documentation into results/site (open index.html); a dead link fails
+	@NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --quiet --strict
+	@echo "results/site/index.html"
 
 format: env  ## Bring code and rules into the project's layout
 	@"$(VENV)/bin/ruff" check --fix .

@@ -39,18 +39,18 @@ onstart:
     snakemake_lock.note()
     check_writable()
     if not workflow.touch:
-        bridge.freeze(workflow, CONFIG, CONFIG_FILES)
-        bridge.before_jobs(STUDIES, workflow.dag)
+        running.freeze(workflow, CONFIG, CONFIG_FILES)
+        running.before_jobs(STUDIES, workflow.dag)
 
 
 onsuccess:
-    bridge.after_jobs(RESULTS, workflow.dag, config)
+    running.after_jobs(RESULTS, workflow.dag, config)
     if told := recomputing.notice(workflow):
         logger.warning(told)
 
 
 onerror:
-    bridge.after_jobs(RESULTS, workflow.dag, config)
+    running.after_jobs(RESULTS, workflow.dag, config)
 
 
 rule all:

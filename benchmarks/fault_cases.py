@@ -367,16 +367,16 @@ def two_stages(place: Place, rng: random.Random) -> Injected:
 
 _OUT_OF_MEMORY = """
 import sys, torch
-from three_regime.training.batch_splitting import Fitting
-sound, steps, limit = Fitting.compute, [], int(sys.argv.pop(1))
-def failing(fitting, parts, compute):
+from three_regime.training.batch_splitting import BatchSplitter
+sound, steps, limit = BatchSplitter.compute, [], int(sys.argv.pop(1))
+def failing(splitter, parts, compute):
     steps.append(None)
     def compute_or_fail(pieces):
         if len(steps) == limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return compute(pieces)
-    return sound(fitting, parts, compute_or_fail)
-Fitting.compute = failing
+    return sound(splitter, parts, compute_or_fail)
+BatchSplitter.compute = failing
 from three_regime.cli import main
 main()
 """

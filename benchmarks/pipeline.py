@@ -29,7 +29,7 @@ from three_regime.system.interruption import Stop
 from three_regime.tasks.images.task import ImageClassification
 from three_regime.tasks.interface import SparseNetwork, Stack
 from three_regime.tasks.pack_sizes import Lockstep
-from three_regime.tasks.strategies import Alone, Pruned, sparse
+from three_regime.tasks.strategies import Alone, AloneSparse, sparse_network
 from three_regime.training.trainer import Member, Session, convolution_precision, train_pack
 
 Clock = Callable[[], float]
@@ -144,12 +144,12 @@ def pruned_lmc_s(setting: Setting, points: int, density: float, by_engine: bool)
     task = task_of(setting)
     masks = _masks(task, density)
     ends = [task.load(apply_masks(task.initial_weights(streams(seed)), masks), "drawn") for seed in (1, 2)]
-    network = sparse(task, masks, ends) if by_engine else None
+    network = sparse_network(task, masks, ends) if by_engine else None
     now = clock(setting.threads)
     began = now()
     with convolution_precision(tf32=False):
         networks = [ends[0], *mode_connectivity.inside(task, *ends, points), ends[1]]
-        list(mode_connectivity.measure(Pruned(task, network) if network else Alone(task), networks, BATCH, None))
+        list(mode_connectivity.measure(AloneSparse(task, network) if network else Alone(task), networks, BATCH, None))
     return now() - began
 
 

@@ -5,7 +5,7 @@ for study in STUDIES:
 
     rule:
         name:
-            bridge.rule_name("cells", study.name)
+            rule_parts.rule_name("cells", study.name)
         input:
             results_of(study),
         output:
@@ -48,7 +48,7 @@ for name, (folder, _) in TABLED.items():
 
     rule:
         name:
-            bridge.rule_name("regimes", name)
+            rule_parts.rule_name("regimes", name)
         input:
             cells=f"{folder}/cells.csv",
         output:
@@ -71,7 +71,7 @@ for study in [study for study in STUDIES if study.config.claims]:
 
     rule:
         name:
-            bridge.rule_name("claims", study.name)
+            rule_parts.rule_name("claims", study.name)
         input:
             [f"{study.folder}/{table}.csv" for table in ("cells", "replicas", "pairs")],
         output:
@@ -101,7 +101,7 @@ rule case_studies:
     input:
         of_studies("grid.csv"),
     output:
-        [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES],
+        [f"{RESULTS}/{CASE_FOLDER}/{name}.csv" for name in CASE_TABLES],
     log:
         f"{RESULTS}/logs/case_studies.log",
     localrule: True

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -16,21 +17,24 @@ from three_regime.jobs.discarding import discard_records
 from three_regime.study.grid import planned, thresholds_of
 from three_regime.study.log_files import job_path
 from three_regime.study.outputs import (
+    CASE_FOLDER,
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
     FIGURE2_STUDY,
+    FIGURE_FORMATS,
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
     RUN_FIGURES,
+    SETTINGS_FILE,
     TABLES_VERSION,
 )
 from three_regime.study.runs import digests
 from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
 from three_regime.system.interruption import stop_in_a_thread
-from three_regime.workflow import bridge, recomputing, slurm_plugin, snakemake_lock
+from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock
 from three_regime.workflow.job_resources import job_resources
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
@@ -46,7 +50,7 @@ stop_in_a_thread(JobScheduler)
 slurm_plugin.mend()
 
 try:
-    CONFIG = bridge.as_written(workflow, config)
+    CONFIG = running.read_config(workflow, config)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -72,7 +76,7 @@ if CONFIG.published:
 
 
 wildcard_constraints:
-    dataset="|".join(name for name, entry in DATASETS.items() if entry.kind == "images"),
+    dataset="|".join(rule_parts.prepared_by_name()),
     seed=r"\d+",
     temperature=r"[a-z]+\d+(p\d+)?",
     density=r"density\d+(p\d+)?",
@@ -106,38 +110,45 @@ def settings(study, stage):
     def of(wildcards):
         folder = wildcards.get("temperature")
         temperature = study.temperature_of(folder) if folder else None
-        return bridge.settings_fingerprint(study, stage, temperature)
+        return rule_parts.settings_fingerprint(study, stage, temperature)
 
     return of
 
 
 def settings_of(study):
     """Params function: a hash that changes with any stage's settings or version."""
-    return lambda wildcards: bridge.study_fingerprint(study)
-
-
-def resources_of(study, stage):
-    """What jobs of a stage ask for; memory and run time grow with the attempt."""
-    return job_resources(CONFIG, study, stage)
+    return lambda wildcards: rule_parts.study_fingerprint(study)
 
 
 def of_stages(*stages):
     """Every file of these stages."""
-    return [path for study in STUDIES for stage in stages for path in bridge.products(study, stage)]
+    return [path for study in STUDIES for stage in stages for path in rule_parts.kept_files(study, stage)]
 
 
-def inputs_of(study, stage):
-    """Input files of a stage, role -> paths. Data are `ancient`: their digest is in every fingerprint, and a data file
-    that was prepared again must not plan what was imported or adopted without its upstream."""
-    roles = bridge.inputs(study, stage)
-    return {role: ancient(paths) if role == "data" else paths for role, paths in roles.items()}
+def stage_rule(study, stage):
+    """What the rules of all heavy stages have alike. The rest is said in each: what the stage is made from, with which
+    environment and script."""
+    return SimpleNamespace(
+        name=rule_parts.rule_name(stage, study.name),
+        output={kind: update(paths) for kind, paths in rule_parts.patterns(study, stage).items()},
+        log=job_path(study, "logs", stage, ".log"),
+        benchmark=job_path(study, "benchmarks", stage, ".jsonl"),
+        resources=job_resources(CONFIG, study, stage),
+        params={"study": study.name, "settings": settings(study, stage)},
+    )
+
+
+def data_of(study):
+    """The prepared data of a study. They are `ancient`: their digest is in every fingerprint, and a data file that was
+    prepared again must not plan what was imported or adopted without its upstream."""
+    return ancient(str(study.prepared))
 
 
 def results_of(study):
     """Input function: the result files of a study that its tables are made from."""
 
     def of(wildcards):
-        paths = [path for stage in STAGES for path in bridge.products(study, stage)]
+        paths = [path for stage in STAGES for path in rule_parts.kept_files(study, stage)]
         return [path for path in paths if path.endswith(".json")]
 
     return of
@@ -148,11 +159,11 @@ def part_of(study, target):
 
     def of(wildcards):
         if target in COLLECTIONS:
-            return [path for stage in COLLECTIONS[target] for path in bridge.products(study, stage)]
+            return [path for stage in COLLECTIONS[target] for path in rule_parts.kept_files(study, stage)]
         folder, figures = TABLED[study.name]
         tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
         tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
-        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in ("pdf", "png", "csv")]
+        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in FIGURE_FORMATS]
         discarded = discard_records(study)
         return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
 
@@ -181,6 +192,6 @@ def figure_files(*kinds):
 
 def over_all_studies():
     """Tables that compare studies with each other and with the published figure."""
-    cases = [f"{RESULTS}/case_studies/{name}.csv" for name in CASE_TABLES] if STUDIES else []
+    cases = [f"{RESULTS}/{CASE_FOLDER}/{name}.csv" for name in CASE_TABLES] if STUDIES else []
     scores = [f"{RESULTS}/scorecard.md", f"{RESULTS}/scorecard.csv"] if CONFIG.published else []
     return cases + scores

@@ -47,11 +47,11 @@ rule prepare:
 
 
 # Text that is cut and split alike is prepared once, whatever number of studies use it.
-for study in {study.prepared: study for study in STUDIES if study.config.dataset.entry.kind == "text"}.values():
+for study in rule_parts.prepared_as_chosen(STUDIES):
 
     rule:
         name:
-            bridge.rule_name("prepare", study.config.dataset.folder)
+            rule_parts.rule_name("prepare", study.config.dataset.folder)
         input:
             raw_files(study.config.dataset.name),
         output:

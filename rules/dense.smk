@@ -1,26 +1,26 @@
 # Dense training: with the epochs knob one run yields every early-stop checkpoint.
 
 for study in STUDIES:
+    job = stage_rule(study, "dense")
 
     rule:
         name:
-            bridge.rule_name("dense", study.name)
+            job.name
         input:
-            **inputs_of(study, "dense"),
+            data=data_of(study),
         output:
-            **{kind: update(paths) for kind, paths in bridge.patterns(study, "dense").items()},
+            **job.output,
         log:
-            job_path(study, "logs", "dense", ".log"),
+            job.log,
         benchmark:
-            job_path(study, "benchmarks", "dense", ".jsonl")
+            job.benchmark
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            **resources_of(study, "dense"),
+            **job.resources,
         params:
-            study=study.name,
-            settings=settings(study, "dense"),
+            **job.params,
         message:
             "Dense training, {wildcards}"
         script:

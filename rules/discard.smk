@@ -5,9 +5,9 @@ for study in STUDIES:
 
         rule:
             name:
-                bridge.rule_name("discard", study.name)
+                rule_parts.rule_name("discard", study.name)
             input:
-                bridge.measured(study),
+                rule_parts.result_patterns(study),
             output:
                 f"{study.folder}/seed{{seed}}/{{temperature}}/discarded.json",
             log:

@@ -4,7 +4,7 @@ for name, (folder, figures_of) in TABLED.items():
 
     rule:
         name:
-            bridge.rule_name("draw", name)
+            rule_parts.rule_name("draw", name)
         input:
             [f"{folder}/{table}.csv" for table in REGIME_TABLES],
             [f"{folder}/{table}.csv" for table in CELL_TABLES if name != PUBLISHED or table == "cells"],
@@ -37,7 +37,7 @@ for name, (folder, figures_of) in TABLED.items():
 
 rule settings:
     output:
-        f"{RESULTS}/config.yaml",
+        f"{RESULTS}/{SETTINGS_FILE}",
     log:
         f"{RESULTS}/logs/settings.log",
     localrule: True
@@ -58,7 +58,7 @@ rule build_report:
         of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
         claim_files(),
         over_all_studies(),
-        config=f"{RESULTS}/config.yaml",
+        config=f"{RESULTS}/{SETTINGS_FILE}",
     output:
         f"{RESULTS}/report.html",
     log:

@@ -1,26 +1,27 @@
 # Linear mode connectivity: the barrier between each pair of replicas.
 
 for study in STUDIES:
+    job = stage_rule(study, "lmc")
 
     rule:
         name:
-            bridge.rule_name("lmc", study.name)
+            job.name
         input:
-            **inputs_of(study, "lmc"),
+            retrained=rule_parts.checkpoints(study, "retrain"),
+            data=data_of(study),
         output:
-            **{kind: update(paths) for kind, paths in bridge.patterns(study, "lmc").items()},
+            **job.output,
         log:
-            job_path(study, "logs", "lmc", ".log"),
+            job.log,
         benchmark:
-            job_path(study, "benchmarks", "lmc", ".jsonl")
+            job.benchmark
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            **resources_of(study, "lmc"),
+            **job.resources,
         params:
-            study=study.name,
-            settings=settings(study, "lmc"),
+            **job.params,
         message:
             "LMC, {wildcards}"
         script:
@@ -30,26 +31,27 @@ for study in STUDIES:
 # CKA: how similar the outputs of each pair of replicas are.
 
 for study in STUDIES:
+    job = stage_rule(study, "cka")
 
     rule:
         name:
-            bridge.rule_name("cka", study.name)
+            job.name
         input:
-            **inputs_of(study, "cka"),
+            retrained=rule_parts.checkpoints(study, "retrain"),
+            data=data_of(study),
         output:
-            **{kind: update(paths) for kind, paths in bridge.patterns(study, "cka").items()},
+            **job.output,
         log:
-            job_path(study, "logs", "cka", ".log"),
+            job.log,
         benchmark:
-            job_path(study, "benchmarks", "cka", ".jsonl")
+            job.benchmark
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            **resources_of(study, "cka"),
+            **job.resources,
         params:
-            study=study.name,
-            settings=settings(study, "cka"),
+            **job.params,
         message:
             "CKA, {wildcards}"
         script:

@@ -1,26 +1,26 @@
 # One-shot magnitude pruning of a dense checkpoint to every density.
 
 for study in STUDIES:
+    job = stage_rule(study, "prune")
 
     rule:
         name:
-            bridge.rule_name("prune", study.name)
+            job.name
         input:
-            **inputs_of(study, "prune"),
+            dense=rule_parts.checkpoints(study, "dense"),
         output:
-            **{kind: update(paths) for kind, paths in bridge.patterns(study, "prune").items()},
+            **job.output,
         log:
-            job_path(study, "logs", "prune", ".log"),
+            job.log,
         benchmark:
-            job_path(study, "benchmarks", "prune", ".jsonl")
+            job.benchmark
         conda:
             "../envs/analysis.yaml"
         threads: 1
         resources:
-            **resources_of(study, "prune"),
+            **job.resources,
         params:
-            study=study.name,
-            settings=settings(study, "prune"),
+            **job.params,
         message:
             "Prune, {wildcards}"
         script:

@@ -1,26 +1,27 @@
 # Retraining of the pruned networks: every density and replica of a dense checkpoint in one pack.
 
 for study in STUDIES:
+    job = stage_rule(study, "retrain")
 
     rule:
         name:
-            bridge.rule_name("retrain", study.name)
+            job.name
         input:
-            **inputs_of(study, "retrain"),
+            pruned=rule_parts.checkpoints(study, "prune"),
+            data=data_of(study),
         output:
-            **{kind: update(paths) for kind, paths in bridge.patterns(study, "retrain").items()},
+            **job.output,
         log:
-            job_path(study, "logs", "retrain", ".log"),
+            job.log,
         benchmark:
-            job_path(study, "benchmarks", "retrain", ".jsonl")
+            job.benchmark
         conda:
             "../envs/torch.yaml"
         threads: CONFIG.threads
         resources:
-            **resources_of(study, "retrain"),
+            **job.resources,
         params:
-            study=study.name,
-            settings=settings(study, "retrain"),
+            **job.params,
         message:
             "Retrain, {wildcards}"
         script:

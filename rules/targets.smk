@@ -49,7 +49,7 @@ rule tables:
 
 rule figures:
     input:
-        figure_files("pdf", "png", "csv"),
+        figure_files(*FIGURE_FORMATS),
 
 
 rule report:

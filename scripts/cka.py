@@ -1,5 +1,5 @@
 """CKA: how similar the outputs of each pair of replicas are."""
 
-from three_regime.workflow.bridge import run_script
+from three_regime.workflow.running import run_script
 
 run_script(snakemake, "cka")

@@ -1,5 +1,5 @@
 """Dense training: with the epochs knob one run yields every early-stop checkpoint."""
 
-from three_regime.workflow.bridge import run_script
+from three_regime.workflow.running import run_script
 
 run_script(snakemake, "dense")

@@ -1,5 +1,5 @@
 """Linear mode connectivity: the barrier between each pair of replicas."""
 
-from three_regime.workflow.bridge import run_script
+from three_regime.workflow.running import run_script
 
 run_script(snakemake, "lmc")

@@ -1,5 +1,5 @@
 """One-shot magnitude pruning of a dense checkpoint to every density."""
 
-from three_regime.workflow.bridge import run_script
+from three_regime.workflow.running import run_script
 
 run_script(snakemake, "prune")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,11 @@ from three_regime.datasets.sources import load_sources
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
+
+TESTS = Path(__file__).parent
+
+LONGEST_FIRST = ("cluster", "workflow", "project", "jobs", "training", "tasks", "kernels")
+"""Folders whose files take longest; the others follow in the order of the alphabet."""
 
 
 @pytest.fixture(scope="session")
@@ -63,24 +69,40 @@ def _complete(folder: Path, members: dict[str, str]) -> bool:
     )
 
 
+def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker of the run fills with `make` while the others wait; not to be changed."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with the finished results of ``config/tiny.yaml``, made once without Snakemake; not to be changed."""
-    return finish(tmp_path_factory.mktemp("finished") / "checkout")
+    return Checkout(_once(tmp_path_factory, "finished-tiny", finish))
 
 
 @pytest.fixture(scope="session")
 def complete_tiny(finished_tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The same run to its end by Snakemake, so that nothing is to be done; not to be changed."""
-    checkout = copied(finished_tiny, tmp_path_factory.mktemp("complete") / "checkout")
-    checkout.run(*OPTIONS)
-    return checkout
+    """The same run to its end by Snakemake, so that nothing is to be done; not to be changed.
+
+    A test that asks for it goes on with real runs of Snakemake, so it is `slow`.
+    """
+    return Checkout(
+        _once(tmp_path_factory, "complete-tiny", lambda folder: copied(finished_tiny, folder).run(*OPTIONS))
+    )
 
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage of the smallest study (`tiny_study`) is done; not to be changed."""
-    return compute_all(tmp_path_factory.mktemp("finished"))
+    return _once(tmp_path_factory, "finished-study", compute_all)
 
 
 @pytest.fixture
@@ -88,3 +110,37 @@ def study_folder(finished_study: Path, tmp_path: Path) -> Path:
     """The same in a folder of the test's own."""
     shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a whole run of Snakemake as slow, and put the longest folders first, so that workers end together.
+
+    Before pytest's own hook, which deselects by marker.
+    """
+    for item in items:
+        if "complete_tiny" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+        if "cluster" in item.path.relative_to(TESTS).parts:
+            item.add_marker(pytest.mark.cluster)
+    items.sort(key=lambda item: _turn(item.path))
+
+
+def _turn(file: Path) -> int:
+    folder = file.relative_to(TESTS).parts[0]
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With ``--dist loadfile``: a worker takes a file at a time, and one worker all files that need the one cluster."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneCluster(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "tests/cluster" if file.startswith("tests/cluster/") else file
+
+    return OneCluster(config, log)

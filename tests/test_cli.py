@@ -62,6 +62,22 @@ def test_list_shows_what_is_registered() -> None:
         assert name in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        ("list", {"data_sets", "models", "knobs", "optimisers"}),
+        ("plan", {"rows", "longest_chain_s"}),
+        ("explain", {"unprepared", "findings"}),
+        ("status", {"running", "counts"}),
+    ],
+)
+def test_json_for_programs(command: str, keys: set[str]) -> None:
+    options = [] if command == "list" else ["--base", f"{ROOT}/config.yaml", "--configfile", f"{ROOT}/config/tiny.yaml"]
+    ended = CliRunner().invoke(cli.main, [command, "--json", *options])
+    assert ended.exit_code == 0, ended.output
+    assert keys <= set(json.loads(ended.stdout))
+
+
 def test_prune_by_hand(pair: tuple[str, str], tmp_path: Path) -> None:
     out = tmp_path / "P.safetensors"
     ended = run("prune", pair[0], "--model", "preresnet-8x0.25", "--density", "0.1", "--out", str(out))
@@ -92,7 +108,7 @@ def test_lmc_and_cka_by_hand(pair: tuple[str, str], tmp_path: Path, cifar10_batc
     assert 0 < result["softmax"] < 1
 
 
-def test_lmc_and_cka_refuse_weights_that_are_no_numbers_and_images_that_are_not_there(tmp_path: Path) -> None:
+def test_lmc_and_cka_refuse_nan_weights_and_absent_images(tmp_path: Path) -> None:
     """All but the last before anything is computed."""
     first = checkpoint(tmp_path / "A.safetensors", "preresnet-8x0.25", 1, channels=1)
     arrays, spoilt = read_arrays(first), tmp_path / "spoilt.safetensors"

@@ -1,6 +1,25 @@
 """Reproduction of "A Three-regime Model of Network Pruning" (Zhou, Yang, Chang, Mahoney; ICML 2023).
 
 Importing this package, or any module that the Snakefile needs, never imports torch.
+
+For a notebook: ``three_regime.load_results("results/demo")`` gives every table (`three_regime.analysis.load`).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
+from three_regime.system import former_places
+
 __version__ = "0.1.0"
+
+former_places.install()
+
+
+def __getattr__(name: str) -> Any:
+    """`load_results`, imported when it is asked for: pandas is no business of the command line."""
+    if name == "load_results":
+        from three_regime.analysis.load import load_results
+
+        return load_results
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

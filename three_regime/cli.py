@@ -39,6 +39,16 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     return with_files
 
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs instead of text.")
+
+
+def echo_json(value: Any) -> None:
+    """Print value objects as JSON: paths and enumerations as text, a number that is not finite as null."""
+    from pydantic import TypeAdapter
+
+    click.echo(TypeAdapter(Any).dump_json(value, indent=1, fallback=str))
+
+
 class Commands(click.Group):
     """A group whose commands end in one sentence and an exit code when the user can mend the matter."""
 
@@ -59,22 +69,30 @@ def main() -> None:
 
 
 @main.command("list")
-def list_registered() -> None:
+@AS_JSON
+def list_registered(as_json: bool) -> None:
     """Show the registered data sets, models, knobs and optimisers."""
     from three_regime.config.knobs import KNOBS
     from three_regime.datasets import registry
     from three_regime.models import families
+    from three_regime.settings import all_settings
     from three_regime.training.optimisers import UPDATES
+
+    def labels_elsewhere(knob: str) -> list[str]:
+        return [setting.knob_labels[knob] for setting in all_settings() if knob in setting.knob_labels]
 
     sections = {
         "data sets": {name: entry.note for name, entry in registry.DATASETS.items()},
         "models": families.families(),
         "knobs": {
-            name: " or ".join(filter(None, (knob.label, knob.text_label))) + f"; hotter is {knob.hotter}"
+            name: " or ".join([knob.label, *labels_elsewhere(name)]) + f"; {knob.hotter} = hotter"
             for name, knob in KNOBS.items()
         },
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},
     }
+    if as_json:
+        echo_json({title.replace(" ", "_"): dict(entries) for title, entries in sections.items()})
+        return
     for title, entries in sections.items():
         click.echo(f"{title}:")
         for name, note in entries.items():
@@ -121,8 +139,9 @@ def run_stage(
 @click.argument("targets", nargs=-1)
 @configured
 @click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
-@click.option("--rates", "folder", type=FOLDER, default=Path("benchmarks/rates"), help="Folder of measured rates.")
-def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path) -> None:
+@click.option("--rates", "folder", type=FOLDER, help="Folder of measured rates.  [default: benchmarks/rates]")
+@AS_JSON
+def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None, as_json: bool) -> None:
     """Print what TARGETS need: jobs, members, hours, disk and the longest chain. Nothing is run.
 
     A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
@@ -131,9 +150,10 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     from three_regime.config import load
     from three_regime.planning.plan import make
     from three_regime.planning.plan_table import render
-    from three_regime.planning.pricing import read_rates
+    from three_regime.planning.pricing import RATES, read_rates
 
-    click.echo(render(make(load(configfiles), targets, read_rates(folder, device))), nl=False)
+    found = make(load(configfiles), targets, read_rates(folder or RATES, device))
+    echo_json(found) if as_json else click.echo(render(found), nl=False)
 
 
 @main.command()
@@ -151,7 +171,8 @@ def presets(base: Path, device: str) -> None:
 @main.command()
 @click.argument("target", required=False)
 @configured
-def explain(target: str | None, configfiles: list[Path]) -> None:
+@AS_JSON
+def explain(target: str | None, configfiles: list[Path], as_json: bool) -> None:
     """Say why TARGET would be computed: which setting changed from what to what, what is missing or damaged.
 
     TARGET is any file of the studies, or a target of `plan` (dense, tables, report, a study, ...); default: everything.
@@ -163,7 +184,11 @@ def explain(target: str | None, configfiles: list[Path]) -> None:
 
     config = load(configfiles)
     findings = explaining.explain(config, target)
-    click.echo(explaining.render(findings, explaining.unprepared(config, target)), nl=False)
+    unprepared = explaining.unprepared(config, target)
+    if as_json:
+        echo_json({"unprepared": unprepared, "findings": findings})
+    else:
+        click.echo(explaining.render(findings, unprepared), nl=False)
 
 
 @main.command()
@@ -185,12 +210,16 @@ def scorecard(folder: Path, out: Path | None) -> None:
 @main.command()
 @configured
 @click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Show it again, until Ctrl-C.")
-def status(configfiles: list[Path], watch: float | None) -> None:
+@AS_JSON
+def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
     """Show what is running now, epoch by epoch, and how much of each stage is there."""
     from three_regime.config import load
     from three_regime.planning import status as looking
 
     config = load(configfiles)
+    if as_json:
+        echo_json(looking.look(config))
+        return
     while True:
         text = looking.render(looking.look(config))
         if watch is not None:

@@ -85,9 +85,11 @@ def algorithm_1(column: Column, threshold: float, start: int) -> Choice:
 
     here = start
     if known(here):
+        # Poorly connected: the dense model was trained too cold, so go hotter until a cell is connected.
         if column.lmc[here] < threshold:
             while column.lmc[here] < threshold and known(here - 1):
                 here -= 1
+        # Connected: go colder for as long as the replicas stay connected and become more similar.
         else:
             while known(here + 1) and column.lmc[here + 1] >= threshold and column.cka[here + 1] > column.cka[here]:
                 here += 1
@@ -97,7 +99,7 @@ def algorithm_1(column: Column, threshold: float, start: int) -> Choice:
 def algorithm_2(column: Column, threshold: Threshold) -> Choice | None:
     """Algorithm 2: of the candidates not in Regime I, the one with the lowest dense test error (ties: colder).
 
-    Candidates are probed in order of dense error until one is connected, so that probes are as few as the rule allows;
+    Candidates are probed in order of dense error until one is connected, so probes are as few as the rule allows;
     with none connected, the highest LMC of all. None when no candidate has both an LMC and a dense error.
     """
     usable = np.isfinite(column.lmc) & np.isfinite(column.dense_error)

@@ -3,7 +3,7 @@
 Dense seeds are the only independent repetitions (`three_regime.analysis.seed_means`), so each claim's difference is
 taken within a dense seed first, and its standard error is that of the seeds' mean. Beside it stands what the replicas
 alone say: whether the difference is there for these very dense networks. Replicas share pairs, and their random streams
-are the same at every temperature and density, so that this error is a jackknife that leaves one replica out of all
+are the same at every temperature and density, so this error is a jackknife that leaves one replica out of all
 cells of a dense seed at once; an algorithm then decides on what is left. A claim may name the noise of a cell that is
 known beforehand, which is added to it, and a study of one dense seed lets the replicas decide (``over: replicas``).
 """
@@ -19,9 +19,11 @@ import pandas as pd
 from scipy import stats
 
 from three_regime.analysis import algorithms, seed_means
+from three_regime.analysis.tables import CELL
 from three_regime.config import Claim, Side
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
+from three_regime.study.outputs import CLAIM_FILES
 from three_regime.system import markdown
 from three_regime.system.files import read_table, write_csv, write_text
 
@@ -42,7 +44,6 @@ OUTCOMES = ("holds", "fails", "undecided", NOT_TESTED)
 
 _COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
 
-_CELL = ["dense_seed", "temperature", "density"]
 
 Cell = tuple[float, float]
 """Temperature and density."""
@@ -183,13 +184,12 @@ def _alone(row: tuple, interval: str) -> str:
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
     """Judge the study whose tables are in `folder`; writes ``claims.csv`` and ``claims.md`` there."""
     cells = seed_means.read_cells(folder / "cells.csv")
-    cell = ("dense_seed", "temperature", "density")
-    replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*cell, "test_error"])
-    pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*cell, "lmc", "cka_softmax"])
+    replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*CELL, "test_error"])
+    pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*CELL, "lmc", "cka_softmax"])
     table = evaluate(claims, cells, replicas, pairs, thresholds)
     write_csv(folder / "claims.csv", table)
     write_text(folder / "claims.md", to_markdown(table, str(cells["study"].iloc[0])))
-    return [folder / "claims.csv", folder / "claims.md"]
+    return [folder / name for name in CLAIM_FILES]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,10 +227,10 @@ def _leave_out(
     """The tables as they would be without a replica, the means that an algorithm decides on included."""
     replicas = replicas[replicas["replica"].astype(str) != name]
     pairs = pairs[[name not in str(pair).split("-") for pair in pairs["pair"]]]
-    means = [replicas.groupby(_CELL)[["test_error"]].mean(), pairs.groupby(_CELL)[["lmc", "cka_softmax"]].mean()]
+    means = [replicas.groupby(CELL)[["test_error"]].mean(), pairs.groupby(CELL)[["lmc", "cka_softmax"]].mean()]
     cells = cells.drop(columns=[column for table in means for column in table])
     for table in means:
-        cells = cells.merge(table, on=_CELL, how="left")
+        cells = cells.merge(table, on=CELL, how="left")
     return cells, replicas, pairs
 
 
@@ -338,7 +338,7 @@ def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values
         table["members"] = [tuple(str(pair).split("-")) for pair in table["pair"]]
     return {
         (int(seed), float(temperature), float(density)): part.set_index("members")[measure]
-        for (seed, temperature, density), part in table.groupby(_CELL)
+        for (seed, temperature, density), part in table.groupby(CELL)
     }
 
 

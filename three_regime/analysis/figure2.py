@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from three_regime.errors import UserError
 from three_regime.study.outputs import FIGURE2_STUDY
+from three_regime.system.files import read_table
 from three_regime.system.places import CHECKOUT
+from three_regime.system.yaml_files import read_mapping
 
 FIGURE2_FOLDER = CHECKOUT / "reference" / "figure2"
 
@@ -119,11 +119,7 @@ _DIFFERENCES = "differences"
 
 
 def _protocol(folder: Path | None) -> dict[str, Any]:
-    path = Path(folder or FIGURE2_FOLDER) / "protocol.yaml"
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
+    return read_mapping(Path(folder or FIGURE2_FOLDER) / "protocol.yaml", "the published protocol").values
 
 
 def drawn_boundaries(folder: Path | None = None) -> pd.DataFrame:
@@ -150,14 +146,4 @@ def _fraction(percent: pd.Series) -> pd.Series:
 
 
 def _read(folder: Path | None, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    path = (Path(folder) if folder is not None else FIGURE2_FOLDER) / name
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: it is part of the published Figure 2") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV table ({error})") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise UserError(f"{path} lacks the column {missing[0]!r}")
-    return table
+    return read_table((Path(folder) if folder is not None else FIGURE2_FOLDER) / name, columns)

@@ -64,15 +64,18 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
         a connected cell (`seed_means.dominant_seed`); the mean of such a cell says little.
     """
     table = grid[["study", "knob", "temperature", "density", "lmc", cka]].copy()
+    # 1. The label: connectivity first, then similarity; a network at chance has no regime.
     poor = grid["lmc"] < thresholds.lmc
     similar = grid[cka] >= thresholds.cka
     chance = at_chance(grid, level=level)
     known = grid["lmc"].notna() & (poor | grid[cka].notna()) & ~chance
     table["regime"] = pd.Series(np.select([poor, similar], ["I", "II-B"], "II-A"), grid.index).where(known)
     table.loc[chance, "regime"] = CHANCE
+    # 2. How sure it is: of a cell in Regime I its LMC alone matters.
     lmc_confidence = _confidence(grid, "lmc", thresholds.lmc)
     cka_confidence = _confidence(grid, cka, thresholds.cka).mask(poor, 1.0)
     confidence = np.minimum(lmc_confidence, cka_confidence).where(known)
+    # 3. Without a standard error, distance from the threshold decides.
     far = ((grid["lmc"] - thresholds.lmc).abs() >= LMC_MARGIN) & (
         poor | ((grid[cka] - thresholds.cka).abs() >= CKA_MARGIN)
     )

@@ -1,6 +1,6 @@
 """Scorecard: the published Figure 2 against an obtained grid, cell by cell and in a few headline numbers.
 
-A predictor that knows only the density already ranks the cells of Figure 2 well, so that rank correlations are taken
+A predictor that knows only the density already ranks the cells of Figure 2 well, so rank correlations are taken
 within each density. Partial grids are scored on what exists; the rest is listed as not run.
 """
 
@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy import stats
 
 from three_regime.analysis import figure2, regimes, seed_means
 from three_regime.analysis.algorithms import usual_temperature
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
+from three_regime.study.comparison import ABSENT, differing
+from three_regime.study.outputs import SETTINGS_FILE
 from three_regime.system import manifest
+from three_regime.system.yaml_files import read_mapping
 
 PANELS = {
     "test_error": "test_error",
@@ -58,7 +60,7 @@ class Scorecard:
         ``one_seed`` (the dense seed that dominates the spread, see `seed_means.grid`), ``difference`` (obtained −
         published), ``within`` (the obtained 95 % interval meets the digitising bounds; missing where the value lies
         outside them and its uncertainty is unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
-        fractions. The published figure's own spread over seeds is unknown and not allowed for, so that some misses
+        fractions. The published figure's own spread over seeds is unknown and not allowed for, so some misses
         are expected. Normalised errors are compared only where every published temperature of the density was run,
         since both are relative to the column's minimum.
     headline
@@ -117,7 +119,7 @@ def score(
     return Scorecard(cells, pd.DataFrame(rows, columns=_HEADLINE))
 
 
-def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any], place: str = "") -> list[str]:
+def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
     """Settings that differ from the published protocol, each as a sentence.
 
     Parameters
@@ -127,18 +129,15 @@ def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any], place: 
     protocol
         Content of ``reference/figure2/protocol.yaml``; keys that it lacks are not compared.
     """
-    found = []
-    for key, published in protocol.items():
-        ours = settings.get(key)
-        if isinstance(published, Mapping):
-            found += deviations(ours or {}, published, f"{place}{key}.")
-        elif ours != published:
-            found.append(f"{place}{key} is {_shown(ours)} instead of {_shown(published)}")
-    return found
+    return [
+        f"{name} is {_shown(ours)} instead of {_shown(published)}"
+        for name, ours, published in differing(settings, protocol)
+        if published is not ABSENT
+    ]
 
 
 def _shown(value: Any) -> str:
-    return "all" if value is None else str(value)
+    return "all" if value in (None, ABSENT) else str(value)
 
 
 def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
@@ -156,8 +155,8 @@ def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
     settings: Mapping[str, Any] = {}
     for place in (Path(path), Path(path).parent):
         manifest.check(place)
-        if (place / "config.yaml").is_file():
-            config = _settings(place / "config.yaml")
+        if (place / SETTINGS_FILE).is_file():
+            config = _settings(place / SETTINGS_FILE)
             settings = config.get("studies", {}).get(figure2.FIGURE2_STUDY, {})
             if thresholds is None:
                 both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
@@ -173,11 +172,8 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(path: Path) -> Mapping[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("studies", {}), dict):
+    config = read_mapping(path).values
+    if not isinstance(config.get("studies", {}), dict):
         raise UserError(f"{path} is not the config.yaml of a run: it maps no studies")
     return config
 

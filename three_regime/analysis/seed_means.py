@@ -1,8 +1,8 @@
 """From cells to a grid: means over dense seeds with their uncertainty.
 
-The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so that the dense seeds are
+The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so the dense seeds are
 the only independent repetitions. Each cell holds one mean per dense seed. The spread of these seed means differs
-between densities by factors of tens and little between temperatures, so that their variance is pooled within a density
+between densities by factors of tens and little between temperatures, so their variance is pooled within a density
 (over temperatures), never over densities; intervals use Student's t with one degree of freedom less than there are
 dense seeds. Where the spread of a cell is that of one seed, the cell says so (`dominant_seed`).
 """
@@ -196,14 +196,18 @@ def dominant_seed(values: pd.Series) -> float:
 
 def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean, pooled standard error, interval half-width, seeds and dominant seed of `metric` per row of the grid."""
+    # 1. Within a cell: its dense seeds, each already the mean of its replicas or pairs.
     values = cells.groupby(KEYS)[metric]
     seeds = values.count()
     freedom = (seeds - 1).clip(lower=0)
     own = values.var(ddof=1)
     squares = (own * freedom).fillna(0.0)
+    # 2. Within a density: few seeds estimate a variance badly, so the temperatures pool theirs, weighted by degrees of
+    #    freedom. Never over densities, whose spreads differ by factors of tens.
     at_density = ["study", "knob", "density"]
     total = freedom.groupby(at_density).transform("sum")
     pooled = squares.groupby(at_density).transform("sum") / total.where(total > 0)
+    # 3. Of the cell's mean; one seed has no standard error.
     se = np.sqrt(pooled / seeds.where(seeds >= 2))
     one_seed = cells.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed)
     return pd.DataFrame(

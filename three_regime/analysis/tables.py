@@ -1,21 +1,22 @@
 """From result files to tidy tables: replicas, pairs, cells, lines, curves, sparsity. No torch.
 
-Where translations were scored, the error of a network is 1 − BLEU/100 on validation, as a fraction, and BLEU stands
-beside it; errors along lines and in curves are those of tokens.
+What the error of a network is, its setting says: where translations were scored 1 − BLEU/100 on validation, with BLEU
+beside it; errors along lines and in curves are those of tokens then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from three_regime.settings import Setting
 from three_regime.study.grid import Study
 from three_regime.study.outputs import CELL_TABLES
-from three_regime.study.products import Product, pack
+from three_regime.study.products import Product, products_of
 from three_regime.study.results import read_result
 from three_regime.study.verdicts import refuse_unfit
 from three_regime.system.files import PROVENANCE_KEY, write_csv
@@ -24,7 +25,6 @@ CELL = ["dense_seed", "temperature", "density"]
 MIDDLE = (0.3, 0.7)
 """Part of the line, ends included, over which `middle_deviation` is averaged."""
 _PAIR_MEASURES = ("lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
-BLEU_COLUMNS = ["bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy", "chrf", "chrf_test"]
 
 
 def build(study: Study) -> dict[str, pd.DataFrame]:
@@ -39,9 +39,9 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
     """
     records = {stage: list(_finished(study, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
     tables = {
-        "replicas": _replicas(records["retrain"]),
+        "replicas": _replicas(study.setting, records["retrain"]),
         "pairs": _pairs(records["lmc"], records["cka"]),
-        "lines": _lines(records["lmc"]),
+        "lines": _lines(study.setting, records["lmc"]),
         "curves": _curves(records["dense"], records["retrain"]),
         "sparsity": _sparsity(records["prune"]),
         "provenance": _provenance(records),
@@ -53,7 +53,7 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
 def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
     """Mean deviation from the mean of the two ends over the middle of the line between two networks.
 
-    LMC takes the point of largest absolute deviation, so that in connected cells noise alone decides its sign; a mean
+    LMC takes the point of largest absolute deviation, so in connected cells noise alone decides its sign; a mean
     over fixed points has no such preference. As for LMC, below 0 is a barrier.
 
     Parameters
@@ -103,40 +103,16 @@ def write(study: Study) -> list[Path]:
     refuse_unfit(study)
     paths = []
     for name, table in build(study).items():
-        paths.append(study.folder / f"{name}.csv")
+        paths.append(study.table(name))
         write_csv(paths[-1], table)
     return paths
 
 
-def checkpoint_error(result: Mapping[str, Any]) -> float:
-    """Error of one checkpoint, from its JSON result: on the test images, or 1 − BLEU/100 on the validation pairs."""
-    return 1 - result["scores"]["validation"]["bleu"] / 100 if "scores" in result else result["test"]["error"]
-
-
-def _bleu(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """BLEU and chrF as columns; none for images."""
-    if "scores" not in result:
-        return {}
-    validation, test = result["scores"]["validation"], result["scores"]["test"]
-    return {
-        f"{prefix}bleu": validation["bleu"],
-        f"{prefix}bleu_greedy": validation["greedy_bleu"],
-        f"{prefix}bleu_test": test["bleu"],
-        f"{prefix}bleu_test_greedy": test["greedy_bleu"],
-        f"{prefix}chrf": validation["chrf"],
-        f"{prefix}chrf_test": test["chrf"],
-        f"{prefix}bleu_signature": validation["signature"],
-        f"{prefix}chrf_signature": validation["chrf_signature"],
-    }
-
-
 def _finished(study: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any]]]:
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            for product in pack(study, stage, seed, temperature):
-                path = product.outputs[0]
-                if path.exists():
-                    yield product, read_result(path).content
+    for product in products_of(study, [stage]):
+        path = product.outputs[0]
+        if path.exists():
+            yield product, read_result(path).content
 
 
 def _where(product: Product) -> dict[str, Any]:
@@ -147,7 +123,7 @@ def _where(product: Product) -> dict[str, Any]:
     return found
 
 
-def _replicas(records: list) -> pd.DataFrame:
+def _replicas(setting: Setting, records: list) -> pd.DataFrame:
     rows = [
         {
             **_where(product),
@@ -156,7 +132,7 @@ def _replicas(records: list) -> pd.DataFrame:
             "final_test_nll": result["test"]["nll"],
             "final_train_error": result["train"]["error"],
             "final_train_nll": result["train"]["nll"],
-            **_bleu(result),
+            **setting.score_columns(result),
             "origin": result[PROVENANCE_KEY]["origin"],
         }
         for product, result in records
@@ -193,16 +169,16 @@ def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
     dense_rows = [
         {
             **_where(product),
-            "dense_test_error": checkpoint_error(result),
+            "dense_test_error": study.setting.error(result),
             "dense_train_error": result["train"]["error"],
-            **_bleu(result, "dense_"),
+            **{f"dense_{name}": value for name, value in study.setting.score_columns(result).items()},
             "dense_origin": result[PROVENANCE_KEY]["origin"],
         }
         for product, result in records["dense"]
     ]
     needed = ["dense_seed", "temperature", "dense_test_error", "dense_train_error", "dense_origin"]
     table = table.merge(pd.DataFrame(dense_rows, columns=None if dense_rows else needed), on=CELL[:2], how="left")
-    scored = {name: (name, "mean") for name in BLEU_COLUMNS if name in replicas}
+    scored = {name: (name, "mean") for name in study.setting.averaged_scores if name in replicas}
     errors = replicas.groupby(CELL).agg(
         test_error=("test_error", "mean"),
         test_error_sd=("test_error", "std"),
@@ -235,10 +211,11 @@ def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
     return table
 
 
-def _lines(records: list) -> pd.DataFrame:
+def _lines(setting: Setting, records: list) -> pd.DataFrame:
     curves = ["t", "train_error", "train_nll", "test_error", "test_nll"]
+    wanted = (*curves, *setting.line_columns)
     parts = [
-        pd.DataFrame({**_where(product), **{name: result[name] for name in (*curves, "bleu") if name in result}})
+        pd.DataFrame({**_where(product), **{name: result[name] for name in wanted if name in result}})
         for product, result in records
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*CELL, "pair", *curves])

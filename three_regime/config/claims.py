@@ -7,11 +7,11 @@ whether it holds. Stating claims changes no result: they are in no fingerprint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from three_regime.config.section import Section
+from three_regime.config.section import Name, Section
 
 
 class Side(Section):
@@ -40,7 +40,7 @@ class Side(Section):
 class Claim(Section):
     """A difference whose sign is stated beforehand: mean of a measure on one side minus mean on the other."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] = Field(description="Identifies the claim.")
+    name: Name = Field(description="Identifies the claim.")
     statement: str = Field(min_length=1, description="The claim in one sentence.")
     measure: Literal["test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature"] = Field(
         description="Test error after retraining; LMC of the training error, its mean deviation over t = 0.3 to 0.7"

@@ -13,11 +13,9 @@ from three_regime.config.section import Folder, Positive, Section
 from three_regime.datasets import registry
 from three_regime.datasets.corpora import OWN_TEXT
 from three_regime.names import registered
+from three_regime.settings import Setting, all_settings, setting_of
 
-IMAGE_KEYS = ("train_images", "test_images")
-TEXT_KEYS = ("train_pairs", "validation_pairs", "test_pairs", "subwords", "max_tokens", "ratio", "files", "languages")
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Za-z]+)?$")]
-TEXT_DEFAULTS = {"subwords": 32_000, "max_tokens": 250, "ratio": 2.0}
 
 
 class DatasetChoice(Section):
@@ -63,11 +61,10 @@ class DatasetChoice(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _text_defaults(cls, value: Any) -> Any:
+    def _defaults(cls, value: Any) -> Any:
         entry = registry.DATASETS.get(str(value.get("name"))) if isinstance(value, Mapping) else None
-        if entry is None or entry.kind != "text":
-            return value
-        return {**TEXT_DEFAULTS, **{key: given for key, given in value.items() if given is not None}}
+        defaults = setting_of(entry.kind).dataset_defaults if entry else {}
+        return {**defaults, **{key: given for key, given in value.items() if given is not None}} if defaults else value
 
     @field_validator("name")
     @classmethod
@@ -76,16 +73,16 @@ class DatasetChoice(Section):
 
     @model_validator(mode="after")
     def _enough(self) -> DatasetChoice:
-        for key in TEXT_KEYS if self.entry.kind == "images" else IMAGE_KEYS:
-            if getattr(self, key) is not None:
+        own = self.setting.dataset_keys
+        for key in (key for each in all_settings() for key in each.dataset_keys):
+            if key not in own and getattr(self, key) is not None:
                 raise ValueError(f"{key} has no meaning for {self.name}, which holds {self.entry.kind}")
         for key in ("files", "languages"):
             if (getattr(self, key) is None) == (self.name == OWN_TEXT):
                 raise ValueError(f"{key} {'is needed for' if self.name == OWN_TEXT else 'belongs to'} {OWN_TEXT}")
         if self.languages and len(set(self.languages)) < 2:
             raise ValueError(f"languages {list(self.languages)} must differ")
-        sizes = IMAGE_KEYS if self.entry.kind == "images" else ("train_pairs", "validation_pairs", "test_pairs")
-        for key in sizes:
+        for key in self.setting.sizes:
             wanted, available = getattr(self, key), getattr(self.entry, key)
             if wanted is not None and available is not None and wanted > available:
                 raise ValueError(f"{key} is {wanted}, but {self.name} has {available}")
@@ -101,14 +98,14 @@ class DatasetChoice(Section):
         return replace(entry, files=Path(self.files), source_language=source, target_language=target)
 
     @property
+    def setting(self) -> Setting:
+        """What studies of such data have of their own."""
+        return setting_of(self.entry.kind)
+
+    @property
     def images(self) -> int:
         """Training images that a study uses."""
         return self.train_images or self.entry.train_images
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sentence of the training text, its end mark included."""
-        return self.max_tokens + 1
 
     @property
     def folder(self) -> str:

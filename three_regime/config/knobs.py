@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from three_regime.errors import UserError
+from three_regime.system import registries
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,8 @@ class Knob:
     setting
         The dense training setting that a temperature replaces; ``None`` for ``epochs``, whose temperatures are
         early-stop points of one run.
-    label, text_label
-        Axis label of figures, with unit where there is one; `text_label` in those of translation studies, where it is
-        another.
+    label
+        Axis label of figures, with unit where there is one; a setting may have another (`Setting.knob_labels`).
     prefix, width
         Folder name is `prefix` + the value, padded with zeros to `width` digits before the point
         (``epochs040``, ``rho0p1``).
@@ -43,7 +43,6 @@ class Knob:
     width: int
     hotter: Literal["lower", "higher"]
     integer: bool
-    text_label: str = ""
 
     def folder(self, value: float) -> str:
         """Folder name of a temperature, e.g. ``epochs040``, ``batch064``, ``rho0p1``."""
@@ -58,21 +57,17 @@ KNOBS: dict[str, Knob] = {
     knob.name: knob
     for knob in (
         Knob("epochs", None, "dense training epochs", "epochs", 3, "lower", True),
-        Knob(
-            "batch_size",
-            "batch_size",
-            "dense batch size (images)",
-            "batch",
-            3,
-            "lower",
-            True,
-            "dense batch size (tokens)",
-        ),
+        Knob("batch_size", "batch_size", "dense batch size (images)", "batch", 3, "lower", True),
         Knob("sam_rho", "sam_rho", "SAM radius ρ", "rho", 1, "higher", False),
         Knob("learning_rate", "learning_rate", "dense learning rate", "lr", 1, "higher", False),
         Knob("dropout", "dropout", "dense dropout rate", "dropout", 1, "higher", False),
     )
 }
+
+
+def register(knob: Knob) -> None:
+    """Add a knob of a plugin's. See `registries.add`."""
+    registries.add(KNOBS, knob, "knob")
 
 
 def number_in_path(value: float, width: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from three_regime.config import plugins
 from three_regime.config.complaints import sentences
 from three_regime.config.whole import Config
 from three_regime.errors import UserError
@@ -39,7 +40,9 @@ class Merged:
 
 
 def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None = None) -> Config:
-    """Validate a merged mapping and fill in its defaults; what a run noted of itself (`FROZEN`) is passed over.
+    """Import its plugins, validate a merged mapping and fill in its defaults.
+
+    What a run noted of itself (`FROZEN`) is passed over.
 
     Parameters
     ----------
@@ -51,6 +54,9 @@ def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None 
     UserError
         One line for each problem: the key's place, what is wrong, the nearest valid key or value, and where it stands.
     """
+    named = mapping.get("plugins") or ()
+    if isinstance(named, (list, tuple)) and all(isinstance(name, str) for name in named):  # else: said below
+        plugins.load(named)
     try:
         return Config.model_validate({key: value for key, value in mapping.items() if key != FROZEN})
     except ValidationError as error:

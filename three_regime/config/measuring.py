@@ -8,12 +8,6 @@ from pydantic import Field
 
 from three_regime.config.section import Positive, Section
 
-MEASURED = {
-    "images": ("batch_size", "train_images", "cka_images", "last_epochs"),
-    "text": ("train_pairs", "cka_tokens", "beam", "length_penalty", "bleu_along_line"),
-}
-"""Keys of `measure` that one kind of data has and the other has not."""
-
 CKA_TOKENS = 2048
 """Default of `cka_tokens`; how many there are is known only once the text has been prepared."""
 

@@ -23,8 +23,7 @@ class Regimes(Section):
 
     lmc: Lmc = Field(
         Thresholds.lmc,
-        description="Regime I is LMC below this. Default: middle of the plateau fitted on the published Figure 2"
-        " (DESIGN section 6).",
+        description="Regime I is LMC below this. Default: middle of the plateau fitted on the published Figure 2.",
     )
     cka: Cka = Field(Thresholds.cka, description="Among connected cells, II-B is softmax CKA above this (same fit).")
     dataset: str | None = Field(

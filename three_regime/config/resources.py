@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from three_regime.config.section import Positive, Section
 
@@ -23,6 +25,13 @@ class Resources(Section):
     dense: StageResources = StageResources(runtime=240)
     prune: StageResources = StageResources(gpu=0, mem_mb=2000, runtime=20)
     retrain: StageResources = StageResources(runtime=1440)
-    evaluate: StageResources = StageResources(runtime=60)
     lmc: StageResources = StageResources(runtime=240)
     cka: StageResources = StageResources(runtime=60)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_evaluate(cls, values: Any) -> Any:
+        """Read settings that earlier versions wrote beside results: they name a stage that never was."""
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if key != "evaluate"}

@@ -11,9 +11,6 @@ from three_regime.config.optimisers import OPTIMISERS
 from three_regime.config.section import Positive, Section
 from three_regime.names import registered
 
-TEXT_ONLY = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0, "shuffle_ties": False}
-"""Settings of a training that images do not have, with the value that changes nothing."""
-
 
 class Training(Section):
     """How one network is trained, dense or sparse."""

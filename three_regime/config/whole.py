@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.regimes import Regimes
-from three_regime.config.section import Folder, Positive, Section, Source
+from three_regime.config.section import Folder, Name, Positive, Section, Source
 from three_regime.config.study import StudyConfig
 from three_regime.datasets.sources import check_url, load_sources
 from three_regime.names import registered
@@ -55,11 +55,13 @@ class Config(Section):
         " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
     )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
+    plugins: tuple[str, ...] = Field(
+        (), description="Python files or modules that register data sets, models or knobs; imported before this"
+        " configuration is checked, and run with your rights."
+    )  # fmt: skip
     data: Data = Data()
     regimes: Regimes = Regimes()
-    studies: dict[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")], StudyConfig] = Field(
-        description="Study name -> definition."
-    )
+    studies: dict[Name, StudyConfig] = Field(description="Study name -> definition.")
 
     @model_validator(mode="after")
     def _defined(self) -> Config:
@@ -74,18 +76,16 @@ class Config(Section):
             raise ValueError(f"run: {list(self.run)} holds a study twice")
         if self.require_gpu and self.device == "cpu":
             raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
-        self._check_shared_text()
+        self._check_shared_data()
         return self
 
-    def _check_shared_text(self) -> None:
-        """Studies that share the folder of a prepared corpus must clean it alike."""
+    def _check_shared_data(self) -> None:
+        """Studies that share a prepared corpus must clean it alike."""
         first: dict[str, tuple[str, DatasetChoice]] = {}
         for name in self.run:
             choice = self.studies[name].dataset
-            if choice.entry.kind != "text":
-                continue
-            other, theirs = first.setdefault(choice.folder, (name, choice))
-            for key in ("max_tokens", "ratio", "files"):
+            other, theirs = first.setdefault(choice.setting.prepared_file(choice), (name, choice))
+            for key in choice.setting.cleaned_alike:
                 if getattr(choice, key) != getattr(theirs, key):
                     both = getattr(choice, key), getattr(theirs, key)
                     values = [value if isinstance(value, str) else f"{value:g}" for value in both]

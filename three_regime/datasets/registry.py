@@ -3,6 +3,7 @@
 A new image data set is one `ImageDataset` below with a function that reads its raw files; a new parallel corpus is
 one `ParallelCorpus` in ``corpora.py``. Where a later edit changes what is read, raise the entry's `version`: the data
 are prepared again, and what was computed from them where they differ. Other normalisation or augmentation needs none.
+The `kind` of an entry is that of its setting (`three_regime.settings.SETTINGS`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from three_regime.datasets.corpora import CORPORA, ParallelCorpus
+from three_regime.system import registries
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ DATASETS: dict[str, ImageDataset | ParallelCorpus] = {
         *CORPORA,
     )
 }  # fmt: skip
+
+
+def register(entry: ImageDataset | ParallelCorpus) -> None:
+    """Add a data set of a plugin's. See `registries.add`."""
+    registries.add(DATASETS, entry, "data set")
 
 
 def chance_error(name: str) -> float:

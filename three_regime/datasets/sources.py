@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from three_regime.errors import UserError
 from three_regime.names import nearest
 from three_regime.system.archives import is_archive
+from three_regime.system.files import file_digest
 from three_regime.system.yaml_files import read_mapping
 
 TABLE = Path(__file__).with_name("sources.yaml")
@@ -120,12 +120,9 @@ def check_url(url: str) -> None:
 
 
 def digest_of(path: Path, like: str = "sha256:") -> str:
-    """Digest of a file as ``algorithm:hex``, with the algorithm of the digest `like`."""
+    """Digest of a file as the table writes it, ``algorithm:hex``, with the algorithm of the digest `like`."""
     algorithm = like.partition(":")[0]
-    with open(path, "rb") as file:
-        # MD5 serves against accidents, not against forgers: allowed where cryptographic policy forbids it.
-        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False))
-    return f"{algorithm}:{found.hexdigest()}"
+    return f"{algorithm}:{file_digest(path, algorithm)}"
 
 
 def _first(name: str, error: ValidationError) -> str:

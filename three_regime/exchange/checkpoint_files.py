@@ -21,7 +21,8 @@ import numpy as np
 
 from three_regime.errors import UserError
 from three_regime.models.matching import short
-from three_regime.system.files import Arrays, file_sha256, read_arrays
+from three_regime.pruning.masks import split_masks
+from three_regime.system.files import Arrays, file_digest, read_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ def read_foreign(path: Path) -> Foreign:
     if not path.is_file():
         raise UserError(f"checkpoint {path} is missing or is no file")
     try:
-        digest = file_sha256(path)
+        digest = file_digest(path)
         found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
@@ -257,3 +258,16 @@ def _merged(found: Arrays, path: Path) -> tuple[Arrays, Arrays]:
             case _:
                 arrays[name] = array
     return arrays, masks
+
+
+def own_weights(checkpoint: Path, title: str) -> Arrays:
+    """Weights of a checkpoint of this project; masks are left out, for pruned weights are zero.
+
+    Parameters
+    ----------
+    title
+        What it is a checkpoint of (`Setting.title`), for the message of the ``UserError`` on another format.
+    """
+    if checkpoint.suffix != ".safetensors":
+        raise UserError(f"{checkpoint} is no .safetensors file; {title} checkpoints are read from no other format")
+    return split_masks(read_arrays(checkpoint))[0]

@@ -21,7 +21,7 @@ _SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Origin:
+class CheckpointRecord:
     """What is known of a checkpoint; None where nothing is recorded.
 
     Attributes
@@ -44,7 +44,7 @@ def check_exists(*checkpoints: Path) -> None:
             raise UserError(f"checkpoint {path} is missing or is no file")
 
 
-def origin_of(checkpoint: Path) -> Origin:
+def read_record(checkpoint: Path) -> CheckpointRecord:
     """What is recorded beside a checkpoint; of a pruned one, where its data is concerned, beside the dense one."""
     record = _provenance(checkpoint.with_suffix(".json"))
     recipe, inputs = record.get("recipe", {}), record.get("inputs", {})
@@ -52,12 +52,12 @@ def origin_of(checkpoint: Path) -> Origin:
     if "data" not in inputs and "dense" in inputs:
         dense = _provenance(checkpoint.absolute().parents[1] / "dense.json")
         trained = dense if dense.get(DIGEST_KEY) == inputs["dense"] else record
-    return Origin(
+    return CheckpointRecord(
         recipe.get("model"), trained.get("recipe", {}).get("dataset"), trained.get("inputs", {}).get("data")
     )  # fmt: skip
 
 
-def corpus_of(checkpoint: Path, origin: Origin, data: Path) -> Path:
+def corpus_of(checkpoint: Path, record: CheckpointRecord, data: Path) -> Path:
     """Manifest of the prepared corpus to use with a checkpoint.
 
     Parameters
@@ -71,45 +71,45 @@ def corpus_of(checkpoint: Path, origin: Origin, data: Path) -> Path:
         When `data` is another corpus than the checkpoint's, or does not hold that.
     """
     if (data / MANIFEST).is_file():
-        check_corpus(checkpoint, origin, data)
+        check_corpus(checkpoint, record, data)
         return data / MANIFEST
-    if (own := _with_digest(data, origin.data)) is not None:
+    if (own := _with_digest(data, record.data)) is not None:
         return own
     found = sorted(data.glob(f"*/{MANIFEST}"))
     raise UserError(
         f"{checkpoint} does not say which prepared corpus below {data} it was trained on; name its folder:"
         f" --data {found[0].parent if found else data / 'NAME'}"
-        if origin.data is None
-        else f"{checkpoint} was trained on a {_named(origin.dataset)} with digest {origin.data[:_SHOWN]}…, which is not"
+        if record.data is None
+        else f"{checkpoint} was trained on a {_named(record.dataset)} with digest {record.data[:_SHOWN]}…, which is not"
         f" below {data}; name its folder with --data, or prepare it again as the study has it"
     )
 
 
-def check_corpus(checkpoint: Path, origin: Origin, folder: Path) -> None:
+def check_corpus(checkpoint: Path, record: CheckpointRecord, folder: Path) -> None:
     """Refuse a prepared corpus other than the one a checkpoint was trained on, where that is recorded.
 
     A corpus of the same number of subwords has others under the same numbers: the result would be nonsense.
     """
     found = input_digest(folder / MANIFEST)
-    if origin.data in (None, found):
+    if record.data in (None, found):
         return
-    own = _with_digest(folder.absolute().parent, origin.data)
+    own = _with_digest(folder.absolute().parent, record.data)
     mend = f"use --data {own.parent}" if own else "use that corpus, or prepare it again as the study has it"
     raise UserError(
-        f"{checkpoint} was trained on a {_named(origin.dataset)} with digest {origin.data[:_SHOWN]}…, and {folder} has"
+        f"{checkpoint} was trained on a {_named(record.dataset)} with digest {record.data[:_SHOWN]}…, and {folder} has"
         f" digest {found[:_SHOWN]}…: its subwords are others; {mend}"
     )
 
 
-def warn_of_other_images(checkpoint: Path, origin: Origin, dataset: str, folder: Path, digest: str) -> None:
+def warn_of_other_images(checkpoint: Path, record: CheckpointRecord, dataset: str, folder: Path, digest: str) -> None:
     """Say so when images are not those that a checkpoint was trained on.
 
     They are not refused: pixels mean the same in every data set, and connectivity on other images is a fair question.
     """
-    if origin.data not in (None, digest):
+    if record.data not in (None, digest):
         log.warning(
             "%s was trained on %s with digest %s…, and is measured on %s of %s with digest %s…",
-            checkpoint, origin.dataset, origin.data[:_SHOWN], dataset, folder, digest[:_SHOWN],
+            checkpoint, record.dataset, record.data[:_SHOWN], dataset, folder, digest[:_SHOWN],
         )  # fmt: skip
 
 

@@ -17,8 +17,15 @@ from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
-from three_regime.study.outputs import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
-from three_regime.study.products import IMPORTED, pack
+from three_regime.study.outputs import (
+    CELL_TABLES,
+    CLAIM_FILES,
+    FIGURE_FORMATS,
+    OVERALL_FILES,
+    REGIME_TABLES,
+    SETTINGS_FILE,
+)
+from three_regime.study.products import IMPORTED, products_of
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import refuse_other_tables
@@ -32,8 +39,6 @@ FORMAT = 1
 TOO_LONG = ("curves", "provenance")
 """Tables that are left out: a row an epoch of every run (what is drawn of it is in the figure's CSV), and a row a
 result (``provenance.json`` holds it without the repetitions)."""
-
-FIGURE_SUFFIXES = (".csv", ".pdf", ".png")
 
 _ENVIRONMENT = ("versions", "commit", "device", "threads", "machine")
 _ARITHMETIC = ("kernels", "together")
@@ -70,8 +75,8 @@ def export(config: Config, out: Path, *, weights: bool = False) -> Path:
     if not studies:
         raise UserError("the configuration runs no study: there is nothing to export")
     for study in studies:
-        if not (study.folder / "cells.csv").is_file():
-            raise UserError(f"{study.folder / 'cells.csv'} is missing: run `snakemake tables` first")
+        if not study.table("cells").is_file():
+            raise UserError(f"{study.table('cells')} is missing: run `snakemake tables` first")
         refuse_other_tables(study)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
@@ -90,13 +95,13 @@ def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> 
             target = folder / study.name / source.relative_to(study.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    for name in (*SCORECARD_FILES, *(f"case_studies/{table}.csv" for table in CASE_TABLES)):
+    for name in OVERALL_FILES:
         if (Path(config.results) / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(Path(config.results) / name, folder / name)
     settings = config.model_dump(mode="json")
     settings["studies"] = {study.name: settings["studies"][study.name] for study in studies}
-    write_text(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_text(folder / SETTINGS_FILE, yaml.safe_dump(settings, sort_keys=False))
     write_json(folder / PROVENANCE, {study.name: provenance_of(study) for study in studies})
     write_manifest(folder, [study.name for study in studies])
 
@@ -110,12 +115,12 @@ def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
 
 def _files(study: Study) -> Iterator[Path]:
     for name in (*CELL_TABLES, *REGIME_TABLES):
-        path = study.folder / f"{name}.csv"
+        path = study.table(name)
         if name not in TOO_LONG and path.is_file():
             yield path
     yield from (path for name in CLAIM_FILES if (path := study.folder / name).is_file())
     for path in sorted((study.folder / "figures").glob("*")):
-        if path.suffix in FIGURE_SUFFIXES:
+        if path.suffix[1:] in FIGURE_FORMATS:
             yield path
 
 
@@ -152,7 +157,7 @@ def provenance_of(study: Study) -> dict[str, Any]:
             _count(arithmetic, {key: record[key] for key in _ARITHMETIC if key in record})
             times.append(record["finished"])
             # Each checkpoint of one dense run counts the time since the run began.
-            run = path.parents[1] if stage == "dense" and study.knob.setting is None else path
+            run = path.parents[1] if stage == "dense" and study.one_dense_run else path
             wall_s[run] = max(wall_s.get(run, 0.0), record["wall_s"])
             if record["origin"] == IMPORTED:
                 imported[path.parent.relative_to(study.folder).as_posix()] = record["source_sha256"]
@@ -163,11 +168,9 @@ def provenance_of(study: Study) -> dict[str, Any]:
 
 
 def _results(study: Study, stage: str) -> Iterator[Path]:
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            for product in pack(study, stage, seed, temperature):
-                if product.outputs[0].is_file():
-                    yield product.outputs[0]
+    for product in products_of(study, [stage]):
+        if product.outputs[0].is_file():
+            yield product.outputs[0]
 
 
 def _count(found: dict[str, dict[str, Any]], value: dict[str, Any]) -> None:

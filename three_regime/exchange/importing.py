@@ -26,7 +26,7 @@ from three_regime.pruning.magnitude import removed_count
 from three_regime.pruning.masks import Masks, apply_masks, join_masks, sparsity, split_masks
 from three_regime.study import provenance
 from three_regime.study.grid import Study, study_named
-from three_regime.study.products import IMPORTED, Product, pack
+from three_regime.study.products import IMPORTED, Product, job_place, pack
 from three_regime.system.files import Arrays
 from three_regime.system.interruption import Stop
 
@@ -60,9 +60,10 @@ def import_checkpoint(
         of another architecture or holds other numbers of weights than the density says.
     """
     study = study_named(config, name)
-    if study.config.dataset.entry.kind != "images":
+    if not study.setting.reads_foreign_checkpoints:
         raise UserError(
-            f"{name} translates, and import brings in image networks; copy this project's own results and run `adopt`"
+            f"{name} {study.setting.does}, and import brings in image networks; copy this project's own results and run"
+            " `adopt`"
         )
     product = find_product(study, seed, temperature, density, replica)
     there = [path for path in product.outputs if path.exists()]
@@ -75,9 +76,7 @@ def import_checkpoint(
         )
     found = read_foreign(checkpoint)
     job = Job(config, study, seed, product.coordinates["temperature"], [product], Stop())
-    at = None if product.stage == "dense" and study.knob.setting is None else product.coordinates["temperature"]
-    narrow = product.coordinates.get("density") if "density" not in study.config.pack else None
-    with locked(study, product.stage, seed, at, narrow):
+    with locked(study, product.stage, *job_place(study, product)):
         _write(job, product, found, checkpoint)
         kept_copies.drop(study, product.outputs)
     log.info("%s: imported as %s, %s", checkpoint, product.stage, product.label)
@@ -218,6 +217,6 @@ def _evaluated(job: Job, product: Product, weights: Arrays) -> tuple[dict[str, A
         train, test = task.evaluate(loaded, "train"), task.evaluate(loaded, "test")
     config, temperature = job.study.config, product.coordinates["temperature"]
     training = config.retrain if product.stage == "retrain" else config.dense_at(temperature)
-    one_run = product.stage == "dense" and job.study.knob.setting is None
+    one_run = product.stage == "dense" and job.study.one_dense_run
     epoch = int(temperature) if one_run else training.epochs_on(len(task.labels["train"]))
     return {"epoch": epoch, "train": asdict(train), "test": asdict(test), "history": []}, about_model(task)

@@ -15,7 +15,7 @@ from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.exchange.export import MANIFEST, PROVENANCE, write_manifest
 from three_regime.study.grid import Study, planned
-from three_regime.study.outputs import CELL_TABLES, SCORECARD_FILES
+from three_regime.study.outputs import CASE_FOLDER, CELL_TABLES, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
 
@@ -62,11 +62,11 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
     out.mkdir()
     for study in studies:
         _study(folder / study.name, out / study.name, study)
-    shutil.copyfile(folder / "config.yaml", out / "config.yaml")
-    if (folder / "case_studies").is_dir():
+    shutil.copyfile(folder / SETTINGS_FILE, out / SETTINGS_FILE)
+    if (folder / CASE_FOLDER).is_dir():
         grids = [out / study.name / "grid.csv" for study in studies]
         thresholds = {study.name: study.thresholds for study in studies}
-        case_studies.write(out / "case_studies", grids, thresholds)
+        case_studies.write(out / CASE_FOLDER, grids, thresholds)
     if (folder / SCORECARD_FILES[0]).is_file():
         scorecard_files.write(out, scorecard.of_export(out))
     if (folder / PROVENANCE).is_file():
@@ -98,7 +98,7 @@ def read_settings(folder: Path) -> Config:
     UserError
         When the folder holds no valid ``config.yaml``.
     """
-    return load([folder / "config.yaml"])
+    return load([folder / SETTINGS_FILE])
 
 
 def _study(source: Path, target: Path, study: Study) -> None:

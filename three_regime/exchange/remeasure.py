@@ -46,7 +46,8 @@ def remeasure(
     out
         Folder for ``<study>/<cell>/<pair>/{lmc,cka}.json`` and ``remeasured.csv``.
     train_images, test_images
-        First images in file order; None takes those of the study. With fewer the numbers differ from the archived ones.
+        First images in file order, or pairs of a corpus; None takes those of the study. With fewer the numbers differ
+        from the archived ones.
 
     Returns
     -------
@@ -97,15 +98,18 @@ def archived_pairs(folder: Path) -> Iterator[Pair]:
 def _measure(pair: Pair, data: Path, target: Path, train_images: int | None, test_images: int | None) -> None:
     """Write ``lmc.json`` and ``cka.json`` of a pair where they are missing."""
     choice, measure = pair.study.config.dataset, pair.study.config.measure
+    setting = pair.study.setting
+    train, test = setting.line_examples(choice, measure)
+    compared = setting.cka_recipe(measure)[setting.unit]
     files = (pair.first, pair.second, pair.study.config.model, choice.name, data)
     if not (target / "lmc.json").is_file():
         lmc_of_files(
             *files,
             target / "lmc.json",
-            train_images=train_images or measure.train_images or choice.train_images,
-            test_images=test_images or choice.test_images,
+            train_images=train_images or train,
+            test_images=test_images or test,
             batch_size=measure.batch_size,
             points=measure.points,
         )
     if not (target / "cka.json").is_file():
-        cka_of_files(*files, target / "cka.json", images=min(measure.cka_images, train_images or measure.cka_images))
+        cka_of_files(*files, target / "cka.json", images=min(compared, train_images or compared))

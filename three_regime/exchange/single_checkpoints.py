@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from three_regime import kernels
 from three_regime.config import Measurement
-from three_regime.datasets.corpora import MANIFEST
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.exchange.checkpoint_files import read_foreign
-from three_regime.exchange.checkpoint_record import check_corpus, check_exists, origin_of, warn_of_other_images
+from three_regime.exchange.checkpoint_files import own_weights, read_foreign
+from three_regime.exchange.checkpoint_record import check_corpus, check_exists, read_record, warn_of_other_images
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import condensed_kinds, similarity
 from three_regime.models import families
@@ -23,10 +21,10 @@ from three_regime.models.matching import match
 from three_regime.names import registered
 from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks, join_masks, sparsity, split_masks
+from three_regime.settings import Setting, setting_of
 from three_regime.system.device import choose
 from three_regime.system.files import Arrays, tensor_digest, write_arrays, write_json
 from three_regime.system.gpu_memory import refused
-from three_regime.tasks.images.task import ImageClassification
 from three_regime.tasks.interface import Task
 from three_regime.tasks.strategies import Alone
 from three_regime.training.trainer import convolution_precision
@@ -43,8 +41,9 @@ def prune_file(checkpoint: Path, model: str, density: float, allocation: str, ou
         When the file is of another architecture, or the density is outside (0, 1].
     """
     arrays = _weights(checkpoint)
-    if families.parse(model).kind == "text":
-        raise UserError(f"model {model} translates: its networks are pruned by a study (`run-stage prune`)")
+    setting = setting_of(families.parse(model).kind)
+    if not setting.reads_foreign_checkpoints:
+        raise UserError(f"model {model} {setting.does}: its networks are pruned by a study (`run-stage prune`)")
     classes, channels = _ends(arrays, checkpoint)
     network = families.build(model, classes=classes, channels=channels, image_size=32)
     arrays = match(arrays, network, checkpoint)
@@ -78,8 +77,8 @@ def lmc_of_files(
         First images (or pairs of sentences) in file order, for the re-estimation and the training error; None uses
         all.
     """
-    task = _task((first, second), model, dataset, data, train_images, test_images)
-    ends = [_loaded(task, path) for path in (first, second)]
+    setting, task = _task((first, second), model, dataset, data, train_images, test_images)
+    ends = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):
         networks = [ends[0], *mode_connectivity.inside(task, *ends, points), ends[1]]
         result = mode_connectivity.line(list(mode_connectivity.measure(Alone(task), networks, batch_size, None)))
@@ -97,13 +96,12 @@ def cka_of_files(
 
     None takes the default of a study, 6,464 images or 2,048 tokens, or all where there are fewer.
     """
-    task = _task((first, second), model, dataset, data, None, None)
-    key = "cka_images" if task.unit == "images" else "cka_tokens"
-    images = images or min(Measurement.model_fields[key].default, task.comparable)
-    networks = [_loaded(task, path) for path in (first, second)]
+    setting, task = _task((first, second), model, dataset, data, None, None)
+    images = images or min(setting.cka_recipe(Measurement())[setting.unit], task.comparable)
+    networks = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("CKA", _ELSEWHERE):
         outputs = [condensed_kinds(task.outputs(weights, images)) for weights in networks]
-    result = similarity(*outputs, task.unit)
+    result = similarity(*outputs, setting.unit)
     write_json(out, result)
     return result
 
@@ -115,48 +113,28 @@ def _task(
     data: Path,
     train_images: int | None,
     test_images: int | None,
-) -> Task:
-    """The task to measure checkpoints by, on data that `origin` has compared with theirs."""
+) -> tuple[Setting, Task]:
+    """The setting and the task to measure checkpoints by, on data that are compared with those of their records."""
     check_exists(*checkpoints)
-    origins = {path: origin_of(path) for path in checkpoints}
+    records = {path: read_record(path) for path in checkpoints}
     try:
-        entry = DATASETS[registered(dataset, DATASETS, "data set")]
+        setting = setting_of(DATASETS[registered(dataset, DATASETS, "data set")].kind)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if (kind := families.parse(model).kind) != entry.kind:
-        raise UserError(f"model {model} works on {kind}, but {dataset} holds {entry.kind}")
-    if entry.kind == "text":
-        from three_regime.preparation.prepared_text import open_text
-        from three_regime.tasks.translation.task import Translation
-
-        text = open_text(data / MANIFEST)
-        for path, origin in origins.items():
-            check_corpus(path, origin, data)
-        _check_count("train", train_images, len(text.pairs("train")), data)
-        _check_count("test", test_images, len(text.pairs("validation")), data)
-        return Translation(
-            text,
-            model,
-            torch.device(choose("auto")),
-            measured_pairs=train_images,
-            held_out={"validation": test_images},
-        )
+    if not setting.takes(model):
+        raise UserError(f"model {model} works on {families.parse(model).kind}, but {dataset} holds {setting.kind}")
     kernels.allow("auto")
-    arrays = entry.read(data)
-    if any(origin.data for origin in origins.values()):
-        digest = tensor_digest(arrays)
-        for path, origin in origins.items():
-            warn_of_other_images(path, origin, dataset, data, digest)
+    opened = setting.opened(dataset, data)
+    if any(record.data for record in records.values()):
+        digest = opened.digest()
+        for path, record in records.items():
+            if setting.refuses_other_data:
+                check_corpus(path, record, data)
+            else:
+                warn_of_other_images(path, record, dataset, data, digest)
     for split, count in (("train", train_images), ("test", test_images)):
-        _check_count(split, count, len(arrays[f"{split}_labels"]), data)
-    return ImageClassification(
-        entry,
-        arrays,
-        model,
-        torch.device(choose("auto")),
-        train_images=train_images,
-        test_images=test_images,
-    )
+        _check_count(split, count, opened.counts[split], data)
+    return setting, opened.task(model, choose("auto"), train_images, test_images)
 
 
 def _check_count(split: str, asked: int | None, there: int, data: Path) -> None:
@@ -165,21 +143,13 @@ def _check_count(split: str, asked: int | None, there: int, data: Path) -> None:
         raise UserError(f"--{split}-images {asked}: there are only {there} in {data}")
 
 
-def _loaded(task: Task, path: Path) -> dict[str, Tensor]:
+def _loaded(setting: Setting, task: Task, path: Path) -> dict[str, Tensor]:
     """A checkpoint's weights on the task's device, when they are numbers."""
-    arrays = _weights_for(task, path)
+    arrays = _weights(path) if setting.reads_foreign_checkpoints else own_weights(path, setting.title)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise UserError(f"{path} holds a number that is not finite, in {name}: its training has diverged")
     return task.load(arrays, str(path))
-
-
-def _weights_for(task: Task, path: Path) -> Arrays:
-    if task.unit == "images":
-        return _weights(path)
-    from three_regime.exchange.single_translations import weights_of
-
-    return weights_of(path)
 
 
 def _weights(path: Path) -> Arrays:

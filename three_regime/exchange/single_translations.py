@@ -9,14 +9,15 @@ import torch
 
 from three_regime.datasets.aligned_text import read_lines
 from three_regime.errors import UserError
-from three_regime.exchange.checkpoint_record import check_exists, corpus_of, origin_of
+from three_regime.exchange.checkpoint_files import own_weights
+from three_regime.exchange.checkpoint_record import check_exists, corpus_of, read_record
 from three_regime.models import families
 from three_regime.preparation.prepared_text import open_text
-from three_regime.pruning.masks import split_masks
 from three_regime.system.device import choose
-from three_regime.system.files import read_arrays, write_text
+from three_regime.system.files import write_text
 from three_regime.tasks.translation.beam_search import DEFAULT_SEARCH, Search
 from three_regime.tasks.translation.bleu import hypotheses_of, paired_bootstrap
+from three_regime.tasks.translation.setting import SETTING
 from three_regime.tasks.translation.task import Translation
 
 
@@ -47,7 +48,7 @@ def translate_file(
     """
     check_exists(checkpoint)
     task = task_of_checkpoint(checkpoint, model, data)
-    weights = task.load(weights_of(checkpoint), str(checkpoint))
+    weights = task.load(own_weights(checkpoint, SETTING.title), str(checkpoint))
     lines = list(read_lines(source))
     try:
         translations = task.translate_lines(weights, lines, search)
@@ -75,25 +76,18 @@ def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Pat
     """
     found = [hypotheses_of(path.with_suffix(".json"), split) for path in (first, second)]
     for path in (first, second):
-        manifest = corpus_of(path, origin_of(path), data)
+        manifest = corpus_of(path, read_record(path), data)
     if len(found[0]) != len(found[1]):
         raise UserError(f"{first} and {second} have translated {len(found[0])} and {len(found[1])} sentences")
     return paired_bootstrap(*found, open_text(manifest).references(split)[: len(found[0])])
 
 
-def weights_of(checkpoint: Path) -> dict[str, Any]:
-    """Weights of a safetensors checkpoint; masks are left out, for pruned weights are zero."""
-    if checkpoint.suffix != ".safetensors":
-        raise UserError(f"{checkpoint} is no .safetensors file; translation checkpoints are read from no other format")
-    return split_masks(read_arrays(checkpoint))[0]
-
-
 def task_of_checkpoint(checkpoint: Path, model: str | None, data: Path) -> Translation:
     """The task that a checkpoint was trained for (see `translate_file`)."""
-    origin = origin_of(checkpoint)
-    model = model or origin.model
+    record = read_record(checkpoint)
+    model = model or record.model
     if model is None:
         raise UserError(f"{checkpoint} has no JSON result beside it that names its model: give --model")
-    if (kind := families.parse(model).kind) != "text":
-        raise UserError(f"{checkpoint} cannot translate: its model {model} works on {kind}")
-    return Translation(open_text(corpus_of(checkpoint, origin, data)), model, torch.device(choose("auto")))
+    if not SETTING.takes(model):
+        raise UserError(f"{checkpoint} cannot translate: its model {model} works on {families.parse(model).kind}")
+    return Translation(open_text(corpus_of(checkpoint, record, data)), model, torch.device(choose("auto")))

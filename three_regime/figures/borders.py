@@ -57,7 +57,7 @@ def _nearest_crossing(crossings: Sequence[float], halfway: float) -> float:
 def crossings_in_gaps(missing: np.ndarray, crossings: Mapping[int, Sequence[float]]) -> list[np.ndarray]:
     """Crossings next to a cell that was not run, each as a dash across its column.
 
-    Labels cannot say where the border runs there, so that `border_lines` leaves these out.
+    Labels cannot say where the border runs there, so `border_lines` leaves these out.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from three_regime.figures import style
+from three_regime.study.outputs import FIGURE_FORMATS
 from three_regime.system.files import replacing, write_csv
 
 _PDF_METADATA = {"Creator": "three_regime", "Producer": None, "CreationDate": None}
@@ -36,7 +37,7 @@ def save(figure: Figure, stem: Path, data: pd.DataFrame) -> list[Path]:
     UserError
         When the disk is full or the folder cannot be written.
     """
-    pdf, png, csv = (Path(stem).parent / f"{Path(stem).name}.{extension}" for extension in ("pdf", "png", "csv"))
+    pdf, png, csv = (Path(stem).parent / f"{Path(stem).name}.{extension}" for extension in FIGURE_FORMATS)
     with style.context():
         with replacing(pdf) as temporary:
             figure.savefig(temporary, format="pdf", metadata=_PDF_METADATA)

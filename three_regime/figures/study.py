@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 
 from three_regime.config.knobs import KNOBS, Knob
 from three_regime.config.thresholds import Thresholds
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.figures import curves, densities, layers, phase, seeds, sensitivity
 from three_regime.figures.output import save
-from three_regime.figures.wording import is_translation, reword
+from three_regime.figures.wording import reword
+from three_regime.settings import Setting, setting_of
 from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
 
 
@@ -42,7 +44,8 @@ class Tables:
         if name not in KNOBS:
             raise UserError(f"{self.folder / 'grid.csv'} names no known knob ({', '.join(KNOBS)}) but {name!r}")
         knob = KNOBS[name]
-        return replace(knob, label=knob.text_label or knob.label) if self.translation else knob
+        labels = self.setting.knob_labels if self.setting else {}
+        return replace(knob, label=labels.get(knob.name, knob.label))
 
     @property
     def title(self) -> str:
@@ -53,10 +56,11 @@ class Tables:
         return f"{grid['study'].iloc[0]}{origin}"
 
     @property
-    def translation(self) -> bool:
-        """Whether the study translates: its errors are 100 − BLEU, or those of tokens."""
+    def setting(self) -> Setting | None:
+        """The setting of the study, by its data set; None where that is not known here."""
         grid = self["grid"]
-        return "dataset" in grid and bool(len(grid)) and is_translation(str(grid["dataset"].iloc[0]))
+        entry = DATASETS.get(str(grid["dataset"].iloc[0])) if "dataset" in grid and len(grid) else None
+        return setting_of(entry.kind) if entry else None
 
 
 Drawn = tuple[Figure, pd.DataFrame]
@@ -136,8 +140,8 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
 def drawn(tables: Tables, name: str) -> Drawn:
     """One figure and the numbers behind it, in the words of the study's setting."""
     figure, data = DRAWERS[name](tables)
-    if tables.translation:
-        reword(figure, name)
+    if tables.setting:
+        reword(figure, tables.setting.words(name))
     return figure, data
 
 

@@ -11,7 +11,6 @@ import torch
 
 from three_regime import kernels
 from three_regime.jobs.job import Job
-from three_regime.tasks import settings
 from three_regime.tasks.interface import SparseNetwork, Task
 from three_regime.training.trainer import Session, convolution_precision
 
@@ -20,7 +19,7 @@ def task_of(job: Job) -> Task:
     """The study's task, with its data on the job's device; sets torch's thread count and the kernels."""
     torch.set_num_threads(job.config.threads)
     kernels.allow(job.config.kernels)
-    return settings.of_study(job.study, job.device)
+    return job.study.setting.task(job.study, job.device)
 
 
 def session_of(job: Job, evaluate_last: int = 0) -> Session:

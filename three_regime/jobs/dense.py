@@ -19,7 +19,7 @@ def compute(job: Job) -> None:
     task = task_of(job)
     streams = Streams(("dense", job.seed))
     start = task.initial_weights(streams)
-    one_run = job.study.knob.setting is None
+    one_run = job.study.one_dense_run
     by_epoch = {int(product.coordinates["temperature"]): product for product in job.products}
     training = job.study.config.dense_at(job.products[0].coordinates["temperature"])
 

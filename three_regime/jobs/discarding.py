@@ -62,7 +62,7 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
     study = study_named(config, name)
     with contextlib.ExitStack() as held:
         for stage in ("prune", "retrain", "lmc", "cka"):  # no job may be reading or writing there
-            densities = [None] if "density" in study.config.pack else study.config.densities
+            densities = [None] if study.job_spans_densities else study.config.densities
             for density in densities:
                 held.enter_context(locked(study, stage, seed, temperature, density))
         products = {stage: pack(study, stage, seed, temperature) for stage in STAGES}
@@ -107,8 +107,4 @@ def discard_records(study: Study) -> list[str]:
     """What the jobs that discard weights write; none where a study keeps all."""
     if study.config.keep == "all":
         return []
-    return [
-        str(record_file(study, seed, temperature))
-        for seed in study.config.dense_seeds
-        for temperature in study.temperatures
-    ]
+    return [str(record_file(study, *place)) for place in study.seeds_and_temperatures]

@@ -138,7 +138,7 @@ def wants_gpu(config: Config, study: Study, stage: str) -> bool:
 def state_file(study: Study, product: Product) -> Path:
     """Where the training state of a product's run is kept."""
     folder = product.outputs[0].parent
-    if product.stage == "dense" and study.knob.setting is None:
+    if product.stage == "dense" and study.one_dense_run:
         folder = folder.parent  # one run for all temperatures
     return sidecar(study, folder / f"{product.stage}.state.safetensors")
 

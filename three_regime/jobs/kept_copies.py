@@ -15,13 +15,14 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from three_regime.errors import UserError
 from three_regime.study import damage
 from three_regime.study.grid import Study
-from three_regime.study.products import Product, pack
+from three_regime.study.outputs import STATE_FOLDER
+from three_regime.study.products import Product, products_of
 from three_regime.study.stages import STAGES
 from three_regime.system.files import read_arrays, replacing
 
@@ -34,7 +35,7 @@ def sidecar(study: Study, path: Path) -> Path:
 
 
 def _beside(root: Path, path: Path) -> Path:
-    return root / ".state" / path.relative_to(root)
+    return root / STATE_FOLDER / path.relative_to(root)
 
 
 def keep(study: Study, path: Path) -> None:
@@ -72,7 +73,7 @@ def restore_all(studies: Iterable[Study]) -> int:
     """
     count = 0
     for study in studies:
-        for product in _products(study) if _any_link(study) else ():
+        for product in products_of(study) if _any_link(study) else ():
             with contextlib.suppress(UserError):  # an input is missing or damaged: its own job will say so
                 if restore(study, product):
                     drop(study, product.outputs)
@@ -83,14 +84,6 @@ def restore_all(studies: Iterable[Study]) -> int:
 def _any_link(study: Study) -> bool:
     folder = sidecar(study, study.folder)
     return any(any(folder.rglob(name)) for stage in STAGES.values() for name in stage.files)
-
-
-def _products(study: Study) -> Iterator[Product]:
-    """Every product of a study, in the order in which they are made."""
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            for stage in STAGES:
-                yield from pack(study, stage, seed, temperature)
 
 
 def drop(study: Study, paths: Iterable[Path]) -> None:
@@ -132,7 +125,7 @@ def set_aside(studies: Iterable[Study], planned: Iterable[str]) -> int:
     """
     wanted = set(planned)
     return sum(
-        _set_aside(study, [product for product in _products(study) if not wanted.isdisjoint(map(str, product.outputs))])
+        _set_aside(study, [each for each in products_of(study) if not wanted.isdisjoint(map(str, each.outputs))])
         for study in studies
     )
 

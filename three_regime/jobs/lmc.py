@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from three_regime.jobs.context import task_of
@@ -17,9 +16,17 @@ from three_regime.jobs.pairs import check_stop, replica_weights
 from three_regime.kernels import Kernels
 from three_regime.landscape import mode_connectivity
 from three_regime.study.products import Product
-from three_regime.system.gpu_memory import in_short
+from three_regime.system import gpu_memory
 from three_regime.tasks.interface import Stack, Task
-from three_regime.tasks.strategies import Alone, Pruned, choose, sparse, stacked, wait_for
+from three_regime.tasks.strategies import (
+    Alone,
+    AloneSparse,
+    choose,
+    sparse_network,
+    stacked,
+    wait_for,
+    warn_of_too_many,
+)
 from three_regime.training.trainer import convolution_precision
 
 log = logging.getLogger(__name__)
@@ -37,20 +44,37 @@ def compute(job: Job) -> None:
             began = time.monotonic()
             replicas, masks = replica_weights(task, pairs)
             stack = stack or _choose(job, task, replicas)
-            network = None if stack.together else sparse(task, masks, replicas.values())
-            try:
-                _measure(job, task, Pruned(task, network) if network else stack, pairs, replicas, began)
-            except torch.cuda.OutOfMemoryError as error:
-                if not stack.together:
-                    raise
-                reason = in_short(error)
+            if stack.together:
+                stack = _measure_together(job, task, stack, pairs, replicas, began)
             else:
-                continue
-            # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.
-            torch.cuda.empty_cache()
-            log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
-            stack = Alone(task)
-            _measure(job, task, stack, [pair for pair in pairs if not pair.done], replicas, time.monotonic())
+                network = sparse_network(task, masks, replicas.values())
+                _measure(job, task, AloneSparse(task, network) if network else stack, pairs, replicas, began)
+
+
+def _measure_together(
+    job: Job,
+    task: Task,
+    stack: Stack,
+    pairs: list[Product],
+    replicas: dict[Path, dict[str, Tensor]],
+    began: float,
+) -> Stack:
+    """Measure a cell's pairs, several networks at a time; where memory does not suffice, one after another.
+
+    Returns the way to compute what follows.
+    """
+
+    def together() -> Stack:
+        _measure(job, task, stack, pairs, replicas, began)
+        return stack
+
+    def alone(reason: str) -> Stack:
+        warn_of_too_many(reason)
+        remaining = [pair for pair in pairs if not pair.done]
+        _measure(job, task, Alone(task), remaining, replicas, time.monotonic())
+        return Alone(task)
+
+    return gpu_memory.attempt(together, alone)
 
 
 def _measure(
@@ -64,12 +88,12 @@ def _measure(
     """Measure and write the pairs of one cell, the first of which was begun at `began`."""
     for product, path in _paths(job, task, stack, pairs, replicas):
         results = mode_connectivity.line(path)
-        if job.study.config.measure.bleu_along_line:
-            ends = (replicas[product.inputs[role]] for role in ("first", "second"))
-            results["bleu"] = _bleu(task, *ends, results["t"])
+        first, second = (replicas[product.inputs[role]] for role in ("first", "second"))
+        networks = (mode_connectivity.between(task, first, second, t) for t in results["t"])
+        results |= job.study.setting.line_scores(job.study.config.measure, task, networks)
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        computed_with: Kernels | None = stack.network.computed_with if isinstance(stack, Pruned) else None
+        computed_with: Kernels | None = stack.network.computed_with if isinstance(stack, AloneSparse) else None
         job.commit(product, results, wall_s=time.monotonic() - began, together=together, computed_with=computed_with)
         began = time.monotonic()
 
@@ -88,11 +112,6 @@ def _paths(
         check_stop(job, product)
         between = list(itertools.islice(measured, settings.points - 2))
         yield product, [at_ends[product.inputs["first"]], *between, at_ends[product.inputs["second"]]]
-
-
-def _bleu(task: Task, first: dict[str, Tensor], second: dict[str, Tensor], at: list[float]) -> list[float]:
-    points = (mode_connectivity.between(task, first, second, t) for t in at)
-    return [task.scores(point, ("validation",))["validation"]["bleu"] for point in points]
 
 
 def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> Stack:

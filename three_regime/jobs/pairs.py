@@ -17,7 +17,7 @@ from three_regime.pruning.masks import Masks, split_masks
 from three_regime.study.products import Product
 from three_regime.system.files import read_arrays
 from three_regime.tasks.interface import SparseNetwork, Task
-from three_regime.tasks.strategies import sparse
+from three_regime.tasks.strategies import sparse_network
 
 Measured = TypeVar("Measured")
 
@@ -49,7 +49,7 @@ def measured_pairs(
         pairs = list(cell)
         check_stop(job, pairs[0])
         replicas, masks = replica_weights(task, pairs)
-        network = sparse(task, masks, replicas.values())
+        network = sparse_network(task, masks, replicas.values())
         measured = {path: measure(network or task, weights) for path, weights in replicas.items()}
         for product in pairs:
             check_stop(job, product)

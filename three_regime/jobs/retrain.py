@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from statistics import fmean
 
-from three_regime.analysis.tables import checkpoint_error
 from three_regime.jobs.context import measured, session_of, task_of
 from three_regime.jobs.job import Job
 from three_regime.pruning.masks import join_masks, split_masks
@@ -13,7 +11,7 @@ from three_regime.random_streams import Streams
 from three_regime.study.products import Product
 from three_regime.system.files import read_arrays
 from three_regime.tasks.interface import Task
-from three_regime.tasks.strategies import sparse
+from three_regime.tasks.strategies import sparse_network
 from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
@@ -43,12 +41,12 @@ def _member(job: Job, task: Task, product: Product) -> Member:
 
 def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Checkpoint) -> None:
     by = checkpoint.computed_with
-    network = sparse(task, masks, [checkpoint.weights], by) if by is not None else None
+    network = sparse_network(task, masks, [checkpoint.weights], by) if by is not None else None
     found = measured(task, checkpoint.weights, str(product.outputs[-1]), network)
     last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {
         "epoch": checkpoint.epoch,
-        "test_error": checkpoint_error(found) if "scores" in found else fmean(row["test_error"] for row in last),
+        "test_error": job.study.setting.retrained_error(found, last),
         **found,
         "history": checkpoint.history,
     }

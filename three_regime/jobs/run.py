@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-import os
-import time
 from dataclasses import dataclass
 
 from three_regime.config import Config
@@ -19,9 +17,8 @@ from three_regime.study.grid import Study, study_named
 from three_regime.study.products import Product, pack
 from three_regime.study.runs import Run
 from three_regime.system import gpu_memory, gpu_slots
-from three_regime.system.files import (
-    remove_leftovers,
-)
+from three_regime.system.file_times import put_in_order
+from three_regime.system.files import remove_leftovers
 from three_regime.system.interruption import stop_on_signals
 from three_regime.system.openmp import spin_briefly
 from three_regime.system.preemption import requeued_if_preempted
@@ -106,8 +103,11 @@ def run_job(
             ):
                 importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
         _remove_states(study, products)
-        _mend_losses(study, products)
-        _mend_times(products)
+        _put_back_lost(study, products)
+        put_in_order(
+            (path for product in products for path in product.inputs.values()),
+            (path for product in products for path in product.outputs),
+        )
         if not under_workflow:
             for product in products:
                 kept_copies.drop(study, product.outputs)
@@ -118,38 +118,20 @@ def run_job(
 
 def _needing_less_memory(study: Study) -> str:
     """Settings that let a job use less of a GPU; what is finished, and the state of runs, is kept."""
-    alone = "" if study.config.dataset.entry.kind == "text" else ", `lockstep: off` in the study"
+    alone = ", `lockstep: off` in the study" if study.setting.packs_advance_together else ""
     return f"or let it be shared less: `gpu_slots: 1`{alone}; then run again, it continues"
 
 
 def _remove_states(study: Study, products: list[Product]) -> None:
     """Remove training states that outlived their runs: the process was killed when the result was just written."""
     for product in products:
-        if product.stage == "retrain" or (product.stage == "dense" and study.knob.setting is not None):
+        if product.stage == "retrain" or (product.stage == "dense" and not study.one_dense_run):
             state_file(study, product).unlink(missing_ok=True)
 
 
-def _mend_losses(study: Study, products: list[Product]) -> None:
+def _put_back_lost(study: Study, products: list[Product]) -> None:
     """Put back what was removed while the job ran, e.g. by a Snakemake that takes an earlier attempt for failed."""
     for product in products:
         lost = [path for path in product.outputs if not path.exists()]
         if lost and not kept_copies.restore(study, product):
             raise UserError(f"{lost[0]} was removed while its job ran; run again")
-
-
-def _mend_times(products: list[Product]) -> None:
-    """Make kept outputs younger than every input of the pack, or Snakemake would plan this job for ever.
-
-    An input from the future (the clock was set back since) is given the present, for nothing can be younger than it.
-    """
-    inputs = {path for product in products for path in product.inputs.values() if path.exists()}
-    now = time.time_ns()
-    for path in inputs:
-        if path.stat().st_mtime_ns > now:
-            with contextlib.suppress(OSError):
-                os.utime(path, ns=(now, now), follow_symlinks=False)
-    newest = max((path.stat().st_mtime_ns for path in inputs), default=0)
-    for product in products:
-        for path in product.outputs:
-            if not newest <= path.stat().st_mtime_ns <= now:
-                os.utime(path, ns=(now, now), follow_symlinks=False)

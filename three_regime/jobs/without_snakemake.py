@@ -67,7 +67,7 @@ def run_stage(
             for temperature in chosen_temperatures:
                 discard(config, study.name, seed, temperature)
     elif stage in STAGES:
-        one_run = stage == "dense" and study.knob.setting is None and not temperatures
+        one_run = stage == "dense" and study.one_dense_run and not temperatures
         for seed in chosen_seeds:
             for temperature in [None] if one_run else chosen_temperatures:
                 _heavy(config, study, stage, seed, temperature)

@@ -1,6 +1,6 @@
 """A pruned network laid out for the sparse engine: ``sparse.h`` in ctypes, lists of kept weights, memory.
 
-Arrays are NumPy's; nothing is kept from call to call but memory to work in, so that what a call computes depends on
+Arrays are NumPy's; nothing is kept from call to call but memory to work in, so what a call computes depends on
 what it is given alone.
 """
 

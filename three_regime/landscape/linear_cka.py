@@ -72,10 +72,12 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
     if len(first) != len(second) or len(first) < 2:
         raise UserError(f"CKA needs outputs on the same two or more inputs, not {len(first)} and {len(second)}")
     if isinstance(first, Gram) or isinstance(second, Gram):
+        # ‖YᵀX‖² = ⟨XXᵀ, YYᵀ⟩, so the n × n products say the same.
         grams = [each.matrix if isinstance(each, Gram) else gram(each).matrix for each in (first, second)]
         scale, product = np.prod([np.linalg.norm(each) for each in grams]), np.vdot(*grams)
     else:
         x, y = (np.asarray(outputs, dtype=np.float64) for outputs in (first, second))
+        # Centred columns make CKA blind to a constant shift of the outputs; the norms, to their scale.
         x, y = x - x.mean(axis=0), y - y.mean(axis=0)
         scale, product = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y), np.linalg.norm(y.T @ x) ** 2
     if not np.isfinite(scale) or scale == 0:

@@ -38,8 +38,11 @@ def barrier(values: Sequence[float]) -> float:
     -------
     LMC: negative where a barrier separates the ends, about 0 where they are connected.
     """
+    # 1. The level that the ends set together.
     level = (values[0] + values[-1]) / 2
+    # 2. How far each point lies below it: negative where the error is higher, on a barrier.
     deviations = [level - value for value in values]
+    # 3. The largest in size, with its sign; `max` takes the first of equals.
     return max(deviations, key=abs)
 
 
@@ -62,6 +65,8 @@ def measure(
     """
     waiting = iter(networks)
     while chunk := list(itertools.islice(waiting, stack.width)):
+        # Interpolated weights do not go with either end's BatchNorm statistics, so these are made anew at every point,
+        # the ends too: otherwise the line would be compared with ends of another kind.
         weights = stack.reestimate(stacked(chunk, stack.rows(len(chunk))), batch_size, images)
         train, test = stack.evaluate(weights, "train", images), stack.evaluate(weights, "test")
         for row in range(len(chunk)):

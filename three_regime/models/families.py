@@ -2,7 +2,7 @@
 
 A model is named ``<family>-<depth>`` with an optional width: ``preresnet-20``, ``preresnet-20x2``, ``vgg-19``,
 ``densenet-40``, ``densenet-40k24``; a Transformer by layers, width and heads: ``transformer-6x512x8``. One network has
-exactly one name, so that names can stand in paths and settings; ``ALIASES`` are read and replaced by it.
+exactly one name, so names can stand in paths and settings; ``ALIASES`` are read and replaced by it.
 A new family of image networks is one entry of ``FAMILIES`` and one module of this package, named like the family, with
 ``build(depth, width, classes, channels) -> torch.nn.Module``; the module's class carries its initialisation rule
 (``three_regime.models.initialisation``). Networks for text are built by ``three_regime.models.transformer``.
@@ -15,10 +15,11 @@ import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from three_regime.errors import UserError
 from three_regime.models import counting
+from three_regime.system import registries
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ class Family:
     Attributes
     ----------
     name
-        First part of a model name, and the module of this package that builds it.
+        First part of a model name.
     form
         The allowed names, for error messages and help.
     description
@@ -53,11 +54,18 @@ class Family:
     image_sizes
         The same in words.
     kind
-        What it works on: ``images`` or ``text``.
+        What it works on: a key of `three_regime.settings.SETTINGS`.
+    usual_depth
+        Depth that is proposed for a name without one.
+    heads
+        Whether a name ends with a number of attention heads, and perhaps ``-shared``.
     layers
         Function of depth, width, classes, channels and image size that counts a network's layers without torch. None
         leaves them uncounted: ``plan`` then knows neither hours nor the bytes of weights, jobs ask for the minutes of
         the study's ``resources``, and on a CPU ``lockstep: auto`` computes one network after another.
+    module
+        The module with ``build(depth, width, classes, channels) -> torch.nn.Module``, imported when a network is built;
+        empty: ``three_regime.models.<name>``.
     """
 
     name: str
@@ -69,8 +77,11 @@ class Family:
     nearest_width: Callable[[float], float]
     takes_image_size: Callable[[int], bool]
     image_sizes: str
-    kind: Literal["images", "text"] = "images"
+    kind: str = "images"
+    usual_depth: int = 20
+    heads: bool = False
     layers: Callable[[int, float, int, int, int], Iterable[counting.Layer]] | None = None
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,14 +114,14 @@ class ModelSpec:
     def name(self) -> str:
         """The one name of this network, e.g. ``preresnet-20x2``."""
         family = FAMILIES[self.family]
-        if family.kind == "text":
+        if family.heads:
             return f"{self.family}-{self.depth}x{self.width:g}x{self.heads}{'-shared' if self.shared else ''}"
         width = "" if self.width == family.default_width else f"{family.width_letter}{self.width:g}"
         return f"{self.family}-{self.depth}{width}"
 
     @property
     def kind(self) -> str:
-        """What the network works on: ``images`` or ``text``."""
+        """What the network works on (`Family.kind`)."""
         return FAMILIES[self.family].kind
 
 
@@ -178,9 +189,16 @@ FAMILIES: dict[str, Family] = {
             takes_image_size=lambda size: False,
             image_sizes="no images:",
             kind="text",
+            usual_depth=6,
+            heads=True,
         ),
     )
 }
+
+
+def register(family: Family) -> None:
+    """Add a family of a plugin's. See `registries.add`."""
+    registries.add(FAMILIES, family, "family of networks")
 
 
 def families() -> dict[str, str]:
@@ -212,7 +230,7 @@ def _nearest(spec: ModelSpec) -> ModelSpec:
     family = FAMILIES[spec.family]
     width = family.nearest_width(spec.width)
     heads = 0
-    if family.kind == "text":
+    if family.heads:
         divisors = [heads for heads in range(1, int(width) + 1) if width % heads == 0]
         heads = min(divisors, key=lambda heads: abs(heads - (spec.heads or 8)))
     return ModelSpec(spec.family, family.nearest_depth(spec.depth), width, heads, spec.shared and bool(heads))
@@ -225,11 +243,24 @@ def _complaint(name: str) -> str:
         forms = "; ".join(family.form for family in FAMILIES.values())
         return f"model {name!r} is of no known family; allowed: {forms}"
     family = FAMILIES[close[0]]
-    depth = 6 if family.kind == "text" else 20
     wanted = ModelSpec(
-        family.name, int(rough[2] or depth), float(rough[3] or family.default_width), int(rough[4] or 0)
+        family.name, int(rough[2] or family.usual_depth), float(rough[3] or family.default_width), int(rough[4] or 0)
     )  # fmt: skip
     return f"model {name!r} does not exist; allowed: {family.form}; nearest: {_nearest(wanted).name}"
+
+
+def parse_for(kind: str, model: ModelSpec | str) -> ModelSpec:
+    """The network of a name, which must work on `kind`.
+
+    Raises
+    ------
+    UserError
+        When it does not, or when the name is not valid.
+    """
+    spec = parse(model) if isinstance(model, str) else model
+    if spec.kind != kind:
+        raise UserError(f"model {spec.name} is not one for {kind}")
+    return spec
 
 
 def check_image_size(model: ModelSpec | str, image_size: int) -> None:
@@ -272,7 +303,7 @@ def build(model: ModelSpec | str, *, classes: int, channels: int, image_size: in
 
     spec = parse(model) if isinstance(model, str) else model
     check_image_size(spec, image_size)
-    module = importlib.import_module(f"three_regime.models.{spec.family}")
+    module = importlib.import_module(FAMILIES[spec.family].module or f"three_regime.models.{spec.family}")
     with torch.random.fork_rng(devices=[]):
         return module.build(spec.depth, spec.width, classes, channels)
 

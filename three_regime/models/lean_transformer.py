@@ -2,7 +2,7 @@
 
 Names, shapes and results are those of the network that `three_regime.models.transformer` builds (post-norm, ReLU,
 sinusoidal positions; Vaswani et al. 2017), which tests compare with. Here a sentence is padded on the right on both
-sides, so that positions are those of the columns; query, key and value are one product; the future is hidden by the
+sides, so positions are those of the columns; query, key and value are one product; the future is hidden by the
 triangle alone, for what follows a sentence's end is padding that nobody reads.
 """
 

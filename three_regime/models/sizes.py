@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from three_regime.errors import UserError
 from three_regime.models import counting
-from three_regime.models.families import FAMILIES, ModelSpec, parse
+from three_regime.models.families import FAMILIES, ModelSpec, parse_for
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ def size(model: ModelSpec | str, *, classes: int, channels: int, image_size: int
     UserError
         When the name is not valid.
     """
-    spec = parse(model) if isinstance(model, str) else model
-    if spec.kind != "images":
-        raise UserError(f"model {spec.name} is not one for images")
+    spec = parse_for("images", model)
     layers = FAMILIES[spec.family].layers
     return layers and _sum(layers(spec.depth, spec.width, classes, channels, image_size))
 
@@ -67,9 +64,7 @@ def text_size(model: ModelSpec | str, *, vocabulary: int) -> Size:
     UserError
         When the name is not valid, or is not one of a network for text.
     """
-    spec = parse(model) if isinstance(model, str) else model
-    if spec.kind != "text":
-        raise UserError(f"model {spec.name} is not one for text")
+    spec = parse_for("text", model)
     return _sum(counting.transformer(spec.depth, int(spec.width), vocabulary, shared=spec.shared))
 
 

@@ -17,8 +17,6 @@ from three_regime.models.counting import VGG_CONVOLUTIONS, VGG_WIDTHS
 from three_regime.models.initialisation import Initialisation
 from three_regime.models.layers import NormRelu
 
-"""Depth → convolutions in each of the five groups."""
-
 
 class VGG(nn.Module):
     """VGG-BN; parameter names are those of the authors' checkpoints.

@@ -15,17 +15,16 @@ from three_regime.planning.plan import ALL_STUDIES, DATA, wanted
 from three_regime.preparation.prepare import is_prepared
 from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.outputs import (
-    CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
     GRID_FIGURES,
+    OVERALL_FILES,
     PUBLISHED,
     REGIME_TABLES,
     RUN_FIGURES,
-    SCORECARD_FILES,
 )
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import Finding, chain_to, survey
+from three_regime.study.verdicts import Finding, chain_to, judge
 
 _TABLE_FILES = frozenset((*(f"{name}.csv" for name in CELL_TABLES + REGIME_TABLES), *CLAIM_FILES))
 
@@ -49,17 +48,17 @@ def explain(config: Config, target: str | None = None) -> list[Finding]:
         When the target is none of these.
     """
     if target is not None and (studies := studies_behind(config, Path(target))) is not None:
-        return [finding for study in studies for finding in survey(study)]
+        return [finding for study in studies for finding in judge(study)]
     try:
         chosen = wanted(config, [target] if target else [])
     except UserError as error:
-        findings = [finding for study in planned(config) for finding in survey(study)]
+        findings = [finding for study in planned(config) for finding in judge(study)]
         return _behind(findings, Path(target), error)
     return [
         finding
         for name, stages in chosen.items()
         if name != ALL_STUDIES and not stages.isdisjoint(STAGES)
-        for finding in survey(study_named(config, name))
+        for finding in judge(study_named(config, name))
         if finding.product.stage in stages
     ]
 
@@ -82,8 +81,7 @@ def studies_behind(config: Config, path: Path) -> list[Study] | None:
             return [study]
     if path.is_relative_to(root / PUBLISHED):
         return []
-    over_all = [*(root / name for name in ("report.html", *SCORECARD_FILES))]
-    over_all += [root / "case_studies" / f"{name}.csv" for name in CASE_TABLES]
+    over_all = [root / name for name in ("report.html", *OVERALL_FILES)]
     return planned(config) if path in over_all else None
 
 

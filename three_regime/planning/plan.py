@@ -16,7 +16,7 @@ from three_regime.preparation.prepare import is_prepared
 from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.products import job_place
 from three_regime.study.stages import COLLECTIONS, STAGES
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
 
 DATA, TABLES, FIGURES, DISCARD, REPORT = "data", "tables", "figures", "discard", "report"
 _HEAVY = tuple(STAGES)
@@ -166,7 +166,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
             seen.add(study.prepared)
             rows.append(_data_row(study, pricer))
         heavy = _with_upstream(stages)
-        jobs = jobs_of(study, _needed(survey(study, heavy), stages))
+        jobs = jobs_of(study, _needed(judge(study, heavy), stages))
         idle = not any(job.to_compute for job in jobs)
         seconds = {id(job): job_seconds(job, speed_here, pricer) for job in jobs} if speed_here else {}
         if rates and not speed_here and idle:

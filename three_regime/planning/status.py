@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
 from humanfriendly import format_timespan
 from tabulate import tabulate
 
@@ -26,8 +27,8 @@ from three_regime.study.log_files import job_path
 from three_regime.study.products import Product
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import survey
-from three_regime.system.file_locks import Timeout, acquired
+from three_regime.study.verdicts import judge
+from three_regime.system.file_locks import acquired
 from three_regime.system.files import read_metadata
 
 _LOG_TAIL = 4096
@@ -111,7 +112,7 @@ def look(config: Config, now: float | None = None) -> Status:
     running: list[Running] = []
     counts: list[tuple[str, str, int, int]] = []
     for study in planned(config):
-        findings = survey(study)
+        findings = judge(study)
         total, done = Counter(), Counter()
         for finding in findings:
             total[finding.product.stage] += 1
@@ -162,7 +163,7 @@ def _running(job: Job, now: float) -> Running:
         steps = pricer_of(study).steps(training)
         epoch = saved.epoch + saved.step / steps
         since = now - saved.saved_at
-        if not (job.stage == "dense" and study.knob.setting is None):
+        if not (job.stage == "dense" and study.one_dense_run):
             member = beside[0].label + (f" and {len(beside) - 1} more" if beside[1:] else "")
         if epoch > 0:
             behind = sum(epochs - (state.epoch + state.step / steps if state else 0) for _, state in states.values())
@@ -200,7 +201,7 @@ def _training(study: Study, product: Product) -> Training:
 
 
 def _epochs(study: Study, job: Job) -> int:
-    if job.stage == "dense" and study.knob.setting is None:
+    if job.stage == "dense" and study.one_dense_run:
         return int(max(finding.product.coordinates["temperature"] for finding in job.to_compute))
     pricer = pricer_of(study)
     return pricer.retrain_epochs if job.stage == "retrain" else pricer.dense_epochs(job.temperature)

@@ -20,6 +20,7 @@ from three_regime.datasets.sources import Source, digest_of, load_sources
 from three_regime.errors import UserError
 from three_regime.preparation.transfer import (
     DEFAULT_PATIENCE,
+    DISK_FULL,
     Patience,
     TooSlow,
     TransferError,
@@ -83,7 +84,7 @@ def obtain(
     """
     folder = Path(folder)
     paths = [folder / name for name in source.files]
-    with disk_errors(folder / source.file, "what has arrived is kept: free some space and run again"):
+    with disk_errors(folder / source.file, DISK_FULL):
         if not _job(source, folder).wanted:
             return paths
         folder.mkdir(parents=True, exist_ok=True)

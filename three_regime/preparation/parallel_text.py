@@ -3,7 +3,7 @@
 The folder ``<data>/<name>-<pairs>-<subwords>/`` holds, for each split and language, ``<split>.de-en.<language>.bin``
 and ``.idx`` (fairseq's memory-mapped format), ``dict.txt`` (fairseq's dictionary, joint), ``subwords.model``
 (sentencepiece), the untouched text of validation and test, and, written last, ``prepared.safetensors``: numbers of
-pairs and the SHA-256 of every other file, so that its tensor digest stands for the whole data set.
+pairs and the SHA-256 of every other file, so its tensor digest stands for the whole data set.
 
 Text streams through: what grows with the corpus is fairseq's index alone, some tens of bytes a pair.
 """
@@ -24,9 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from three_regime.config.dataset import TEXT_DEFAULTS
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
-from three_regime.datasets.sources import digest_of
 from three_regime.errors import UserError
 from three_regime.preparation.cleaning import Limits, fault, normalised
 from three_regime.preparation.subwords import SPECIAL, TooManySubwordsError, learn, load, sampled
@@ -34,7 +32,7 @@ from three_regime.study import provenance
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.results import FINGERPRINT_KEY
 from three_regime.system.file_locks import exclusively
-from three_regime.system.files import PROVENANCE_KEY, disk_errors, write_arrays
+from three_regime.system.files import PROVENANCE_KEY, disk_errors, file_digest, write_arrays
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -93,8 +91,7 @@ def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str,
             report = _write_files(entry, choice, raw, staging)
             arrays = {"pairs": np.array([report.pairs[split] for split in SPLITS], dtype=np.int64)}
             for path in sorted(staging.iterdir()):
-                digest = digest_of(path).removeprefix("sha256:")
-                arrays[f"sha256/{path.name}"] = np.frombuffer(bytes.fromhex(digest), dtype=np.uint8)
+                arrays[f"sha256/{path.name}"] = np.frombuffer(bytes.fromhex(file_digest(path)), dtype=np.uint8)
             manifest.unlink(missing_ok=True)
             for path in sorted(staging.iterdir()):
                 os.replace(path, manifest.with_name(path.name))
@@ -173,7 +170,7 @@ def _vocabulary(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> byte
         try:
             return learn(_vocabulary_text(entry, choice, raw), size, entry.name)
         except TooManySubwordsError as error:
-            if choice.subwords != TEXT_DEFAULTS["subwords"]:
+            if choice.subwords != choice.setting.dataset_defaults["subwords"]:
                 raise
             size = error.largest
             log.info("%s has fewer than the %d subwords of the default: taking %d", entry.name, choice.subwords, size)

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from three_regime.datasets.corpora import MANIFEST, SPLITS
-from three_regime.datasets.sources import digest_of
 from three_regime.errors import UserError
 from three_regime.preparation.cleaning import normalised
 from three_regime.preparation.parallel_text import DICTIONARY, LANGUAGES_KEY, MODEL
 from three_regime.preparation.subwords import SPECIAL, load
-from three_regime.system.files import read_arrays, read_metadata
+from three_regime.system.files import file_digest, read_arrays, read_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -149,5 +148,5 @@ def verify(manifest: Path) -> None:
         path = manifest.with_name(file)
         if not path.is_file():
             raise UserError(f"{path} is missing; delete {manifest} and prepare the data again")
-        if digest_of(path) != f"sha256:{digest.tobytes().hex()}":
+        if file_digest(path) != digest.tobytes().hex():
             raise UserError(f"{path} is damaged: its digest is not the manifest's; delete {manifest} and prepare again")

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 CHUNK = 1 << 16
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST_NUMBER = 19
+DISK_FULL = "what has arrived is kept: free some space and run again"
+"""What to do when the disk is full."""
+
 PAGE = re.compile(rb"\A(\xef\xbb\xbf)?\s*(<!doctype\s+html|<html)", re.IGNORECASE)
 TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 
@@ -114,7 +117,7 @@ def fetch(
     limit
         Give up when more bytes than this arrive.
     verified_later
-        The caller compares the result with a known digest, so that a partial file of unknown or other origin may be
+        The caller compares the result with a known digest, so a partial file of unknown or other origin may be
         continued.
     slowest
         Raise `TooSlow` below this many bytes/s; 0 never does.
@@ -233,7 +236,7 @@ def _receive(wish: _Wish, chunks: Iterable[bytes], size: int, total: int | None)
     """Append `chunks` to a partial file of `size` bytes, until it has `total`."""
     pace = _Pace(wish.slowest, wish.patience.window)
     with (
-        disk_errors(wish.part, "what has arrived is kept: free some space and run again"),
+        disk_errors(wish.part, DISK_FULL),
         open(wish.part, "ab") as file,
         _meter(wish, size, total) as meter,
     ):

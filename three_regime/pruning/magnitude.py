@@ -35,7 +35,7 @@ def magnitude_masks(
     Returns
     -------
     Name → bool array of the weight's shape, True where the weight is kept. Exactly `removed_count` weights are
-    removed, from each layer or in all; among equal magnitudes the earlier go first, so that masks of decreasing
+    removed, from each layer or in all; among equal magnitudes the earlier go first, so masks of decreasing
     density are nested.
 
     Raises
@@ -51,9 +51,11 @@ def magnitude_masks(
     for name in prunable:
         if not np.isfinite(weights[name]).all():
             raise UserError(f"{name} holds values that are not finite: a diverged network cannot be pruned")
+    # Uniform: a ranking in every layer, so that all keep the same fraction.
     if allocation == "uniform":
         return {name: _keep_largest(np.abs(weights[name]).ravel(), density).reshape(weights[name].shape)
                 for name in prunable}  # fmt: skip
+    # Global: one ranking over all layers; layers of small weights lose more.
     if allocation == "global":
         kept = _keep_largest(np.concatenate([np.abs(weights[name]).ravel() for name in prunable]), density)
         ends = np.cumsum([weights[name].size for name in prunable])[:-1]
@@ -63,7 +65,7 @@ def magnitude_masks(
 
 
 def _keep_largest(magnitudes: np.ndarray, density: float) -> np.ndarray:
-    order = np.argsort(magnitudes, kind="stable")
+    order = np.argsort(magnitudes, kind="stable")  # stable: equal magnitudes go in file order, so masks are nested
     kept = np.ones(magnitudes.size, dtype=bool)
     kept[order[: removed_count(magnitudes.size, density)]] = False
     return kept

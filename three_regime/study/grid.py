@@ -12,8 +12,8 @@ from pathlib import Path
 from three_regime.config import Config, DatasetChoice, StudyConfig
 from three_regime.config.knobs import KNOBS, Knob, density_folder
 from three_regime.config.thresholds import Thresholds
-from three_regime.datasets.corpora import MANIFEST
 from three_regime.errors import UserError
+from three_regime.settings import Setting
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Study:
     root: Path
     data: Path
     thresholds: Thresholds
+
+    @property
+    def setting(self) -> Setting:
+        """What studies of such data have of their own."""
+        return self.config.setting
 
     @property
     def folder(self) -> Path:
@@ -58,6 +63,25 @@ class Study:
         return list(itertools.combinations(sorted(self.config.replicas), 2))
 
     @property
+    def one_dense_run(self) -> bool:
+        """Whether one dense training yields the checkpoints of every temperature: the epochs knob."""
+        return self.knob.setting is None
+
+    @property
+    def job_spans_densities(self) -> bool:
+        """Whether one job computes every density; otherwise there is a job for each."""
+        return "density" in self.config.pack
+
+    def table(self, name: str) -> Path:
+        """Path of one of the study's tables, e.g. ``cells``."""
+        return self.folder / f"{name}.csv"
+
+    @property
+    def seeds_and_temperatures(self) -> list[tuple[int, float]]:
+        """Every dense seed with every temperature, from the hottest to the coldest: what a heavy job is made for."""
+        return list(itertools.product(self.config.dense_seeds, self.temperatures))
+
+    @property
     def prepared(self) -> Path:
         """The array file of the study's images, or the manifest of its prepared text."""
         return prepared_path(self.config.dataset, self.data)
@@ -89,9 +113,7 @@ class Study:
 
 def prepared_path(choice: DatasetChoice, data: Path) -> Path:
     """The prepared file of a data set in the folder `data`: array file of images, manifest of text."""
-    if choice.entry.kind == "text":
-        return data / choice.folder / MANIFEST
-    return data / f"{choice.name}.safetensors"
+    return data / choice.setting.prepared_file(choice)
 
 
 def study_named(config: Config, name: str) -> Study:

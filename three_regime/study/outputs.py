@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+SETTINGS_FILE = "config.yaml"
+"""Every setting of a run, defaults filled in: beside its results, and in an export."""
+
+
+STATE_FOLDER = ".state"
+"""Folder in that of the results: training state, and links to finished results, by the paths of the results."""
+
+
+CASE_FOLDER = "case_studies"
+"""Folder, among the studies, of ``CASE_TABLES``."""
+
+
+FIGURE_FORMATS = ("pdf", "png", "csv")
+"""Each figure is written in these; the CSV holds what it is drawn from."""
+
+
 CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "provenance")
 """Tables of a study that are gathered from its result files (`three_regime.analysis.tables`)."""
 
@@ -24,6 +40,9 @@ CASE_TABLES = ("family", "family_summary", "sam")
 
 SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
 """Headline numbers, cells and page of the scorecard (`three_regime.analysis.scorecard_files`)."""
+
+OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES))
+"""Tables and page that are made over all studies, below the folder of the results."""
 
 
 GRID_FIGURES = (

@@ -9,7 +9,7 @@ Grid lists, packs, resources, device, paths, versions of packages and times are 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +18,11 @@ from typing import Any
 from three_regime.config import Training
 from three_regime.config.knobs import density_folder
 from three_regime.config.optimisers import OPTIMISERS
-from three_regime.datasets.registry import IMPLIED
 from three_regime.errors import UserError
 from three_regime.study.fingerprints import _carried, fingerprint_of, input_digest
 from three_regime.study.grid import Study
 from three_regime.study.results import Result
-from three_regime.study.stages import DISCARDED, STAGES, TEXT_VERSION
+from three_regime.study.stages import DISCARDED, STAGES
 
 IMPORTED = "imported"
 """Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.exchange.importing`)."""
@@ -153,6 +152,14 @@ def pack(
     return [product for value in densities for product in build(study, seed, temperature, value)]
 
 
+def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Product]:
+    """Every product of a study's stages, in the order in which they are made: by dense seed, temperature and stage."""
+    stages = tuple(stages)
+    for seed, temperature in study.seeds_and_temperatures:
+        for stage in stages:
+            yield from pack(study, stage, seed, temperature)
+
+
 def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
     """Files of a product that stay when its study has been measured (see ``DISCARDED``)."""
     discarded = product.stage in DISCARDED[study.config.keep]
@@ -162,8 +169,8 @@ def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
 def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
     """Seed, temperature and density of the job that makes a product; None for what the job spans."""
     at = product.coordinates
-    temperature = None if product.stage == "dense" and study.knob.setting is None else at["temperature"]
-    return at["seed"], temperature, None if "density" in study.config.pack else at.get("density")
+    temperature = None if product.stage == "dense" and study.one_dense_run else at["temperature"]
+    return at["seed"], temperature, None if study.job_spans_densities else at.get("density")
 
 
 def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
@@ -175,38 +182,18 @@ def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _examples(study: Study) -> dict[str, Any]:
-    """Which images or sentences a stage uses, and how pixels are normalised and augmented.
-
-    What was read, and how text was cleaned and split into subwords, is in the data's digest.
-    """
-    choice = study.config.dataset
-    if choice.entry.kind == "text":
-        keys, treatment = ("validation_pairs", "test_pairs"), {"text_version": TEXT_VERSION}
-    else:
-        keys = ("train_images", "test_images")
-        implied = IMPLIED.get(choice.name, {})
-        pixels = {key: value for key, value in choice.entry.treatment.items() if value != implied.get(key)}
-        treatment = {"pixels": pixels} if pixels else {}
-    return {**{key: getattr(choice, key) for key in keys}, "dataset": choice.name, **treatment}
-
-
-def _measured(study: Study) -> dict[str, Any]:
-    """How a checkpoint is measured, where that is a setting: translations on a fixed subset, and by BLEU."""
-    measure = study.config.measure
-    if study.config.dataset.entry.kind == "images":
-        return {}
-    names = ("train_pairs", "beam", "length_penalty")
-    return {"measured": {name: getattr(measure, name) for name in names}}
+    """Which examples a stage uses, and how they are treated."""
+    return study.setting.examples(study.config.dataset)
 
 
 def _dense(study: Study, seed: int, temperature: float) -> Product:
-    stop = int(temperature) if study.knob.setting is None else None
+    stop = int(temperature) if study.one_dense_run else None
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
         "dense",
         model=study.config.model,
         **_examples(study),
-        **_measured(study),
+        **study.setting.dense_recipe(study.config.measure),
         training=training,
         streams=["dense", seed],
     )
@@ -223,7 +210,7 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
         "prune",
         f"density {density * 100:g} %",
         recipe,
-        {"dense": base / "dense.safetensors"},
+        {"dense": base / STAGES["dense"].weights},
         _outputs("prune", base / density_folder(density)),
         {"seed": seed, "temperature": temperature, "density": density},
     )
@@ -231,15 +218,14 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
 
 def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
-    last_epochs = {"last_epochs": study.config.measure.last_epochs}
     recipe = _recipe(
         "retrain",
         model=study.config.model,
         **_examples(study),
         training=training_recipe(study.config.retrain),
-        **(_measured(study) or last_epochs),
+        **study.setting.retrain_recipe(study.config.measure),
     )
-    inputs = {"pruned": cell / "pruned.safetensors", "data": study.prepared}
+    inputs = {"pruned": cell / STAGES["prune"].weights, "data": study.prepared}
     for replica in study.config.replicas:
         yield Product(
             "retrain",
@@ -254,7 +240,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
 def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
     recipe = _recipe(stage, model=study.config.model, **_examples(study), **settings)
-    retrained = {replica: cell / f"replica{replica}" / "retrained.safetensors" for replica in study.config.replicas}
+    retrained = {replica: cell / f"replica{replica}" / STAGES["retrain"].weights for replica in study.config.replicas}
     data = study.prepared
     for first, second in study.pairs:
         yield Product(
@@ -268,23 +254,10 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
 
 
 def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    measure = study.config.measure
-    if study.config.dataset.entry.kind == "text":
-        settings = {"points": measure.points, "measured_pairs": measure.train_pairs}
-        settings |= {"bleu": _measured(study)["measured"]} if measure.bleu_along_line else {}
-    else:
-        settings = {
-            "points": measure.points,
-            "batch_size": measure.batch_size,
-            "measured_images": measure.train_images,
-        }
+    settings = study.setting.lmc_recipe(study.config.measure)
     return _pairs(study, "lmc", seed, temperature, density, **settings)
 
 
 def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    measure = study.config.measure
-    if study.config.dataset.entry.kind == "text":
-        settings = {"tokens": measure.cka_tokens, "measured_pairs": measure.train_pairs}
-    else:
-        settings = {"images": measure.cka_images}
+    settings = study.setting.cka_recipe(study.config.measure)
     return _pairs(study, "cka", seed, temperature, density, **settings)

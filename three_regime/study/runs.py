@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from three_regime.config import FROZEN, Config
-from three_regime.system.files import file_sha256, write_text
+from three_regime.system.files import file_digest, write_text
 from three_regime.system.places import CHECKOUT
 
 _CODE = CHECKOUT / "three_regime"
@@ -103,7 +103,7 @@ def checkout_digest() -> str:
     """Digest of the library and, where they are beside it, the rules and scripts."""
     digest = hashlib.sha256()
     for path in _code():
-        digest.update(f"{path.relative_to(_CODE.parent)}|{file_sha256(path)}|".encode())
+        digest.update(f"{path.relative_to(_CODE.parent)}|{file_digest(path)}|".encode())
     return digest.hexdigest()
 
 
@@ -115,6 +115,6 @@ def _code() -> Iterator[Path]:
 
 def _digest(path: Path) -> str:
     try:
-        return file_sha256(path)
+        return file_digest(path)
     except OSError:
         return ""

@@ -24,6 +24,11 @@ class Stage:
     files: tuple[str, ...]
     place: tuple[str, ...]
 
+    @property
+    def weights(self) -> str:
+        """File that a later stage reads: the weights of a network."""
+        return self.files[-1]
+
 
 STAGES: dict[str, Stage] = {
     stage.name: stage

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from three_regime.errors import UserError
 from three_regime.study.grid import Study
-from three_regime.study.verdicts import Finding, Verdict, refuse_unfit, survey
+from three_regime.study.verdicts import Finding, Verdict, judge, refuse_unfit
 
 _NO_TABLE = (OSError, KeyError, ValueError, TypeError, csv.Error)
 
@@ -24,7 +24,7 @@ def tables_hold(study: Study, findings: Iterable[Finding]) -> bool:
     """Whether the tables are of this study and hold these results, as far as they are there, by their fingerprints."""
     stored = {finding.fingerprint for finding in findings if finding.fingerprint}
     try:
-        names = set(_column(study.folder / "cells.csv", "study"))
+        names = set(_column(study.table("cells"), "study"))
     except _NO_TABLE:
         return False
     return names == {study.name} and stored <= set(_gathered(study))
@@ -33,7 +33,7 @@ def tables_hold(study: Study, findings: Iterable[Finding]) -> bool:
 def _gathered(study: Study) -> list[str]:
     """Fingerprints of the results that the tables were made from; none where there are no tables."""
     try:
-        return _column(study.folder / "provenance.csv", "fingerprint")
+        return _column(study.table("provenance"), "fingerprint")
     except _NO_TABLE:
         return []
 
@@ -49,9 +49,9 @@ def refuse_other_tables(study: Study) -> None:
         Naming the table and what makes it anew; or what `verdicts.refuse_unfit` says of the results.
     """
     refuse_unfit(study)
-    if not tables_hold(study, survey(study)):
+    if not tables_hold(study, judge(study)):
         raise UserError(
-            f"{study.folder / 'cells.csv'} was made from other results than are there now, or for another study: run"
+            f"{study.table('cells')} was made from other results than are there now, or for another study: run"
             " `snakemake tables` first"
         )
 

@@ -1,18 +1,19 @@
-"""What the result files of a study are worth: done, stale, missing, damaged or unknown, by fingerprint. No torch."""
+"""Classify the results of a study, by fingerprint, as done, stale, missing, damaged or unknown. No torch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from three_regime.errors import Damaged, UserError
+from three_regime.study.comparison import differing
 from three_regime.study.fingerprints import fingerprint_of, input_digest, recorded_digest, stored_fingerprint
 from three_regime.study.grid import Study
-from three_regime.study.products import IMPORTED, Product, job_place, kept_outputs, pack
+from three_regime.study.products import IMPORTED, Product, job_place, kept_outputs, products_of
 from three_regime.study.results import Result, read_result
 from three_regime.study.stages import STAGES
 from three_regime.system.files import read_arrays
@@ -55,7 +56,7 @@ class Finding:
         return self.verdict is Verdict.DONE
 
 
-def survey(
+def judge(
     study: Study, stages: Iterable[str] = STAGES, *, verify: bool | Callable[[Path], bool] = False
 ) -> list[Finding]:
     """Judge every product of a study, in the order in which they are made.
@@ -67,18 +68,15 @@ def survey(
     verify
         Read the tensors and compare them with their digest (otherwise only the metadata); or of which files.
     """
-    stages = list(stages)
     known = _Known(study, verify if callable(verify) else lambda _: verify)
+    begun = {place for place in study.seeds_and_temperatures if study.at(*place).is_dir()}
     found = []
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            empty = not study.at(seed, temperature).is_dir()
-            for stage in stages:
-                for product in pack(study, stage, seed, temperature):
-                    finding = Finding(product, Verdict.MISSING, "not made yet") if empty else known.judge(product)
-                    if not finding.done:
-                        known.not_done.add(product.outputs[-1])
-                    found.append(finding)
+    for product in products_of(study, stages):
+        there = (product.coordinates["seed"], product.coordinates["temperature"]) in begun
+        finding = known.judge(product) if there else Finding(product, Verdict.MISSING, "not made yet")
+        if not finding.done:
+            known.not_done.add(product.outputs[-1])
+        found.append(finding)
     return _with_what_is_needed_again(study, found) if any(each.discarded for each in found) else found
 
 
@@ -111,7 +109,7 @@ def unfit(study: Study) -> list[Finding]:
     """
     wrong: set[Path] = set()
     found = []
-    for finding in survey(study):
+    for finding in judge(study):
         product = finding.product
         if finding.done or not product.outputs[0].exists():
             continue
@@ -183,19 +181,9 @@ def chain_to(
     return chain[::-1]
 
 
-def differences(stored: Mapping[str, Any], current: Mapping[str, Any], place: str = "") -> Iterator[str]:
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Settings that differ between two recipes, e.g. ``training.learning_rate from 0.1 to 0.05``."""
-    for key in dict.fromkeys([*current, *stored]):
-        name = f"{place}{key}"
-        before, after = stored.get(key), current.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from differences(before, after, f"{name}.")
-        elif before != after:
-            yield f"{name} from {_shown(key, stored)} to {_shown(key, current)}"
-
-
-def _shown(key: str, recipe: Mapping[str, Any]) -> str:
-    return str(recipe[key]) if key in recipe else "nothing"
+    return [f"{name} from {before} to {after}" for name, before, after in differing(stored, current)]
 
 
 class _Known:
@@ -237,7 +225,7 @@ class _Known:
         return Finding(product, Verdict.STALE, f"imported for other settings: {changes}", imported=True)
 
     def _computed(self, product: Product, stored: str, result: Result) -> Finding:
-        changes = list(differences(result.recipe, product.recipe))
+        changes = differences(result.recipe, product.recipe)
         if changes:
             return Finding(product, Verdict.STALE, ", ".join(changes))
         try:

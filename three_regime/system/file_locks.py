@@ -16,8 +16,6 @@ from filelock import FileLock, Timeout
 
 from three_regime.errors import UserError
 
-__all__ = ["FileLock", "Timeout", "acquired", "exclusively"]
-
 log = logging.getLogger(__name__)
 
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP))

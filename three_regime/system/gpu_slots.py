@@ -2,7 +2,7 @@
 
 Snakemake counts GPUs but never says which one a job got. A job that has something to compute therefore takes a *slot*,
 a locked file that stands for one share of one device, and shows torch that device alone. The system drops the lock when
-the process ends in any way, so that nothing has to be cleaned up; several Snakemake processes share the slots because
+the process ends in any way, so nothing has to be cleaned up; several Snakemake processes share the slots because
 they share the folder. Where a batch system has chosen one device there is nothing to choose; of several that it has
 listed, as for `salloc --gpus=2`, each job gets its own.
 """
@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from three_regime.errors import Interrupted, UserError
-from three_regime.system.file_locks import FileLock, Timeout, acquired
+from three_regime.system.file_locks import acquired
 from three_regime.system.interruption import Stop
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,7 @@ def device(
     """Hold a share of a device, waiting for one to be free, and set ``CUDA_VISIBLE_DEVICES`` to it.
 
     To be entered before torch is imported. The variable stays set afterwards: once CUDA has begun in a process it
-    keeps its device, so that a later job of the same process waits for that one.
+    keeps its device, so a later job of the same process waits for that one.
 
     Parameters
     ----------

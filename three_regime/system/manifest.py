@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from three_regime.errors import UserError
-from three_regime.system.files import file_sha256, read_json
+from three_regime.system.files import file_digest, read_json
 
 MANIFEST = "manifest.json"
 
@@ -19,7 +19,7 @@ _SHOWN = 3
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Path in `folder` → ``sha256`` and ``bytes``, of every file."""
     return {
-        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -71,7 +71,7 @@ def check(folder: Path) -> None:
 
 def _digests(path: Path) -> set[str]:
     """SHA-256 of a file, and of a text without byte order mark and with plain line ends."""
-    found = {file_sha256(path)}
+    found = {file_digest(path)}
     if path.suffix in _TEXT:
         plain = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).replace(b"\r\n", b"\n")
         found.add(hashlib.sha256(plain).hexdigest())

@@ -16,7 +16,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 _LONGEST_NAME = 255
 _LONGEST_PATH = 3000
 _UNUSABLE = re.compile(r"[{}<>\x00-\x1f\x7f]")
-_NOT_OURS = frozenset((".snakemake", ".git", ".venv"))
+SNAKEMAKE_FOLDER = Path(".snakemake")
+"""Where Snakemake keeps its records and locks, in the folder in which it works."""
+
+_NOT_OURS = frozenset((SNAKEMAKE_FOLDER.name, ".git", ".venv"))
 
 
 def expanded(path: str | Path) -> Path:

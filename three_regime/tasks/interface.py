@@ -1,6 +1,6 @@
 """Task: the one seam between the paper's two settings.
 
-Trainer, pruning, LMC, CKA, tables, regimes and algorithms know only this interface.
+Trainer, pruning, LMC and CKA know only this interface; what needs no torch knows only `three_regime.settings.Setting`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from three_regime.config import Training
 from three_regime.kernels import Kernels
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
-from three_regime.system.gpu_memory import in_short
+from three_regime.system import gpu_memory
 from three_regime.tasks.interface import (
     Epoch,
     Metrics,
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Alone:
-    """A stack of one row: the task itself."""
+    """One member after another: a stack of one row, the task itself."""
 
     together = False
     width = 1
@@ -61,8 +61,8 @@ class Alone:
         return {name: value[None] for name, value in found.items()}
 
 
-class Pruned(Alone):
-    """A stack of one row whose evaluation is that of a network with fixed masks."""
+class AloneSparse(Alone):
+    """One member after another, evaluated as sparse networks: their masks are fixed."""
 
     def __init__(self, task: Task, network: SparseNetwork) -> None:
         super().__init__(task)
@@ -76,7 +76,7 @@ class Pruned(Alone):
         return {name: value[None] for name, value in found.items()}
 
 
-def sparse(
+def sparse_network(
     task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]], only: Kernels | None = None
 ) -> SparseNetwork | None:
     """Networks with these masks as one that is computed sparsely, where the task can and it pays.
@@ -116,18 +116,17 @@ def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> S
 
 def _faster(stack: Stack, alone: Stack, seconds: Callable[[Stack], float]) -> bool:
     """Whether members are computed sooner together than alone; where memory does not suffice they are not."""
-    try:
-        together = seconds(stack)
-    except torch.cuda.OutOfMemoryError as error:
-        reason = in_short(error)
-    else:
-        apart = seconds(alone)
-        log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
-        return together < apart
-    # Outside the handler: the exception's traceback would hold on to the tensors of the failed trial.
-    torch.cuda.empty_cache()
+    together = gpu_memory.attempt(lambda: seconds(stack), warn_of_too_many)
+    if together is None:
+        return False
+    apart = seconds(alone)
+    log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
+    return together < apart
+
+
+def warn_of_too_many(reason: str) -> None:
+    """Say that members are computed one after another from here on, for want of memory."""
     log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
-    return False
 
 
 def stacked(networks: Sequence[Weights], rows: int) -> dict[str, Tensor]:

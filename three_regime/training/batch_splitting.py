@@ -1,4 +1,4 @@
-"""Batches that do not fit into the device's memory: computed in smaller parts, where that is the same step."""
+"""Split batches that do not fit into the GPU's memory, where a step stays the same."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import torch
-
 from three_regime.errors import UserError
-from three_regime.system.gpu_memory import in_short
+from three_regime.system import gpu_memory
 from three_regime.tasks.interface import Task
 
 log = logging.getLogger(__name__)
@@ -17,10 +15,10 @@ log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
-class Fitting:
+class BatchSplitter:
     """The micro-batches of one run, halved as often as the device has run out of memory.
 
-    The effective batch stays what it was: the trainer weights each part by its targets, so that a step equals the one
+    The effective batch stays what it was: the trainer weights each part by its targets, so a step equals the one
     on the whole batch up to rounding. What did not fit once is not tried again in this process.
     """
 
@@ -36,18 +34,18 @@ class Fitting:
         UserError
             When a batch cannot be divided further: for images never, since BatchNorm sees the whole batch.
         """
-        while True:
-            try:
-                return compute([piece for part in parts for piece in self._pieces(part, self.halvings)])
-            except torch.cuda.OutOfMemoryError as error:
-                reason = in_short(error)
-            # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.
-            torch.cuda.empty_cache()
+
+        def in_halves(reason: str) -> Value:
             self.halvings += 1
             log.warning(
                 "%s: the GPU ran out of memory (%s); from here on each batch is computed in %d parts, with the same"
                 " effective batch", self.label, reason, 2**self.halvings,
             )  # fmt: skip
+            return self.compute(parts, compute)
+
+        return gpu_memory.attempt(
+            lambda: compute([piece for part in parts for piece in self._pieces(part, self.halvings)]), in_halves
+        )
 
     def _pieces(self, part: Any, halvings: int) -> list[Any]:
         if halvings == 0:

@@ -27,9 +27,11 @@ def learning_rate(
     steps_per_epoch
         Needed where the rate anneals (`Training.anneals`) over a run whose length is in epochs.
     """
+    # 1. The warm-up counts iterations, whatever unit the length of the run has.
     if completed_iterations < training.warmup:
         rise = (training.learning_rate - training.warmup_start) / training.warmup
         return training.warmup_start + completed_iterations * rise
+    # 2. Continuous decays.
     if training.schedule == "inverse_sqrt":
         return training.learning_rate * math.sqrt(training.warmup / completed_iterations)
     if training.anneals:
@@ -37,6 +39,7 @@ def learning_rate(
         passed = (completed_iterations - training.warmup) / (length - training.warmup)
         left = 1 - passed if training.schedule == "linear" else (1 + math.cos(math.pi * passed)) / 2
         return training.learning_rate * left
+    # 3. Milestones, in the unit of the run's length; a milestone counts once it is completed.
     completed = completed_epochs if training.by_epoch else completed_iterations
     passed = sum(1 for milestone in training.milestones if completed >= milestone)
     return training.learning_rate * training.gamma**passed

@@ -1,4 +1,4 @@
-"""Members of a pack that advance in lock-step: one step of all, then the next.
+"""The training loop. Members of a pack advance in lock-step: one step of all, then the next.
 
 Parameters, optimiser slots and statistics of the members are rows of common tensors; how their losses are computed is
 a `Stack`'s business. Order, augmentation, masks, history, saved state and delivery are each member's own.
@@ -24,7 +24,7 @@ from three_regime.errors import Interrupted
 from three_regime.kernels import Kernels
 from three_regime.tasks.interface import Epoch, Metrics, SparseNetwork, Stack, Task
 from three_regime.training import saved_state
-from three_regime.training.batch_splitting import Fitting
+from three_regime.training.batch_splitting import BatchSplitter
 from three_regime.training.learning_rate import learning_rate
 from three_regime.training.optimisers import UPDATES
 from three_regime.training.pack import Checkpoint, Flat, Length, Member, Session
@@ -44,8 +44,8 @@ class _Run:
     ended: bool = False
 
 
-class Group:
-    """Members under way that stand at the same step.
+class TrainingLoop:
+    """Training of members that stand at the same step.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Group:
         self.saved_at = self.counted_at = time.monotonic()
         self.rate = training.learning_rate
         self._take(members)
-        self.fitting = Fitting(task, self._label if self.runs else "")
+        self.splitter = BatchSplitter(task, self._label if self.runs else "")
 
     def _take(self, members: Sequence[tuple[Member, SavedState]]) -> None:
         """Make rows of the members' states, the last one repeated as far as the stack wants more rows."""
@@ -145,6 +145,7 @@ class Group:
         steps = min(batches.steps, self.length.iterations - self.epoch * self.length.steps_per_epoch)
         losses: list[Tensor] = []
         while self.runs and self.step < steps and self.step != stop_at:
+            # A stop is obeyed between steps: the state is then exactly that after so many steps.
             if self.session.stop.requested:
                 self._check_finite(losses)
                 self._save()
@@ -154,6 +155,7 @@ class Group:
             self.step += 1
             self.seen += count
             self.progress.advance(count, len(self.runs))
+            # Reading a loss waits for a GPU, so there it is done only before a state is saved.
             due = time.monotonic() - self.saved_at > self.session.state_every_s
             if (due or self.task.device.type == "cpu") and not self._check_finite(losses):
                 batches = self._batches()
@@ -186,15 +188,20 @@ class Group:
 
     def _step(self, batches: Epoch) -> tuple[Tensor, Tensor, int]:
         """One step of all rows."""
+        # 1. The gradient at w. This pass also moves BatchNorm's running statistics.
         parts = batches.micro_batches(self.step)
         gradient, loss, errors, count = self._gradient(self.vector, self.buffers, parts)
+        # 2. SAM takes the gradient nearby instead, where the loss is higher.
         if self.training.sam_rho > 0:
             gradient = self._sharpness_aware(gradient, parts)
         with torch.no_grad():
+            # 3. Removed weights get no gradient; at 0 and without momentum, they stay at 0.
             if self.mask is not None:
                 gradient.mul_(self.mask)
+            # 4. One norm over all parameters of a member, as fairseq clips.
             if self.training.clip_norm is not None:
                 gradient.mul_((self.training.clip_norm / (_norms(gradient) + 1e-6)).clamp(max=1.0))
+            # 5. The optimiser's update, weight decay included.
             step = self.epoch * self.length.steps_per_epoch + self.step
             self.update(self.vector, gradient, self.slots, self.training, self.rate, step)
         return loss, errors, count
@@ -204,7 +211,7 @@ class Group:
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         """Gradient and value of the mean loss over all targets of a step, its errors, and the number of targets.
 
-        Micro-batches are weighted by their targets, so that a step equals one on the joined batch. They add to one
+        Micro-batches are weighted by their targets, so a step equals one on the joined batch. They add to one
         sum: memory does not grow with their number.
         """
         count = sum(self.stack.targets(part) for part in parts)
@@ -217,7 +224,7 @@ class Group:
                     so_far.add_(more)
             return sums
 
-        return *self.fitting.compute(parts, summed), count
+        return *self.splitter.compute(parts, summed), count
 
     def _share(
         self, vector: Tensor, buffers: dict[str, Tensor], part: Any, count: int
@@ -241,6 +248,7 @@ class Group:
         The second pass uses batch statistics and leaves the running statistics alone.
         """
         with torch.no_grad():
+            # Of a pruned network the climb stays among the kept weights.
             if self.mask is not None:
                 gradient.mul_(self.mask)
             raised = self.vector + gradient * (self.training.sam_rho / (_norms(gradient) + 1e-12))
@@ -303,6 +311,7 @@ class Group:
         evaluated = self._test_metrics() if self._evaluated(self.epoch + 1) else [{}] * len(self.runs)
         if not self.runs:
             return
+        # Training loss and error are means over the epoch's steps, each with the weights of its moment.
         averages = (self.sums / max(self.seen, 1)).tolist()
         for run, (loss, errors), metrics in zip(self.runs, averages[: len(self.runs)], evaluated, strict=True):
             row = {

@@ -1,6 +1,6 @@
 """Optimisers on flat vectors: one update of all parameters of a network.
 
-The functions use tensor methods only, so that this module needs no torch import; a leading member dimension
+The functions use tensor methods only, so this module needs no torch import; a leading member dimension
 works unchanged because every operation is element-wise. A new optimiser is one entry of ``UPDATES``,
 and one of `three_regime.config.optimisers.OPTIMISERS`.
 """

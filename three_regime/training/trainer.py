@@ -19,9 +19,9 @@ from three_regime.kernels import Kernels
 from three_regime.system.device import check_precision
 from three_regime.tasks.interface import SparseNetwork, Stack, Task
 from three_regime.tasks.pack_sizes import evenly
-from three_regime.tasks.strategies import choose, sparse, wait_for
+from three_regime.tasks.strategies import choose, sparse_network, wait_for
 from three_regime.training import saved_state
-from three_regime.training.loop import Group
+from three_regime.training.loop import TrainingLoop
 from three_regime.training.pack import Checkpoint, Flat, Length, Member, Session, length_of
 from three_regime.training.progress import Progress
 from three_regime.training.saved_state import SavedState
@@ -86,7 +86,7 @@ def _advance(
         state = _state_of(stack, task, training, member, session, length, network.computed_with if network else None)
         by_position.setdefault((state.epoch, state.step), []).append((member, state))
     make = functools.partial(
-        Group, stack, task, training, session=session, length=length, progress=progress, sparse=network
+        TrainingLoop, stack, task, training, session=session, length=length, progress=progress, sparse=network
     )  # fmt: skip
     positions = sorted(by_position)
     groups = [make(by_position[position]) for position in positions]
@@ -114,7 +114,7 @@ def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Memb
     if others or stack.together or not plain_steps:
         return None
     begun_with = saved_state.written_with(member.state)
-    return None if begun_with == "fused" else sparse(task, member.masks, [member.start], begun_with)
+    return None if begun_with == "fused" else sparse_network(task, member.masks, [member.start], begun_with)
 
 
 def _state_of(

@@ -2,7 +2,7 @@
 
 A copy has new times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied), and then Snakemake plans
 everything again, or, worse, does not notice that settings have changed. Fingerprints know better: what carries the
-right one is given times in order and a record; what does not gets a time before everything else, so that its job is
+right one is given times in order and a record; what does not gets a time before everything else, so its job is
 planned and computes what is stale in it.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +26,13 @@ from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import tables_agree
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
+from three_regime.system.file_times import put_in_order
 from three_regime.system.places import CHECKOUT
-from three_regime.workflow.bridge import snakemake_program
-from three_regime.workflow.snakemake_records import ADOPTING, set_back
+from three_regime.workflow.running import snakemake_program
+from three_regime.workflow.snakemake_records import ADOPTING, RECORDS, set_back
 
 log = logging.getLogger(__name__)
-
-_RECORDS = Path(".snakemake") / "metadata"
 
 _TARGETS_A_CALL = 2000
 
@@ -79,12 +78,12 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         When Snakemake is not installed or cannot record what was adopted.
     """
     studies = planned(config)
-    findings = {study.name: survey(study, verify=True) for study in studies}
+    findings = {study.name: judge(study, verify=True) for study in studies}
     data = {study.prepared: is_intact(study.config.dataset, study.data) for study in studies}
     unprepared = [path for path, good in data.items() if not good]
     if dry_run:
         return Adoption(findings, unprepared, 0, [], 0)
-    fresh = not _RECORDS.is_dir()
+    fresh = not RECORDS.is_dir()
     mended = 0
     records: list[Path] = []
     remade = []
@@ -92,20 +91,20 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
     for study in studies:
         if data[study.prepared]:
             raw = (study.data / "raw" / study.config.dataset.name).rglob("*")
-            mended += _mend((path for path in raw if path.is_file()), [study.prepared])
+            mended += put_in_order((path for path in raw if path.is_file()), [study.prepared])
         jobs = jobs_of(study, findings[study.name])
         for finding in findings[study.name]:
             if finding.done:
-                mended += _mend(finding.product.inputs.values(), finding.product.outputs)
+                mended += put_in_order(finding.product.inputs.values(), finding.product.outputs)
             else:
                 set_back(finding.product.outputs)
         whole = _recordable(jobs)
         recorded += len(whole)
         records += [job.findings[0].product.outputs[0] for job in whole]
         for record in _discards(study, whole):
-            mended += _mend(record.parent.rglob("*.json"), [record])
+            mended += put_in_order(record.parent.rglob("*.json"), [record])
             records.append(record)
-        tables = [study.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
+        tables = [study.table(name) for name in (*CELL_TABLES, *REGIME_TABLES)]
         if (fresh or not tables_agree(study, findings[study.name])) and any(path.exists() for path in tables):
             set_back(tables)
             remade.append(study.name)
@@ -116,15 +115,6 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         with _standing_in(absent):
             _record(records, [*kept, *records], configfiles)
     return Adoption(findings, unprepared, mended, remade, recorded)
-
-
-def _mend(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:
-    """Make outputs as young as their youngest input, which to Snakemake is in order; returns how many were older."""
-    newest = max((path.stat().st_mtime_ns for path in inputs if path.exists()), default=0)
-    older = [path for path in outputs if path.exists() and path.stat().st_mtime_ns < newest]
-    for path in older:
-        os.utime(path, ns=(newest, newest), follow_symlinks=False)
-    return len(older)
 
 
 def _recordable(jobs: list[Job]) -> list[Job]:
@@ -151,10 +141,9 @@ def _discards(study: Study, whole: list[Job]) -> list[Path]:
     if study.config.keep == "all":
         return []
     made = {path for job in whole for finding in job.findings for path in finding.product.outputs}
-    places = [(seed, temperature) for seed in study.config.dense_seeds for temperature in study.temperatures]
     return [
         record_file(study, *place)
-        for place in places
+        for place in study.seeds_and_temperatures
         if record_file(study, *place).exists()
         and all(product.outputs[0] in made for stage in STAGES for product in pack(study, stage, *place))
     ]

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from three_regime.config import load
 from three_regime.jobs import kept_copies
@@ -16,12 +15,8 @@ from three_regime.study.grid import planned
 from three_regime.system import places
 from three_regime.workflow import snakemake_lock, starting
 from three_regime.workflow.arguments import check_configfiles, configfiles, joined, located
-from three_regime.workflow.bridge import snakemake_program
+from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import unrecorded
-
-if TYPE_CHECKING:
-    pass
-
 
 _DRY = {"--dry-run", "--dryrun", "-n"}
 

@@ -1,6 +1,6 @@
 """Results computed anew on purpose: set aside, so that the next run makes them again. No torch.
 
-Fingerprints decide what a job computes, so that running it again (``--forcerun``, ``-F``) computes nothing. Who doubts
+Fingerprints decide what a job computes, so running it again (``--forcerun``, ``-F``) computes nothing. Who doubts
 a result, or wants its time measured, sets it aside; what is made from it is computed again only where it turns out
 different.
 """
@@ -18,7 +18,8 @@ from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.jobs.kept_copies import sidecar
 from three_regime.study.grid import Study, planned
-from three_regime.study.products import Product, pack
+from three_regime.study.outputs import STATE_FOLDER
+from three_regime.study.products import Product, products_of
 from three_regime.study.stages import STAGES
 from three_regime.workflow import snakemake_lock
 
@@ -61,7 +62,7 @@ def set_aside(config: Config, targets: Sequence[Path], *, dry_run: bool = False)
                 " folder of some; tables and figures are made again by Snakemake's --forcerun"
             )
         chosen |= found
-    folder = Path(config.results) / ".state" / ".set-aside" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+    folder = Path(config.results) / STATE_FOLDER / ".set-aside" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
     if not dry_run:
         for study, product in chosen.values():
             _move(study, product, folder)
@@ -71,12 +72,9 @@ def set_aside(config: Config, targets: Sequence[Path], *, dry_run: bool = False)
 def _there(studies: Iterable[Study]) -> Iterator[tuple[Study, Product]]:
     """Every product of which a file is there."""
     for study in studies:
-        for seed in study.config.dense_seeds:
-            for temperature in study.temperatures:
-                for stage in STAGES:
-                    for product in pack(study, stage, seed, temperature):
-                        if any(path.exists() for path in product.outputs):
-                            yield study, product
+        for product in products_of(study):
+            if any(path.exists() for path in product.outputs):
+                yield study, product
 
 
 def _is_at(product: Product, target: Path) -> bool:

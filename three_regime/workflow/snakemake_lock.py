@@ -1,7 +1,7 @@
 """Snakemake's lock on this folder: whose it is, and whether that run has ended without giving it back.
 
 Snakemake killed with SIGKILL leaves its folder locked, and a lock does not say whose it is. Each run therefore notes
-host, process and start time beside it. A process of this machine can be looked for; one of another cannot, so that
+host, process and start time beside it. A process of this machine can be looked for; one of another cannot, so
 only people can say whether it has ended. No torch.
 """
 
@@ -19,9 +19,10 @@ from pathlib import Path
 import psutil
 
 from three_regime.system.files import write_json
+from three_regime.system.places import SNAKEMAKE_FOLDER
 
-LOCKS = Path(".snakemake/locks")
-RUNS = Path(".snakemake/three-regime-runs")
+LOCKS = SNAKEMAKE_FOLDER / "locks"
+RUNS = SNAKEMAKE_FOLDER / "three-regime-runs"
 
 SAME_START_S = 1.0
 """Two start times of one process differ by less, those of a process number that was given again by more."""

@@ -17,13 +17,17 @@ from three_regime.study.damage import LONG_AGO_NS
 from three_regime.study.grid import Study
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import Verdict, survey
+from three_regime.study.verdicts import Verdict, judge
 from three_regime.system.files import read_json
+from three_regime.system.places import SNAKEMAKE_FOLDER
 
 ADOPTING = "THREE_REGIME_ADOPTING"
 """Environment variable under which Snakemake is called to record what has been adopted."""
 
-_FOLDER = Path(".snakemake")
+RECORDS = SNAKEMAKE_FOLDER / "metadata"
+"""Snakemake's (version 9) record of each file that it has made."""
+
+_BEGUN = SNAKEMAKE_FOLDER / "incomplete"
 _LONGEST_NAME = 250
 
 
@@ -37,7 +41,7 @@ def stale_without_record(studies: Iterable[Study]) -> str:
     if ADOPTING in os.environ:
         return ""
     for study in unrecorded(studies):
-        for finding in survey(study):
+        for finding in judge(study):
             path = finding.product.outputs[0]
             wrong = finding.verdict in (Verdict.STALE, Verdict.DAMAGED)
             if wrong and not _known(path) and path.stat().st_mtime_ns > LONG_AGO_NS:
@@ -57,20 +61,19 @@ def set_back(paths: Iterable[Path]) -> None:
         if path.exists():
             os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS), follow_symlinks=False)
         if len(_name(path)) <= _LONGEST_NAME:
-            (_FOLDER / "metadata" / _name(path)).unlink(missing_ok=True)
+            (RECORDS / _name(path)).unlink(missing_ok=True)
 
 
 def _first_outputs(study: Study) -> Iterator[Path]:
     """One result file of each job."""
-    for seed in study.config.dense_seeds:
-        for temperature in study.temperatures:
-            if not study.at(seed, temperature).is_dir():
-                continue
-            densities = study.config.densities[: 1 if "density" in study.config.pack else None]
-            yield pack(study, "dense", seed, temperature)[0].outputs[0]
-            for stage in list(STAGES)[1:]:
-                for density in densities:
-                    yield from (product.outputs[0] for product in pack(study, stage, seed, temperature, density)[:1])
+    densities = study.config.densities[: 1 if study.job_spans_densities else None]
+    for place in study.seeds_and_temperatures:
+        if not study.at(*place).is_dir():
+            continue
+        yield pack(study, "dense", *place)[0].outputs[0]
+        for stage in list(STAGES)[1:]:
+            for density in densities:
+                yield from (product.outputs[0] for product in pack(study, stage, *place, density)[:1])
 
 
 def record_of(path: Path) -> dict[str, Any] | None:
@@ -79,7 +82,7 @@ def record_of(path: Path) -> dict[str, Any] | None:
     if len(name) > _LONGEST_NAME:
         return None
     try:
-        return read_json(_FOLDER / "metadata" / name)
+        return read_json(RECORDS / name)
     except UserError:
         return None
 
@@ -91,7 +94,7 @@ def _name(path: Path) -> str:
 def begun(path: Path) -> bool:
     """Whether Snakemake has begun to make the file and not ended."""
     name = _name(path)
-    return len(name) <= _LONGEST_NAME and (_FOLDER / "incomplete" / name).exists()
+    return len(name) <= _LONGEST_NAME and (_BEGUN / name).exists()
 
 
 def _known(path: Path) -> bool:
@@ -99,4 +102,4 @@ def _known(path: Path) -> bool:
     name = _name(path)
     if len(name) > _LONGEST_NAME:
         return True
-    return any((_FOLDER / kind / name).exists() for kind in ("metadata", "incomplete"))
+    return any((folder / name).exists() for folder in (RECORDS, _BEGUN))

@@ -14,10 +14,11 @@ from pathlib import Path
 from three_regime.study.damage import LONG_AGO_NS
 from three_regime.study.grid import Study
 from three_regime.study.outputs import CELL_TABLES
+from three_regime.study.products import job_place
 from three_regime.study.table_sources import tables_hold
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.workflow import snakemake_lock
-from three_regime.workflow.bridge import settings_fingerprint
+from three_regime.workflow.rule_parts import settings_fingerprint
 from three_regime.workflow.snakemake_records import ADOPTING, begun, record_of, set_back
 
 _SAME_TIME_S = 0.01
@@ -34,7 +35,7 @@ def plan_again(studies: Iterable[Study]) -> list[str]:
     for study in studies:
         if not study.folder.is_dir():
             continue
-        findings = survey(study, verify=_changed_since)
+        findings = judge(study, verify=_changed_since)
         wrong = [finding for finding in findings if _is_wrong(finding) and _believed(study, finding)]
         for finding in wrong:
             _set_back(finding.product.outputs)
@@ -45,7 +46,7 @@ def plan_again(studies: Iterable[Study]) -> list[str]:
             more = f" and {len(group) - 1} more" if len(group) > 1 else ""
             said.append(f"to be computed anew: {group[0].product.outputs[0]}{more}: {reason}")
         if reason := _wrong_tables(study, findings):
-            _set_back(study.folder / f"{name}.csv" for name in CELL_TABLES)
+            _set_back(study.table(name) for name in CELL_TABLES)
             said.append(f"to be made anew: the tables of {study.name}: {reason}")
     return said
 
@@ -57,7 +58,7 @@ def _set_back(paths: Iterable[Path]) -> None:
 
 def _wrong_tables(study: Study, findings: Sequence[Finding]) -> str:
     """Why tables that are there must be made anew although every result is right; empty when they need not be."""
-    cells = study.folder / "cells.csv"
+    cells = study.table("cells")
     if not cells.exists() or cells.stat().st_mtime_ns <= LONG_AGO_NS or not all(each.done for each in findings):
         return ""
     # Of a study that was made smaller, Snakemake sees that they have fewer inputs.
@@ -80,8 +81,7 @@ def _believed(study: Study, finding: Finding) -> bool:
     if finding.verdict is Verdict.DAMAGED or there[0].stat().st_mtime_ns <= LONG_AGO_NS:
         return True
     record = record_of(there[0])
-    one_run = product.stage == "dense" and study.knob.setting is None
-    temperature = None if one_run else product.coordinates["temperature"]
+    _, temperature, _ = job_place(study, product)
     recorded = (record or {}).get("params") or []
     return repr(settings_fingerprint(study, product.stage, temperature)) in recorded
 

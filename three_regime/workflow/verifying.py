@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from three_regime.config import Config
+from three_regime.errors import UserError
 from three_regime.preparation.prepare import is_intact, is_prepared
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
 from three_regime.study.table_sources import tables_agree
-from three_regime.study.verdicts import Finding, Verdict, survey
+from three_regime.study.verdicts import Finding, Verdict, judge
+from three_regime.system.files import read_table
 
 _PROBLEMS = (Verdict.STALE, Verdict.DAMAGED, Verdict.UNKNOWN)
 
@@ -54,7 +54,7 @@ def verify(config: Config) -> Verified:
     data: dict[Path, Study] = {}
     for study in planned(config):
         data.setdefault(study.prepared, study)
-        findings = survey(study, verify=True)
+        findings = judge(study, verify=True)
         missing += sum(finding.verdict is Verdict.MISSING for finding in findings)
         read += sum(finding.verdict is not Verdict.MISSING for finding in findings)
         problems += [
@@ -62,7 +62,7 @@ def verify(config: Config) -> Verified:
             for finding in findings
             if finding.verdict in _PROBLEMS
         ]
-        tables = [study.folder / f"{name}.csv" for name in (*CELL_TABLES, *REGIME_TABLES)]
+        tables = [study.table(name) for name in (*CELL_TABLES, *REGIME_TABLES)]
         read += sum(path.exists() for path in tables)
         problems += _of_tables(study, findings, tables)
     for path, study in data.items():
@@ -77,15 +77,13 @@ def verify(config: Config) -> Verified:
 
 def _of_tables(study: Study, findings: list[Finding], tables: list[Path]) -> Iterator[Problem]:
     for path in tables:
-        if not path.exists():
+        if not path.exists() or not path.read_bytes().strip():  # there was nothing to tabulate
             continue
         try:
-            pd.read_csv(path)
-        except pd.errors.EmptyDataError:  # nothing to tabulate
-            continue
-        except (OSError, ValueError, pd.errors.ParserError) as error:
-            yield Problem(str(path), Verdict.DAMAGED.value, f"is no table: {error}")
-    cells = study.folder / "cells.csv"
+            read_table(path)
+        except UserError as error:
+            yield Problem(str(path), Verdict.DAMAGED.value, str(error).removeprefix(f"{path} "))
+    cells = study.table("cells")
     if cells.exists() and not tables_agree(study, findings):
         reason = "the tables were not made from just the results that are here, under this name and with these settings"
         yield Problem(str(cells), Verdict.STALE.value, reason)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from three_regime.config import Training
 from three_regime.models.stacked import StackedNetwork
 from three_regime.random_streams import Streams
+from three_regime.tasks.images.batchnorm_reestimation import averaging
 from three_regime.tasks.interface import Metrics, Split, Weights
 from three_regime.tasks.pack_sizes import TOGETHER
 
@@ -116,18 +117,10 @@ class ImageStack:
             name: torch.zeros_like(value) if name in self.task.buffers else value for name, value in weights.items()
         }
         members = len(next(iter(weights.values())))
-        usual = [norm.momentum for norm in self.stacked.norms]
         self.network.train()
-        seen = 0
-        try:
-            for batch, labels in self.task.in_file_order("train", batch_size, images):
-                seen += len(labels)
-                for norm in self.stacked.norms:
-                    norm.momentum = len(labels) / seen
+        with averaging(self.stacked.norms, self.task.in_file_order("train", batch_size, images)) as batches:
+            for batch, _ in batches:
                 self.stacked(weights, self._for_all(batch, members))
-        finally:
-            for norm, momentum in zip(self.stacked.norms, usual, strict=True):
-                norm.momentum = momentum
         return weights
 
     def reproduces(self, network: nn.Module) -> bool:

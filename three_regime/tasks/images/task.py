@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from three_regime import kernels as compiled
 from three_regime.config import Training
-from three_regime.datasets.registry import ImageDataset
+from three_regime.datasets.registry import DATASETS, ImageDataset
 from three_regime.errors import UserError
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
@@ -24,17 +24,17 @@ from three_regime.models.matching import match
 from three_regime.models.sizes import size
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
+from three_regime.settings import Opened
 from three_regime.study.grid import Study
 from three_regime.system.cpu_memory import keep_freed_memory
-from three_regime.system.files import Arrays, read_arrays
+from three_regime.system.files import Arrays, read_arrays, tensor_digest
+from three_regime.tasks.images.batchnorm_reestimation import averaging
 from three_regime.tasks.images.sparse import SparseImages
-from three_regime.tasks.images.stacked import ImageStack
+from three_regime.tasks.images.stacked import EVALUATION_BATCH, ImageStack
 from three_regime.tasks.interface import Metrics, Split, Weights
 from three_regime.tasks.pack_sizes import Lockstep, pays_on_cpu
 
 log = logging.getLogger(__name__)
-
-EVALUATION_BATCH = 128
 
 
 class Augmenter:
@@ -213,24 +213,13 @@ class ImageClassification:
 
     @torch.no_grad()
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
-        """BatchNorm statistics of `weights` over the un-augmented training images in file order (A).
-
-        Running mean and unbiased variance are the averages of the batches' own, weighted by batch size.
-        """
-        usual = [norm.momentum for norm in self._norms]
+        """BatchNorm statistics of `weights` over the un-augmented training images in file order (A)."""
         self._become(weights).train()
         for name in self.buffers:
             self._own[name].zero_()
-        seen = 0
-        try:
-            for batch, labels in self.in_file_order("train", batch_size, images):
-                seen += len(labels)
-                for norm in self._norms:
-                    norm.momentum = len(labels) / seen
+        with averaging(self._norms, self.in_file_order("train", batch_size, images)) as batches:
+            for batch, _ in batches:
                 self.model(batch)
-        finally:
-            for norm, momentum in zip(self._norms, usual, strict=True):
-                norm.momentum = momentum
         return {**weights, **{name: self._own[name].clone() for name in self.buffers}}
 
     @property
@@ -280,3 +269,15 @@ def of_study(study: Study, device: str) -> ImageClassification:
     return from_prepared(
         study.prepared, choice.entry, study.config.model, torch.device(device), choice.train_images, choice.test_images
     )
+
+
+def opened(dataset: str, folder: Path) -> Opened:
+    """The raw images of a data set, to measure single checkpoints on."""
+    entry = DATASETS[dataset]
+    arrays = entry.read(folder)
+
+    def task(model: str, device: str, train: int | None, test: int | None) -> ImageClassification:
+        return ImageClassification(entry, arrays, model, torch.device(device), train_images=train, test_images=test)
+
+    counts = {split: len(arrays[f"{split}_labels"]) for split in ("train", "test")}
+    return Opened(counts, lambda: tensor_digest(arrays), task)

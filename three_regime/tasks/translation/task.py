@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from three_regime.config import Training
+from three_regime.datasets.corpora import MANIFEST
 from three_regime.errors import UserError
 from three_regime.models import transformer
 from three_regime.models.families import parse
@@ -23,6 +25,8 @@ from three_regime.models.lean_transformer import LeanTransformer
 from three_regime.models.matching import fit
 from three_regime.preparation.prepared_text import PreparedText, open_text
 from three_regime.random_streams import Streams
+from three_regime.settings import Opened
+from three_regime.study.fingerprints import input_digest
 from three_regime.study.grid import Study
 from three_regime.system.cpu_memory import keep_freed_memory
 from three_regime.system.files import Arrays
@@ -283,3 +287,14 @@ def of_study(study: Study, device: str) -> Translation:
         held_out={"validation": choice.validation_pairs, "test": choice.test_pairs},
         search=Search(measure.beam, measure.length_penalty),
     )
+
+
+def opened(folder: Path) -> Opened:
+    """The prepared corpus in a folder, to measure single checkpoints on."""
+    text = open_text(folder / MANIFEST)
+
+    def task(model: str, device: str, train: int | None, test: int | None) -> Translation:
+        return Translation(text, model, torch.device(device), measured_pairs=train, held_out={"validation": test})
+
+    counts = {"train": len(text.pairs("train")), "test": len(text.pairs("validation"))}
+    return Opened(counts, lambda: input_digest(folder / MANIFEST), task)

@@ -1,0 +1,144 @@
+"""What the site takes from elsewhere when it is built: configuration keys, the command line, archived results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from three_regime.cli import main
+from three_regime.config.loading import schema_text
+
+ROOT = Path(__file__).resolve().parents[1]
+
+IMAGES = {
+    "images/published.png": "reference/figure2/redrawn.png",
+    "images/cifar10-cpu.png": "reference/obtained/cifar10-cpu/cifar10-cpu/figures/phase_diagram.png",
+    "images/cifar10-cpu-seeds.png": "reference/obtained/cifar10-cpu/cifar10-cpu/figures/seeds.png",
+}
+"""Page image → file of the checkout."""
+
+INCLUDED = re.compile(r"^\{\{ (\S+)( deeper)? \}\}$", flags=re.MULTILINE)
+"""A line of a page that stands for a file of the checkout: ``{{ path }}``; ``deeper`` moves its headings down."""
+
+CONFIGURATION = """# Configuration
+
+Every key, its type, default and meaning, generated from `schemas/config.schema.json`. A file named after
+`--configfile` is laid over `config.yaml`: mappings are merged, lists are replaced. Unknown keys are refused, with the
+nearest known name. Sources: **R** is the paper's public record, **A** the authors' code at commit b38c972; everything
+else is this project's choice.
+"""
+
+COMMANDS = """# Commands
+
+`python -m three_regime COMMAND`, where `python` is `.venv/bin/python`. This page is generated from the commands' own
+help. `make help` lists the make targets.
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages and the images of the checkout (mkdocs calls this)."""
+    for name, text in (("configuration.md", configuration()), ("commands.md", commands())):
+        files.append(File.generated(config, name, content=text))
+    for name, source in IMAGES.items():
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put files of the checkout in the place of the lines that name them (mkdocs calls this)."""
+    return included(markdown)
+
+
+def included(markdown: str) -> str:
+    """`markdown` with every line ``{{ path }}`` replaced by that file, without its title."""
+    return INCLUDED.sub(lambda found: _body(ROOT / found.group(1), deeper=bool(found.group(2))), markdown)
+
+
+def _body(path: Path, *, deeper: bool) -> str:
+    text = path.read_text(encoding="utf-8").strip()
+    text = text.partition("\n")[2].strip() if text.startswith("# ") else text
+    return re.sub(r"^(#{2,4} )", r"##\1", text, flags=re.MULTILINE) if deeper else text
+
+
+def configuration() -> str:
+    """A table for each mapping of the configuration, the whole first."""
+    schema = json.loads(schema_text())
+    parts = [CONFIGURATION, "## Top level\n", _table(schema, schema)]
+    for name, section in sorted(schema["$defs"].items()):
+        if "properties" in section:
+            about = section.get("description", "").split("\n\n")[0]
+            parts += [f"## {_title(name)} {{ #{name.lower()} }}\n", f"{about}\n", _table(section, schema)]
+    return "\n".join(parts)
+
+
+def _title(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+
+
+def _table(section: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    required = section.get("required", ())
+    for key, value in section.get("properties", {}).items():
+        default = "required" if key in required else _code(value["default"]) if "default" in value else ""
+        rows.append(f"| `{key}` | {_type(value, schema)} | {default} | {_cell(value.get('description', ''))} |")
+    return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _code(value: Any) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`" if value is not None else ""
+
+
+def _type(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    if "$ref" in value:
+        name = value["$ref"].rsplit("/", 1)[-1]
+        return f"[{_title(name)}](#{name.lower()})" if "properties" in schema["$defs"][name] else _title(name)
+    if "enum" in value:
+        return ", ".join(_code(each) for each in value["enum"])
+    if "const" in value:
+        return _code(value["const"])
+    for union in ("anyOf", "oneOf"):
+        if union in value:
+            kinds = (_type(each, schema) for each in value[union] if each.get("type") != "null")
+            return " or ".join(dict.fromkeys(kinds))
+    if value.get("type") == "array":
+        return f"list of {_type(value.get('items', {}), schema)}" if value.get("items") else "list"
+    if value.get("type") == "object":
+        inner = value.get("additionalProperties") or next(iter(value.get("patternProperties", {}).values()), None)
+        return f"name → {_type(inner, schema)}" if isinstance(inner, Mapping) else "mapping"
+    return str(value.get("type", "value")) + _range(value)
+
+
+def _range(value: Mapping[str, Any]) -> str:
+    bounds = {"exclusiveMinimum": "&gt; ", "minimum": "≥ ", "exclusiveMaximum": "&lt; ", "maximum": "≤ "}
+    said = [f"{sign}{value[key]:g}" for key, sign in bounds.items() if key in value]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def commands() -> str:
+    """The help of every command."""
+    return "\n".join([COMMANDS, *_sections(main, ["python -m three_regime"], click.Context(main))])
+
+
+def _sections(command: click.Command, names: list[str], context: click.Context) -> Iterator[str]:
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _sections(inner, [*names, name], click.Context(inner, info_name=name, parent=context))
+        return
+    context.info_name = " ".join(names)
+    context.parent = None
+    text = command.get_help(context)
+    yield f"## {names[-1]}\n\n```text\n{text}\n```\n"

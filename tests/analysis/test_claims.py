@@ -1,0 +1,309 @@
+"""Claims stated beforehand: their verdicts on made-up tables where the truth is known."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from checkout import ROOT
+from tiny_study import mapping
+
+from three_regime.analysis import claims
+from three_regime.config import Claim, Config, Side, load, resolve
+from three_regime.config.thresholds import Thresholds
+from three_regime.errors import UserError
+
+HOT, COLD = Side(temperatures=(10,)), Side(temperatures=(30,))
+CELL = ["dense_seed", "temperature", "density"]
+
+
+def claim(
+    measure: str = "test_error", of: Side = HOT, against: Side = COLD, expect: str = "lower", margin=0.0
+) -> Claim:
+    return Claim(name="it", statement="It.", measure=measure, of=of, against=against, expect=expect, margin=margin)
+
+
+class Study:
+    """Tables of a study with temperatures 10, 20, 30 and densities 0.1, 0.5.
+
+    `error` (above 0.2), `lmc` and `cka` take (dense seed, temperature, density, replica or pair of replicas).
+    """
+
+    def __init__(self, seeds=(1, 2, 3), replicas=(1, 2, 3), error=None, lmc=None, cka=None) -> None:
+        error, lmc, cka = (each or (lambda *at: 0.0) for each in (error, lmc, cka))
+        cells = list(itertools.product(seeds, (10.0, 20.0, 30.0), (0.1, 0.5)))
+        self.replicas = pd.DataFrame(
+            [(*cell, replica, 0.2 + error(*cell, replica)) for cell in cells for replica in replicas],
+            columns=[*CELL, "replica", "test_error"],
+        )
+        self.pairs = pd.DataFrame(
+            [
+                (*cell, f"{pair[0]}-{pair[1]}", lmc(*cell, pair), cka(*cell, pair))
+                for cell in cells
+                for pair in itertools.combinations(replicas, 2)
+            ],
+            columns=[*CELL, "pair", "lmc", "cka_softmax"],
+        )
+        table = self.replicas.groupby(CELL)["test_error"].mean().to_frame()
+        table = table.join(self.pairs.groupby(CELL)[["lmc", "cka_softmax"]].mean()).reset_index()
+        self.cells = table.assign(study="made-up", dataset="cifar10", model="m", knob="epochs", origin="computed")
+        self.cells["dense_test_error"] = 0.3
+
+    def judge(self, *stated: Claim, thresholds: Thresholds | None = None) -> pd.Series:
+        table = claims.evaluate(stated, self.cells, self.replicas, self.pairs, thresholds or Thresholds())
+        return table.iloc[0]
+
+
+def test_a_claim_is_a_mean_over_dense_seeds_of_differences():
+    shift = {1: -0.03, 2: -0.01, 3: -0.02}
+    row = Study(error=lambda s, t, d, r: 0.4 + (shift[s] if t == 10 else 0) + 0.01 * s).judge(claim())
+    assert row.estimate == pytest.approx(-0.02)
+    assert row.se == pytest.approx(0.01 / np.sqrt(3)), "the level of a dense seed cancels"
+    assert (row.lower, row.upper) == pytest.approx((-0.02 - 2.92 * row.se, -0.02 + 2.92 * row.se), abs=1e-5)
+    assert (row.seeds, row.agreeing, row.outcome) == (3, 3, "holds")
+
+
+@pytest.mark.parametrize(
+    ("expect", "margin", "difference", "outcome"),
+    [
+        ("lower", 0.0, -0.02, "holds"),
+        ("lower", 0.0, 0.02, "fails"),
+        ("lower", 0.0, -0.002, "undecided"),
+        ("lower", 0.015, -0.02, "undecided"),
+        ("lower", 0.03, -0.02, "fails"),
+        ("higher", 0.0, 0.02, "holds"),
+        ("higher", 0.0, -0.02, "fails"),
+        ("not_higher", 0.0, 0.0, "undecided"),
+        ("not_higher", 0.02, 0.0, "holds"),
+        ("not_higher", 0.005, 0.02, "fails"),
+        ("not_lower", 0.02, 0.0, "holds"),
+        ("not_lower", 0.005, -0.02, "fails"),
+    ],
+)
+def test_bounds_decide_the_side_of_the_margin(expect, margin, difference, outcome):
+    spread = {1: -0.004, 2: 0.0, 3: 0.004}  # standard error 0.0023, bounds 0.0067 away
+    study = Study(error=lambda s, t, d, r: (difference + spread[s]) * (t == 10))
+    assert study.judge(claim(expect=expect, margin=margin)).outcome == outcome
+
+
+def test_replicas_alone_decide_about_the_networks_at_hand():
+    rng = np.random.default_rng(0)
+    by_seed = {1: -0.05, 2: 0.01, 3: -0.06}
+    study = Study(error=lambda s, t, d, r: by_seed[s] * (t == 10) + rng.normal(0, 0.002))
+    row = study.judge(claim())
+    assert row.outcome == "undecided" and row.agreeing == 2
+    assert row.these_networks == "holds" and row.replica_se < row.se / 5
+
+
+def test_the_replica_error_is_paired_over_temperatures():
+    noise = {
+        (s, t, r): (s * 7 + r * r + t / 10 * r) % 5 / 100 for s in (1, 2, 3) for t in (10, 20, 30) for r in (1, 2, 3)
+    }
+    study = Study(error=lambda s, t, d, r: noise[s, t, r])
+    paired = np.array([[noise[s, 10, r] - noise[s, 30, r] for r in (1, 2, 3)] for s in (1, 2, 3)])
+    expected = np.sqrt(np.sum(paired.var(axis=1, ddof=1) / 3)) / 3
+    assert study.judge(claim()).replica_se == pytest.approx(expected)
+
+
+def test_a_replica_that_stands_apart_widens_the_bounds():
+    apart = Study(lmc=lambda s, t, d, pair: -0.1 * (t == 30) * (3 in pair)).judge(claim("lmc", COLD, HOT))
+    alike = Study(lmc=lambda s, t, d, pair: -0.0667 * (t == 30)).judge(claim("lmc", COLD, HOT))
+    assert apart.estimate == pytest.approx(alike.estimate, abs=1e-4)
+    assert alike.replica_se == pytest.approx(0, abs=1e-9) and alike.these_networks == "holds"
+    naive = np.std([0, -0.1, -0.1], ddof=1) / np.sqrt(9)
+    assert apart.replica_se > 1.9 * naive, "three pairs of three replicas are not three repetitions"
+
+
+def test_two_replicas_are_one_pair_and_leave_its_spread_unknown():
+    study = Study(replicas=(1, 2), lmc=lambda s, t, d, pair: -0.1 * (t == 30) - 0.001 * s * (t == 30))
+    row = study.judge(claim("lmc", COLD, HOT))
+    assert row.outcome == "holds" and np.isnan(row.replica_se) and row.these_networks == ""
+    assert "spread unknown" in claims.to_markdown(pd.DataFrame([row]), "made-up")
+
+
+def test_densities_are_compared_over_all_temperatures():
+    study = Study(cka=lambda s, t, d, pair: d + t / 1000 + s / 1e4)
+    row = study.judge(claim("cka_softmax", Side(densities=(0.5,)), Side(densities=(0.1,)), "higher"))
+    assert row.estimate == pytest.approx(0.4) and row.outcome == "holds"
+
+
+def test_an_algorithm_is_judged_within_each_dense_seed():
+    # From 30, Algorithm 1 leaves Regime I for 20 in seeds 1 and 2; in seed 3 nothing is in Regime I, and it stays.
+    study = Study(
+        lmc=lambda s, t, d, pair: -0.5 * (t == 30 and s < 3),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+        error=lambda s, t, d, r: {10: 0.1, 20: 0.2, 30: 0.3}[t] + 0.01 * s * (t == 20),
+    )
+    tuned, default = Side(algorithm="algorithm 1"), Side(algorithm="default temperature")
+    row = study.judge(claim(of=tuned, against=default, expect="not_higher", margin=0.005))
+    assert row.estimate == pytest.approx(np.mean([0.21 - 0.3, 0.22 - 0.3, 0.0]))
+    assert row.agreeing == 3
+
+
+def test_an_algorithm_decides_anew_when_a_replica_is_left_out():
+    # Without replica 3 the coldest is connected, and Algorithm 1 stays where the default is.
+    study = Study(
+        lmc=lambda s, t, d, pair: -0.3 * (t == 30 and 3 in pair),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+        error=lambda s, t, d, r: {10: 0.1, 20: 0.2, 30: 0.3}[t],
+    )
+    tuned, default = Side(algorithm="algorithm 1"), Side(algorithm="default temperature")
+    row = study.judge(claim(of=tuned, against=default, expect="not_higher", margin=0.005))
+    assert row.estimate == pytest.approx(-0.1)
+    left_out = np.array([-0.1, -0.1, 0.0])
+    of_one_seed = 2 / 3 * np.sum((left_out - left_out.mean()) ** 2)
+    assert row.replica_se == pytest.approx(np.sqrt(3 * of_one_seed) / 3)
+
+
+def test_an_algorithm_that_stays_at_the_default_tests_nothing():
+    # Without replica 3 Algorithm 1 would move: the jackknife has a spread, and yet nothing was compared.
+    study = Study(
+        lmc=lambda s, t, d, pair: -0.3 * (t == 30 and 3 not in pair and d < 0.2),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+        error=lambda s, t, d, r: {10: 0.1, 20: 0.2, 30: 0.3}[t] + s / 100,
+    )
+    tuned, default = Side(algorithm="algorithm 1"), Side(algorithm="default temperature")
+    stated = claim(of=tuned, against=default, expect="not_higher", margin=0.005)
+    row = study.judge(stated)
+    assert row.se == 0 and row.estimate == 0
+    assert row.outcome == row.these_networks == "not tested"
+    page = claims.to_markdown(pd.DataFrame([row]), "made-up")
+    assert "holds 0, fails 0, undecided 0, not tested 1" in page and "| same cells | **not tested** |" in page
+
+
+def test_equal_differences_between_different_cells_are_a_test():
+    row = Study(error=lambda s, t, d, r: 0.4 - 0.25 * (t == 10)).judge(claim())
+    assert row.se == 0 and row.outcome == "holds"
+
+
+def test_seeds_in_which_both_sides_are_the_same_cells_are_named():
+    study = Study(
+        lmc=lambda s, t, d, pair: -0.5 * (t == 30 and s == 3),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+        error=lambda s, t, d, r: {10: 0.1, 20: 0.2, 30: 0.3}[t],
+    )
+    tuned, default = Side(algorithm="algorithm 1"), Side(algorithm="default temperature")
+    row = study.judge(claim(of=tuned, against=default, expect="not_higher", margin=0.005))
+    assert row.outcome == "undecided"
+    assert "both sides are the same cells in dense seed 1, 2" in row.note
+
+
+def test_a_claim_says_when_its_mean_is_that_of_one_seed():
+    by_seed = {1: -0.06, 2: -0.59, 3: -0.08}
+    row = Study(lmc=lambda s, t, d, pair: by_seed[s] * (t == 30)).judge(claim("lmc", COLD, HOT))
+    assert row.estimate == pytest.approx(np.mean(list(by_seed.values()))) and row.outcome == "undecided"
+    assert row.note == "dense seed 2 dominates the spread: without it -7.00"
+    even = Study(lmc=lambda s, t, d, pair: -0.1 * s * (t == 30)).judge(claim("lmc", COLD, HOT))
+    assert even.note == ""
+
+
+@pytest.mark.parametrize(("measure", "shown"), [("lmc_middle", "-5.00"), ("lmc_nll", "-0.0500")])
+def test_further_measures_of_the_line_may_be_claimed(measure, shown):
+    study = Study()
+    study.pairs[measure] = -0.05 * (study.pairs["temperature"] == 30)
+    row = study.judge(claim(measure, COLD, HOT))
+    assert row.estimate == pytest.approx(-0.05) and row.outcome == "holds"
+    assert f"| {shown} [" in claims.to_markdown(pd.DataFrame([row]), "made-up")
+    study.pairs = study.pairs.drop(columns=measure)
+    with pytest.raises(UserError, match=f"no column '{measure}'"):
+        study.judge(claim(measure, COLD, HOT))
+
+
+def test_one_dense_seed_decides_nothing_about_new_ones():
+    row = Study(seeds=(1,), error=lambda s, t, d, r: -0.1 * (t == 10) + 0.001 * r).judge(claim())
+    assert row.outcome == "undecided" and np.isnan(row.se)
+    assert row.estimate == pytest.approx(-0.1) and row.these_networks == "holds"
+
+
+def test_a_dense_seed_without_a_cell_does_not_count_and_is_named():
+    study = Study(error=lambda s, t, d, r: (-0.05 - 0.001 * s) * (t == 10))
+    gone = (study.replicas["dense_seed"] == 2) & (study.replicas["temperature"] == 10)
+    study.replicas = study.replicas[~gone]
+    row = study.judge(claim())
+    assert row.seeds == 2 and row.note == "cells missing for dense seed 2"
+    study.replicas = study.replicas[study.replicas["temperature"] != 10]
+    row = study.judge(claim())
+    assert (row.seeds, row.outcome) == (0, "undecided") and np.isnan(row.estimate)
+    assert "not run" in claims.to_markdown(pd.DataFrame([row]), "made-up")
+
+
+def stating(**changes) -> dict:
+    fields = {
+        "name": "a",
+        "statement": "A.",
+        "measure": "lmc",
+        "of": {"temperatures": [1]},
+        "against": {},
+        "expect": "lower",
+    }
+    return {**fields, **changes}
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ([stating(measuer="lmc")], r"claims\.0\.measuer: unknown key; did you mean 'measure'"),
+        ([stating(of={"temperature": [1]})], r"claims\.0\.of\.temperature: unknown key; did you mean 'temperatures'"),
+        ([stating(), stating()], "two are called 'a'"),
+        ([stating(of={"temperatures": [3]})], "'a' speaks of temperatures 3; the study has 1, 2"),
+        ([stating(against={"densities": [0.2]})], "'a' speaks of densities 0.2; the study has 0.1, 0.5"),
+        ([stating(of={"temperatures": [1], "algorithm": "algorithm 1"})], "temperatures or an algorithm"),
+        ([stating(of={"algorithm": "algorithm 3"})], "algorithm"),
+        ([stating(expect="less")], "expect"),
+        ([stating(margin=-1)], "margin"),
+    ],
+)
+def test_a_claim_about_what_the_study_lacks_is_refused(tmp_path, stated, message):
+    with pytest.raises(UserError, match=message):
+        resolve(mapping(tmp_path, claims=stated))
+
+
+def test_the_preset_states_each_of_the_four_claims():
+    config: Config = load([ROOT / "config.yaml", ROOT / "config/cifar10-cpu.yaml"])
+    stated = config.studies["cifar10-cpu"].claims
+    assert {each.name[0] for each in stated} == set("abcd")
+    assert {each.measure for each in stated} == {"lmc", "cka_softmax", "test_error"}
+
+
+def over_replicas(**changes) -> Claim:
+    return claim().model_copy(update={"over": "replicas", **changes})
+
+
+def test_replicas_decide_a_study_of_one_dense_seed():
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.4 - (0.02 if t == 10 else 0) + 0.001 * r * (t == 10))
+    row = study.judge(over_replicas())
+    assert (row.outcome, row.these_networks) == ("holds", "holds") and np.isnan(row.se)
+    assert study.judge(claim()).outcome == "undecided", "one dense seed says nothing about others"
+
+
+def test_cell_noise_is_added_in_quadrature():
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.4 - (0.01 if t == 10 else 0) + 0.0001 * r * (t == 10))
+    quiet, noisy = (study.judge(over_replicas(cell_noise=noise)) for noise in (0.0, 0.02))
+    sides = 2 * 0.02**2 / 2  # each side is the mean of two cells
+    assert noisy.replica_se == pytest.approx(np.sqrt(quiet.replica_se**2 + sides))
+    assert (quiet.outcome, noisy.outcome) == ("holds", "undecided")
+
+
+def test_cell_noise_alone_judges_the_lmc_of_two_replicas():
+    study = Study(seeds=(1,), replicas=(1, 2), lmc=lambda s, t, d, pair: 0.0 if t == 10 else -0.5)
+    stated = over_replicas(measure="lmc", expect="higher")
+    assert study.judge(stated).outcome == "undecided", "one pair has no spread"
+    row = study.judge(stated.model_copy(update={"cell_noise": 0.04}))
+    assert row.outcome == "holds" and row.replica_se == pytest.approx(0.04)
+    assert row.replica_lower == pytest.approx(0.5 - 1.645 * 0.04, abs=1e-3), "known noise has no t distribution"
+
+
+def test_where_an_algorithm_stops_is_a_measure():
+
+    def cka(seed: int, temperature: float, density: float, pair: tuple[int, int]) -> float:
+        return 0.9 + temperature / 1000
+
+    stated = over_replicas(
+        measure="temperature", of=Side(algorithm="algorithm 1"), against=Side(algorithm="default temperature")
+    )
+    left = Study(seeds=(1,), lmc=lambda s, t, d, pair: -0.5 if t == 30 else 0.0, cka=cka).judge(stated)
+    assert (left.outcome, left.estimate) == ("holds", -10), "one step hotter than Regime I"
+    stayed = Study(seeds=(1,), cka=cka).judge(stated)
+    assert stayed.outcome == "not tested", "both sides are the coldest cells"

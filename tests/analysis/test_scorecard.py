@@ -1,0 +1,229 @@
+"""The published figure against obtained grids: whole, partial, imported, and with nothing to compare."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from checkout import ROOT
+
+from three_regime.analysis import figure2, scorecard, seed_means
+from three_regime.analysis.scorecard_files import to_markdown
+from three_regime.config import load
+from three_regime.errors import UserError
+
+STUDY = figure2.FIGURE2_STUDY
+
+
+@pytest.fixture(scope="module")
+def published() -> pd.DataFrame:
+    return figure2.load()
+
+
+def obtained_cells(published, seeds=(1, 2, 3), noise=0.001, **columns) -> pd.DataFrame:
+    """The published values as if obtained: a seed's offset on every metric, logits less similar than softmax."""
+    cells = figure2.as_cells(published).drop(columns="dense_proxy").assign(origin="computed", dense_test_error=0.085)
+    cells["cka_logits"] = cells["cka_softmax"] - 0.02
+    tables = []
+    for seed in seeds:
+        offset = noise * (seed - np.mean(seeds))
+        shifted = {name: cells[name] + offset for name in ("test_error", "lmc")}
+        shifted |= {name: cells[name] + 0.1 * offset for name in ("cka_softmax", "cka_logits")}  # stay below 1
+        tables.append(cells.assign(dense_seed=seed, **shifted))
+    return pd.concat(tables, ignore_index=True).assign(**columns)
+
+
+def score(published, cells) -> scorecard.Scorecard:
+    return scorecard.score(published, seed_means.grid(cells))
+
+
+def value(card: scorecard.Scorecard, measure: str, panel: str) -> float:
+    found = card.headline[(card.headline["measure"] == measure) & (card.headline["panel"] == panel)]
+    assert len(found) == 1, found
+    return found["value"].iloc[0]
+
+
+def test_the_published_values_score_perfectly_against_themselves(published):
+    card = score(published, obtained_cells(published))
+    assert len(card.cells) == 5 * 144 and set(card.cells["status"]) == {"obtained"}
+    for panel in ("test_error", "normalised_test_error", "lmc", "cka_softmax"):
+        part = card.cells[card.cells["panel"] == panel]
+        assert part["difference"].abs().max() < 2e-4
+        # normalised errors were digitised on their own: they differ from the errors above the minimum within that
+        assert part["within"].all() or panel == "normalised_test_error"
+        assert value(card, "Spearman within density", panel) > 0.99
+    assert value(card, "regret of the obtained best temperature", "test_error") < 1e-4
+    assert value(card, "agreement, three regimes, computed from the published values", "cka_softmax") == 1
+    assert value(card, "agreement, Regime I against the rest, as drawn", "lmc") == pytest.approx(0.951, abs=0.001)
+    assert value(card, "balanced accuracy, Regime I against the rest, as drawn", "lmc") == pytest.approx(
+        0.958, abs=0.001
+    )
+
+
+def test_cka_is_scored_on_both_outputs_and_the_closer_is_named(published):
+    card = score(published, obtained_cells(published))
+    assert value(card, "CKA that fits better", "cka_softmax") == pytest.approx(0, abs=1e-9)
+    swapped = obtained_cells(published).rename(columns={"cka_logits": "cka_softmax", "cka_softmax": "cka_logits"})
+    assert value(score(published, swapped), "CKA that fits better", "cka_logits") == pytest.approx(0, abs=1e-9)
+    alone = score(published, obtained_cells(published).assign(cka_logits=np.nan)).headline
+    assert "needs both kinds in one cell" in alone["note"].tolist()
+
+
+def test_only_order_within_a_density_counts(published):
+    only_density = obtained_cells(published)
+    only_density["test_error"] = only_density.groupby("density")["test_error"].transform("mean")
+    only_density["test_error"] += 1e-6 * only_density["temperature"] * (-1) ** (only_density["temperature"] / 10)
+    assert abs(value(score(published, only_density), "Spearman within density", "test_error")) < 0.4
+    upside_down = obtained_cells(published).assign(lmc=lambda cells: -cells["lmc"] - 0.9)
+    assert value(score(published, upside_down), "Spearman within density", "lmc") == pytest.approx(-1)
+
+
+def test_a_partial_grid_is_scored_on_what_exists(published):
+    cells = obtained_cells(published)
+    cells = cells[cells["density"].isin([0.05, 0.14]) & cells["temperature"].isin([10, 80, 90, 160])]
+    card = score(published, cells)
+    status = card.cells.groupby(["panel", "status"]).size()
+    assert status["test_error", "obtained"] == 8 and status["test_error", "not run"] == 136
+    note = card.headline.set_index(["measure", "panel"]).loc[("Spearman within density", "lmc"), "note"]
+    assert "2 densities" in note
+    normalised = card.cells[card.cells["panel"] == "normalised_test_error"]
+    assert normalised["within"].isna().all() and normalised["difference"].isna().all(), "another column minimum"
+    text = to_markdown(card)
+    assert "136 of 144 published cells" in text
+    assert "- density 5 %: temperatures 20, 30, 40, 50, 60, 70, 100" in text
+
+
+def test_regret_is_of_the_obtained_best_as_published(published):
+    cells = obtained_cells(published)
+    cells = cells[(cells["density"] == 0.05) & cells["temperature"].isin([80, 160])].copy()
+    cells["test_error"] = np.where(cells["temperature"] == 160, 0.1, 0.2)
+    card = score(published, cells)
+    assert value(card, "regret of the obtained best temperature", "test_error") == pytest.approx(0.0283, abs=1e-4)
+    row = card.headline[card.headline["measure"] == "regret of the obtained best temperature"].iloc[0]
+    assert row["beside"].startswith("2.72 points against")
+
+
+def test_one_temperature_and_one_seed_give_no_rank(published):
+    cells = obtained_cells(published, seeds=(1,))
+    cells = cells[(cells["temperature"] == 160) & (cells["density"] == 0.05)].copy()
+    inside = score(published, cells).cells.set_index("panel")
+    assert inside.loc["lmc", "within"].fillna(False).sum() == 1
+    cells["lmc"] -= 0.1
+    card = score(published, cells)
+    run = card.cells[card.cells["status"] == "obtained"].set_index("panel")
+    assert run.loc["lmc", "within"] is pd.NA and np.isnan(run.loc["lmc", "se"])
+    assert np.isnan(value(card, "Spearman within density", "lmc"))
+    assert np.isnan(value(card, "regret of the obtained best temperature", "test_error"))
+    assert "needs two temperatures" in to_markdown(card)
+
+
+def test_a_shift_beyond_the_uncertainty_is_flagged(published):
+    card = score(published, obtained_cells(published).assign(lmc=lambda cells: cells["lmc"] - 0.05))
+    assert not card.cells.loc[card.cells["panel"] == "lmc", "within"].any()
+    assert value(card, "mean absolute difference", "lmc") == pytest.approx(0.05)
+    assert "5.00 points" in to_markdown(card) and "* |" in to_markdown(card)
+
+
+def test_the_same_shift_within_the_uncertainty_is_not(published):
+    noisy = obtained_cells(published, noise=0.05).assign(lmc=lambda cells: cells["lmc"] - 0.05)
+    card = score(published, noisy)
+    assert card.cells.loc[card.cells["panel"] == "lmc", "within"].all()
+
+
+def test_cells_whose_spread_is_one_seeds_are_marked(published):
+    cells = obtained_cells(published)
+    assert "‡ |" not in to_markdown(score(published, cells))
+    at = (cells["temperature"] == 40) & (cells["density"] == 0.05) & (cells["dense_seed"] == 2)
+    cells.loc[at, "lmc"] -= 0.5
+    card = score(published, cells)
+    marked = card.cells.dropna(subset=["one_seed"])
+    assert marked[["panel", "temperature", "density", "one_seed"]].to_numpy().tolist() == [["lmc", 40, 0.05, 2]]
+    assert to_markdown(card).count("‡ |") == 1
+
+
+def test_imported_cells_are_marked(published):
+    cells = obtained_cells(published)
+    cells.loc[cells["temperature"] == 160, "origin"] = "imported"
+    card = score(published, cells)
+    assert set(card.cells.loc[card.cells["temperature"] == 160, "status"]) == {"imported"}
+    assert "†" in to_markdown(card)
+    assert "9 of them imported" in card.headline["note"].tolist()
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.085, "inside"), (0.12, "outside"), (0.05, "outside")])
+def test_dense_accuracy_is_held_against_the_expected_window(published, error, verdict):
+    cells = obtained_cells(published)
+    cells["dense_test_error"] = np.where(cells["temperature"] == 160, error, 0.5)
+    row = score(published, cells).headline.query("measure == 'dense test accuracy'").iloc[0]
+    assert row["value"] == pytest.approx(1 - error) and row["beside"].endswith(verdict)
+
+
+def test_dense_accuracy_needs_the_default_temperature(published):
+    cells = obtained_cells(published)
+    cells.loc[cells["temperature"] == 160, "dense_test_error"] = np.nan
+    row = score(published, cells).headline.query("measure == 'dense test accuracy'").iloc[0]
+    assert np.isnan(row["value"]) and "160 was not run" in row["note"]
+
+
+def test_other_studies_have_no_published_numbers_and_are_told_so(published):
+    other = obtained_cells(published, study="svhn-preresnet20-epochs", dataset="svhn")
+    card = score(published, other)
+    assert set(card.cells["status"]) == {"not run"}
+    assert scorecard.NO_PUBLISHED_NUMBERS in card.headline["measure"].tolist()
+    text = to_markdown(card)
+    assert "There are no published numbers for this study" in text and "no expected window" in text
+    assert "144 of 144 published cells" in text
+
+
+def test_cells_with_nothing_measured_count_as_not_run(published):
+    empty = obtained_cells(published)
+    empty[[*seed_means.METRICS]] = np.nan
+    card = score(published, empty)
+    assert set(card.cells["status"]) == {"not run"} and len(card.headline) == 1
+
+
+def test_another_labs_export_can_be_scored(published, tmp_path):
+    obtained_cells(published, study="theirs").to_csv(tmp_path / "cells.csv", index=False)
+    grid = seed_means.grid(seed_means.read_cells(tmp_path))
+    card = scorecard.score(published, grid, counterpart="theirs")
+    assert set(card.cells["status"]) == {"obtained"} and set(card.headline["study"]) == {"theirs"}
+    with pytest.raises(UserError, match="nowhere"):
+        seed_means.read_cells(tmp_path / "nowhere")
+
+
+def test_deviations_from_the_published_protocol_are_named():
+    config = load([ROOT / "config.yaml"])
+    paper = config.studies[figure2.FIGURE2_STUDY].model_dump(mode="json")
+    assert scorecard.deviations(paper, figure2.protocol()) == []
+    other = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"])
+    found = scorecard.deviations(other.studies[figure2.FIGURE2_STUDY].model_dump(mode="json"), figure2.protocol())
+    assert "dataset.train_images is 2000 instead of all" in found
+    assert "retrain.epochs is 3 instead of 160" in found
+    assert "dense_seeds is [1] instead of [1, 2, 3]" in found
+    published = figure2.load()
+    grid = seed_means.grid(figure2.as_cells(published))
+    card = scorecard.score(published, grid, deviating=found)
+    assert "retrain.epochs is 3 instead of 160" in to_markdown(card)
+
+
+def test_what_no_setting_changes_is_said_after_the_deviations(published):
+    card = scorecard.score(published, seed_means.grid(obtained_cells(published)), deviating=["x is 1 instead of 2"])
+    rows = card.headline[card.headline["measure"].isin([scorecard.DEVIATION, scorecard.IN_EVERY_RUN])]
+    assert rows["note"].tolist() == ["x is 1 instead of 2", *figure2.differences()]
+    said = " ".join(figure2.differences())
+    assert "TF32" in said and "retraining stream" in said and "not known" in said
+    nothing = scorecard.score(published, seed_means.grid(obtained_cells(published)).iloc[:0])
+    assert scorecard.IN_EVERY_RUN not in set(nothing.headline["measure"])
+
+
+def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, published):
+    folder = tmp_path / "export"
+    (folder / STUDY).mkdir(parents=True)
+    cells = obtained_cells(published)
+    cells.to_csv(folder / STUDY / "cells.csv", index=False)
+    whole = scorecard.of_export(folder)
+    expected = scorecard.score(published, seed_means.grid(seed_means.read_cells(folder)))
+    pd.testing.assert_frame_equal(whole.headline, expected.headline)
+    config = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"]).model_dump(mode="json")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "retrain.epochs is 3 instead of 160" in to_markdown(scorecard.of_export(folder))
+    assert scorecard.DEVIATION in set(scorecard.of_export(folder / STUDY).headline["measure"])

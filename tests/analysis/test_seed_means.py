@@ -1,0 +1,186 @@
+"""Means over dense seeds and their uncertainty."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from three_regime.analysis import seed_means
+from three_regime.errors import UserError
+
+
+def cells(seeds=(1, 2, 3), temperatures=(10.0, 20.0), densities=(0.05, 0.1), value=None, **columns) -> pd.DataFrame:
+    """Synthetic cells; `value(seed, temperature, density)` is the test error."""
+    value = value or (lambda seed, temperature, density: 0.1 + 0.01 * seed + temperature / 1000 + density)
+    rows = [
+        {"dense_seed": seed, "temperature": t, "density": d, "test_error": value(seed, t, d)}
+        for seed in seeds
+        for t in temperatures
+        for d in densities
+    ]
+    fixed = {"study": "s", "dataset": "cifar10", "model": "preresnet-20", "knob": "epochs", "origin": "computed"}
+    return pd.DataFrame(rows).assign(**(fixed | columns))
+
+
+def cell(grid: pd.DataFrame, temperature: float, density: float) -> pd.Series:
+    found = grid[(grid["temperature"] == temperature) & np.isclose(grid["density"], density)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_one_row_per_cell_of_the_plane_with_the_mean_over_seeds():
+    grid = seed_means.grid(cells())
+    assert len(grid) == 4 and set(grid["seeds"]) == {3}
+    assert cell(grid, 10, 0.05)["test_error"] == pytest.approx(0.1 + 0.02 + 0.01 + 0.05)
+
+
+def test_variance_is_pooled_with_weight_seeds_minus_one():
+    errors = {(10.0, 1): 0.10, (10.0, 2): 0.12, (10.0, 3): 0.17, (20.0, 1): 0.20, (20.0, 2): 0.21}
+    table = cells(densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
+    grid = seed_means.grid(table)
+    pooled = (2 * np.var([0.10, 0.12, 0.17], ddof=1) + 1 * np.var([0.20, 0.21], ddof=1)) / 3
+    three, two = cell(grid, 10, 0.05), cell(grid, 20, 0.05)
+    assert three["test_error_se"] == pytest.approx(np.sqrt(pooled / 3))
+    assert two["test_error_se"] == pytest.approx(np.sqrt(pooled / 2))
+    assert three["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * three["test_error_se"])
+    assert two["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 1) * two["test_error_se"])
+    assert (three["test_error_seeds"], two["test_error_seeds"], two["seeds"]) == (3, 2, 2)
+
+
+def test_a_quiet_density_does_not_take_the_spread_of_a_loud_one():
+    """Spreads of 0.0005 at 80 % and 0.3 at 5 %, as in the demo: pooled over both, all would be ± 0.2."""
+    offsets = {1: -1.0, 2: 0.0, 3: 1.0}
+    by_density = {0.05: 0.3, 0.2: 0.02, 0.8: 0.0005}
+    grid = seed_means.grid(
+        cells(densities=(0.05, 0.2, 0.8), value=lambda seed, t, d: 0.5 + t / 1000 + by_density[d] * offsets[seed])
+    )
+    for density, spread in by_density.items():
+        for temperature in (10, 20):
+            row = cell(grid, temperature, density)
+            assert row["test_error_se"] == pytest.approx(spread / np.sqrt(3))
+            assert row["test_error_ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * spread / np.sqrt(3))
+
+
+def test_the_spread_is_pooled_over_the_temperatures_of_a_density():
+    offsets = {10.0: 0.01, 20.0: 0.03}
+    grid = seed_means.grid(cells(value=lambda seed, t, d: 0.5 + offsets[t] * (seed - 2) * (1 if d < 0.07 else 2)))
+    pooled = np.sqrt((0.01**2 + 0.03**2) / 2)
+    for temperature in offsets:
+        assert cell(grid, temperature, 0.05)["test_error_se"] == pytest.approx(pooled / np.sqrt(3))
+        assert cell(grid, temperature, 0.1)["test_error_se"] == pytest.approx(2 * pooled / np.sqrt(3))
+
+
+def test_paired_differences_are_pooled_within_a_density_too():
+    noise = {0.05: 0.2, 0.1: 0.001}
+    table = cells(value=lambda seed, t, d: 0.1 + 0.1 * seed + (t == 20) * (0.01 + noise[d] * (seed - 2)))
+    grid = seed_means.grid(table)
+    for density, spread in noise.items():
+        assert cell(grid, 20, density)["normalised_test_error_se"] == pytest.approx(spread / np.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("values", "seed"),
+    [
+        ([-0.06, -0.59, -0.08], 2),  # the demo at 5 % and 40 epochs
+        ([0.1, 0.2, 0.3], None),
+        ([0.1, 0.15, 0.3], None),
+        ([0.1, 0.1, 0.3], 3),
+        ([0.5, 0.1, np.nan], None),
+        ([0.1, 0.1, 0.1], None),
+        ([0.0, 5e-17, 0.0], None),  # a difference of equal errors
+        ([1.0, 0.10, 0.11, 0.12, 0.09], 1),
+    ],
+)
+def test_a_seed_dominates_when_the_spread_is_its_own(values, seed):
+    found = seed_means.dominant_seed(pd.Series(values, index=range(1, len(values) + 1)))
+    assert found == seed if seed else np.isnan(found)
+
+
+def test_a_dominant_seed_is_named_where_it_carries_the_error():
+    loud, quiet = {1: 0.0, 2: -0.5, 3: 0.01}, {1: 0.0, 2: -0.001, 3: 0.0}
+    at = {(10.0, 0.05): loud, (20.0, 0.05): quiet, (10.0, 0.1): quiet, (20.0, 0.1): quiet}
+    grid = seed_means.grid(cells(value=lambda seed, t, d: 0.6 + at[t, d][seed]))
+    assert cell(grid, 10, 0.05)["test_error_one_seed"] == 2
+    assert np.isnan(cell(grid, 20, 0.05)["test_error_one_seed"]), "its error is that of the loud cell"
+    assert cell(grid, 10, 0.1)["test_error_one_seed"] == cell(grid, 20, 0.1)["test_error_one_seed"] == 2
+
+
+def test_studies_are_pooled_apart():
+    noisy = cells(study="noisy", value=lambda seed, t, d: 0.1 * seed)
+    quiet = cells(study="quiet", value=lambda seed, t, d: 0.1)
+    grid = seed_means.grid(pd.concat([noisy, quiet])).groupby("study")["test_error_se"].max()
+    assert grid["quiet"] == 0 and grid["noisy"] == pytest.approx(0.1 / np.sqrt(3))
+
+
+def test_a_single_seed_has_a_mean_and_no_uncertainty():
+    grid = seed_means.grid(cells(seeds=(1,)))
+    assert grid["test_error"].notna().all() and grid["normalised_test_error"].notna().all()
+    for metric in ("test_error", "normalised_test_error"):
+        assert grid[f"{metric}_se"].isna().all() and grid[f"{metric}_ci95"].isna().all()
+
+
+def test_a_cell_of_one_seed_has_no_standard_error():
+    table = cells(seeds=(1, 2))
+    first = table["temperature"].min()
+    lone = (table["temperature"] == first) & (table["dense_seed"] == 2)
+    grid = seed_means.grid(table[~lone])
+    of_one = grid["temperature"] == first
+    assert grid.loc[of_one, "test_error"].notna().all() and grid.loc[of_one, "test_error_se"].isna().all()
+    assert grid.loc[~of_one, "test_error_se"].notna().all()
+
+
+def test_a_shared_seed_cancels_in_the_normalised_error():
+    grid = seed_means.grid(cells(value=lambda seed, t, d: 0.1 * seed + t / 1000))
+    assert cell(grid, 20, 0.05)["test_error_se"] > 0.05
+    hot, cold = cell(grid, 10, 0.05), cell(grid, 20, 0.05)
+    assert hot["normalised_test_error"] == 0 and hot["normalised_test_error_se"] == 0
+    assert cold["normalised_test_error"] == pytest.approx(0.01)
+    assert cold["normalised_test_error_se"] == pytest.approx(0, abs=1e-12)
+
+
+def test_values_not_run_stay_missing_and_do_not_count():
+    table = cells(lmc=np.nan)
+    table.loc[table["temperature"] == 20, "test_error"] = np.nan
+    table.loc[table["temperature"] == 20, "origin"] = np.nan
+    grid = seed_means.grid(table)
+    assert grid["lmc"].isna().all() and (grid["lmc_seeds"] == 0).all()
+    missing = grid[grid["temperature"] == 20]
+    assert missing["test_error"].isna().all() and (missing["seeds"] == 0).all() and (missing["origin"] == "").all()
+
+
+def test_origins_of_a_mixed_cell_are_both_named():
+    table = cells()
+    table.loc[table["dense_seed"] == 2, "origin"] = "imported"
+    assert set(seed_means.grid(table)["origin"]) == {"computed+imported"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="density"), "lacks the column 'density'"),
+        (lambda table: table.assign(density=5.0), "'density' holds 5 in row 2"),
+        (lambda table: table.assign(density=0.0), "'density' must hold fractions"),
+        (lambda table: table.assign(knob="colour"), "knob 'colour' is not one of epochs"),
+        (lambda table: table.assign(lmc="low"), "column 'lmc' holds something that is not a number"),
+        (lambda table: table.assign(dense_seed=np.nan), "column 'dense_seed' has an empty field"),
+        (lambda table: pd.concat([table, table.head(1)]), "twice"),
+    ],
+)
+def test_tables_that_break_the_contract_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        seed_means.grid(change(cells()))
+
+
+def test_cells_are_read_from_a_file_export_or_folder(tmp_path):
+    cells().to_csv(tmp_path / "cells.csv", index=False)
+    for name in ("a", "b"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        cells(study=name).to_csv(tmp_path / "results" / name / "cells.csv", index=False)
+    assert len(seed_means.read_cells(tmp_path)) == len(seed_means.read_cells(tmp_path / "cells.csv")) == 12
+    assert set(seed_means.read_cells(tmp_path / "results")["study"]) == {"a", "b"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty is not a cells.csv"):
+        seed_means.read_cells(tmp_path / "empty")
+    (tmp_path / "empty" / "cells.csv").touch()
+    with pytest.raises(UserError, match="not a CSV table"):
+        seed_means.read_cells(tmp_path / "empty")

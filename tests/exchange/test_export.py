@@ -1,0 +1,142 @@
+"""Exports for sharing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from checkout import Checkout
+from click.testing import CliRunner
+from finished import NAME, OPTIONS, copied, inside, owner, tiny
+
+from three_regime.analysis import regime_tables, seed_means, tables
+from three_regime.cli import main
+from three_regime.config import resolve
+from three_regime.config.thresholds import Thresholds
+from three_regime.errors import UserError
+from three_regime.exchange.export import MANIFEST, export
+from three_regime.exchange.importing import import_checkpoint
+from three_regime.system.files import read_json
+
+
+@pytest.fixture
+def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
+    """The finished study with regimes and a figure."""
+    own = copied(finished_tiny, tmp_path / "own")
+    with inside(own):
+        folder = owner(tiny()).folder
+        regime_tables.write(folder, Thresholds())
+        for suffix in ("csv", "png", "pdf", "part"):
+            (folder / "figures").mkdir(exist_ok=True)
+            (folder / f"figures/phase_diagram.{suffix}").write_text("drawn")
+    return own
+
+
+def test_an_export_is_read_like_results(own: Checkout) -> None:
+    with inside(own):
+        out = export(tiny(), Path("share/mine"))
+        cells = seed_means.read_cells(out)
+        original = seed_means.read_cells(owner(tiny()).folder)
+    pd.testing.assert_frame_equal(cells, original)
+    assert len(cells) == 4 and cells["lmc"].notna().all()
+
+
+def test_it_holds_tables_figures_and_settings_but_no_weights(own: Checkout) -> None:
+    with inside(own):
+        out = (own.path / export(tiny(), Path("mine"))).resolve()
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"config.yaml", "provenance.json", MANIFEST, "tiny/cells.csv", "tiny/regimes.csv", "tiny/selection.csv",
+            "tiny/figures/phase_diagram.png"} <= names  # fmt: skip
+    assert not any(name.endswith((".safetensors", ".part", "curves.csv")) for name in names)
+    assert sum(path.stat().st_size for path in out.rglob("*")) < 200_000
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert resolve(settings).studies[NAME] == tiny().studies[NAME]
+    assert list(settings["studies"]) == [NAME]
+
+
+def test_the_manifest_lists_every_file_with_its_digest(own: Checkout) -> None:
+    with inside(own):
+        out = (own.path / export(tiny(), Path("mine"))).resolve()
+    manifest = read_json(out / MANIFEST)
+    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
+    assert manifest["files"].keys() == files.keys() - {MANIFEST}
+    for name, about in manifest["files"].items():
+        content = files[name].read_bytes()
+        assert about == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    assert manifest["studies"] == [NAME]
+
+
+def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> None:
+    source = Path("results/tiny/tiny/seed1/epochs002/density010/replica1/retrained.safetensors")
+    with inside(own):
+        source.rename("elsewhere.safetensors")
+        source.with_suffix(".json").unlink()
+        import_checkpoint(
+            tiny(), Path("elsewhere.safetensors"), NAME, seed=1, temperature=2, density=0.1, replica=1
+        )  # fmt: skip
+        with pytest.raises(UserError, match="was made from other results than are there now"):
+            export(tiny(), Path("mine"))
+        tables.write(owner(tiny()))
+        digest = hashlib.sha256(Path("elsewhere.safetensors").read_bytes()).hexdigest()
+        found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]
+    assert sum(environment["results"] for environment in found["environments"]) == 22
+    assert len(found["environments"]) == 1
+    assert [recipe["results"] for recipe in found["stages"]["retrain"]["recipes"]] == [8]
+    assert [recipe["training"]["length"] for recipe in found["stages"]["dense"]["recipes"]] == [2, 4]
+    assert found["imported"] == {"seed1/epochs002/density010/replica1": digest}
+    assert "host" not in json.dumps(found)
+
+
+def test_provenance_says_how_networks_were_computed(own: Checkout) -> None:
+    with inside(own):
+        found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]["stages"]["retrain"]["arithmetic"]
+        records = [read_json(path)["provenance"] for path in owner(tiny()).folder.rglob("retrained.json")]
+    expected = Counter((record["kernels"], record["together"]) for record in records)
+    assert {(way["kernels"], way["together"]): way["results"] for way in found} == expected
+
+
+def test_a_dense_run_counts_once_for_all_its_checkpoints(own: Checkout) -> None:
+    with inside(own):
+        found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]["stages"]
+        last = read_json(owner(tiny()).at(1, 4) / "dense.json")["provenance"]["wall_s"]
+        retrained = [read_json(path)["provenance"]["wall_s"] for path in owner(tiny()).folder.rglob("retrained.json")]
+    assert found["dense"]["wall_s"] == pytest.approx(last, abs=1e-3)
+    assert found["retrain"]["wall_s"] == pytest.approx(sum(retrained), abs=1e-2)
+
+
+def test_a_zip_holds_the_same_and_is_the_same_each_time(own: Checkout) -> None:
+    with inside(own):
+        folder, first = export(tiny(), Path("mine")), export(tiny(), Path("a/mine.zip"))
+        second = export(tiny(), Path("b/mine.zip"))
+        assert first.read_bytes() == second.read_bytes()
+        with zipfile.ZipFile(first) as archive:
+            archive.extractall("unpacked")
+        names = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        unpacked = Path("unpacked/mine")
+        assert {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()} == names
+        assert all((unpacked / name).read_bytes() == (folder / name).read_bytes() for name in names)
+        assert len(seed_means.read_cells(unpacked)) == 4
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(own: Checkout) -> None:
+    with inside(own):
+        Path("mine").mkdir()
+        with pytest.raises(UserError, match="mine exists already"):
+            export(tiny(), Path("mine"))
+        (owner(tiny()).folder / "cells.csv").unlink()
+        with pytest.raises(UserError, match=r"cells\.csv is missing: run `snakemake tables`"):
+            export(tiny(), Path("other"))
+        assert not Path("other").exists()
+
+
+def test_the_command_names_what_it_wrote(own: Checkout) -> None:
+    with inside(own):
+        ended = CliRunner().invoke(main, ["export", "--out", "mine.zip", *OPTIONS])
+    assert ended.exit_code == 0, ended.output
+    assert ended.output.strip() == "mine.zip"

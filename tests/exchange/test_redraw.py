@@ -1,0 +1,130 @@
+"""Exports and archives of obtained studies: what follows from their tables does so again, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkout import ROOT
+from finished import FILES, NAME, copied, inside, tiny
+
+from three_regime.analysis import case_studies
+from three_regime.config.thresholds import Thresholds
+from three_regime.errors import UserError
+from three_regime.exchange.export import MANIFEST, export
+from three_regime.exchange.redraw import CURVES, read_settings, redraw
+from three_regime.jobs.without_snakemake import run_stage
+from three_regime.study.outputs import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
+from three_regime.system.files import read_json
+
+ARCHIVES = sorted(path.parent for path in (ROOT / "reference" / "obtained").glob(f"*/{MANIFEST}"))
+LARGEST = 5_000_000
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+from three_regime.exchange.redraw import redraw
+redraw(Path(sys.argv[1]), Path(sys.argv[2]))
+assert "torch" not in sys.modules, "redrawing needed torch"
+"""
+
+
+@pytest.fixture(scope="module", params=[None, *ARCHIVES], ids=lambda path: path.name if path else "tiny")
+def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each archive, and an export made now."""
+    if request.param:
+        return request.param
+    own = copied(request.getfixturevalue("finished_tiny"), tmp_path_factory.mktemp("own") / "checkout")
+    with inside(own):
+        run_stage("tables", FILES)
+        results = Path(tiny().results)
+        case_studies.write(results / "case_studies", list(results.glob("*/grid.csv")), {NAME: Thresholds()})
+        return own.path / export(tiny(), Path("mine"))
+
+
+@pytest.fixture(scope="module")
+def again(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that follows from the archive's tables, made in a process of its own."""
+    out = tmp_path_factory.mktemp("redrawn") / archive.name
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(archive), str(out)]
+    ended = subprocess.run(command, env=environment, cwd=out.parent, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return out
+
+
+def test_it_is_whole_small_and_holds_no_weights(archive: Path) -> None:
+    files = {path.relative_to(archive).as_posix(): path for path in archive.rglob("*") if path.is_file()}
+    listed = read_json(archive / MANIFEST)["files"]
+    assert files.keys() - {MANIFEST} == listed.keys()
+    for name, about in listed.items():
+        assert hashlib.sha256(files[name].read_bytes()).hexdigest() == about["sha256"], f"{name} was changed"
+    assert sum(path.stat().st_size for path in files.values()) < LARGEST
+    assert {path.suffix for path in files.values()} <= {".csv", ".json", ".md", ".pdf", ".png", ".yaml"}
+
+
+def test_recomputed_tables_are_the_committed_ones(archive: Path, again: Path) -> None:
+    derived = {f"{name}.csv" for name in REGIME_TABLES} | {*CLAIM_FILES, *SCORECARD_FILES}
+    derived |= {f"{name}.csv" for name in CASE_TABLES}
+    committed = [path for path in archive.rglob("*") if path.name in derived]
+    assert any(path.name == "grid.csv" for path in committed)
+    for path in committed:
+        other = again / path.relative_to(archive)
+        if path.suffix == ".csv":
+            pd.testing.assert_frame_equal(pd.read_csv(other), pd.read_csv(path), rtol=1e-9)
+        else:
+            assert other.read_text() == path.read_text(), path
+
+
+def test_every_figure_redraws_from_it(archive: Path, again: Path) -> None:
+    drawn = {path.relative_to(archive) for path in archive.glob("*/figures/*")}
+    assert drawn and drawn == {path.relative_to(again) for path in again.glob("*/figures/*")}
+    for name in drawn:
+        if name.suffix == ".csv":
+            pd.testing.assert_frame_equal(pd.read_csv(again / name), pd.read_csv(archive / name), rtol=1e-9)
+        else:
+            assert (again / name).stat().st_size > 1000
+
+
+def test_what_was_redrawn_is_an_export_itself(archive: Path, again: Path) -> None:
+    about, source = read_json(again / MANIFEST), read_json(archive / MANIFEST)
+    files = {path.relative_to(again).as_posix(): path for path in again.rglob("*") if path.is_file()}
+    assert files.keys() - {MANIFEST} == about["files"].keys() == source["files"].keys()
+    for name, listed in about["files"].items():
+        assert hashlib.sha256(files[name].read_bytes()).hexdigest() == listed["sha256"], name
+    assert about["redrawn_from"] == source.get("redrawn_from", source["commit"])
+    assert files["provenance.json"].read_bytes() == (archive / "provenance.json").read_bytes()
+
+
+def test_its_claims_are_those_that_its_configuration_stated(archive: Path) -> None:
+    config = read_settings(archive)
+    for name in config.run:
+        stated = [claim.name for claim in config.studies[name].claims]
+        table = archive / name / "claims.csv"
+        assert table.is_file() == bool(stated)
+        if stated:
+            assert list(pd.read_csv(table)["claim"]) == stated
+
+
+def test_it_names_machine_versions_and_time(archive: Path) -> None:
+    for study in read_json(archive / "provenance.json").values():
+        assert all({"versions", "machine", "commit"} <= set(each) for each in study["environments"])
+        assert all(stage["wall_s"] > 0 for stage in study["stages"].values())
+
+
+def test_a_folder_that_exists_or_is_no_export_is_refused(archive: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exists already"):
+        redraw(archive, tmp_path)
+    with pytest.raises(UserError, match=r"config\.yaml does not exist"):
+        redraw(tmp_path, tmp_path / "out")
+
+
+def test_an_export_keeps_what_redrawing_needs(archive: Path) -> None:
+    for name in read_settings(archive).run:
+        kept = {path.name for path in (archive / name).glob("*.csv")}
+        assert {f"{table}.csv" for table in CELL_TABLES if table not in ("curves", "provenance")} <= kept
+        assert (archive / name / CURVES).is_file()

@@ -1,0 +1,277 @@
+"""Figures other than phase diagrams, and the files of all: the same twice, none empty, no torch."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from checkout import ROOT
+from matplotlib.text import Text
+from PIL import Image
+from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, run_tables, tables, ticks
+
+from three_regime import figures
+from three_regime.analysis import regime_tables
+from three_regime.errors import UserError
+from three_regime.figures import densities as by_density
+from three_regime.figures import study, style
+from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
+from three_regime.system.files import write_csv
+
+TABLES = ("grid", "regimes", "boundaries")
+
+
+@pytest.fixture(scope="module")
+def smooth() -> dict[str, pd.DataFrame]:
+    return tables(cells())
+
+
+def test_tuning_starts_from_the_default_temperature(smooth):
+    table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS)
+    tuned = table[table["algorithm"] == "algorithm 1"]
+    assert set(tuned["start"]) == {160.0} and len(tuned) == len(DENSITIES)
+    assert (table["regret"] >= 0).all() and (table[table["algorithm"] == "oracle"]["regret"] == 0).all()
+    assert table["test_error_ci95"].notna().all()
+    other = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, start=20)
+    assert set(other.query("algorithm == 'algorithm 1'")["start"]) == {20.0}
+    with pytest.raises(UserError, match="15"):
+        figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, start=15)
+
+
+def test_error_against_density_in_percent_with_hot_on_top(smooth):
+    figure = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS)
+    error, _, chosen = figure.axes
+    table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS)
+    assert len(error.containers) == 3
+    for name, container in zip(by_density.TUNED, error.containers, strict=True):
+        rows = table[table["algorithm"] == name]
+        line, _, (bars,) = container.lines
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), 100 * rows["test_error"])
+        half = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()]
+        np.testing.assert_allclose(half, 100 * rows["test_error_ci95"])
+    assert ticks(chosen.yaxis)[0] == "20" and chosen.yaxis_inverted()
+
+
+def test_dense_seeds_stand_beside_error_and_paired_regret(smooth):
+    table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS, cells=cells())
+    single = [name for name in table if name.startswith("regret_seed")]
+    assert single == ["regret_seed1", "regret_seed2", "regret_seed3"]
+    np.testing.assert_allclose(table[single].mean(axis=1), table["regret"], atol=1e-12)
+    assert table[[f"test_error_seed{seed}" for seed in (1, 2, 3)]].mean(axis=1).to_numpy() == pytest.approx(
+        table["test_error"]
+    )
+    figure = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS, cells=cells())
+    without = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS, cells=cells(seeds=(1,)))
+    for axes, bare in zip(figure.axes[:2], without.axes[:2], strict=True):
+        assert len(axes.lines) == len(bare.lines) + 3 * 3
+    assert "dense seeds" in [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_every_dense_seed_is_a_point_a_dominant_one_ringed():
+    plane = cells(temperatures=(10, 80, 160), densities=(0.05, 0.8))
+    sparse = (plane["density"] == 0.05) & (plane["temperature"] == 160)
+    plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"] -= 0.3
+    grid = tables(plane)["grid"]
+    table = figures.seed_table(grid, plane, EPOCHS)
+    assert len(table) == 3 * len(plane), "lmc_middle was not measured"
+    assert set(table.loc[table["one_seed"].notna(), "measure"]) == {"lmc"}
+    figure = figures.seed_points(grid, plane, EPOCHS)
+    panels = np.array(figure.axes).reshape(3, 2)
+    shown = sorted(
+        value
+        for line in panels[1, 0].lines
+        if line.get_marker() in tuple("os^") and line.get_gid() is None
+        for value in line.get_ydata()
+    )
+    np.testing.assert_allclose(shown, sorted(plane.loc[plane["density"] == 0.05, "lmc"]))
+    rings = [
+        line for axes in panels.flat for line in axes.lines if line.get_gid() == "one-seed" and len(line.get_xdata())
+    ]
+    assert len(rings) == 1 and rings[0].axes is panels[1, 0]
+    assert rings[0].get_ydata() == pytest.approx(plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"])
+
+
+def test_pairs_have_the_colour_of_their_dense_seed():
+    figure = figures.lmc_lines(run_tables()["lines"], EPOCHS)
+    *pairs, _, _ = figure.axes[0].lines
+    colours = [line.get_color() for line in pairs]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_training_curves_average_replicas_before_dense_seeds():
+    curves = run_tables()["curves"]
+    part = curves[(curves["stage"] == "retrain") & (curves["temperature"] == 10) & (curves["density"] == 0.05)]
+    more = part[part["dense_seed"] == 1].assign(replica=2)  # seed 1 has two replicas now, seed 2 one
+    lower = curves["test_error"].mask(curves.index.isin(part.index[part["dense_seed"] == 2]), 0.01)
+    figure = figures.training_curves(pd.concat([curves.assign(test_error=lower), more]), EPOCHS)
+    line = np.array(figure.axes).reshape(2, 4)[1, 1].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), 100 * (0.4 / np.array([1, 2, 3, 4]) + 0.01) / 2)
+
+
+def test_selection_comparison_gives_mean_and_range_over_starts(smooth):
+    table = figures.selection_table(smooth["selection"]).set_index(["algorithm", "density"])
+    walks = smooth["selection"].query("algorithm == 'algorithm 1' and density == 0.05")["regret"]
+    row = table.loc[("algorithm 1", 0.05)]
+    assert (row["mean"], row["lowest"], row["highest"]) == pytest.approx((walks.mean(), walks.min(), walks.max()))
+    assert row["starts"] == len(walks) > 1
+    figure = figures.selection_comparison(smooth["selection"])
+    names = ticks(figure.axes[1].yaxis)
+    assert names == ["default temperature", "lowest dense error", "Algorithm 1", "Algorithm 2", "Algorithm 2.1"]
+
+
+def test_sensitivity_shows_agreement_only_with_drawn_regimes(smooth):
+    table = pd.DataFrame({"threshold": [-0.3, -0.2, -0.1], "agreement": np.nan, "balanced_accuracy": np.nan})
+    table["algorithm_2"] = [0.001, 0.002, 0.003]
+    assert len(figures.threshold_sensitivity(table, -0.12).axes) == 1
+    drawn = table.assign(agreement=0.9, balanced_accuracy=0.8)
+    figure = figures.threshold_sensitivity(drawn, -0.12)
+    assert len(figure.axes) == 2
+    assert sorted(100 * value for value in (0.8, 0.9)) == sorted(
+        line.get_ydata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) == len(table)
+    )
+
+
+def test_lmc_lines_have_temperatures_down_and_densities_across():
+    lines = run_tables()["lines"]
+    figure = figures.lmc_lines(lines, EPOCHS)
+    panels = np.array(figure.axes).reshape(3, 2)
+    assert [axes.get_title() for axes in panels[0]] == ["density 5 %", "density 80 %"]
+    assert [row[-1].texts[0].get_text() for row in panels] == ["10", "80", "160"]
+    coldest = panels[2, 0]
+    *pairs, mean, ends = coldest.lines
+    assert len(pairs) == 4
+    assert mean.get_ydata()[5] == pytest.approx(100 * (0.02 + 0.2 * 0.25))
+    np.testing.assert_allclose(ends.get_ydata(), 2.0)
+    few = figures.lmc_lines(lines, EPOCHS, temperatures=[160, 20], densities=[0.8], measure="test_nll")
+    assert len(few.axes) == 2
+    assert [text.get_text() for text in few.axes[0].texts if "run" in text.get_text()] == ["not run"]
+    with pytest.raises(UserError, match="bleu"):
+        figures.lmc_lines(lines, EPOCHS, measure="bleu")
+
+
+def test_training_curves_are_means_by_density():
+    curves = run_tables()["curves"]
+    figure = figures.training_curves(curves, EPOCHS)
+    panels = np.array(figure.axes).reshape(2, 4)
+    assert panels[0, 0].get_title() == "dense training"
+    assert [axes.get_title().split()[-1] for axes in panels[0, 1:]] == ["10", "80", "160"]
+    dense = panels[1, 0].lines[0]
+    np.testing.assert_allclose(dense.get_ydata(), 100 * (0.4 / np.array([1, 2, 3, 4]) + 0.015))
+    two_densities_and_a_rate = panels[1, 1].lines
+    assert len(two_densities_and_a_rate) == 3
+    assert set(two_densities_and_a_rate[-1].get_xdata()) == {2.5}
+
+
+def test_sparsity_keeps_the_order_of_layers_and_shows_percent():
+    sparsity = run_tables()["sparsity"]
+    upper, lower = figures.sparsity_per_layer(sparsity).axes
+    assert ticks(lower.xaxis) == ["conv1", "layer1.0.conv1"]
+    np.testing.assert_allclose(upper.lines[0].get_ydata(), [100 * 22 / 432, 100 * 115 / 2304])
+    assert [bar.get_height() for bar in lower.patches] == [432, 2304]
+
+
+# Files
+
+
+def test_a_study_with_nothing_run_still_has_its_figures(tmp_path):
+    table = cells(temperatures=(10, 80), densities=(0.05, 0.8))
+    table[MEASURED] = np.nan
+    write_csv(tmp_path / "cells.csv", table)
+    regime_tables.write(tmp_path, THRESHOLDS)
+    for name, run in run_tables().items():
+        write_csv(tmp_path / f"{name}.csv", run.iloc[:0])
+    names = ["lmc", "error_against_density", "model_selection", "threshold_sensitivity", *RUN_FIGURES]
+    assert len(figures.draw(tmp_path, names, THRESHOLDS)) == 3 * len(names)
+
+
+def test_sensitivity_marks_the_threshold_without_a_border(tmp_path):
+    write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 20), densities=(0.4, 0.8)))
+    regime_tables.write(tmp_path, THRESHOLDS)
+    assert "lmc" not in set(pd.read_csv(tmp_path / "boundaries.csv")["boundary"])
+    figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), "threshold_sensitivity")
+    assert figure.axes[0].get_title() == "vertical line: threshold in use, −0.12"
+    borrowed = replace(THRESHOLDS, inherited="cifar10")
+    figure, _ = study.drawn(study.Tables(tmp_path, borrowed), "threshold_sensitivity")
+    assert figure.axes[0].get_title().endswith("−0.12 (set for cifar10)")
+
+
+def test_drawn_twice_the_files_are_the_same_and_none_is_empty(tmp_path, smooth):
+    written = []
+    for place in ("first", "second"):
+        figure = figures.panel_figure(*(smooth[name] for name in TABLES), EPOCHS, THRESHOLDS, "lmc", "t")
+        written.append(figures.save(figure, tmp_path / place / "phase.2", smooth["grid"]))
+    assert [path.name for path in written[0]] == ["phase.2.pdf", "phase.2.png", "phase.2.csv"]
+    for one, two in zip(*written, strict=True):
+        assert one.stat().st_size > 0
+        assert one.read_bytes() == two.read_bytes()
+    pd.testing.assert_frame_equal(pd.read_csv(written[0][2]), smooth["grid"])
+    with Image.open(written[0][1]) as picture:
+        assert picture.size[0] == round(300 * style.COLUMN_WIDTH)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone(smooth):
+    with mpl.rc_context({"font.size": 23, "lines.linewidth": 9}):
+        before = dict(mpl.rcParams)
+        figure = figures.panel_figure(*(smooth[name] for name in TABLES), EPOCHS, THRESHOLDS, "lmc")
+        assert dict(mpl.rcParams) == before
+    assert panels_of(figure)[0].xaxis.get_ticklabels()[0].get_fontsize() == 7
+
+
+def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
+    write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 80, 160), densities=(0.05, 0.8)))
+    regime_tables.write(tmp_path, THRESHOLDS)
+    for name, table in run_tables().items():
+        write_csv(tmp_path / f"{name}.csv", table)
+    code = (
+        "import sys\n"
+        "from pathlib import Path; from three_regime import figures\n"
+        "from three_regime.config.thresholds import Thresholds\n"
+        "print(len(figures.draw(Path(sys.argv[1]), sys.argv[2:], Thresholds(-0.12, 0.97))))\n"
+        "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)\n"
+    )
+    panels = {"test_error", "normalised_test_error", "cka"}  # drawn like "lmc", which stands for them
+    names = [name for name in GRID_FIGURES + RUN_FIGURES if name not in panels]
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code, str(tmp_path), *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 3 * len(names)
+    for name in names:
+        for kind in ("pdf", "png", "csv"):
+            assert (tmp_path / "figures" / f"{name}.{kind}").stat().st_size > 0
+
+
+def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypatch):
+    assert set(study.DRAWERS) == set(GRID_FIGURES + RUN_FIGURES)
+    asked = []
+    monkeypatch.setattr(study, "draw", lambda folder, names, thresholds: asked.extend(names) or [])
+    figures.draw_all(tmp_path, THRESHOLDS)
+    assert asked == list(GRID_FIGURES)
+    asked.clear()
+    (tmp_path / "lines.csv").touch()
+    figures.draw_all(tmp_path, THRESHOLDS)
+    assert asked == list(GRID_FIGURES + RUN_FIGURES)
+
+
+@pytest.mark.parametrize(("dataset", "unit"), [("toy", "tokens"), ("digits", "images")])
+@pytest.mark.parametrize("name", ["phase_diagram", "error_against_density", "seeds", "lmc_lines", "training_curves"])
+def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, name):
+    plane = cells("batch_size", (10, 80, 160)).assign(dataset=dataset)
+    for table, content in {"cells": plane, **tables(plane), **run_tables()}.items():
+        write_csv(tmp_path / f"{table}.csv", content)
+    figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), name)
+    said = [text.get_text() for text in figure.findobj(Text) if "batch size" in text.get_text()]
+    assert said and all(f"dense batch size ({unit})" in text for text in said)
+
+
+def test_missing_tables_and_unknown_figures_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"grid\.csv is missing"):
+        figures.draw(tmp_path, ["phase_diagram"], THRESHOLDS)
+    (tmp_path / "grid.csv").write_text("")
+    with pytest.raises(UserError, match=r"grid\.csv is not a complete table"):
+        figures.draw(tmp_path, ["phase_diagram"], THRESHOLDS)
+    with pytest.raises(UserError, match="unknown figure 'pie'"):
+        figures.draw(tmp_path, ["pie"], THRESHOLDS)

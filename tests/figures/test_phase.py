@@ -1,0 +1,311 @@
+"""Phase diagrams: what stands where on the axes, and borders at the computed places."""
+
+import warnings
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, tables, ticks, with_id
+
+from three_regime import figures
+from three_regime.analysis import figure2, regimes, seed_means
+from three_regime.config.knobs import KNOBS
+from three_regime.config.thresholds import Thresholds
+from three_regime.errors import UserError
+from three_regime.figures import phase, style
+from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
+
+
+@pytest.fixture(scope="module")
+def smooth() -> dict[str, pd.DataFrame]:
+    return tables(cells())
+
+
+@pytest.fixture(scope="module")
+def drawn(smooth) -> Figure:
+    return figures.phase_diagram(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "title")
+
+
+def diagram(of: pd.DataFrame, knob: str = "epochs") -> Figure:
+    found = tables(of)
+    return figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], KNOBS[knob], THRESHOLDS, "title")
+
+
+@pytest.mark.parametrize(
+    ("knob", "temperatures", "hot_first"),
+    [
+        ("epochs", (160, 10, 80), ["10", "80", "160"]),
+        ("batch_size", (512, 16, 64), ["16", "64", "512"]),
+        ("sam_rho", (0.1, 0.8, 0.4), ["0.8", "0.4", "0.1"]),
+        ("learning_rate", (0.05, 0.2), ["0.2", "0.05"]),
+    ],
+)
+def test_hottest_on_top_and_density_in_percent_to_the_right(knob, temperatures, hot_first):
+    figure = diagram(cells(knob, temperatures), knob)
+    left, *_ = panels_of(figure)
+    assert ticks(left.yaxis) == hot_first
+    assert ticks(left.xaxis) == ["5", "6", "8", "12.5", "40", "80"]
+    top, bottom = left.get_ylim()[1], left.get_ylim()[0]
+    assert (top, bottom) == (0, len(hot_first))  # row 0, the hottest, is drawn at the top
+    assert KNOBS[knob].label in left.get_ylabel()
+
+
+def test_four_panels_each_with_a_labelled_colour_bar(drawn):
+    panels = panels_of(drawn)
+    bars = [axes for axes in drawn.axes if axes not in panels]
+    assert len(panels) == len(bars) == 4
+    labels = [bar.get_xlabel() for bar in bars]
+    assert [label[:3] for label in labels] == ["(a)", "(b)", "(c)", "(d)"]
+    assert "%" in labels[0] and "percentage points" in labels[1] and "fraction" in labels[2] and "CKA" in labels[3]
+
+
+def test_cells_hold_the_grids_values_in_the_bars_unit(smooth):
+    figure = figures.panel_figure(
+        smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "test_error"
+    )
+    mesh = next(item for item in panels_of(figure)[0].collections if isinstance(item, QuadMesh))
+    wide = smooth["grid"].pivot(index="temperature", columns="density", values="test_error").sort_index()
+    np.testing.assert_allclose(np.ma.getdata(mesh.get_array()).reshape(wide.shape), 100 * wide.to_numpy())
+
+
+@pytest.mark.parametrize("name", ["lmc", "cka"])
+def test_exactly_the_computed_crossings_are_vertices(smooth, drawn, name):
+    rows = smooth["boundaries"].query("boundary == @name")
+    expected = {
+        (DENSITIES.index(row.density) + 0.5, round(row.temperature_index + 0.5, 9)) for row in rows.itertuples()
+    }
+    assert len(expected) >= 2
+    for axes in panels_of(drawn):
+        vertices = np.concatenate([line.get_xydata() for line in with_id(axes, f"border-{name}")])
+        on_centres = {(x, round(y, 9)) for x, y in vertices if x % 1 == 0.5}
+        assert on_centres == expected
+
+
+def test_cells_at_chance_are_grey_without_dot_or_border():
+    plane = cells()
+    plane.loc[plane["density"] == 0.05, "test_error"] = 0.9
+    found = tables(plane)
+    assert set(found["regimes"].query("density == 0.05")["regime"]) == {"chance"}
+    figure = figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS)
+    rows = found["grid"]["temperature"].nunique()
+    for axes in panels_of(figure):
+        grey = with_id(axes, "chance")
+        assert sorted(patch.get_xy() for patch in grey) == [(0, row) for row in range(rows)]
+        dots = [x for line in with_id(axes, "undecided") for x in line.get_xdata()]
+        lines = [x for name in ("lmc", "cka") for line in with_id(axes, f"border-{name}") for x in line.get_xdata()]
+        assert lines and min([*lines, *dots]) >= 1
+    mesh = next(item for item in panels_of(figure)[0].collections if isinstance(item, QuadMesh))
+    assert mesh.get_clim()[1] < 90, "chance does not stretch the colours of the others"
+    assert "at chance" in [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_a_corner_is_marked_where_one_seed_dominates():
+    plane = cells()
+    at = (plane["density"] == 0.8) & (plane["temperature"] == 40)
+    plane.loc[at & (plane["dense_seed"] == 3), "lmc"] += 0.3
+    found = tables(plane)
+    figure = figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS)
+    marked = [len(with_id(axes, "one-seed")) for axes in panels_of(figure)]
+    assert marked == [0, 0, 1, 0]
+    corner = with_id(panels_of(figure)[2], "one-seed")[0].get_xy()
+    assert corner.min(axis=0)[1] == 1 and corner.max(axis=0)[0] == len(DENSITIES)
+    assert "one-seed spread" in [text.get_text() for text in figure.legends[0].texts]
+    bare = figures.panel_figure(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS, "cka_softmax")
+    assert "one-seed spread" not in [text.get_text() for text in bare.legends[0].texts]
+
+
+def test_thresholds_of_another_data_set_are_named_in_the_legend(smooth):
+    borrowed = replace(THRESHOLDS, inherited="cifar10")
+    figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, borrowed, "lmc")
+    assert figure.legends[0].get_title().get_text() == "thresholds set for cifar10, not for this data set"
+    own = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "lmc")
+    assert own.legends[0].get_title().get_text() == ""
+
+
+def test_the_two_borders_differ_in_dash_and_have_casings(drawn):
+    axes = panels_of(drawn)[0]
+    solid, dashed = with_id(axes, "border-lmc")[0], with_id(axes, "border-cka")[0]
+    assert solid.get_linestyle() == "-" and dashed.get_linestyle() == "--"
+    casing = with_id(axes, "casing")
+    assert len(casing) == len(with_id(axes, "border-lmc")) + len(with_id(axes, "border-cka"))
+    assert all(line.get_color() == "white" and line.get_zorder() < solid.get_zorder() for line in casing)
+    assert min(line.get_linewidth() for line in casing) > solid.get_linewidth()
+
+
+def test_region_names_stand_inside_their_regions(smooth, drawn):
+    wide = smooth["regimes"].pivot(index="temperature", columns="density", values="regime").sort_index().to_numpy()
+    texts = [text for text in panels_of(drawn)[2].texts if text.get_text() in phase.REGIMES]
+    assert {text.get_text() for text in texts} == {"I", "II-A", "II-B"}
+    for text in texts:
+        x, y = text.get_position()
+        assert wide[int(y), int(x)] == text.get_text()
+
+
+def test_missing_cells_are_hatched_and_named_in_the_legend():
+    table = cells()
+    table.loc[(table["temperature"] == 60) & (table["density"] < 0.07), MEASURED] = np.nan
+    table = table[~((table["temperature"] == 100) & (table["density"] == 0.8))]
+    table.loc[(table["temperature"] == 160) & (table["density"] == 0.05), ["lmc", "lmc_nll", "lmc_test"]] = np.nan
+    figure = diagram(table)
+    counts = [len(with_id(axes, "not-run")) for axes in panels_of(figure)]
+    assert counts == [3, 3, 4, 3]
+    hatched = {patch.get_xy() for patch in with_id(panels_of(figure)[0], "not-run")}
+    assert hatched == {(0, 2), (1, 2), (5, 4)}
+    assert all(patch.get_hatch() for patch in with_id(panels_of(figure)[0], "not-run"))
+    assert "not run" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_undecided_cells_carry_a_dot(smooth):
+    labels = smooth["regimes"].assign(decided=True)
+    place = (labels["temperature"] == 40) & (labels["density"] == 0.08)
+    labels.loc[place, "decided"] = False
+    figure = figures.phase_diagram(smooth["grid"], labels, smooth["boundaries"], EPOCHS, THRESHOLDS)
+    for axes in panels_of(figure):
+        (dots,) = with_id(axes, "undecided")
+        np.testing.assert_array_equal(dots.get_xydata(), [[2.5, 1.5]])
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        {"temperatures": (160,)},
+        {"densities": (0.05,), "seeds": (1,)},
+        {"temperatures": (80,), "densities": (0.8,), "seeds": (1,)},
+        {"temperatures": (10, 20), "densities": (0.4, 0.8)},
+    ],
+    ids=["one temperature", "one density", "one cell", "no boundary"],
+)
+def test_small_grids_draw_without_a_warning(of):
+    found = tables(cells(**of))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in (
+            figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS, "title"),
+            figures.error_against_density(found["grid"], found["selection"], EPOCHS),
+            figures.selection_comparison(found["selection"]),
+        ):
+            figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("regime", "says"),
+    [
+        ("II-B", ["no border of Regime I (LMC = −0.12)", "no border II-A / II-B (CKA = 0.97)"]),
+        ("by density", ["no border of Regime I (LMC = −0.12)", "border II-A / II-B (CKA = 0.97)"]),
+    ],
+)
+def test_the_legend_says_both_thresholds_without_a_crossing(smooth, regime, says):
+    """As for a border that runs between two columns, or a study that lies in one regime: boundaries.csv has no row."""
+    labels, nothing = smooth["regimes"].copy(), smooth["boundaries"].iloc[:0]
+    labels["regime"] = np.where(labels["density"] < 0.1, "II-A", "II-B") if regime == "by density" else regime
+    for figure in (
+        figures.phase_diagram(smooth["grid"], labels, nothing, EPOCHS, THRESHOLDS),
+        figures.panel_figure(smooth["grid"], labels, nothing, EPOCHS, THRESHOLDS, "lmc"),
+    ):
+        assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == says
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, "the legend stays on the page"
+
+
+@pytest.mark.skipif(not figure2.FIGURE2_FOLDER.is_dir(), reason="reference/figure2 is not here")
+def test_the_published_figure_is_drawn_with_computed_borders():
+    grid = seed_means.grid(figure2.as_cells(figure2.load()))
+    lines = regimes.boundaries(grid, Thresholds())
+    figure = figures.phase_diagram(grid, regimes.label(grid, Thresholds()), lines, EPOCHS, Thresholds(), "published")
+    left = panels_of(figure)[0]
+    assert ticks(left.yaxis) == [str(epoch) for epoch in range(10, 170, 10)]
+    assert ticks(left.xaxis) == ["5", "6", "7", "8", "10", "14", "20", "40", "80"]
+    rows = lines.query("boundary == 'lmc'")
+    vertices = np.concatenate([line.get_xydata() for line in with_id(left, "border-lmc")])
+    for row in rows.itertuples():
+        column = sorted(grid["density"].unique()).index(row.density)
+        assert np.isclose(vertices, (column + 0.5, row.temperature_index + 0.5)).all(axis=1).any()
+
+
+def test_letters_are_at_least_seven_points_and_stay_on_the_page(drawn):
+    drawn.canvas.draw()
+    texts = [text for text in drawn.findobj(mpl.text.Text) if text.get_text().strip() and text.get_visible()]
+    assert len(texts) > 50
+    assert min(text.get_fontsize() for text in texts) >= 7
+    box = drawn.get_tightbbox(drawn.canvas.get_renderer())
+    assert box.x0 >= 0 and box.y0 >= 0
+    assert box.x1 <= style.TEXT_WIDTH and box.y1 <= drawn.get_figheight()
+
+
+def test_lightness_rises_steadily_towards_the_good_end():
+    for light_is_low in (True, False):
+        rgb = style.sequential(light_is_low=light_is_low)(np.linspace(0, 1, 64))[:, :3]
+        grey = rgb @ (0.299, 0.587, 0.114)
+        assert (np.diff(grey if not light_is_low else grey[::-1]) > 0).all()
+        assert abs(grey[0] - grey[-1]) > 0.7
+
+
+def test_line_looks_differ_in_colour_marker_and_dash():
+    for attribute in ("colour", "marker", "dash"):
+        assert len({str(getattr(look, attribute)) for look in style.SERIES}) == len(style.SERIES)
+
+
+def test_wrong_tables_are_refused_by_name(smooth):
+    grid, labels, lines = smooth["grid"], smooth["regimes"], smooth["boundaries"]
+    for broken, word in (
+        ((grid.drop(columns="lmc"), labels, lines), "lmc"),
+        ((grid, labels.drop(columns="decided"), lines), "decided"),
+        ((grid, labels, lines.drop(columns="temperature_index")), "temperature_index"),
+        ((grid.iloc[:0], labels, lines), "no rows"),
+        ((pd.concat([grid, grid.assign(study="other")]), labels, lines), "more than one study"),
+        ((pd.concat([grid, grid]), labels, lines), "more than one row"),
+        ((grid, labels.assign(regime="III"), lines), "III"),
+        ((grid, labels, lines.assign(density=0.3)), "0.3"),
+    ):
+        with pytest.raises(UserError, match=word):
+            figures.phase_diagram(*broken, EPOCHS, THRESHOLDS)
+    with pytest.raises(UserError, match="sam_rho"):
+        figures.phase_diagram(grid, labels, lines, KNOBS["sam_rho"], THRESHOLDS)
+    with pytest.raises(UserError, match="unknown metric 'bleu'"):
+        figures.panel_figure(grid, labels, lines, EPOCHS, THRESHOLDS, "bleu")
+
+
+# Geometry of borders
+
+
+def test_a_border_follows_crossings_and_reaches_the_frame():
+    inside = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0]], dtype=float)
+    (line,) = border_lines(inside, {0: [0.25], 1: [1.75]})
+    if line[0, 0] > line[-1, 0]:
+        line = line[::-1]
+    np.testing.assert_allclose(line, [[0, 0.75], [0.5, 0.75], [1, 1.5], [1.5, 2.25], [2, 2.5], [2, 3]])
+
+
+def test_a_border_separates_unlike_cells_whatever_the_labels():
+    inside = np.random.default_rng(0).integers(0, 2, (6, 5)).astype(float)
+    vertices = np.concatenate(border_lines(inside, {}))
+    unlike = [(c + 0.5, r + 1.0) for r in range(5) for c in range(5) if inside[r, c] != inside[r + 1, c]]
+    unlike += [(c + 1.0, r + 0.5) for r in range(6) for c in range(4) if inside[r, c] != inside[r, c + 1]]
+    for point in unlike:
+        assert np.isclose(vertices, point).all(axis=1).any()
+
+
+def test_no_border_between_like_or_unknown_cells():
+    assert border_lines(np.ones((3, 3)), {}) == []
+    assert border_lines(np.full((3, 3), np.nan), {0: [0.5]}) == []
+
+
+def test_a_crossing_beside_a_missing_cell_is_drawn():
+    missing = np.array([[False, False], [True, False], [False, False]])
+    (dash,) = crossings_in_gaps(missing, {0: [0.6], 1: [0.6]})
+    np.testing.assert_allclose(dash, [[0, 1.1], [0.5, 1.1], [1, 1.1]])
+
+
+def test_the_roomiest_point_is_the_middle_and_avoids_obstacles():
+    region = np.zeros((9, 9), dtype=bool)
+    region[2:7, 2:7] = True
+    assert roomiest_point(region, [], 1, 1) == pytest.approx((4.5, 4.5), abs=0.2)
+    x, _ = roomiest_point(region, [np.array([[4.0, 0.0], [4.0, 9.0]])], 1, 1)
+    assert x > 5
+    assert roomiest_point(np.zeros((2, 2), dtype=bool), [], 1, 1) is None
+    assert width_at(region, (4.5, 4.5)) == 5

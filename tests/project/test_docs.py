@@ -1,0 +1,96 @@
+"""The site builds without a dead link, and what it and the README say is what the code and the archive say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+from checkout import ROOT
+
+from benchmarks import faults
+from three_regime.analysis import claims
+from three_regime.cli import main
+from three_regime.config.loading import schema_text
+
+DOCS = ROOT / "docs"
+ARCHIVED = sorted((ROOT / "reference" / "obtained").glob("*/*/claims.csv"))
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert built.returncode == 0, built.stderr
+    pages = {path.stem for path in tmp_path.glob("*.html")}
+    assert {path.stem for path in DOCS.glob("*.md")} | {"configuration", "commands"} <= pages
+    assert "{{" not in (tmp_path / "results.html").read_text(), "archived results are put in their places"
+
+
+def test_every_key_of_the_configuration_is_described(generate: ModuleType) -> None:
+    page, schema = generate.configuration(), json.loads(schema_text())
+    sections = [schema, *(section for section in schema["$defs"].values() if "properties" in section)]
+    for key in {key for section in sections for key in section["properties"]}:
+        assert f"| `{key}` |" in page
+
+
+def test_every_command_is_on_its_page(generate: ModuleType) -> None:
+    page = generate.commands()
+    for name in main.commands:
+        assert f"## {name}\n" in page and f"Usage: python -m three_regime {name}" in page
+
+
+def test_the_readme_is_one_page_whose_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 130
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not link.startswith("http")]
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_commands_that_pages_show_exist() -> None:
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"python -m three_regime ([a-z-]+)", text):
+            assert name in main.commands, f"{page.name}: {name}"
+        for preset in re.findall(r"PRESET=([a-z0-9-]+)", text):
+            assert preset == "mine" or (ROOT / "config" / f"{preset}.yaml").exists(), f"{page.name}: {preset}"
+
+
+@pytest.mark.parametrize("table", ARCHIVED, ids=lambda path: path.parent.name)
+def test_readme_and_site_count_the_archived_verdicts(table: Path, generate: ModuleType) -> None:
+    found = pd.read_csv(table)
+    outcomes = ("holds", "fails", "undecided", "not tested")
+    counts = ", ".join(f"{name} {(found['outcome'] == name).sum()}" for name in outcomes)
+    assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
+    page = generate.included((DOCS / "results.md").read_text(encoding="utf-8"))
+    for line in claims.table_lines(found):
+        assert line in page
+
+
+def test_readme_and_site_tell_the_fault_run_that_is_kept() -> None:
+    kept = json.loads((ROOT / "benchmarks/results/faults.json").read_text())["trials"]
+    numbers = re.findall(r"\d+", faults.summary([faults.Trial(**trial) for trial in kept]))
+    trials, kills, each, correct, refused, wrong = numbers
+    page = (DOCS / "faults.md").read_text(encoding="utf-8")
+    assert f"Of the {trials} trials, {kills} are SIGKILLs" in page and f"at least {each} in each stage" in page
+    rows = re.findall(r"^\| (correct|refused|wrong).*\| (\d+) \|$", page, flags=re.MULTILINE)
+    assert rows == [("correct", correct), ("refused", refused), ("wrong", wrong)]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"of {trials} injected faults, {correct} runs ended bit-identical, {refused} were refused by name, {wrong} were"
+        in readme
+    )

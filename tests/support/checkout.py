@@ -1,0 +1,72 @@
+"""A copy of the checkout to run Snakemake in: its lock, metadata and results belong to one test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The project's folder."""
+
+SHARED = ROOT.parent / "shared"
+"""Reference data and tools beside the project; tests that need them are skipped without."""
+
+FOLDERS = ("config", "rules", "scripts", "profiles", "envs", "schemas", "reference", "three_regime")
+PARTS = ("Snakefile", "config.yaml", *FOLDERS)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A folder with the project in it."""
+
+    path: Path
+
+    def environment(self) -> dict[str, str]:
+        """Variables under which the copy, and not the original, is imported."""
+        return {**os.environ, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1"}
+
+    def command(self, *arguments: str) -> list[str]:
+        """Snakemake through the project's own wrapper."""
+        return [sys.executable, "-m", "three_regime", "workflow", "--cores", "2", *arguments]
+
+    def run(self, *arguments: str, check: bool = True) -> str:
+        """Run the workflow to its end; returns everything it printed."""
+        ended = subprocess.run(
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        assert not check or ended.returncode == 0, ended.stdout[-5000:]
+        return ended.stdout
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs that a dry-run would run: rule → number, without targets."""
+        output = self.run("--dry-run", *arguments)
+        if "Nothing to be done" in output:
+            return {}
+        table = output.split("Job stats:")[1].split("\n\n")[0].splitlines()[3:]
+        counts = {line.split()[0]: int(line.split()[1]) for line in table if line.strip()}
+        return {rule: count for rule, count in counts.items() if rule not in ("all", "total")}
+
+
+def copy_to(folder: Path, *, without: Sequence[str] = ()) -> Checkout:
+    """Copy the project's files, no results and no data, to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        if part in without:
+            continue
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / part)
+    return Checkout(folder)

@@ -1,0 +1,79 @@
+"""Plugins: modules of the user's own that register a data set, a model or a knob, without an edit of this package.
+
+A configuration names them (``plugins: [stripes.py, my_lab.networks]``); an installed package may instead declare an
+entry point in the group ``three_regime``. Each is imported before the configuration is checked, in every process that
+reads it, and registers by calling `three_regime.datasets.registry.register`, `three_regime.models.families.register` or
+`three_regime.config.knobs.register`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from three_regime.errors import UserError
+from three_regime.system.places import CHECKOUT, expanded
+
+GROUP = "three_regime"
+"""Entry points of this group are imported too; their names are for people."""
+
+
+def load(names: Iterable[str]) -> None:
+    """Import plugins, each once a process.
+
+    Parameters
+    ----------
+    names
+        Files (``….py``, looked for in the present folder, then in the checkout) and names of importable modules.
+
+    Raises
+    ------
+    UserError
+        Naming the plugin and what went wrong in it.
+    """
+    _load_entry_points()
+    for name in names:
+        try:
+            _load_file(name) if name.endswith(".py") else importlib.import_module(name)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"plugins: {name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def _load_entry_points() -> None:
+    for point in importlib.metadata.entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            what = f"the entry point {point.name} of an installed package ({point.value})"
+            raise UserError(f"plugins: {what} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _load_file(name: str) -> None:
+    """Import a file under its stem, so that ``module:function`` in a registered entry finds it."""
+    path = expanded(name)
+    path = path if path.is_file() or path.is_absolute() else CHECKOUT / path
+    if not path.is_file():
+        raise UserError(f"plugins: {name} does not exist, neither here nor in {CHECKOUT}")
+    module_name = path.stem
+    known = sys.modules.get(module_name)
+    if known is not None:
+        if Path(getattr(known, "__file__", None) or "").resolve() == path.resolve():
+            return
+        raise UserError(f"plugins: {name} has the name of another module, {module_name}; rename the file")
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise

@@ -1,0 +1,32 @@
+"""Where two nested mappings of settings differ. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+
+class Absent(Enum):
+    """`ABSENT` stands for the value of a key that one of the mappings does not have."""
+
+    ABSENT = "nothing"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+ABSENT = Absent.ABSENT
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield each key at which two nested mappings differ, and both values; a key that is absent equals None.
+
+    Nested keys are joined by dots: ``training.learning_rate``. Keys of `second` come first, in their order.
+    """
+    for key in dict.fromkeys([*second, *first]):
+        one, other = first.get(key), second.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from differing(one, other, f"{place}{key}.")
+        elif one != other:
+            yield f"{place}{key}", first.get(key, ABSENT), second.get(key, ABSENT)

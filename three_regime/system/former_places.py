@@ -1,0 +1,71 @@
+"""Modules by the paths that they had before the library was divided into rooms, for scripts of others.
+
+An import by a former path gives the module where it is now, with a `DeprecationWarning` that names the place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
+
+FORMER_PLACES = {
+    "bleu": "tasks.translation.bleu",
+    "claims": "analysis.claims",
+    "connectivity": "landscape.mode_connectivity",
+    "datasets.archives": "system.archives",
+    "datasets.cleaning": "preparation.cleaning",
+    "datasets.download": "preparation.download",
+    "datasets.prepare": "preparation.prepare",
+    "datasets.prepare_text": "preparation.parallel_text",
+    "datasets.prepared_text": "preparation.prepared_text",
+    "datasets.subwords": "preparation.subwords",
+    "datasets.transfer": "preparation.transfer",
+    "decoding": "tasks.translation.beam_search",
+    "export": "exchange.export",
+    "foreign": "exchange.checkpoint_files",
+    "importing": "exchange.importing",
+    "knobs": "config.knobs",
+    "manifest": "system.manifest",
+    "markdown": "system.markdown",
+    "provenance": "study.provenance",
+    "redraw": "exchange.redraw",
+    "regimes": "analysis.regimes",
+    "results": "study.results",
+    "scorecard": "analysis.scorecard",
+    "similarity": "landscape.linear_cka",
+    "sparse": "system.sparse_encoding",
+    "storage": "system.files",
+    "streams": "random_streams",
+    "tables": "analysis.tables",
+    "yaml_files": "system.yaml_files",
+}
+"""Former path → present path, both within the package."""
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class _FormerPlaces(MetaPathFinder, Loader):
+    """Finds a module by its former path; both names are then the same module object."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package, _, former = fullname.partition(".")
+        return spec_from_loader(fullname, self) if package == _PACKAGE and former in FORMER_PLACES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        present = f"{_PACKAGE}.{FORMER_PLACES[module.__name__.partition('.')[2]]}"
+        warnings.warn(f"{module.__name__} is {present} now", DeprecationWarning, stacklevel=2)
+        sys.modules[module.__name__] = importlib.import_module(present)
+
+
+def install() -> None:
+    """Let imports find modules by their former paths, after every other way of finding them has failed."""
+    if not any(isinstance(finder, _FormerPlaces) for finder in sys.meta_path):
+        sys.meta_path.append(_FormerPlaces())

@@ -1,0 +1,230 @@
+"""Work, the time that it takes, and bytes on disk: what pricing has in common in all settings. No torch."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from three_regime.config import Training
+from three_regime.config.optimisers import OPTIMISERS
+from three_regime.models.sizes import Size
+from three_regime.study.grid import Study
+from three_regime.study.products import Product
+from three_regime.study.stages import DISCARDED
+
+PRUNED_PARAMETERS_PER_S = 5e6
+"""Parameters ranked, masked and written a second by one CPU core (this project's measurement, an order only)."""
+
+JOB_START_S = {"prune": 1.0}
+"""Seconds until a job of a stage begins to compute; `OTHER_START_S` for the others, which import torch."""
+
+OTHER_START_S = 6.0
+
+_TENSOR_BYTES, _FILE_BYTES, _NAME_BYTES = 85, 400, 25
+"""Bytes of a tensor's entry in a safetensors header, of the rest of the header, and of a layer's entry in its metadata
+(measured on this project's files, as are the next)."""
+
+_RECORD_BYTES = {"dense": 1470, "prune": 1270, "retrain": 1670}
+"""Bytes of a JSON result without what grows."""
+
+_EPOCH_BYTES, _LAYER_BYTES, _PAIR_BYTES, _POINT_BYTES = 225, 74, 1250, 95
+"""Bytes of an epoch in the history; of a layer's counts; of a pair's JSON result without its line; of a point on the
+line."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Images or tokens that pass through a network, forward and back (`train`, and `together` for members that advance
+    in lock-step) or forward only; parameters that are ranked; sentences of the measured length that are translated."""
+
+    train: float = 0.0
+    evaluate: float = 0.0
+    reestimate: float = 0.0
+    ranked: float = 0.0
+    decoded: float = 0.0
+    together: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.train + other.train,
+            self.evaluate + other.evaluate,
+            self.reestimate + other.reestimate,
+            self.ranked + other.ranked,
+            self.decoded + other.decoded,
+            self.together + other.together,
+        )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Rates of one study's network.
+
+    `scaled` names the measured network that they were scaled from, by multiply-adds of one image; empty when the
+    network itself was measured. `threads` are the CPU threads that they were measured with. `relative_times`: density →
+    times of training and of a forward pass of a pruned network, on its own, relative to the dense one's.
+    """
+
+    train: float
+    evaluate: float
+    reestimate: float
+    scaled: str = ""
+    decode: float = math.inf
+    together: float | None = None
+    threads: int = 1
+    relative_times: Mapping[float, tuple[float, float]] = field(default_factory=dict)
+
+    def at(self, density: float | None) -> Speed:
+        """Rates of the network pruned to `density` (None: dense), between measured ones along straight lines."""
+        if density is None or not self.relative_times:
+            return self
+        measured = {**self.relative_times, 1.0: (1.0, 1.0)}
+        known = sorted(measured)
+        train, forward = (
+            min(1.0, float(np.interp(density, known, [measured[each][i] for each in known]))) for i in (0, 1)
+        )
+        return replace(
+            self,
+            train=self.train / train,
+            evaluate=self.evaluate / forward,
+            reestimate=self.reestimate / forward,
+        )
+
+    def seconds(self, work: Work) -> float:
+        """Time of `work` on one device."""
+        return (
+            work.train / self.train
+            + work.together / max(self.together or 0.0, self.train)
+            + work.evaluate / self.evaluate
+            + work.reestimate / self.reestimate
+            + work.ranked / PRUNED_PARAMETERS_PER_S
+            + work.decoded / self.decode
+        )
+
+
+@dataclass(frozen=True)
+class Pricer(ABC):
+    """Work and bytes of a study's products."""
+
+    study: Study
+
+    @property
+    @abstractmethod
+    def network(self) -> Size:
+        """Size of the study's network; ``UNCOUNTED`` when its family does not count its layers."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the size of the network is known, and with it the bytes of its weights."""
+        return True
+
+    @abstractmethod
+    def steps(self, training: Training) -> int:
+        """Steps of an epoch."""
+
+    @abstractmethod
+    def epochs(self, training: Training) -> int:
+        """Epochs of a run, the last perhaps begun only."""
+
+    @abstractmethod
+    def data_bytes(self) -> float:
+        """Bytes of the prepared data."""
+
+    @abstractmethod
+    def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
+        """One run: to epoch `stop`, or to its end; its `last_epochs` are evaluated whatever the interval."""
+
+    @abstractmethod
+    def _measured(self) -> Work:
+        """The measuring of one finished checkpoint."""
+
+    @abstractmethod
+    def _cka(self, replicas: int) -> Work:
+        """The outputs of so many replicas."""
+
+    @abstractmethod
+    def _lmc(self, points: int, pairs: int) -> Work:
+        """So many points on the lines of so many pairs; replicas are points that their pairs share."""
+
+    def job(self, products: Sequence[Product]) -> Work:
+        """Work of one job: the given products of its pack, which have to be computed."""
+        if not products:
+            return Work()
+        stage, measure = products[0].stage, self.study.config.measure
+        if stage == "dense":
+            return self._dense(products)
+        if stage == "prune":
+            return Work(ranked=float(self.network.parameters * len(products)))
+        if stage == "retrain":
+            one = self._training(self.study.config.retrain, None, measure.last_epochs) + self._measured()
+            whole = sum((one for _ in products), Work())
+            together = self.study.setting.packs_advance_together and len(products) > 1
+            return replace(whole, train=0.0, together=whole.train) if together else whole
+        replicas = {product.inputs[role] for product in products for role in ("first", "second")}
+        if stage == "cka":
+            return self._cka(len(replicas))
+        return self._lmc(len(replicas) + len(products) * (measure.points - 2), len(products))
+
+    def seconds(self, products: Sequence[Product], speed: Speed) -> float:
+        """Time of one job; networks on their own at the speed of their density."""
+        alone = speed.together is None and bool(speed.relative_times)
+        if not alone or not products or products[0].stage not in ("retrain", "lmc", "cka"):
+            return speed.seconds(self.job(products))
+        cells: dict[float, list[Product]] = {}
+        for product in products:
+            cells.setdefault(product.coordinates["density"], []).append(product)
+        return sum(speed.at(density).seconds(self.job(cell)) for density, cell in cells.items())
+
+    def _dense(self, products: Sequence[Product]) -> Work:
+        measured = sum((self._measured() for _ in products), Work())
+        if self.study.knob.setting is None:  # one run passes every checkpoint
+            last = max(int(product.coordinates["temperature"]) for product in products)
+            return measured + self._training(self.study.config.dense, last)
+        runs = (self.study.config.dense_at(product.coordinates["temperature"]) for product in products)
+        return sum((self._training(run, None) for run in runs), measured)
+
+    def dense_epochs(self, temperature: float) -> int:
+        """Epochs in the history of a dense checkpoint."""
+        if self.study.knob.setting is None:
+            return int(temperature)
+        return self.epochs(self.study.config.dense_at(temperature))
+
+    @cached_property
+    def retrain_epochs(self) -> int:
+        """Epochs of a retraining."""
+        return self.epochs(self.study.config.retrain)
+
+    def bytes(self, product: Product) -> float:
+        """Bytes of the files of a product that its study keeps, when it is finished."""
+        stage, config, layers = product.stage, self.study.config, self.network.prunable_tensors
+        weights = 0.0 if stage in DISCARDED[config.keep] else self._weights(product.coordinates.get("density"))
+        if stage == "dense":
+            epochs = self.dense_epochs(product.coordinates["temperature"])
+            return _RECORD_BYTES["dense"] + _EPOCH_BYTES * epochs + weights
+        if stage == "prune":
+            return _RECORD_BYTES["prune"] + _LAYER_BYTES * layers + weights
+        if stage == "retrain":
+            return _RECORD_BYTES["retrain"] + _EPOCH_BYTES * self.retrain_epochs + weights
+        return _PAIR_BYTES + (_POINT_BYTES * config.measure.points if stage == "lmc" else 0)
+
+    def _weights(self, density: float | None) -> float:
+        """Bytes of a checkpoint: dense, or with the kept values and one bit for each prunable weight (`sparse`)."""
+        network = self.network
+        dense = _FILE_BYTES + 4 * network.parameters + network.buffer_bytes + _TENSOR_BYTES * network.tensors
+        if density is None:
+            return dense + _NAME_BYTES * network.prunable_tensors
+        saved = 4 * (1 - density) * network.prunable - network.prunable / 8
+        return dense - saved + (_TENSOR_BYTES + _NAME_BYTES) * network.prunable_tensors
+
+    @property
+    def kept_state_bytes(self) -> float:
+        """Bytes of the training state that the epochs knob keeps for each dense seed; 0 for the other knobs."""
+        if self.study.knob.setting is not None or self.study.config.keep == "none":
+            return 0.0
+        slots = len(OPTIMISERS[self.study.config.dense.optimiser].slots)
+        history = _EPOCH_BYTES * max(self.study.temperatures)
+        return 4 * self.network.parameters * (1 + slots) + self.network.buffer_bytes + history

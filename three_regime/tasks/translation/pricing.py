@@ -1,0 +1,122 @@
+"""What work on translation costs: tokens and decoded sentences at measured rates.
+
+Where no Transformer has been measured on a device, hours are unknown and nothing is invented.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from three_regime.config import Training
+from three_regime.datasets.corpora import ParallelCorpus
+from three_regime.errors import UserError
+from three_regime.models.sizes import Size, text_size
+from three_regime.study.grid import Study
+from three_regime.system.files import read_metadata
+from three_regime.tasks.pricing import Pricer, Speed, Work
+from three_regime.tasks.rates import Rates
+
+TOKENS_A_PAIR = 28
+"""Target tokens of a training pair of unprepared text, and of a sentence whose decoding is measured: WMT14 with 32,000
+subwords, an order only."""
+
+_BYTES_A_TOKEN, _BYTES_A_PAIR = 2, 2 * 12
+"""Of fairseq's binary files and of their index, each side."""
+
+
+def text_speed(rates: Rates, study: Study) -> Speed | None:
+    """Rates of a study's Transformer, in tokens; scaled from the nearest measured one, None where there is none."""
+    if not rates.text_models:
+        return None
+    ours = text_size(study.config.model, vocabulary=study.config.dataset.subwords).multiply_adds
+
+    def multiply_adds(name: str) -> int:
+        return text_size(name, vocabulary=rates.text_models[name].subwords).multiply_adds
+
+    name = min(rates.text_models, key=lambda each: abs(math.log(ours / multiply_adds(each))))
+    measured, factor = rates.text_models[name], multiply_adds(name) / ours
+    return Speed(
+        measured.train_tokens_per_s * factor,
+        measured.evaluate_tokens_per_s * factor,
+        math.inf,  # nothing is re-estimated
+        scaled="" if factor == 1 else f"{name} with {measured.subwords:,} subwords",
+        decode=measured.decode_sentences_per_s * factor,
+        threads=measured.threads or rates.threads,
+    )
+
+
+@dataclass(frozen=True)
+class TextPricer(Pricer):
+    """Work and bytes of a translation study's products."""
+
+    @cached_property
+    def _entry(self) -> ParallelCorpus:
+        return self.study.config.dataset.entry
+
+    @cached_property
+    def pairs(self) -> int:
+        """Training pairs."""
+        return self.study.config.dataset.train_pairs or self._entry.train_pairs or 0
+
+    @cached_property
+    def tokens_a_pair(self) -> float:
+        """Target tokens of a training pair: counted where the corpus has been prepared, else an order."""
+        try:
+            counted = json.loads(read_metadata(self.study.prepared)["cleaning"])["tokens"]
+            return counted[self._entry.target_language] / self.pairs + 1
+        except (UserError, KeyError, ValueError, ZeroDivisionError):
+            return TOKENS_A_PAIR
+
+    @cached_property
+    def _held_out(self) -> tuple[int, int]:
+        choice = self.study.config.dataset
+        return (
+            choice.validation_pairs or self._entry.validation_pairs or 0,
+            choice.test_pairs or self._entry.test_pairs or 0,
+        )
+
+    @cached_property
+    def network(self) -> Size:
+        return text_size(self.study.config.model, vocabulary=self.study.config.dataset.subwords)
+
+    def steps(self, training: Training) -> int:
+        """Steps of an epoch, as if batches held no padding."""
+        return max(1, round(self.pairs * self.tokens_a_pair / (training.batch_size * training.accumulate)))
+
+    def epochs(self, training: Training) -> int:
+        return training.epochs or math.ceil(training.iterations / self.steps(training))
+
+    def data_bytes(self) -> float:
+        tokens = self.pairs * self.tokens_a_pair
+        return 2 * (tokens * _BYTES_A_TOKEN + self.pairs * _BYTES_A_PAIR)
+
+    @property
+    def _evaluated(self) -> float:
+        """Tokens of the measured training pairs and of validation."""
+        pairs = min(self.study.config.measure.train_pairs, self.pairs) + self._held_out[0]
+        return pairs * self.tokens_a_pair
+
+    def _measured(self) -> Work:
+        return Work(evaluate=self._evaluated, decoded=self._decoded(sum(self._held_out)))
+
+    def _decoded(self, sentences: int) -> float:
+        """As many sentences of the measured length as take the same steps; validation and test stand for training."""
+        return sentences * self.tokens_a_pair / TOKENS_A_PAIR
+
+    def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
+        """The error of a retraining is that of its end: its last epochs are validated by the interval alone."""
+        epochs = stop or self.epochs(training)
+        passes = 2 if training.sam_rho > 0 else 1
+        validated = epochs // training.evaluate_every * self._held_out[0] * self.tokens_a_pair
+        return Work(train=passes * epochs * self.pairs * self.tokens_a_pair, evaluate=validated)
+
+    def _cka(self, replicas: int) -> Work:
+        return Work(evaluate=float(self.study.config.measure.cka_tokens * replicas))
+
+    def _lmc(self, points: int, pairs: int) -> Work:
+        measure = self.study.config.measure
+        decoded = pairs * measure.points * self._held_out[0] if measure.bleu_along_line else 0
+        return Work(evaluate=points * self._evaluated, decoded=self._decoded(decoded))

@@ -1,0 +1,111 @@
+"""What Snakemake's rules of a study consist of: names, files, and hashes of settings. No torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from three_regime.datasets.registry import DATASETS
+from three_regime.preparation.prepare import recipe as prepare_recipe
+from three_regime.settings import setting_of
+from three_regime.study.fingerprints import fingerprint_of
+from three_regime.study.grid import Study
+from three_regime.study.products import kept_outputs, pack, products_of
+from three_regime.study.stages import STAGES
+
+
+def rule_name(stage: str, name: str) -> str:
+    """Name of a study's rule: rule names are identifiers."""
+    return f"{stage}_{name.replace('-', '_')}"
+
+
+def patterns(study: Study, stage: str) -> dict[str, list[str]]:
+    """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, wildcards elsewhere."""
+    folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.one_dense_run)
+    return {
+        "weights" if name.endswith(".safetensors") else "metrics": [f"{folder}/{name}" for folder in folders]
+        for name in STAGES[stage].files
+    }
+
+
+def checkpoints(study: Study, stage: str) -> list[str]:
+    """Weights of a pack of a stage as the input of a later one, with the wildcards of `patterns`."""
+    return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
+
+
+def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
+    """Folders of a pack below seed and temperature; what a pack does not span is a wildcard."""
+    densities = study.density_folders if study.job_spans_densities else ["{density}"]
+    values = {
+        "density": densities,
+        "replica": [f"replica{replica}" for replica in study.config.replicas],
+        "pair": [f"pair{first}-{second}" for first, second in study.pairs],
+    }
+    temperatures = study.temperature_folders if one_run else ["{temperature}"]
+    base = f"{study.folder}/seed{{seed}}"
+    return ["/".join([base, *parts]) for parts in itertools.product(temperatures, *(values[part] for part in place))]
+
+
+def kept_files(study: Study, stage: str) -> list[str]:
+    """Every file of a stage that its study keeps."""
+    return [str(path) for product in products_of(study, [stage]) for path in kept_outputs(study, product)]
+
+
+def result_patterns(study: Study) -> list[str]:
+    """Result files (JSON) of one dense seed and temperature, which are wildcards."""
+    place = study.seeds_and_temperatures[0]
+    pattern = f"{study.folder}/seed{{seed}}/{{temperature}}"
+    return [
+        f"{pattern}/{product.outputs[0].relative_to(study.at(*place))}"
+        for stage in STAGES
+        for product in pack(study, stage, *place)
+    ]
+
+
+def settings_fingerprint(study: Study, stage: str, temperature: float | None) -> str:
+    """Hash of the settings and version of a stage: a rule's `params`, so that a change plans the job again.
+
+    Grid lists and streams are left out: what they add is a missing output, what they remove needs no job. How the
+    data are prepared is in it: rules do not follow the times of data files.
+    """
+    grid = {"density", "streams"}
+    recipe = {key: value for key, value in _any_product(study, stage, temperature).items() if key not in grid}
+    choice = study.config.dataset
+    by_name = choice.setting.prepared_by_name
+    data = str(choice.entry.version) if by_name else fingerprint_of(prepare_recipe(choice), {})
+    return fingerprint_of(recipe, {"data": data})[:16]
+
+
+def prepared_by_name() -> list[str]:
+    """Data sets that one rule prepares, each in a file of its name."""
+    return [name for name, entry in DATASETS.items() if setting_of(entry.kind).prepared_by_name]
+
+
+def prepared_as_chosen(studies: Sequence[Study]) -> list[Study]:
+    """A study for each data set that is prepared as its studies choose: it is prepared once for all that agree."""
+    chosen = [study for study in studies if not study.setting.prepared_by_name]
+    return list({study.prepared: study for study in chosen}.values())
+
+
+def study_fingerprint(study: Study) -> str:
+    """Hash of the settings of every stage of a study: of what its tables are made from.
+
+    Without it a job that failed under new settings would be forgotten: Snakemake notes the settings for failed jobs
+    too, and does not look for the results of jobs whose readers are up to date.
+    """
+    return fingerprint_of({
+        f"{stage} {temperature:g}": settings_fingerprint(study, stage, temperature)
+        for stage in STAGES
+        for temperature in study.temperatures
+    }, {})[:16]  # fmt: skip
+
+
+def _any_product(study: Study, stage: str, temperature: float | None) -> dict[str, Any]:
+    """A recipe of the stage; for the one long run of the epochs knob, of the run and not of a checkpoint."""
+    first = study.temperatures[-1] if temperature is None else temperature
+    products = pack(study, stage, study.config.dense_seeds[0], first)
+    recipe = dict(products[0].recipe) if products else {"version": STAGES[stage].version}
+    if stage == "dense" and study.one_dense_run:
+        recipe["training"] = study.config.dense.model_dump(mode="json", exclude={"evaluate_every"})
+    return recipe

@@ -1,0 +1,121 @@
+"""A run of Snakemake from inside: its configuration, what happens when it begins and ends, and its jobs. No torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from three_regime.config import FROZEN, Config, read, resolve, settle
+from three_regime.errors import UserError
+from three_regime.jobs import kept_copies
+from three_regime.logs import reporting
+from three_regime.study import runs
+from three_regime.study.grid import Study, study_named
+from three_regime.system.yaml_files import meant_throughout
+from three_regime.workflow.arguments import refuse_repeated
+
+if TYPE_CHECKING:
+    from snakemake.dag import DAG
+    from snakemake.iocontainers import Snakemake
+    from snakemake.workflow import Workflow
+
+
+def read_config(workflow: Workflow, config: dict[str, Any]) -> Config:
+    """The configuration of a Snakefile, its files read again by this project's reader, which replaces `config`.
+
+    Snakemake reads YAML 1.1: to it ``off`` is false, ``010`` eight, and of a key that stands twice it forgets one.
+
+    Parameters
+    ----------
+    workflow
+        Its configuration files, and what ``--config`` lays over them.
+    config
+        Snakemake's own reading; holds the values of the files afterwards, so that scripts see them too.
+
+    Raises
+    ------
+    UserError
+        As `three_regime.config.load`, or when ``--configfile`` or ``--config`` was given twice.
+    """
+    if workflow.is_main_process:
+        refuse_repeated(sys.argv[1:])
+    given = workflow.config_settings.configfiles
+    declared = [] if workflow.config_settings.replace_workflow_config else workflow.configfiles[len(given) :]
+    merged = read([*declared, *given]).under(meant_throughout(dict(workflow.config_settings.config)))
+    config.clear()
+    config.update(merged.values)
+    return settle(merged)
+
+
+def freeze(workflow: Workflow, config: Config, read: Mapping[str, str]) -> None:
+    """When the workflow begins: from here on its jobs get the configuration that it resolved, in a file of its own.
+
+    Parameters
+    ----------
+    read
+        Digests of the configuration files (`runs.digests`).
+    """
+    run = runs.begin(config, read)
+    workflow.config_settings.configfiles = [Path(run.file).absolute()]
+    workflow.config_settings.config_args = []
+    workflow.config[FROZEN] = asdict(run)  # jobs of this process
+    print(f"every job of this run uses the settings in {run.file}", file=sys.stderr)
+
+
+def before_jobs(studies: Sequence[Study], dag: DAG) -> None:
+    """When the workflow begins: stale results make way, so that none can come back when a job fails."""
+    count = kept_copies.set_aside(studies, [path for job in dag.needrun_jobs() for path in job.output])
+    if count:
+        print(f"{count} stale results are kept in .state until they have been computed anew", file=sys.stderr)
+
+
+def after_jobs(results: str, dag: DAG, settings: Mapping[str, Any]) -> None:
+    """When the workflow ends, well or not: links to what Snakemake has recorded are needed no more.
+
+    What was edited meanwhile is named: code that later jobs used, settings that none did.
+    """
+    if run := runs.of(settings):
+        if run.edited:
+            print(
+                f"{', '.join(run.edited)}: edited while this run was under way; it used the settings of its start,"
+                f" {run.file}",
+                file=sys.stderr,
+            )
+        if changed := run.changed_code:
+            print(f"the checkout changed while this run was under way: {changed}", file=sys.stderr)
+    ended = (job for job in dag.jobs if dag.noneedrun_finished(job))
+    kept_copies.drop_recorded(Path(results), (path for job in ended for path in job.output))
+
+
+def run_script(snakemake: Snakemake, stage: str) -> None:
+    """Body of the scripts of the heavy stages."""
+    from three_regime.jobs.run import run_job
+
+    wildcards, started = snakemake.wildcards, runs.of(snakemake.config)
+    name, seed = snakemake.params.study, int(wildcards.seed)
+    folders = [name, f"seed{seed}", wildcards.get("temperature"), wildcards.get("density")]
+    with reporting(" ".join([stage, *filter(None, folders)]), Path(snakemake.log[0])):
+        config = resolve(snakemake.config)
+        study = study_named(config, name)
+        temperature = study.temperature_of(wildcards.temperature) if folders[2] else None
+        density = study.density_of(wildcards.density) if folders[3] else None
+        run_job(config, name, stage, seed, temperature, density, under_workflow=True, started=started)
+
+
+def snakemake_program() -> str:
+    """Path of the Snakemake beside this Python, or else of the first on the PATH.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    program = shutil.which("snakemake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if program is None:
+        raise UserError("snakemake is not installed in this environment; run `make env`")
+    return program
