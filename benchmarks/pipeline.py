@@ -121,7 +121,7 @@ def training_step_s(setting: Setting, steps: int) -> float:
     ValueError
         When an epoch is too short: its end must not be measured.
     """
-    return _step_s(setting, steps, 1, "off")
+    return _step_s(setting, steps, 1, "off", by_engine=True)
 
 
 def pack_step_s(setting: Setting, steps: int, members: int) -> float:

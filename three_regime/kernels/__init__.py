@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Kernels = Literal["fused", "plain", "sparse", "sparse-winograd"]
-"""Compiled operations in the place of torch's; torch's; a pruned network whole, by the engine of ``sparse.h``; the same
-with Winograd's way for some of its layers, which rounds differently."""
+"""Compiled operations in the place of torch's; torch's; a whole network by the engine of ``sparse.h``; the same with
+Winograd's way for the layers that keep much, all that fit it of a dense network, which rounds differently."""
 
 _allowed = False
 

@@ -79,12 +79,12 @@ class AloneSparse(Alone):
 def sparse_network(
     task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]], only: Kernels | None = None
 ) -> SparseNetwork | None:
-    """Networks with these masks as one that is computed sparsely, where the task can and it pays.
+    """Networks with these masks (none: dense ones) as one that the engine computes, where the task can and it pays.
 
     `only`: by these kernels (`Sparsifiable.sparse`). None, too, where a weight is not 0 that the masks remove: that
     network is not one of these.
     """
-    if not masks or not isinstance(task, Sparsifiable):
+    if not isinstance(task, Sparsifiable):
         return None
     found = task.sparse(masks, only)
     return found if found and all(found.removed_are_zero(weights) for weights in networks) else None

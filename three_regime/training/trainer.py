@@ -105,7 +105,7 @@ def _advance(
 
 
 def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
-    """The network of the only member, where its masks are fixed and its step is one that the engine knows.
+    """The network of the only member, pruned or dense, where its step is one that the engine knows.
 
     A run that was begun with other compiled kernels, or without Winograd's way, goes on with those, to the same bits.
     """

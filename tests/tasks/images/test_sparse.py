@@ -392,32 +392,40 @@ def pruned(task: ImageClassification, density: float = 0.3, **changes) -> dict:
     return {"start": apply_masks(dense, masks), "masks": masks, **changes}
 
 
+def dense(task: ImageClassification) -> dict:
+    """What a member of dense training has."""
+    return {"start": task.initial_weights(Streams(("dense", 1))), "masks": {}}
+
+
 SGD = {"epochs": 2, "milestones": (1,), "batch_size": 21}
+RUNS = pytest.mark.parametrize(("given", "computed_with"), [(pruned, "sparse"), (dense, "sparse-winograd")])
 
 
-def test_retraining_with_it_is_the_usual_one_within_rounding(library, tmp_path, images):
+@RUNS
+def test_training_with_it_is_the_usual_one_within_rounding(library, tmp_path, images, given, computed_with):
     """Weights, history and removed weights; a first epoch, for rounding grows; batches of 21 and the last of 16."""
     once = settings(epochs=1, milestones=(), batch_size=21)
-    usual = train(images, tmp_path / "usual", once, session(lockstep="off"), **pruned(images))[1]
+    usual = train(images, tmp_path / "usual", once, session(lockstep="off"), **given(images))[1]
     kernels.allow("auto")
-    found = train(images, tmp_path / "found", once, session(lockstep="off"), **pruned(images))[1]
-    assert (usual.computed_with, found.computed_with) == (None, "sparse")
+    found = train(images, tmp_path / "found", once, session(lockstep="off"), **given(images))[1]
+    assert (usual.computed_with, found.computed_with) == (None, computed_with)
     for name, array in found.weights.items():
         np.testing.assert_allclose(array, usual.weights[name], rtol=1e-2, atol=1e-3, err_msg=name)
-    for name, mask in pruned(images)["masks"].items():
+    for name, mask in given(images)["masks"].items():
         assert (found.weights[name][~mask] == 0).all()
     for key, value in usual.history[0].items():
         assert found.history[0][key] == pytest.approx(value, rel=1e-3), key
 
 
+@RUNS
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_stopped_and_continued_it_ends_with_the_same_bits(library, tmp_path, images, stop):
+def test_stopped_and_continued_it_ends_with_the_same_bits(library, tmp_path, images, stop, given, computed_with):
     kernels.allow("auto")
-    training, given = settings(**SGD), pruned(images)
+    training, given = settings(**SGD), given(images)
     whole = train(images, tmp_path / "whole", training, session(lockstep="off"), **given)[2]
     with pytest.raises(Interrupted):
         train(images, tmp_path / "state", training, session(lockstep="off", stop=StopAfter(stop)), **given)
-    assert saved_state.written_with(tmp_path / "state") == "sparse"
+    assert saved_state.written_with(tmp_path / "state") == computed_with
     assert_same(train(images, tmp_path / "state", training, session(lockstep="off"), **given)[2], whole)
 
 
@@ -508,14 +516,13 @@ def test_weights_that_are_not_zero_are_measured_as_before(library, images):
     given = pruned(images)
     assert strategies.sparse_network(images, given["masks"], [given["start"]]) is not None
     assert strategies.sparse_network(images, given["masks"], [images.initial_weights(Streams(("dense", 1)))]) is None
-    assert strategies.sparse_network(images, {}, []) is None
 
 
 def test_a_study_says_what_computed_it(library, tmp_path):
-    """Retraining, LMC and CKA of one cell, through the jobs."""
+    """Dense training, retraining, LMC and CKA of one cell, through the jobs."""
     about = {"lockstep": "off", "model": "preresnet-8x0.5", "temperatures": [1], "densities": [0.3]}
     study = config(tmp_path, top={"kernels": "auto"}, **about)
     run_to(study, "cka")
     found = {stage: {read_json(product.outputs[0])["provenance"]["kernels"] for product in products(study, stage)}
              for stage in ("dense", "retrain", "lmc", "cka")}  # fmt: skip
-    assert found == {"dense": {"fused"}, "retrain": {"sparse"}, "lmc": {"sparse"}, "cka": {"sparse"}}
+    assert found == {"dense": {"sparse-winograd"}, "retrain": {"sparse"}, "lmc": {"sparse"}, "cka": {"sparse"}}

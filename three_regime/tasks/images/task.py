@@ -165,7 +165,7 @@ class ImageClassification:
     def sparse(self, masks: Masks, only: compiled.Kernels | None = None) -> SparseImages | None:
         """See `Sparsifiable`: where the compiled engine can run it and is faster."""
         library = compiled.available(self.device)
-        if library is None or not masks:
+        if library is None:
             return None
         return SparseImages.of(self, library, masks, only)
 
