@@ -24,7 +24,7 @@ from three_regime.models.families import ModelSpec, parse
 from three_regime.system.files import Arrays
 
 MAX_POSITIONS = 1024
-"""Maximum length of a source or target sentence in subwords, including the end-of-sentence token (fairseq's default)."""
+"""Maximum length of a sentence in subwords, including the end-of-sentence token (fairseq's default)."""
 
 
 def build(model: ModelSpec | str, dictionary: Dictionary) -> TransformerModelBase:
