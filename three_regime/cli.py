@@ -1,4 +1,4 @@
-"""The command line: any stage without Snakemake, and single checkpoints by hand."""
+"""Command line: plan, run and check studies without Snakemake, and measure single checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from three_regime.system.places import expanded
 
 
 class UserPath(click.Path):
-    """A path in which `~` is the home folder also where no shell has replaced it, as in ``--out=~/x``."""
+    """A path that expands `~` even where the shell does not, as in ``--out=~/x``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         return super().convert(expanded(value), param, ctx)
@@ -28,9 +28,11 @@ PATH = UserPath(path_type=Path)
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--configfile`` and ``--base``; the command gets `configfiles`, the files in the order of laying over."""
+    """Add ``--configfile`` and ``--base``; the command receives `configfiles`, the base first, then the overlays."""
 
-    @click.option("--configfile", "overlays", multiple=True, type=FILE, help="Laid over the base, in order.")
+    @click.option(
+        "--configfile", "overlays", multiple=True, type=FILE, help="Overlay on the base; repeatable, later ones win."
+    )
     @click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
     @functools.wraps(command)
     def with_files(overlays: tuple[Path, ...], base: Path, **options: object) -> None:
@@ -39,18 +41,18 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     return with_files
 
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs instead of text.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def echo_json(value: Any) -> None:
-    """Print value objects as JSON: paths and enumerations as text, a number that is not finite as null."""
+    """Print value objects as JSON: paths and enumerations as strings, non-finite numbers as null."""
     from pydantic import TypeAdapter
 
     click.echo(TypeAdapter(Any).dump_json(value, indent=1, fallback=str))
 
 
 class Commands(click.Group):
-    """A group whose commands end in one sentence and an exit code when the user can mend the matter."""
+    """A command group that reports errors the user can fix as one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
         with reporting():
@@ -58,7 +60,7 @@ class Commands(click.Group):
                 return super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError) as ended:
                 clicks_own = ended
-        # Help was shown, or an option is wrong: click says so itself. Or nobody reads on (`| head`): it ends quietly.
+        # Help or a usage error, which click prints itself, or a closed pipe (`| head`), which ends quietly.
         raise clicks_own
 
 
@@ -71,7 +73,7 @@ def main() -> None:
 @main.command("list")
 @AS_JSON
 def list_registered(as_json: bool) -> None:
-    """Show the registered data sets, models, knobs and optimisers."""
+    """List the registered data sets, models, knobs and optimisers."""
     from three_regime.config.knobs import KNOBS
     from three_regime.datasets import registry
     from three_regime.models import families
@@ -110,7 +112,7 @@ def schema() -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def workflow(arguments: tuple[str, ...]) -> None:
-    """Run Snakemake with ARGUMENTS, first removing the lock of a run that was killed."""
+    """Run Snakemake with ARGUMENTS, after removing the stale lock of a killed run."""
     from three_regime.workflow.command import exec_snakemake
 
     exec_snakemake(arguments)
@@ -118,7 +120,7 @@ def workflow(arguments: tuple[str, ...]) -> None:
 
 @main.command("run-stage")
 @click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "discard", "tables"]))
-@click.option("--study", "name", help="Study; default: the only one that the configuration runs.")
+@click.option("--study", "name", help="Study; default: the only one in the configuration's `run`.")
 @configured
 @click.option("--seed", "seeds", multiple=True, type=int, help="Dense seed; default: all.")
 @click.option("--temperature", "temperatures", multiple=True, type=float, help="Value of the knob; default: all.")
@@ -129,7 +131,7 @@ def run_stage(
     seeds: tuple[int, ...],
     temperatures: tuple[float, ...],
 ) -> None:
-    """Run STAGE of a study without Snakemake; what is done is kept, what was interrupted continues."""
+    """Run STAGE of a study without Snakemake; keep finished results and resume interrupted ones."""
     from three_regime.jobs.without_snakemake import run_stage as run
 
     run(stage, configfiles, name, seeds, temperatures)
@@ -142,10 +144,10 @@ def run_stage(
 @click.option("--rates", "folder", type=FOLDER, help="Folder of measured rates.  [default: benchmarks/rates]")
 @AS_JSON
 def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None, as_json: bool) -> None:
-    """Print what TARGETS need: jobs, members, hours, disk and the longest chain. Nothing is run.
+    """Print the cost of TARGETS without running anything: jobs, members, hours, disk and the longest chain.
 
     A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
-    <target>:<study>. Default: everything that the configuration runs.
+    <target>:<study>. Default: everything in the configuration's `run`.
     """
     from three_regime.config import load
     from three_regime.planning.plan import make
@@ -160,7 +162,7 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
 @click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
 @click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
 def presets(base: Path, device: str) -> None:
-    """List the presets in config/, what each is and what of it is still to be computed: hours and disk."""
+    """List the presets in config/ with a description and their remaining cost in hours and disk."""
     from three_regime.planning.presets import listing
     from three_regime.planning.pricing import RATES, read_rates
 
@@ -173,11 +175,11 @@ def presets(base: Path, device: str) -> None:
 @configured
 @AS_JSON
 def explain(target: str | None, configfiles: list[Path], as_json: bool) -> None:
-    """Say why TARGET would be computed: which setting changed from what to what, what is missing or damaged.
+    """Explain why TARGET would be computed: changed settings (old and new value), missing or damaged files.
 
     TARGET is any file of the studies, or a target of `plan` (dense, tables, report, a study, ...); default: everything.
-    Of tables, figures and the report, the results behind them: why they themselves are made again, `snakemake
-    --dry-run` says.
+    For tables, figures and the report, the results behind them are explained; for the reasons of their own rules, use
+    `snakemake --dry-run`.
     """
     from three_regime.config import load
     from three_regime.planning import explain as explaining
@@ -209,10 +211,12 @@ def scorecard(folder: Path, out: Path | None) -> None:
 
 @main.command()
 @configured
-@click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Show it again, until Ctrl-C.")
+@click.option(
+    "--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Refresh every so many seconds, until Ctrl-C."
+)
 @AS_JSON
 def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
-    """Show what is running now, epoch by epoch, and how much of each stage is there."""
+    """Show the running jobs with their epochs, and the finished fraction of each stage."""
     from three_regime.config import load
     from three_regime.planning import status as looking
 
@@ -233,11 +237,11 @@ def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
 @main.command("import")
 @click.argument("checkpoint", type=FILE)
 @configured
-@click.option("--study", "name", required=True, help="Study that it belongs to.")
+@click.option("--study", "name", required=True, help="Study that the checkpoint belongs to.")
 @click.option("--seed", required=True, type=int, help="Dense seed.")
 @click.option("--temperature", required=True, type=float, help="Value of the knob.")
-@click.option("--density", type=float, help="Fraction of the prunable weights kept: a pruned checkpoint.")
-@click.option("--replica", type=int, help="Replica: a retrained checkpoint.")
+@click.option("--density", type=float, help="Density, for a pruned or retrained checkpoint.")
+@click.option("--replica", type=int, help="Replica, for a retrained checkpoint.")
 def import_(
     checkpoint: Path,
     configfiles: list[Path],
@@ -247,9 +251,9 @@ def import_(
     density: float | None,
     replica: int | None,
 ) -> None:
-    """Bring CHECKPOINT, made elsewhere, in as a result; nothing upstream is computed for it.
+    """Import CHECKPOINT, trained elsewhere, as a result; its upstream stages are then not computed.
 
-    Without --density it is a dense checkpoint, with --density a pruned one, with --replica too a retrained one.
+    Without --density it is a dense checkpoint, with --density a pruned one, and with --replica as well a retrained one.
     """
     from three_regime.config import load
     from three_regime.exchange.importing import import_checkpoint
@@ -261,9 +265,9 @@ def import_(
 
 @main.command()
 @configured
-@click.option("--dry-run", "-n", is_flag=True, help="Say what is good and what is not; touch nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="Report which results are valid; change nothing.")
 def adopt(configfiles: list[Path], dry_run: bool) -> None:
-    """Take results copied from another machine: keep what carries the right fingerprint, plan the rest again."""
+    """Adopt results copied from another machine: keep those with matching fingerprints; the rest will be computed."""
     from three_regime.config import load
     from three_regime.workflow import adopting
 
@@ -274,11 +278,11 @@ def adopt(configfiles: list[Path], dry_run: bool) -> None:
 @main.command()
 @click.argument("targets", nargs=-1, required=True, type=PATH)
 @configured
-@click.option("--dry-run", "-n", is_flag=True, help="Say what would be set aside; touch nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="List what would be set aside; change nothing.")
 def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool) -> None:
-    """Set the results at TARGETS (files, or folders of them) aside, so that the next run computes them anew.
+    """Set the results at TARGETS (files or folders) aside, so the next run computes them again.
 
-    What is made from them is computed again only where they turn out different.
+    Downstream results are computed again only if the new ones differ.
     """
     from three_regime.config import load
     from three_regime.workflow import recomputing
@@ -289,9 +293,9 @@ def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool)
 
 @main.command()
 @configured
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def verify(configfiles: list[Path], as_json: bool) -> None:
-    """Read every result, table and data file against its digests and settings; exit code 1 when one is not right."""
+    """Check every result, table and data file against its digests and settings; exit code 1 on any problem."""
     import json
     from dataclasses import asdict
 
@@ -306,8 +310,8 @@ def verify(configfiles: list[Path], as_json: bool) -> None:
 
 @main.command()
 @configured
-@click.option("--out", required=True, type=PATH, help="New folder, or a file that ends in .zip.")
-@click.option("--weights", is_flag=True, help="With the dense and retrained networks, so that others can measure them.")
+@click.option("--out", required=True, type=PATH, help="New folder, or a new .zip file.")
+@click.option("--weights", is_flag=True, help="Include the dense and retrained networks, so others can measure them.")
 def export(configfiles: list[Path], out: Path, weights: bool) -> None:
     """Pack tables, figures, settings and provenance for sharing."""
     from three_regime.config import load
@@ -324,11 +328,11 @@ def export(configfiles: list[Path], out: Path, weights: bool) -> None:
     type=FOLDER,
     help="Folder of the raw images (cifar-10-batches-py in it), or of the prepared corpus.",
 )
-@click.option("--out", required=True, type=FOLDER, help="For the results; a call that was stopped continues there.")
+@click.option("--out", required=True, type=FOLDER, help="Folder for the results; an interrupted run resumes from it.")
 @click.option("--train-images", type=click.IntRange(2), help="First N training images; default: the study's.")
 @click.option("--test-images", type=click.IntRange(1), help="First N test images; default: the study's.")
 def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, test_images: int | None) -> None:
-    """Compute LMC and CKA again from the networks in FOLDER, an unpacked export with weights."""
+    """Recompute LMC and CKA from the networks in FOLDER, an unpacked export with weights."""
     from three_regime.exchange.remeasure import TABLE
     from three_regime.exchange.remeasure import remeasure as measure_again
 
@@ -341,7 +345,7 @@ def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, tes
 @click.argument("folder", type=FOLDER)
 @click.option("--out", required=True, type=FOLDER, help="New folder.")
 def redraw(folder: Path, out: Path) -> None:
-    """Make regimes, claims, scorecard and figures again from the tables of an unpacked export in FOLDER; no torch."""
+    """Rebuild regimes, claims, scorecard and figures from the tables of FOLDER, an unpacked export; needs no torch."""
     from three_regime.exchange.redraw import redraw as make_again
 
     click.echo(make_again(folder, out))
@@ -354,7 +358,7 @@ def redraw(folder: Path, out: Path) -> None:
 @click.option("--allocation", type=click.Choice(["uniform", "global"]), default="uniform", show_default=True)
 @click.option("--out", required=True, type=FILE, help="Pruned weights and masks (safetensors).")
 def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> None:
-    """Prune CHECKPOINT by magnitude, one-shot."""
+    """Prune CHECKPOINT by one-shot magnitude pruning."""
     from three_regime.exchange.single_checkpoints import prune_file
     from three_regime.study.damage import refuse_to_replace
 
@@ -365,9 +369,9 @@ def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Pa
 
 @main.command()
 @click.argument("checkpoint", type=FILE)
-@click.option("--out", required=True, type=FILE, help="Weights, and masks under mask:<name>, in full (safetensors).")
+@click.option("--out", required=True, type=FILE, help="Dense weights, and masks under mask:<name> (safetensors).")
 def unpack(checkpoint: Path, out: Path) -> None:
-    """Write CHECKPOINT, a result that is stored sparse, so that any program can read it."""
+    """Convert CHECKPOINT, a result in sparse encoding, to plain safetensors that any program can read."""
     from three_regime.study.damage import refuse_to_replace
     from three_regime.system.files import read_arrays, write_arrays
 
@@ -398,7 +402,9 @@ def _two_checkpoints(command: click.Command) -> click.Command:
 @_two_checkpoints
 @click.option("--train-images", type=click.IntRange(1), help="First N training images, or pairs; default: all.")
 @click.option("--test-images", type=click.IntRange(1), help="First N test images, or validation pairs; default: all.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Of the re-estimation.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="For BatchNorm re-estimation."
+)
 @click.option("--points", type=click.IntRange(3), default=11, show_default=True, help="Points on the line.")
 def lmc(
     first: Path,
@@ -412,7 +418,7 @@ def lmc(
     batch_size: int,
     points: int,
 ) -> None:
-    """Linear mode connectivity of FIRST and SECOND: the error along the line between them."""
+    """Measure the linear mode connectivity of FIRST and SECOND: the error along the line between them."""
     from three_regime.exchange.single_checkpoints import lmc_of_files
     from three_regime.study.damage import refuse_to_replace
 
@@ -428,7 +434,7 @@ def lmc(
 @_two_checkpoints
 @click.option("--images", type=click.IntRange(2), help="First N training images (6464), or target tokens (2048).")
 def cka(first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, images: int | None) -> None:
-    """Linear CKA of the outputs of FIRST and SECOND."""
+    """Measure the linear CKA between the outputs of FIRST and SECOND."""
     from three_regime.exchange.single_checkpoints import cka_of_files
     from three_regime.study.damage import refuse_to_replace
 
@@ -439,18 +445,18 @@ def cka(first: Path, second: Path, model: str, dataset: str, data: Path, out: Pa
 
 @main.command()
 @click.argument("checkpoint", type=FILE)
-@click.option("--source", required=True, type=FILE, help="Text to translate, one sentence a line, UTF-8.")
-@click.option("--out", required=True, type=FILE, help="Translations, one a line.")
+@click.option("--source", required=True, type=FILE, help="Text to translate, one sentence per line, UTF-8.")
+@click.option("--out", required=True, type=FILE, help="Translations, one per line.")
 @click.option(
     "--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared corpus, or a folder of them."
 )
-@click.option("--model", help="Model name; default: that of the checkpoint's JSON result.")
-@click.option("--beam", type=click.IntRange(1), default=4, show_default=True, help="Beam; 1 is greedy.")
+@click.option("--model", help="Model name; default: from the checkpoint's JSON result.")
+@click.option("--beam", type=click.IntRange(1), default=4, show_default=True, help="Beam size; 1 = greedy.")
 @click.option("--length-penalty", type=click.FloatRange(0), default=0.6, show_default=True)
 def translate(
     checkpoint: Path, source: Path, out: Path, data: Path, model: str | None, beam: int, length_penalty: float
 ) -> None:
-    """Translate a file with CHECKPOINT, a dense, pruned or retrained network of a translation study."""
+    """Translate a file with CHECKPOINT: a dense, pruned or retrained network of a translation study."""
     from three_regime.exchange.single_translations import translate_file
     from three_regime.study.damage import refuse_to_replace
     from three_regime.tasks.translation.beam_search import Search
@@ -461,10 +467,10 @@ def translate(
 
 
 @main.command()
-@click.option("--hyp", required=True, type=FILE, help="Translations, detokenised, one a line.")
-@click.option("--ref", required=True, type=FILE, help="Reference translations, one a line.")
+@click.option("--hyp", required=True, type=FILE, help="Detokenised translations, one per line.")
+@click.option("--ref", required=True, type=FILE, help="Reference translations, one per line.")
 def bleu(hyp: Path, ref: Path) -> None:
-    """BLEU and chrF of translations by sacrebleu, with their signatures."""
+    """Score translations: BLEU and chrF of sacrebleu, with their signatures."""
     from three_regime.tasks.translation.bleu import scores_of_files
 
     score = scores_of_files(hyp, ref)
@@ -480,9 +486,9 @@ def bleu(hyp: Path, ref: Path) -> None:
     "--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared corpus, or a folder of them."
 )
 def bootstrap(first: Path, second: Path, split: str, data: Path) -> None:
-    """Whether the kept translations of FIRST and SECOND differ, by a paired bootstrap of BLEU and chrF.
+    """Test whether the saved translations of FIRST and SECOND differ: paired bootstrap of BLEU and chrF.
 
-    FIRST and SECOND are checkpoints of translation studies, or their JSON results; nothing is decoded.
+    FIRST and SECOND are checkpoints of translation studies or their JSON results; nothing is decoded again.
     """
     from three_regime.exchange.single_translations import bootstrap_of_results
 
