@@ -43,11 +43,14 @@ def compute(job: Job) -> None:
             pairs = list(cell)
             began = time.monotonic()
             replicas, masks = replica_weights(task, pairs)
+            network = sparse_network(task, masks, replicas.values())
+            if network is not None and job.study.config.lockstep in ("auto", "off"):
+                _measure(job, task, AloneSparse(task, network), pairs, replicas, began)
+                continue
             stack = stack or _choose(job, task, replicas)
             if stack.together:
                 stack = _measure_together(job, task, stack, pairs, replicas, began)
             else:
-                network = sparse_network(task, masks, replicas.values())
                 _measure(job, task, AloneSparse(task, network) if network else stack, pairs, replicas, began)
 
 

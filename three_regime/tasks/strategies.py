@@ -94,10 +94,12 @@ def _only(tensors: Weights) -> dict[str, Tensor]:
     return {name: value.view(value.shape[1:]) for name, value in tensors.items()}
 
 
-def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> Stack:
+def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float], by_engine: bool = False) -> Stack:
     """Choose the strategy for the members of a pack.
 
-    On a CPU by a fixed rule (`pack_sizes.pays_on_cpu`); on a GPU, where runs are not bit-identical, by a short timing.
+    On a CPU by fixed rules: ``auto`` means one after another if the engine computes each network on its own, which is
+    faster than lock-step (``benchmarks/README.md``), and `pack_sizes.pays_on_cpu` otherwise. On a GPU, where runs are
+    not bit-identical, by a short timing.
 
     Parameters
     ----------
@@ -105,8 +107,12 @@ def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> S
         The study's `lockstep`.
     seconds
         Time some work; return seconds per member. Called only on a GPU with ``auto``.
+    by_engine
+        Whether the engine (`sparse_network`) computes every member.
     """
     alone = Alone(task)
+    if by_engine and choice == "auto":
+        return alone
     stack = task.stack(choice) if isinstance(task, Stackable) else None
     if stack is not None and choice == "auto" and task.device.type != "cpu":
         stack = stack if _faster(stack, alone, seconds) else None
