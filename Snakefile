@@ -10,9 +10,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-if (
-    "frozen" not in config
-):  # jobs of a run use the configuration resolved at its start (three_regime.study.runs)
+if "frozen" not in config:  # jobs of a run use the configuration resolved at its start (three_regime.study.runs)
 
     configfile: f"{workflow.basedir}/config.yaml"
 

@@ -27,7 +27,7 @@ class Point:
 
 
 def barrier(values: Sequence[float]) -> float:
-    """The LMC formula (authors' code): mean of the ends minus the value at the first point of largest deviation from it.
+    """The LMC formula (authors' code): mean of the ends minus the value at the first point of largest deviation.
 
     Parameters
     ----------
