@@ -394,7 +394,7 @@ def test_a_gpu_without_bf16_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
     task = Quadratic()
     monkeypatch.setattr(task, "device", torch.device("cuda"), raising=False)
-    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not have.*precision to fp32"):
+    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not support.*precision to fp32"):
         train(task, tmp_path / "state", settings(precision="bf16"))
     assert task.passes == 0
     monkeypatch.undo()
