@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import hashlib
+import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -66,7 +68,7 @@ ATTRIBUTES = {
 ATTRIBUTES |= {value: key for key, value in ATTRIBUTES.items() if value not in ATTRIBUTES}
 """Attributes that are taken for each other."""
 
-UNLIKELY = {
+LIKELIHOOD = {
     "constant": 0.6,
     "swapped": 0.4,
     "branch": 0.9,
@@ -135,6 +137,10 @@ class Source:
         self.starts = [0]
         for line in self.content.splitlines(keepends=True):
             self.starts.append(self.starts[-1] + len(line))
+
+    def line(self, offset: int) -> int:
+        """Number of the line, from 1, at an offset."""
+        return bisect.bisect_right(self.starts, offset)
 
     def span(self, node: ast.AST) -> Span:
         """Where a node begins and ends."""
@@ -371,44 +377,52 @@ def _wording(source: Source, node: ast.AST) -> bool:
 def mutants(module: str, text: str) -> list[Mutant]:
     """All mutants of a module's source, in its order; none is the module itself, nor another one's twin."""
     source = Source(text)
-    before = ast.dump(source.tree)
-    found: dict[str, Mutant] = {}
-    for node, spans in places(source):
-        for edit in (edit for kinds, make in OPERATORS if isinstance(node, kinds) for edit in make(source, node)):
-            changed = (source.content[: edit.start] + edit.new.encode() + source.content[edit.end :]).decode()
-            if changed not in found and _differs(changed, before):
-                found[changed] = _mutant(module, source, edit, spans, changed)
-    return sorted(found.values(), key=lambda mutant: (mutant.line, mutant.about))
-
-
-def _differs(changed: str, before: str) -> bool:
-    try:
-        return ast.dump(ast.parse(changed)) != before
-    except SyntaxError:
-        return False
-
-
-def _mutant(module: str, source: Source, edit: Edit, spans: tuple[Span, ...], changed: str) -> Mutant:
-    line = source.content[: edit.start].count(b"\n")
-    last = source.content[: edit.end].count(b"\n")
-    old, new = source.content.decode().splitlines(), changed.splitlines()
-    after = new[line : last + 1 + len(new) - len(old)]
-    return Mutant(
-        module, line + 1, edit.operator, edit.about,
-        " ".join(" ".join(old[line : last + 1]).split()), " ".join(" ".join(after).split()), spans, changed,
-    )  # fmt: skip
+    return sorted(_made(module, source, _edits(source)), key=lambda mutant: (mutant.line, mutant.about))
 
 
 def drawn(module: str, text: str, number: int, seed: str) -> list[Mutant]:
     """So many mutants of a module, by a seed: at most one a line until the lines are used up."""
     rng = random.Random(f"{seed}/{module}")
-    everything = [
-        (rng.random() ** (1 / UNLIKELY.get(mutant.operator, 1.0)), mutant) for mutant in mutants(module, text)
-    ]
-    first: list[Mutant] = []
-    rest: list[Mutant] = []
+    source = Source(text)
+    turns = [(rng.random() ** (1 / LIKELIHOOD.get(edit.operator, 1.0)), edit, spans) for edit, spans in _edits(source)]
+    first, rest = [], []
     used: set[int] = set()
-    for _, mutant in sorted(everything, key=lambda one: -one[0]):
-        (rest if mutant.line in used else first).append(mutant)
-        used.add(mutant.line)
-    return (first + rest)[:number]
+    for _, edit, spans in sorted(turns, key=lambda turn: -turn[0]):
+        line = source.line(edit.start)
+        (rest if line in used else first).append((edit, spans))
+        used.add(line)
+    return list(itertools.islice(_made(module, source, [*first, *rest]), number))
+
+
+def _edits(source: Source) -> Iterator[tuple[Edit, tuple[Span, ...]]]:
+    for node, spans in places(source):
+        for kinds, make in OPERATORS:
+            if isinstance(node, kinds):
+                yield from ((edit, spans) for edit in make(source, node))
+
+
+def _made(module: str, source: Source, edits: Iterable[tuple[Edit, tuple[Span, ...]]]) -> Iterator[Mutant]:
+    """The mutants of edits, but for those that are no program or none of their own."""
+    same, seen = ast.dump(source.tree), set()
+    for edit, spans in edits:
+        changed = (source.content[: edit.start] + edit.new.encode() + source.content[edit.end :]).decode()
+        if changed not in seen and _differs(changed, same):
+            yield _mutant(module, source, edit, spans, changed)
+        seen.add(changed)
+
+
+def _differs(changed: str, same: str) -> bool:
+    try:
+        return ast.dump(ast.parse(changed)) != same
+    except SyntaxError:
+        return False
+
+
+def _mutant(module: str, source: Source, edit: Edit, spans: tuple[Span, ...], changed: str) -> Mutant:
+    line, last = source.line(edit.start), source.line(edit.end)
+    old, new = source.content.decode().splitlines(), changed.splitlines()
+    after = new[line - 1 : last + len(new) - len(old)]
+    return Mutant(
+        module, line, edit.operator, edit.about,
+        " ".join(" ".join(old[line - 1 : last]).split()), " ".join(" ".join(after).split()), spans, changed,
+    )  # fmt: skip

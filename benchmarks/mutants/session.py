@@ -199,9 +199,8 @@ def _preload() -> None:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    import torch
-
-    torch.set_num_threads(1)  # a fork cannot use a pool of threads that its parent has started
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # a fork cannot use a pool of threads that its parent has started
     loaded = [name for name in sys.modules if name.split(".")[0] == LIBRARY]
     if loaded:
         raise RuntimeError(f"{loaded[0]} is imported before it is changed")
