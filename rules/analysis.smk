@@ -1,5 +1,5 @@
-# From result files to tables: cells, grid, regimes, algorithms. Nothing here needs torch, and each takes seconds: on a
-# cluster these jobs run where Snakemake does.
+# Tables from result files: cells, grid, regimes, algorithms. These jobs do not need torch and take seconds; on a
+# cluster they run on the node that runs Snakemake.
 
 for study in STUDIES:
 
@@ -137,6 +137,6 @@ rule scorecard:
         thresholds=asdict(thresholds_of(CONFIG, FIGURE2_STUDY)),
         settings={study.name: study.config.model_dump(mode="json") for study in STUDIES}.get(FIGURE2_STUDY),
     message:
-        "Score what was obtained against the published Figure 2"
+        "Score the obtained cells against the published Figure 2"
     script:
         "../scripts/scorecard.py"

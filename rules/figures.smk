@@ -1,4 +1,4 @@
-# Figures from the tables, and the HTML report. Nothing here needs torch or a cluster's queue.
+# Figures from the tables, and the HTML report. These jobs do not need torch and do not go through a cluster's queue.
 
 for name, (folder, figures_of) in TABLED.items():
 
@@ -46,7 +46,7 @@ rule settings:
     params:
         config=CONFIG.model_dump(mode="json"),
     message:
-        "Write down every setting, defaults filled in"
+        "Write all settings, including defaults"
     script:
         "../scripts/settings.py"
 

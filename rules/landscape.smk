@@ -28,7 +28,7 @@ for study in STUDIES:
             "../scripts/lmc.py"
 
 
-# CKA: how similar the outputs of each pair of replicas are.
+# CKA: similarity of the outputs of each pair of replicas.
 
 for study in STUDIES:
     job = stage_rule(study, "cka")

@@ -126,7 +126,7 @@ def test_baselines():
 
 
 def test_columns_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="equal length"):
         Column(0.05, ("s",), np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2))
 
 

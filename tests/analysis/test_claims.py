@@ -246,7 +246,7 @@ def stating(**changes) -> dict:
     [
         ([stating(measuer="lmc")], r"claims\.0\.measuer: unknown key; did you mean 'measure'"),
         ([stating(of={"temperature": [1]})], r"claims\.0\.of\.temperature: unknown key; did you mean 'temperatures'"),
-        ([stating(), stating()], "two are called 'a'"),
+        ([stating(), stating()], "two are named 'a'"),
         ([stating(of={"temperatures": [3]})], "'a' speaks of temperatures 3; the study has 1, 2"),
         ([stating(against={"densities": [0.2]})], "'a' speaks of densities 0.2; the study has 0.1, 0.5"),
         ([stating(of={"temperatures": [1], "algorithm": "algorithm 1"})], "temperatures or an algorithm"),

@@ -54,7 +54,7 @@ def test_other_values_are_refused_by_key_and_study(knob: str, temperatures: list
 
 
 def test_settings_must_agree_at_every_temperature() -> None:
-    with pytest.raises(UserError, match=r"studies\.tiny: temperatures: 1.0 is .*milestone 2 lies beyond the end"):
+    with pytest.raises(UserError, match=r"studies\.tiny: temperatures: 1.0 is .*milestone 2 is beyond the end"):
         resolve(mapping(Path("anywhere"), knob="length", temperatures=[1, 4], dense={"epochs": 4, "milestones": [2]}))
 
 

@@ -33,8 +33,8 @@ TEXT_RATES = {"transformer-1x16x2": {"train_tokens_per_s": 100, "evaluate_tokens
 @pytest.mark.parametrize(("changes", "said"), [
     ({"model": "preresnet-20"}, "model preresnet-20 works on images, but toy holds text"),
     ({"model": "transformer-1x16x3"}, "nearest: transformer-1x16x2"),
-    ({"measure": {"cka_images": 100}}, "measure.cka_images has no meaning for toy, which holds text"),
-    ({"measure": {"last_epochs": 2}}, "measure.last_epochs has no meaning for toy"),
+    ({"measure": {"cka_images": 100}}, "measure.cka_images does not apply to toy, which holds text"),
+    ({"measure": {"last_epochs": 2}}, "measure.last_epochs does not apply to toy"),
     ({"measure": {"train_pairs": 201}}, "measure.train_pairs 201 exceeds the 200 training pairs"),
     ({"measure": {"beam": 0}}, "measure.beam"),
     ({"measure": {"length_penalty": -1}}, "measure.length_penalty"),
@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_refused_by_its_key(tmp_path, changes, said):
 
 def test_keys_of_text_are_refused_for_images():
     whole = load([ROOT / "config.yaml", ROOT / "config" / "tiny.yaml"]).model_dump(mode="json")
-    for change, said in (({"measure": {"beam": 8}}, "measure.beam has no meaning for digits, which holds images"),
+    for change, said in (({"measure": {"beam": 8}}, "measure.beam does not apply to digits, which holds images"),
                          ({"model": "transformer-base"}, "works on text, but digits holds images")):  # fmt: skip
         study_ = {**whole["studies"]["tiny"], **change}
         with pytest.raises(UserError, match=said):
@@ -133,7 +133,7 @@ def test_another_epsilon_makes_text_stale_but_not_images(tmp_path):
 def test_hours_are_unknown_until_a_transformer_has_been_measured(tmp_path):
     settings = tiny.config(tmp_path)
     text = render(make(settings, [], Rates.model_validate(RATES)))
-    assert "Hours of tiny-translation are unknown (?) and in no sum" in text
+    assert "Hours of tiny-translation are unknown (?) and not in the totals" in text
     assert "Longest chain, with a device for every job: unknown." in text
     assert all(" ? " in line for line in text.splitlines() if line.split()[1:2] in (["dense"], ["retrain"], ["lmc"]))
 

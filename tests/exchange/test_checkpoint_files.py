@@ -150,8 +150,8 @@ def test_sparse_tensors_are_read_in_full(tmp_path, model):
         (lambda v: v.to(torch.complex64).conj(), "complex numbers; save real ones"),
         (lambda v: (v * 100).to(torch.int8), "holds int8 where weights are real numbers; save float32"),
         (lambda v: v > 0, "holds bool where weights"),
-        (lambda v: torch.zeros(1).expand(1 << 20, 1 << 20), "unfolds to .* numbers, too many"),
-        (lambda v: torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=int), [1.0], (1 << 30, 1 << 30)), "unfolds to"),
+        (lambda v: torch.zeros(1).expand(1 << 20, 1 << 20), "expands to .* numbers, too many"),
+        (lambda v: torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=int), [1.0], (1 << 30, 1 << 30)), "expands to"),
     ],
 )
 def test_numbers_that_are_no_weights_are_named(tmp_path, model, change, said):
@@ -314,7 +314,7 @@ def test_unreadable_files_are_named(tmp_path, model):
         read_foreign(tmp_path / "half.safetensors")
     with pytest.raises(UserError, match="absent.pt is missing"):
         read_foreign(tmp_path / "absent.pt")
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match="not a file"):
         read_foreign(tmp_path)
 
 

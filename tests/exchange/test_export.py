@@ -80,7 +80,7 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
         import_checkpoint(
             tiny(), Path("elsewhere.safetensors"), NAME, seed=1, temperature=2, density=0.1, replica=1
         )  # fmt: skip
-        with pytest.raises(UserError, match="was made from other results than are there now"):
+        with pytest.raises(UserError, match="was built from other results than the current ones"):
             export(tiny(), Path("mine"))
         tables.write(study_of(tiny()))
         digest = hashlib.sha256(Path("elsewhere.safetensors").read_bytes()).hexdigest()

@@ -178,7 +178,7 @@ def test_with_global_pruning_the_whole_counts(own: Checkout) -> None:
         ({"density": 0.2}, "no density 0.2; it has 0.1, 0.5"),
         ({"density": 0.1, "replica": 9}, "no replica 9; it has 1, 2"),
         ({"replica": 1}, "give --density"),
-        ({}, "no dense checkpoint"),
+        ({}, "not a dense checkpoint"),
     ],
 )
 def test_a_wrong_place_is_named(own: Checkout, place: dict, complaint: str) -> None:

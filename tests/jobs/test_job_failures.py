@@ -185,7 +185,7 @@ def test_two_processes_take_turns(study_folder, caplog):
     run(settings, "prune")
     holder.join()
     assert time.monotonic() - began >= 0.25
-    assert "another process works on prune tiny seed1 epochs001: waiting" in caplog.text
+    assert "another process is working on prune tiny seed1 epochs001: waiting" in caplog.text
     assert lost.exists()
 
 

@@ -298,7 +298,7 @@ def test_a_job_that_ends_badly_keeps_its_finished_pack(complete_tiny: Checkout, 
     assert not left if ending == "failed after its end" else left
     flag.unlink()
     output = own.run("retrained", *OPTIONS)
-    assert ("results of unfinished jobs are back in their place" in output) == (ending == "failed after its end")
+    assert ("results of unfinished jobs were restored" in output) == (ending == "failed after its end")
     for title in ended:  # with all in its place and recorded, nothing is left to do
         assert f"{title}: 0 computed, 4 kept" in output or title not in output, output
     assert len(results_of(own, "retrain")) == 16
@@ -320,13 +320,13 @@ def test_a_failed_job_leaves_nothing_stale_behind(
     flag = spoil(own, ending)
     arguments = (target, *OPTIONS, "rate.yaml")
     output = own.run(*arguments, check=False)
-    assert f"{stale} stale results are kept in .state until they have been computed anew" in output
+    assert f"{stale} stale results are kept in .state until they have been recomputed" in output
     assert not results_of(own, "retrain")
     assert own.planned(*arguments)["retrain_tiny"] == 2
     flag.unlink()
     output = own.run(*arguments)
     assert output.count(": 4 computed, 0 kept") == (2 if ending == "never begun" else 0), output
-    assert ("8 results of unfinished jobs are back" in output) == (ending == "failed after its end")
+    assert ("8 results of unfinished jobs were restored" in output) == (ending == "failed after its end")
     assert results_of(own, "retrain").keys() == before.keys()
     assert all(content != before[path] for path, content in results_of(own, "retrain").items())
     with inside(own):

@@ -223,7 +223,7 @@ def test_kept_translations_are_the_checkpoints_and_comparable(finished, invoke, 
     assert hypotheses_of(first.with_suffix(".json"), "test") == out.read_text().split("\n")[:-1]
     answer = invoke("bootstrap", first, second, "--data", folder)
     assert answer.startswith("0 BLEU ") and "chrF2 " in answer and "p = " in answer and "bs:1000" in answer
-    assert "keeps no translations of split test" in invoke(
+    assert "holds no translations of split test" in invoke(
         "bootstrap", first, checkpoint(finished, "prune"), "--data", folder
     )
 
@@ -241,7 +241,7 @@ def test_a_checkpoint_without_its_record_needs_model_and_corpus(finished, invoke
     assert "of another architecture" in invoke(*arguments, "--model", "transformer-1x32x2", "--data", folder)
     pickled = tmp_path / "model.pt"
     pickled.write_bytes(b"whatever")
-    assert "is no .safetensors file" in invoke("translate", pickled, *arguments[2:], "--model", "transformer-1x16x2",
+    assert "is not a .safetensors file" in invoke("translate", pickled, *arguments[2:], "--model", "transformer-1x16x2",
                                                "--data", folder)  # fmt: skip
 
 
@@ -269,7 +269,7 @@ def test_another_corpus_of_as_many_subwords_is_refused(finished, invoke, tmp_pat
         ["cka", *pair, *measured],
     ):
         answer = invoke(*arguments, *about)
-        assert answer.startswith("2 ") and "its subwords are others" in answer
+        assert answer.startswith("2 ") and "its subwords differ" in answer
         assert all(digest in answer for digest in digests)
         assert not out.exists()
 

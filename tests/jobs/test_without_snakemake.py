@@ -159,7 +159,7 @@ def test_tables_of_results_of_other_settings_are_refused(finished, tmp_path):
     with pytest.raises(UserError) as refused:
         run_stage("tables", files)
     said = str(refused.value)
-    assert said.startswith("16 results of tiny (8 retrain, 4 lmc, 4 cka) do not follow from its settings, the first ")
+    assert said.startswith("16 results of tiny (8 retrain, 4 lmc, 4 cka) do not match its settings, the first ")
     assert "retrained.json: stale, training.learning_rate from 0.1 to 0.05; run" in said
     assert "run-stage retrain --study tiny` with the same --configfile, then lmc, cka" in said
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.csv")} == before

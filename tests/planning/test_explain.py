@@ -40,7 +40,9 @@ def test_targets_select(finished_tiny: Checkout) -> None:
         assert {finding.product.stage for finding in explain(config, "landscape")} == {"lmc", "cka"}
         assert {finding.product.stage for finding in explain(config, "prune")} == {"prune"}
         assert len(explain(config, "tiny")) == len(explain(config))
-        with pytest.raises(UserError, match="nonsense is no result, table or figure of the planned studies; unknown"):
+        with pytest.raises(
+            UserError, match="nonsense is not a result, table or figure of the planned studies; unknown"
+        ):
             explain(config, "nonsense")
 
 
@@ -72,7 +74,10 @@ def test_behind_the_published_figure_stands_none(finished_tiny: Checkout, path: 
 
 @pytest.mark.parametrize("path", ["results/tiny/tiny/nosuch.csv", "results/tiny/nosuch.html"])
 def test_what_is_no_table_or_figure_is_refused(finished_tiny: Checkout, path: str) -> None:
-    with inside(finished_tiny), pytest.raises(UserError, match="is no result, table or figure of the planned studies"):
+    with (
+        inside(finished_tiny),
+        pytest.raises(UserError, match="is not a result, table or figure of the planned studies"),
+    ):
         explain(tiny(), path)
 
 

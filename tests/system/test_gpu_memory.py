@@ -54,7 +54,10 @@ def test_timing_goes_one_by_one_where_several_do_not_fit(caplog: pytest.LogCaptu
 
     chosen = choose(Large(), "auto", seconds)
     assert isinstance(chosen, Alone) and not chosen.together
-    assert "does not suffice for several networks (CUDA out of memory. Tried to allocate 2.00 GiB)" in caplog.text
+    assert (
+        "not enough GPU memory for several networks at once (CUDA out of memory. Tried to allocate 2.00 GiB)"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize(("calls", "together"), [(0, [0, 0, 2, 2]), (5, [2, 0, 2, 2])])

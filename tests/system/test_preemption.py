@@ -73,4 +73,4 @@ def test_without_an_answer_the_interruption_stays_what_it_is(
         (asked.parent / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(Interrupted, match="received SIGTERM"), requeued_if_preempted():
         raise Interrupted("received SIGTERM")
-    assert "job 17 could not be put back into SLURM's queue" in caplog.text
+    assert "job 17 could not be requeued in SLURM" in caplog.text

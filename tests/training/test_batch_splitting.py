@@ -124,7 +124,7 @@ def test_out_of_memory_in_a_later_part_starts_the_step_again(tmp_path: Path) -> 
 
 
 def test_a_single_example_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="toy: the GPU ran out of memory.*a single example has no parts"):
+    with pytest.raises(UserError, match="toy: the GPU ran out of memory.*a single example is indivisible"):
         train(Limited(0), tmp_path / "state", settings())
 
 

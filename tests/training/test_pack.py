@@ -307,7 +307,7 @@ def test_a_state_of_the_other_way_is_refused(tmp_path, images):
     pack = pack_of(images, tmp_path, 1)
     with pytest.raises(Interrupted):
         train_members(images, pack, settings(**SGD), session(stop=StopAfter(2)))
-    with pytest.raises(UserError, match=r"advanced in lock-step, and these advance one after another.*`lockstep`"):
+    with pytest.raises(UserError, match=r"advanced in lock-step, and now they advance one after another.*`lockstep`"):
         train_members(images, pack, settings(**SGD), session(lockstep="off"))
 
 

@@ -336,7 +336,7 @@ def test_progress_names_epoch_error_rate_and_time_left(tmp_path, caplog):
 def test_an_epoch_without_a_step_is_refused(tmp_path, images, length):
     """Dense training would deliver the weights that it began with, and retraining divide by zero."""
     training = settings(batch_size=10_000, drop_last=True, **length)
-    message = r"toy: no step can be made, .* at batch_size 10000 and accumulate 1 .*set drop_last: false"
+    message = r"toy: an epoch has no steps: .* with batch_size 10000 and accumulate 1 .*set drop_last: false"
     for task in (images, Quadratic(steps=0)):
         for checkpoints in ((), (4,)):
             delivered = Delivered()
@@ -394,7 +394,7 @@ def test_a_gpu_without_bf16_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
     task = Quadratic()
     monkeypatch.setattr(task, "device", torch.device("cuda"), raising=False)
-    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not have.*precision to fp32"):
+    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not support.*precision to fp32"):
         train(task, tmp_path / "state", settings(precision="bf16"))
     assert task.passes == 0
     monkeypatch.undo()

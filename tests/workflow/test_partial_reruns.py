@@ -266,7 +266,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
                 for temperature in [None] if stage == "dense" else study.temperatures:
                     run_job(config, study.name, stage, 1, temperature)
     output = checkout.run(*COMMAND)
-    assert "Snakemake has no record of results of first, second: adopting them" in output
+    assert "Snakemake has no record of the results of first, second: adopting them" in output
     assert jobs(output) == tables("first", "second")
     return checkout
 

@@ -81,11 +81,11 @@ def test_what_is_no_result_is_refused_and_nothing_is_touched(
     settings = config(study_folder)
     good = products(settings, "cka")[0].outputs[0]
     for wrong in (study_folder / "results/tiny/cells.csv", study_folder / "nowhere"):
-        with pytest.raises(UserError, match=f"{wrong} is no result"):
+        with pytest.raises(UserError, match=f"{wrong} is not a result"):
             set_aside(settings, [good, wrong])
     (study_folder / snakemake_lock.LOCKS).mkdir(parents=True)
     (study_folder / snakemake_lock.LOCKS / "0.output.lock").touch()
-    with pytest.raises(UserError, match="a run is under way"):
+    with pytest.raises(UserError, match="a run is in progress"):
         set_aside(settings, [good])
     assert missing(study_folder) == {}
 

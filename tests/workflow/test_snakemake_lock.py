@@ -150,7 +150,7 @@ def test_after_a_run_elsewhere_a_kill_here_is_recovered_from(complete_tiny: Chec
     leave_lock(checkout)
     (checkout.path / TARGET).unlink()
     code, output = started(checkout, "--", TARGET)
-    assert "removing the lock of an earlier run that was killed" in output
+    assert "removing the stale lock of a killed run" in output
     assert code == 0 and (checkout.path / TARGET).exists(), output
 
 

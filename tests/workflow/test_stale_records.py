@@ -85,8 +85,8 @@ def test_an_edit_while_jobs_run_changes_nothing_of_that_run(own: Checkout) -> No
     (own.path / "config.yaml").write_text(base)
     assert process.returncode == 0, said[-3000:]
     (frozen,) = (path.relative_to(own.path) for path in begun)
-    assert f"every job of this run uses the settings in {frozen}" in said
-    assert "config/tiny.yaml, config.yaml: edited while this run was under way" in said.replace(
+    assert f"all jobs of this run use the settings in {frozen}" in said
+    assert "config/tiny.yaml, config.yaml: edited during this run" in said.replace(
         "config.yaml, config/tiny.yaml", "config/tiny.yaml, config.yaml"
     )
     assert points(own) == {11}
@@ -105,7 +105,7 @@ def test_touched_after_an_edit_nothing_passes_for_up_to_date(own: Checkout) -> N
     with inside(own), pytest.raises(UserError, match=rf"4 results of tiny \(4 lmc\) .*{CHANGED}; run `python -m"):
         run_stage("tables", FILES)
     said = own.run("tables", *OPTIONS)
-    assert f"to be computed anew: {STUDY}/seed1/epochs002/density010/pair1-2/lmc.json and 3 more" in said
+    assert f"to be recomputed: {STUDY}/seed1/epochs002/density010/pair1-2/lmc.json and 3 more" in said
     assert CHANGED in said
     assert points(own) == {5} and right(own)
 
@@ -117,7 +117,7 @@ def test_an_edit_that_was_undone_leaves_no_result_of_it(own: Checkout) -> None:
         run_stage("lmc", FILES, temperatures=[2])
     (own.path / "config/tiny.yaml").write_text(before)
     said = own.run("--dry-run", "tables", *OPTIONS)
-    assert "to be computed anew" in said and "points from 5 to 11" in said
+    assert "to be recomputed" in said and "points from 5 to 11" in said
     with inside(own), pytest.raises(UserError, match=r"2 results of tiny \(2 lmc\).*points from 5 to 11"):
         tables.write(study_of(tiny()))
     own.run("tables", *OPTIONS)
@@ -152,7 +152,7 @@ def test_a_study_renamed_with_its_folder_gets_tables_of_its_name(own: Checkout) 
 def test_tables_of_another_study_are_named(finished_tiny: Checkout, tmp_path: Path) -> None:
     grid = tmp_path / "grid.csv"
     grid.write_text("study,dataset,model,knob\nold,digits,preresnet-8x0.25,epochs\n")
-    with pytest.raises(UserError, match=r"grid\.csv is a table of the study 'old', which is not among new"):
+    with pytest.raises(UserError, match=r"grid\.csv is a table of study 'old', which is not one of new"):
         case_studies.write(tmp_path, [grid], {"new": Thresholds()})
 
 

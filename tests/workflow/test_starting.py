@@ -52,7 +52,7 @@ def test_hours_of_work_are_asked_for_on_a_terminal(arguments: tuple[str, ...]) -
     code, told = on_a_terminal("workflow", "--configfile", "config/figure2-slice.yaml", *arguments, answer="n")
     assert code == 2
     assert told.count("Start?") == 1
-    assert re.search(r"about \d{3} hours of one CPU core", told)
+    assert re.search(r"about \d{3} CPU core hours", told)
     assert "nothing was started" in told
 
 

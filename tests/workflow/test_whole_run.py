@@ -257,7 +257,7 @@ def test_the_whole_paper_is_planned(tmp_path: Path) -> None:
 def test_a_dry_run_refuses_what_must_fail(finished: Checkout) -> None:
     for study, message in (
         ({"densities": [0.1, 1.5]}, "config.studies.tiny.densities"),
-        ({"temperatures": [2, 400]}, "400 lies beyond the dense run of 4 epochs"),
+        ({"temperatures": [2, 400]}, "400 is beyond the dense run of 4 epochs"),
         ({"dense_seeds": []}, "config.studies.tiny.dense_seeds"),
         ({"retrian": {}}, "did you mean 'retrain'?"),
     ):

@@ -1,7 +1,7 @@
-"""From result files to tidy tables: replicas, pairs, cells, lines, curves, sparsity. No torch.
+"""Build tidy tables from result files: replicas, pairs, cells, lines, curves, sparsity, provenance.
 
-What the error of a network is, its setting says: where translations were scored 1 − BLEU/100 on validation, with BLEU
-beside it; errors along lines and in curves are those of tokens then.
+The setting defines the error of a network. For translation it is 1 − BLEU/100 on validation, with BLEU in a column of
+its own; errors along lines and in training curves are then token errors.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from three_regime.system.files import PROVENANCE_KEY, write_csv
 
 CELL = ["dense_seed", "temperature", "density"]
 MIDDLE = (0.3, 0.7)
-"""Part of the line, ends included, over which `middle_deviation` is averaged."""
+"""Range of t (inclusive) over which `middle_deviation` is averaged."""
 _PAIR_MEASURES = ("lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
 
 
 def build(study: Study) -> dict[str, pd.DataFrame]:
-    """All tables of a study, from the files of its finished products.
+    """Build all tables of a study from the files of its finished products.
 
     Returns
     -------
-    Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row a cell: means over
-    replicas (test error) and pairs (LMC, CKA), with their standard deviations within the cell; ``density`` is that of
+    Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row per cell: means over
+    replicas (test error) and pairs (LMC, CKA), and their standard deviations within the cell. ``density`` is that of
     the prunable weights (the load, and the axis of every figure), ``model_density`` that of the whole model. Products
-    without a file have no row (or NaN in ``cells``).
+    without a file have no row (NaN in ``cells``).
     """
     records = {stage: list(_finished(study, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
     tables = {
@@ -51,22 +51,22 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
-    """Mean deviation from the mean of the two ends over the middle of the line between two networks.
+    """Mean deviation of the error from the mean of the end points, over the middle of the line between two networks.
 
-    LMC takes the point of largest absolute deviation, so in connected cells noise alone decides its sign; a mean
-    over fixed points has no such preference. As for LMC, below 0 is a barrier.
+    LMC takes the point of largest absolute deviation, so in connected cells noise decides its sign; a mean over fixed
+    points has no such bias. As for LMC, a negative value means a barrier.
 
     Parameters
     ----------
     t
         Positions on the line, increasing from 0 to 1.
     errors
-        The errors there (fractions).
+        Errors at these positions (fractions).
 
     Returns
     -------
     float
-        Mean over the points of `MIDDLE` of (e(0) + e(1)) / 2 - e(t); NaN where no point lies there.
+        Mean of (e(0) + e(1)) / 2 - e(t) over the points in `MIDDLE`; NaN if there are none.
     """
     places, values = np.asarray(t, float), np.asarray(errors, float)
     inside = (places >= MIDDLE[0] - 1e-9) & (places <= MIDDLE[1] + 1e-9)
@@ -74,7 +74,7 @@ def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
 
 
 def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """``cells`` and ``pairs`` of an export older than ``lmc_middle``, with it, from ``lines``; others as they are."""
+    """Add ``lmc_middle``, from ``lines``, to ``cells`` and ``pairs`` of an older export; else return them unchanged."""
     if "lmc_middle" in pairs or "lmc_middle" in cells:
         return cells, pairs
     keys = [*CELL, "pair"]
@@ -93,12 +93,12 @@ def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -
 
 
 def write(study: Study) -> list[Path]:
-    """Build and write ``<study>/<table>.csv``; returns the paths.
+    """Build the tables, write them as ``<study>/<table>.csv``, and return their paths.
 
     Raises
     ------
     UserError
-        When a result that is there does not follow from the study's settings (`verdicts.refuse_unfit`).
+        When a present result does not match the study's settings (`verdicts.refuse_unfit`).
     """
     refuse_unfit(study)
     paths = []
@@ -116,7 +116,7 @@ def _finished(study: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any
 
 
 def _where(product: Product) -> dict[str, Any]:
-    """Coordinates as columns."""
+    """Coordinates of a product as table columns."""
     found = {"dense_seed" if key == "seed" else key: value for key, value in product.coordinates.items()}
     if "pair" in found:
         found["pair"] = "-".join(str(replica) for replica in found["pair"])
@@ -229,7 +229,7 @@ def _curves(dense: list, retrained: list) -> pd.DataFrame:
         for product, result in records
     ]
     rows = [row for part in parts for row in part.to_dict("records")]
-    if not rows:  # nothing has been trained here: imported checkpoints have no history
+    if not rows:  # imported checkpoints have no history
         return pd.DataFrame(columns=[*keys, "epoch", "train_loss", "train_error", "test_error"])
     table = pd.DataFrame(rows)
     return table[[*keys, *(column for column in table if column not in keys)]]

@@ -1,4 +1,4 @@
-"""Single checkpoints and a question: prune, LMC and CKA of files, without a study."""
+"""Prune single checkpoints, and measure their LMC and CKA, without a study."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ELSEWHERE = "or compute on the CPU with CUDA_VISIBLE_DEVICES= before the comman
 
 
 def prune_file(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> dict[str, Any]:
-    """Prune a checkpoint of `model` and write weights and masks to `out`; returns the counts (`magnitude.sparsity`).
+    """Prune a checkpoint of `model`, write weights and masks to `out`, and return the counts (`masks.sparsity`).
 
     Raises
     ------
@@ -71,11 +71,11 @@ def lmc_of_files(
     Parameters
     ----------
     data
-        Folder of the raw images, or of the prepared corpus. Another corpus than that of the checkpoints' records is an
-        error, other images are said in the log.
+        Folder of the raw images, or of the prepared corpus. A corpus other than the one in the checkpoints' records is
+        an error, other images are logged.
     train_images
-        First images (or pairs of sentences) in file order, for the re-estimation and the training error; None uses
-        all.
+        Number of training images (the first ones) or sentence pairs (spread over the corpus), for re-estimation and
+        training error; None: all.
     """
     setting, task = _task((first, second), model, dataset, data, train_images, test_images)
     ends = [_loaded(setting, task, path) for path in (first, second)]
@@ -94,7 +94,7 @@ def cka_of_files(
 ) -> dict[str, Any]:
     """CKA of two checkpoints on the first `images` training images (or target tokens), written to `out`.
 
-    None takes the default of a study, 6,464 images or 2,048 tokens, or all where there are fewer.
+    None: the default of a study, 6,464 images or 2,048 tokens, or all if there are fewer.
     """
     setting, task = _task((first, second), model, dataset, data, None, None)
     images = images or min(setting.cka_recipe(Measurement())[setting.unit], task.comparable)
@@ -114,7 +114,7 @@ def _task(
     train_images: int | None,
     test_images: int | None,
 ) -> tuple[Setting, Task]:
-    """The setting and the task to measure checkpoints by, on data that are compared with those of their records."""
+    """The setting and task to measure checkpoints, after checking the data against the checkpoints' records."""
     check_exists(*checkpoints)
     records = {path: read_record(path) for path in checkpoints}
     try:
@@ -122,7 +122,7 @@ def _task(
     except ValueError as error:
         raise UserError(str(error)) from error
     if not setting.takes(model):
-        raise UserError(f"model {model} works on {families.parse(model).kind}, but {dataset} holds {setting.kind}")
+        raise UserError(f"model {model} takes {families.parse(model).kind}, but {dataset} holds {setting.kind}")
     kernels.allow("auto")
     opened = setting.opened(dataset, data)
     if any(record.data for record in records.values()):
@@ -138,17 +138,17 @@ def _task(
 
 
 def _check_count(split: str, asked: int | None, there: int, data: Path) -> None:
-    """Refuse to measure on more images, or pairs of sentences, than a split has."""
+    """Raise if a split has fewer images or sentence pairs than requested."""
     if asked is not None and asked > there:
         raise UserError(f"--{split}-images {asked}: there are only {there} in {data}")
 
 
 def _loaded(setting: Setting, task: Task, path: Path) -> dict[str, Tensor]:
-    """A checkpoint's weights on the task's device, when they are numbers."""
+    """Load a checkpoint to the task's device; raise if a weight is not finite."""
     arrays = _weights(path) if setting.reads_foreign_checkpoints else own_weights(path, setting.title)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{path} holds a number that is not finite, in {name}: its training has diverged")
+            raise UserError(f"{path} holds a non-finite number in {name}: its training has diverged")
     return task.load(arrays, str(path))
 
 
@@ -157,7 +157,7 @@ def _weights(path: Path) -> Arrays:
 
 
 def _ends(arrays: Arrays, source: Path) -> tuple[int, int]:
-    """Classes and colour channels of a network, from its first convolution and its last matrix."""
+    """Numbers of classes and colour channels of a network, from its first convolution and last matrix."""
     filters = [array for array in arrays.values() if array.ndim == 4]
     matrices = [array for array in arrays.values() if array.ndim == 2]
     if not filters or not matrices:

@@ -1,4 +1,4 @@
-"""Pruning a dense checkpoint to each density; NumPy only."""
+"""Prune a dense checkpoint to each density; NumPy only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from three_regime.system.files import read_arrays, read_metadata
 
 
 def compute(job: Job) -> None:
-    """Write masks, pruned weights and exact counts of each density."""
+    """Compute and write masks, pruned weights and exact counts for each density."""
     source = job.products[0].inputs["dense"]
     dense = read_arrays(source)
     about = read_metadata(source)

@@ -1,4 +1,4 @@
-"""Retraining: each replica of each density from the pruned weights, with its masks fixed (no rewinding; A)."""
+"""Retrain each replica of each density from the pruned weights, masks fixed, without rewinding (authors' code)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
 def compute(job: Job) -> None:
-    """Train the stale replicas of the pack; each is written when it ends."""
+    """Train the stale replicas of the pack; each is written when it finishes."""
     task = task_of(job)
     members = [_member(job, task, product) for product in job.products]
     evaluated = job.products[0].recipe.get("last_epochs", 1)

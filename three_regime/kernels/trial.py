@@ -1,4 +1,4 @@
-"""One gradient of a small pruned network by the sparse engine, beside torch's: a compiler's mistake must not pass."""
+"""Compare one gradient of a small pruned network from the sparse engine with torch's, to detect miscompilation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHAPES = {
 
 
 def sparse_engine_works(functions: ctypes.CDLL) -> bool:
-    """Whether the gradient of a network with every kind of convolution is torch's within rounding."""
+    """Whether the gradient of a network with every kind of convolution equals torch's within rounding."""
     graph = Graph(3, _SIDE)
     first = graph.convolution(graph.image, "a", 4)
     hidden = graph.convolution(first, "b", 8, norm="m", stride=2)

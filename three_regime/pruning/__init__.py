@@ -1,5 +1,5 @@
-"""Pruning: which weights of a dense network are removed.
+"""Pruning: select the weights of a dense network to remove.
 
-Belongs here: criteria (`magnitude`, paper section 3.1) and masks (`masks`), in NumPy alone. Not here: retraining a
-pruned network (`three_regime.training`), storing it (`three_regime.system.sparse_encoding`).
+Belongs here: criteria (`magnitude`, paper section 3.1) and masks (`masks`), in NumPy. Not here: retraining
+(`three_regime.training`), storage (`three_regime.system.sparse_encoding`).
 """

@@ -1,4 +1,4 @@
-"""The trainer: dense training and retraining, in both settings, by one function (paper, section 3.1 and B.1)."""
+"""Train networks: dense training and retraining, for images and translation (paper, sections 3.1 and B.1)."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ _TRIAL_STEPS = 4
 
 
 def train_pack(task: Task, training: Training, members: Sequence[Member], session: Session) -> None:
-    """Train the members of a pack to their last checkpoint, delivering each checkpoint as it is reached.
+    """Train the members of a pack to their last checkpoint, and deliver each checkpoint as it is reached.
 
-    Each member continues from its saved state, if it has one. Members advance in lock-step where that is faster
-    (`session.lockstep`), else one after another; a member that diverges does not stop the others.
+    Each member continues from its saved state, if it has one. Members advance in lock-step if that is faster
+    (`session.lockstep`), otherwise one after another. A member that diverges does not stop the others.
 
     Raises
     ------
     UserError
-        When losses were not finite (naming member, epoch and step), after the other members have been delivered,
-        when a state cannot be continued, when an epoch has no step (`pack.length_of`), or when the GPU lacks the
-        precision.
+        When a loss is not finite (the message names member, epoch and step; the other members are delivered first),
+        a saved state cannot be continued, an epoch has no steps (`pack.length_of`), or the device does not support
+        the precision.
     Interrupted
-        When `session.stop` was requested; the states have been saved.
+        When `session.stop` is requested; the states have been saved.
     """
     check_precision(training.precision, task.device.type)
     torch.set_num_threads(session.threads)
-    length_of(task, training, members[0])  # refuses an epoch without a step, which no trial could run either
+    length_of(task, training, members[0])  # raises before the timing of `choose`, which needs a step
     progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
         stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members))
@@ -62,7 +62,7 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
 
 
 def _chunks(members: Sequence[Member], width: int) -> Iterator[list[Member]]:
-    """Members that advance together: of equal checkpoints, at most `width`, as evenly as can be."""
+    """Chunks of members that advance together: equal checkpoints, at most `width` members, even sizes."""
     alike = itertools.groupby(members, key=lambda member: member.checkpoints)
     for _, group in alike:
         waiting = list(group)
@@ -74,9 +74,9 @@ def _chunks(members: Sequence[Member], width: int) -> Iterator[list[Member]]:
 def _advance(
     stack: Stack, task: Task, training: Training, members: list[Member], session: Session, progress: Progress
 ) -> list[str]:
-    """Train members to their end together; returns the failures.
+    """Train members to the end together; return the error messages of those that diverged.
 
-    Where their saved states stand at different steps (a process was killed while it saved them), those behind catch
+    If their saved states are at different steps (the process was killed while saving), members that are behind catch
     up first.
     """
     length = length_of(task, training, members[0])
@@ -105,9 +105,9 @@ def _advance(
 
 
 def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
-    """The network of the only member, where its masks are fixed and its step is one that the engine knows.
+    """The sparse engine for a single member, if it supports the network and the optimiser step; else None.
 
-    A run that an earlier version began with other compiled kernels goes on with those, to the same bits.
+    A run that an earlier version began with other compiled kernels continues with those, bit-identically.
     """
     member, *others = members
     plain_steps = training.optimiser == "sgd" and training.sam_rho == 0 and training.clip_norm is None
@@ -129,7 +129,7 @@ def _state_of(
     length: Length,
     computed_with: Kernels | None,
 ) -> SavedState:
-    """Where a member continues: its saved state, or its start."""
+    """State that a member continues from: its saved state, or its initial weights."""
     state = saved_state.load(
         member.state,
         key=member.key,
@@ -140,7 +140,7 @@ def _state_of(
     )
     if state is not None and (state.epoch, state.step) <= (length.checkpoints[0], 0):
         return state
-    # None, or it has passed the first checkpoint that is wanted: only a fresh run reaches that.
+    # No state, or it is past the first requested checkpoint, which only a fresh run can deliver.
     parameters = Flat(task.parameters).join(member.start).astype(np.float32)
     slots = {f"slot:{name}": np.zeros_like(parameters) for name in OPTIMISERS[training.optimiser].slots}
     buffers = {f"buffer:{name}": np.asarray(member.start[name]) for name in task.buffers}
@@ -149,7 +149,7 @@ def _state_of(
 
 
 def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> float:
-    """Seconds of a step for each member; every change that it makes is thrown away."""
+    """Time a training step: seconds per step and member. Leaves the members unchanged."""
     chosen = list(members[: stack.width])
     flat = Flat(task.parameters)
     rows = [*chosen, *[chosen[-1]] * (stack.rows(len(chosen)) - len(chosen))]
@@ -161,7 +161,7 @@ def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Mem
     }
     batches = stack.epoch([member.streams for member in rows], 0, training)
     for repeat in range(_TRIAL_STEPS + 1):
-        if repeat == 1:  # the first chooses algorithms and fills caches
+        if repeat == 1:  # the first step is a warm-up: cuDNN picks algorithms, caches fill
             wait_for(stack.device)
             began = time.perf_counter()
         losses, *_ = stack.loss(flat.views(vector), buffers, batches.micro_batches(0)[0])
@@ -172,7 +172,7 @@ def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Mem
 
 @contextlib.contextmanager
 def convolution_precision(tf32: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in cuDNN's convolutions and in matrix products, and restore the settings after."""
+    """Allow or forbid TF32 in cuDNN convolutions, forbid it in matrix products; restore both on exit."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32, False
     try:

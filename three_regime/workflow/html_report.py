@@ -1,4 +1,4 @@
-"""Snakemake's HTML report, made safe: it puts settings and texts into its scripts as they are."""
+"""Escape Snakemake's HTML report, which embeds settings and texts in scripts unescaped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _DATA = re.compile(r'(<script id="[\w-]+">\n)(.*?)(\n *</script>)', re.DOTALL)
 
 
 def without_early_ends(html: str) -> str:
-    """`html` in which no text inside a block of data ends that block (``</script>``) or opens a comment in it.
+    """Escape ``</`` and ``<!--`` inside data blocks, where they would end the block or open a comment.
 
-    Each block holds JSON without line breaks, in which ``</`` and ``<!--`` have spellings of the same meaning.
+    Each block holds JSON without line breaks, in which both have equivalent escapes.
     """
     return _DATA.sub(lambda block: block[1] + _spelt_out(block[2]) + block[3], html)
 

@@ -153,7 +153,7 @@ def test_bleu_of_files_names_both_when_their_lines_differ(tmp_path):
 
 
 def test_bleu_needs_a_reference_for_each_sentence():
-    with pytest.raises(UserError, match="one reference a sentence"):
+    with pytest.raises(UserError, match="one reference per sentence"):
         scored(["a"], [])
 
 

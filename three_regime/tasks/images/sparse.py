@@ -1,6 +1,6 @@
-"""Image networks with fixed masks, run by the compiled engine (``three_regime/kernels/sparse.h``).
+"""Image networks with fixed masks, computed by the compiled sparse engine (``three_regime/kernels/sparse.h``).
 
-Batches are made from bytes by the engine, by a table of what `Augmenter.normalise` makes of a byte: the same numbers.
+The engine assembles batches from bytes with a lookup table of `Augmenter.normalise`, so inputs are identical.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 64
-"""What a core works on at a time fits its second cache whatever the batch; the maps of 64 images fit the third."""
+"""Feature maps of 64 images fit into the L3 cache (the working set of a core fits into L2 for any batch size)."""
 
 
 class SparseImages:
-    """See `three_regime.tasks.interface.SparseNetwork`.
+    """Sparse engine for images; see `three_regime.tasks.interface.SparseNetwork`.
 
-    Memory is taken at the first use: for training and for evaluation apart.
+    Memory is allocated on first use, separately for training and evaluation.
     """
 
     def __init__(self, task: ImageClassification, library: Library, graph: Graph, masks: Masks) -> None:
@@ -47,7 +47,7 @@ class SparseImages:
 
     @classmethod
     def of(cls, task: ImageClassification, library: Library, masks: Masks) -> SparseImages | None:
-        """The network with these masks, or None where the engine cannot run it or does not pay."""
+        """The engine for a task's network with these masks; None if it is unsupported or not faster."""
         model, entry = task.model, task.entry
         norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         if not isinstance(model, Lowerable) or any((norm.eps, norm.momentum) != (EPSILON, 0.1) for norm in norms):
@@ -95,7 +95,7 @@ class SparseImages:
             decay=training.weight_decay,
         )
         for value in buffers.values():
-            if value.dtype == torch.int64:  # the batches that a norm has seen
+            if value.dtype == torch.int64:  # `num_batches_tracked` of BatchNorm
                 value.add_(1)
         return torch.tensor(losses / len(order)), torch.tensor(wrong), len(order)
 
@@ -122,7 +122,7 @@ class SparseImages:
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
         """As `ImageClassification.outputs`."""
         if images > len(self._labels["train"]):
-            raise UserError(f"{images} images were asked for, but there are {len(self._labels['train'])}")
+            raise UserError(f"{images} images were requested, but there are {len(self._labels['train'])}")
         program = self._program(EVALUATION_BATCH, training=False)
         common = self._common(program, weights, "train")
         logits = np.empty((images, program.classes), np.float32)
@@ -133,7 +133,7 @@ class SparseImages:
         yield "softmax", exact.softmax(1).numpy()
 
     def _program(self, images: int, *, training: bool) -> Program:
-        """The layout for batches of up to so many images; a smaller one than asked for is thrown away."""
+        """The program for batches of up to `images`; a smaller cached one is replaced."""
         found = self._programs.get(training)
         if found is None or found.images < images:
             found = self._programs[training] = Program(
@@ -165,5 +165,5 @@ class SparseImages:
 
 
 def _batches(total: int, size: int) -> Iterator[tuple[int, int]]:
-    """Start and length of each batch."""
+    """(start, length) of each batch."""
     return ((start, min(size, total - start)) for start in range(0, total, size))

@@ -1,4 +1,4 @@
-"""Image networks of one architecture advanced together: batches, loss, evaluation and re-estimation of all at once."""
+"""Compute several image networks of one architecture together: batches, loss, evaluation and re-estimation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 128
 CPU_MEMORY = 2**30
-"""Bytes of activations that a pack may need on a CPU (this project's choice); on a GPU half of what is free."""
+"""Bytes of activations that a pack may use on a CPU (this project's choice); on a GPU, half of the free memory."""
 
 _CHECKED_IMAGES = 4
 
 
 class StackedEpoch:
-    """The same epoch of several members, each in its own order with its own shifts and flips."""
+    """The same epoch of several members, each with its own order, shifts and flips."""
 
     def __init__(self, task: ImageClassification, members: Sequence[ImageEpoch], batch_size: int) -> None:
         self.steps = members[0].steps
@@ -55,14 +55,14 @@ def _side_by_side(images: Tensor) -> Tensor:
 
 
 class ImageStack:
-    """Several networks of an image task as one; see `three_regime.tasks.interface.Stack`.
+    """Several networks of an image task computed together; see `three_regime.tasks.interface.Stack`.
 
     Parameters
     ----------
     network
-        Skeleton of the architecture, for this object alone.
+        Module of the architecture, not shared with other objects.
     width
-        Most members together; None chooses by memory.
+        Maximum number of members together; None: as many as fit into memory.
     """
 
     together = True
@@ -76,7 +76,7 @@ class ImageStack:
 
     @property
     def width(self) -> int:
-        """Most members that are advanced together."""
+        """Maximum number of members computed together."""
         return self._width or self._fitting()
 
     def rows(self, members: int) -> int:
@@ -124,9 +124,9 @@ class ImageStack:
         return weights
 
     def reproduces(self, network: nn.Module) -> bool:
-        """Whether two different networks computed together give the logits of each on its own.
+        """Whether two different networks computed together give the same logits as each alone.
 
-        False for an architecture with an operation that mixes channels in a way that `models.stacked` does not know.
+        False for an architecture that mixes channels by an operation that `models.stacked` does not support.
         """
         weights = {name: value.detach() for name, value in network.state_dict().items()}
         twice = {
@@ -149,19 +149,19 @@ class ImageStack:
         return together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-3, atol=1e-3 * alone.std())
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each image, (M, n)."""
+        """Cross-entropy of each image, (M, n)."""
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
 
     def _for_all(self, images: Tensor, members: int) -> Tensor:
         return _side_by_side(images[:, None].expand(-1, members, -1, -1, -1))
 
     def _fitting(self) -> int:
-        """Members whose activations fit into memory at a batch of 64, at most `TOGETHER`."""
+        """Number of members whose activations fit into memory at batch size 64, at most `TOGETHER`."""
         allowed = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else CPU_MEMORY
         return max(1, min(TOGETHER, allowed // (64 * self._activation_bytes())))
 
     def _activation_bytes(self) -> int:
-        """Bytes that one member's backward pass needs for each image, with as much again for work under way."""
+        """Bytes per image that one member keeps for the backward pass, doubled to allow for temporaries."""
         kept = 0
 
         def count(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Image classification (paper, section 3.1): CIFAR-like images held as uint8 on the device, no loader workers."""
+"""Image classification (paper, section 3.1), with images stored as uint8 on the device and no loader workers."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 
 class Augmenter:
-    """Zero padding, random crop and flip of raw pixels, then normalisation: the protocol's order (A).
+    """Zero padding, random crop and flip of raw pixels, then normalisation (order of the authors' code).
 
     Parameters
     ----------
     entry
-        Padding, flip, mean and std.
+        Data set with padding, flip, mean and std.
     """
 
     def __init__(self, entry: ImageDataset, device: torch.device) -> None:
@@ -54,18 +54,18 @@ class Augmenter:
         self.grid = torch.arange(entry.image_size, device=device)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 → (N, C, H, W) float32 in channels-last memory, normalised as torchvision does."""
+        """(N, H, W, C) uint8 → (N, C, H, W) float32 in channels-last memory, normalised as by torchvision."""
         return images.float().div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
 
     def crop(self, images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-        """Shifted and flipped crops of zero-padded `images` (N, H, W, C), still uint8.
+        """Crop and flip zero-padded `images` (N, H, W, C), uint8.
 
         Parameters
         ----------
         shifts
-            (N, 2) int64 in 0 … 2 · padding: row and column of the crop in the padded image.
+            (N, 2) int64 in 0 … 2 · padding: top row and left column of the crop in the padded image.
         flips
-            (N,) bool: mirror left-right after cropping.
+            (N,) bool: flip horizontally after cropping.
         """
         margin = self.padding
         padded = F.pad(images, (0, 0, margin, margin, margin, margin))
@@ -76,7 +76,7 @@ class Augmenter:
 
 
 class ImageEpoch:
-    """One epoch of one member: an order, and a shift and flip for every position in it."""
+    """One epoch of one member: the order of images, and a shift and flip for each."""
 
     def __init__(self, task: ImageClassification, streams: Streams, epoch: int, training: Training) -> None:
         total, size = len(task.labels["train"]), training.batch_size
@@ -92,12 +92,12 @@ class ImageEpoch:
         )
 
     def choices(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Which images make up a step, (n,), and their shifts (n, 2) and flips (n,)."""
+        """Indices of a step's images, (n,), and their shifts (n, 2) and flips (n,)."""
         here = slice(step * self._size, (step + 1) * self._size)
         return self.order[here], self.shifts[here], self.flips[here]
 
     def micro_batches(self, step: int) -> tuple[tuple[Tensor, Tensor]]:
-        """Augmented images (n, C, H, W) and labels (n,) of one step: never divided, for BatchNorm's statistics."""
+        """Augmented images (n, C, H, W) and labels (n,) of one step; a single batch, because of BatchNorm."""
         chosen, shifts, flips = self.choices(step)
         augmenter = self._task.augmenter
         images = augmenter.crop(self._task.images["train"][chosen], shifts, flips)
@@ -114,7 +114,7 @@ class ImageClassification:
     model
         A model name.
     train_images, test_images
-        Use the first so many images of a split; None uses all.
+        Number of images of a split to use, the first ones; None: all.
     """
 
     unit = "images"
@@ -153,17 +153,17 @@ class ImageClassification:
         ).to(self.device)  # fmt: skip
 
     def stack(self, choice: Lockstep) -> ImageStack | None:
-        """Several networks advanced together, where `choice` and the architecture allow it (`pays_on_cpu`)."""
+        """Stack to compute several networks together, if `choice` and the architecture allow it (`pays_on_cpu`)."""
         if choice == "off" or (self.device.type == "cpu" and not pays_on_cpu(choice, self._multiply_adds)):
             return None
         found = ImageStack(self, self._build(), None if choice == "auto" else choice)
         if found.reproduces(self.model):
             return found
-        log.warning("%s cannot be computed side by side: its networks advance one after another", self.model_name)
+        log.warning("%s does not support joint computation: its networks advance one after another", self.model_name)
         return None
 
     def sparse(self, masks: Masks) -> SparseImages | None:
-        """The network with these masks, where the compiled engine can run it and is faster."""
+        """The network with these masks, if the compiled engine supports it and is faster."""
         library = compiled.available(self.device)
         if library is None or not masks:
             return None
@@ -196,7 +196,7 @@ class ImageClassification:
         return len(batch[1])
 
     def halves(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Never: BatchNorm computes its statistics over the whole batch."""
+        """None: BatchNorm computes its statistics over the whole batch."""
 
     @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
@@ -213,7 +213,7 @@ class ImageClassification:
 
     @torch.no_grad()
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
-        """BatchNorm statistics of `weights` over the un-augmented training images in file order (A)."""
+        """Re-estimate BatchNorm statistics on the un-augmented training images in file order (authors' code)."""
         self._become(weights).train()
         for name in self.buffers:
             self._own[name].zero_()
@@ -230,7 +230,7 @@ class ImageClassification:
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
         """Yield logits, then softmax outputs, (images, classes) float64, on the first training images in file order."""
         if images > self.comparable:
-            raise UserError(f"{images} images were asked for, but there are {self.comparable}")
+            raise UserError(f"{images} images were requested, but there are {self.comparable}")
         model = self._become(weights).eval()
         batches = self.in_file_order("train", EVALUATION_BATCH, images)
         logits = torch.cat([model(batch) for batch, _ in batches]).double()
@@ -238,17 +238,17 @@ class ImageClassification:
         yield "softmax", logits.softmax(1).cpu().numpy()
 
     def scores(self, weights: Weights, splits: Sequence[str] = ()) -> dict[str, Any]:
-        """Nothing beside errors and NLL."""
+        """Empty: images have only errors and NLL."""
         return {}
 
     def _become(self, weights: Weights) -> nn.Module:
-        """The network with copies of `weights`: over many batches cheaper than a functional call for each."""
+        """Copy `weights` into the module; over many batches this is cheaper than `functional_call`."""
         for name, own in self._own.items():
             own.copy_(weights[name])
         return self.model
 
     def in_file_order(self, split: Split, size: int, images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of at most `size` un-augmented images and their labels, the first `images` of a split (None: all)."""
+        """Yield batches of `size` un-augmented images and labels, over the first `images` of a split (None: all)."""
         for pixels, labels in zip(
             self.images[split][:images].split(size), self.labels[split][:images].split(size), strict=True
         ):
@@ -272,7 +272,7 @@ def of_study(study: Study, device: str) -> ImageClassification:
 
 
 def opened(dataset: str, folder: Path) -> Opened:
-    """The raw images of a data set, to measure single checkpoints on."""
+    """Open the raw images of a data set, to measure single checkpoints."""
     entry = DATASETS[dataset]
     arrays = entry.read(folder)
 
