@@ -26,7 +26,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test test-all faults docs paper run slurm dryrun lint format clean
+.PHONY: help env demo test test-all faults mutants docs paper run slurm dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
@@ -87,6 +87,9 @@ known:
 
 faults: env  ## Inject faults into a small study and count the outcomes (20 minutes); ARGS="--trials 10 --seed 7"
 	@"$(VENV)/bin/python" -m benchmarks.faults --out benchmarks/results $(ARGS)
+
+mutants: env  ## Mutation testing of the core, in a copy of the checkout (hours); ARGS="--seed 2 --minutes 60"
+	@"$(VENV)/bin/python" -m benchmarks.mutants --out benchmarks/results $(ARGS)
 
 lint: env  ## Check code and workflow: ruff, snakefmt, import-linter, snakemake --lint
 	@"$(VENV)/bin/ruff" check .

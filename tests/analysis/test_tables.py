@@ -37,7 +37,7 @@ COLUMNS = {
 }  # fmt: skip
 
 NEEDED = {
-    **{name: COLUMNS[name] for name in ("cells", "pairs", "lines", "sparsity")},
+    **{name: COLUMNS[name] for name in ("cells", "pairs", "lines", "sparsity", "provenance")},
     "replicas": [*CELL, "replica", "test_error", "origin"],
     "curves": ["stage", *CELL, "replica", "epoch", "train_loss", "train_error", "test_error"],
 }
@@ -57,7 +57,7 @@ def test_the_columns_of_each_table(whole):
 
 def test_a_study_without_results_has_every_cell_and_every_header(tmp_path):
     found = tables.build(study_of(config(tmp_path)))
-    assert {name: list(found[name]) for name in NEEDED} == NEEDED
+    assert {name: list(table) for name, table in found.items()} == NEEDED
     assert all(found[name].empty for name in found if name != "cells")
     cells = found["cells"]
     expected = [(seed, temperature, density) for seed in STUDY["dense_seeds"] for temperature in STUDY["temperatures"]

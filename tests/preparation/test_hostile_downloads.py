@@ -262,7 +262,7 @@ def test_the_limit_counts_every_entry_and_is_the_largest_allowed(tmp_path, limit
 
 
 @pytest.mark.parametrize("path", ["/a", "../a", "a/../../b", "x/.."])
-def test_a_path_that_leaves_the_folder_is_refused_whatever_is_wanted(tmp_path, path):
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path, path):
     with pytest.raises(archives.ArchiveError, match="holds the unsafe path"):
         extracted(tmp_path, packed({"a": b"1", path: b"2"}), ["a"])
 
