@@ -25,10 +25,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     **COLLECTIONS,
     "tables": (*_HEAVY, TABLES),
     "figures": (*_HEAVY, FIGURES),
+    "explorer": (*_HEAVY, TABLES),
     "report": (*_HEAVY, TABLES, FIGURES, REPORT),
     "all": (*_HEAVY, TABLES, FIGURES, DISCARD, REPORT),
 }
-"""Target → the stages whose files it asks for. The stages' own names (``prune``, ``retrain``) may be used as well."""
+"""Target → the stages whose files it asks for. The stages' own names (``prune``, ``retrain``) may be used as well.
+The explorer is made of the tables and small beside them: it has no row of its own."""
 
 ALL_STUDIES = "all studies"
 """Stands for a study in the row of what is made once for all of them."""

@@ -41,8 +41,11 @@ CASE_TABLES = ("family", "family_summary", "sam")
 SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
 """Headline numbers, cells and page of the scorecard (`three_regime.analysis.scorecard_files`)."""
 
-OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES))
-"""Tables and page that are made over all studies, below the folder of the results."""
+EXPLORER_FILE = "explorer.html"
+"""The explorer of all studies (`three_regime.figures.explorer`)."""
+
+OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES), EXPLORER_FILE)
+"""Tables and pages that are made over all studies, below the folder of the results."""
 
 
 GRID_FIGURES = (
