@@ -331,9 +331,9 @@ class _Elements(HTMLParser):
 def test_text_of_strangers_stays_text(tmp_path: Path, window: Browser, file: Path) -> None:
     folder = made_up(tmp_path / "evil", study=EVIL, dataset=EVIL, model=EVIL, pair=EVIL)
     pd.DataFrame(
-        [("lmc", 1, 80.0, 0.05, None, *[EVIL] * 6, 1.0, EVIL)],
+        [("lmc", 1, 80.0, 0.05, None, *[EVIL] * 6, 1.0, EVIL, EVIL)],
         columns=["stage", "dense_seed", "temperature", "density", "replica", "pair", "origin", "device", "threads",
-                 "torch", "commit", "wall_s", "fingerprint"],
+                 "torch", "commit", "wall_s", "finished", "fingerprint"],
     ).to_csv(folder / "provenance.csv", index=False)  # fmt: skip
     made = explorer.write(tmp_path / "explorer.html", {folder: Thresholds(inherited=EVIL)}, None)
     elements, usual = _Elements(), _Elements()

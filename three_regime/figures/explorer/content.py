@@ -8,7 +8,7 @@ curves keep four.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,22 +98,36 @@ class _Places:
         self._columns = {round(value, 6): column for column, value in enumerate(plane.densities)}
 
     def row(self, temperature: float) -> int:
-        """Place of a temperature; −1 for none of the plane's."""
+        """Row of a temperature; −1 for none of the plane's."""
         return self._rows.get(round(float(temperature), 9), -1)
 
-    def of(self, table: pd.DataFrame) -> list[int]:
-        """The place of each row's cell; −1 outside of the plane."""
-        found = []
-        for temperature, density in zip(table["temperature"], table["density"], strict=True):
-            row, column = self.row(temperature), self._columns.get(round(float(density), 6), -1)
-            found.append(row * len(self._columns) + column if min(row, column) >= 0 else -1)
-        return found
+    def rows_and_columns(self, table: pd.DataFrame) -> tuple[list[int], list[int]]:
+        """Row and column of each line's cell; −1 for none of the plane's, or where nothing is said."""
+        rows = table["temperature"].astype(float).round(9).map(self._rows)
+        columns = table["density"].astype(float).round(6).map(self._columns)
+        return rows.fillna(-1).astype(int).tolist(), columns.fillna(-1).astype(int).tolist()
 
-    def groups(self, table: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[list[Any], pd.DataFrame]]:
-        """Rows of one cell and equal `keys`: place and keys, as JSON takes them, and the rows."""
-        located = table.assign(_place=self.of(table))
-        for found, rows in located[located["_place"] >= 0].groupby(["_place", *keys]):
-            yield [value.item() if isinstance(value, np.generic) else value for value in found], rows
+    def of(self, table: pd.DataFrame) -> list[int]:
+        """The place of each line's cell; −1 outside of the plane."""
+        count = len(self._columns)
+        both = zip(*self.rows_and_columns(table), strict=True)
+        return [row * count + column if min(row, column) >= 0 else -1 for row, column in both]
+
+    def series(
+        self, table: pd.DataFrame, member: str, axis: str, at: Sequence[float], names: Sequence[str]
+    ) -> list[list[Any]]:
+        """Place, dense seed, `member`, and for each of `names` its values at the points `at` of the column `axis`."""
+        keys = ["place", "dense_seed", member]
+        located = table.assign(place=self.of(table), **{axis: table[axis].astype(float).round(9)})
+        located = located[(located["place"] >= 0) & located[axis].isin(at)].drop_duplicates([*keys, axis])
+        if located.empty:
+            return []
+        wide = located.pivot(index=keys, columns=axis, values=list(names))
+        parts = [wide[name].reindex(columns=list(at)).to_numpy() for name in names]
+        return [
+            [int(place), int(seed), str(which), *map(_short, values)]
+            for (place, seed, which), *values in zip(wide.index, *parts, strict=True)
+        ]
 
 
 def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Words) -> Json:
@@ -187,7 +201,7 @@ def _lines(folder: Path, place: _Places, words: Words) -> Json:
         "at": at,
         "labels": [reworded(curves.MEASURES[name][0], words) for name in shown],
         "factors": [curves.MEASURES[name][1] for name in shown],
-        "rows": _rows(place.groups(table, ["dense_seed", "pair"]), "t", at, shown),
+        "rows": place.series(table, "pair", "t", at, shown),
     }
 
 
@@ -207,7 +221,7 @@ def _curves(folder: Path, place: _Places, words: Words) -> Json:
         "every": len(every),
         "labels": [reworded(label, words) for label in shown.values()],
         "factors": [100, 1],
-        "rows": _rows(place.groups(table, ["dense_seed", "replica"]), "epoch", at, tuple(shown)),
+        "rows": place.series(table, "replica", "epoch", at, tuple(shown)),
     }
 
 
@@ -216,43 +230,28 @@ def thinned(values: Sequence[int], most: int) -> list[int]:
     return [int(value) for value in style.spread(values, max(2, most))]
 
 
-def _rows(
-    groups: Iterable[tuple[list[Any], pd.DataFrame]], axis: str, at: Sequence[float], names: Sequence[str]
-) -> list[list[Any]]:
-    rows = []
-    for keys, table in groups:
-        own = table.assign(**{axis: table[axis].round(9)}).drop_duplicates(axis).set_index(axis).reindex(at)
-        rows.append([keys[0], int(keys[1]), str(keys[2]), *(_short(own[name]) for name in names)])
-    return rows
-
-
 def _provenance(folder: Path, place: _Places) -> Json:
     """Where results come from: each of them where ``provenance.csv`` is there, else what an export says of all."""
     path = folder / "provenance.csv"
     if not path.is_file():
         return {"results": [], "environments": [], "summary": _summary(folder)}
-    table = read_table(
-        path, ("stage", "dense_seed", "temperature", "density", "replica", "pair", *_SAME, "fingerprint")
-    )
+    where = ("stage", "dense_seed", "temperature", "density", "replica", "pair")
+    table = read_table(path, (*where, *_SAME, "wall_s", "finished", "fingerprint"))
     environments: dict[tuple[str, ...], int] = {}
     results = []
-    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
-        about = tuple(_text(row[key]) for key in _SAME)
-        cell = place.row(row["temperature"]), None
-        if row["density"] is not None:
-            (found,) = place.of(pd.DataFrame([row]))
-            cell = divmod(found, len(place.plane.densities)) if found >= 0 else (-1, None)
-        member = _text(row["pair"]) or _text(row["replica"])
+    for row, column, each in zip(*place.rows_and_columns(table), table.to_dict("records"), strict=True):
+        about = tuple(_text(each[key]) for key in _SAME)
         results.append(
             [
-                *cell,
-                row["stage"],
-                int(row["dense_seed"]),
-                member,
+                row,
+                column,
+                _text(each["stage"]),
+                int(each["dense_seed"]),
+                _text(each["pair"]) or _text(each["replica"]),
                 environments.setdefault(about, len(environments)),
-                _number(row.get("wall_s")),
-                _text(row.get("finished")),
-                _text(row["fingerprint"])[:12],
+                _number(each["wall_s"]),
+                _text(each["finished"]),
+                _text(each["fingerprint"])[:12],
             ]
         )
     return {"results": results, "environments": [list(about) for about in environments], "summary": []}
@@ -302,7 +301,7 @@ def _numbers(values: Iterable[Any]) -> list[float | None]:
 
 def _short(values: Iterable[Any]) -> list[float | None]:
     """With four significant digits: more than a small chart shows."""
-    return [None if number is None else float(f"{number:.4g}") for number in _numbers(values)]
+    return [float(f"{value:.4g}") if math.isfinite(value) else None for value in values]
 
 
 def look() -> Mapping[str, Any]:

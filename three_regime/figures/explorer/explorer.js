@@ -494,7 +494,7 @@
     if (!study.provenance) return html("p", {}, "Digitised from the authors’ published figure (reference/figure2).");
     const { results, environments, summary } = study.provenance;
     const [row, column] = [rowOf(study, cell), columnOf(study, cell)];
-    const own = results.filter((each) => each[0] === row && (each[1] === null || each[1] === column));
+    const own = results.filter((each) => each[0] === row && (each[1] < 0 || each[1] === column));
     if (own.length) {
       const head = ["stage", "dense seed", "replica or pair", "origin", "device", "threads", "torch", "commit", "seconds", "finished", "fingerprint"];
       return table(head, own.map(([, , stage, seed, member, about, seconds, finished, fingerprint]) => {
