@@ -9,6 +9,6 @@ The drawing is our own SVG, not a plotting library's: the rules have to be porte
 that take the focus and are read aloud are plain elements, and 35 kB without a dependency stand against 1.3 MB.
 """
 
-from three_regime.figures.explorer.page import write
+from three_regime.figures.explorer.page import render, write
 
-__all__ = ["write"]
+__all__ = ["render", "write"]

@@ -25,12 +25,22 @@ SCRIPTS = ("regimes.js", "algorithms.js", "charts.js", "explorer.js")
 
 
 def write(path: Path, folders: Mapping[Path, Thresholds], published: Thresholds | None) -> Path:
-    """Write the explorer of some studies; returns its path.
+    """Write what `render` returns; the same tables give the same bytes. Returns `path`.
+
+    Raises
+    ------
+    UserError
+        As `render`, or when the file cannot be written.
+    """
+    write_text(path, render(folders, published))
+    return path
+
+
+def render(folders: Mapping[Path, Thresholds], published: Thresholds | None) -> str:
+    """The explorer of some studies: the text of one HTML file.
 
     Parameters
     ----------
-    path
-        The HTML file. The same tables give the same bytes.
     folders
         Folder of each study's tables → the thresholds of its regimes.
     published
@@ -39,26 +49,20 @@ def write(path: Path, folders: Mapping[Path, Thresholds], published: Thresholds 
     Raises
     ------
     UserError
-        When a table is missing, damaged or lacks a column, or the file cannot be written.
+        When a table is missing, damaged or lacks a column.
     """
     studies = [content.of_study(Path(folder), thresholds) for folder, thresholds in folders.items()]
     if published is not None:
         studies.append(content.of_published(published))
-    write_text(path, page({"studies": studies, "rules": content.RULES, "look": content.look()}))
-    return path
-
-
-def page(value: Mapping[str, Any]) -> str:
-    """The whole file for what `content` gathered."""
     style = _source("explorer.css")
     script = "\n".join(_source(name) for name in SCRIPTS)
-    names = ", ".join(study["title"] for study in value["studies"]) or "no study"
+    names = ", ".join(study["title"] for study in studies) or "no study"
     return Template(_source("page.html")).substitute(
         policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'",
         title=html.escape(f"Three regimes of pruning: {names}"),
         style=style,
         script=script,
-        content=_block(value),
+        content=_block({"studies": studies, "rules": content.RULES, "look": content.look()}),
     )
 
 
