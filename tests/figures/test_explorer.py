@@ -294,6 +294,10 @@ def test_published_and_obtained_stand_side_by_side(opened: Browser, folders: dic
         "return [...document.querySelectorAll('#diagrams .heading')].map((each) => each.textContent);"
     )
     assert headings == ["published", "obtained"]
+    tops = opened.run(
+        "return [...document.querySelectorAll('#diagrams svg')].map((each) => each.getBoundingClientRect().top);"
+    )
+    assert tops[0] == tops[1]
     own = own_thresholds(folders, FIGURE2_STUDY)
     for name in ("published", FIGURE2_STUDY):
         assert counts_shown(opened, name) == regime_counts(regimes.label(grid_of(folders, name), own))

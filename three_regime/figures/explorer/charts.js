@@ -99,13 +99,13 @@ const Charts = (() => {
     return element("path", { d: points.map(([x, y], place) => `${place ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join(""), fill: "none", ...attributes });
   }
 
-  // Colour at `share` (0 to 1) of a ramp of hexadecimal colours, and whether dark text is legible on it.
+  // Colour at `share` (0 to 1) of a ramp of hexadecimal colours, and whether black is legible on it rather than white.
   function shade(ramp, share) {
     const at = Math.min(Math.max(share, 0), 1) * (ramp.length - 1);
     const low = Math.min(Math.floor(at), ramp.length - 2);
     const part = (colour, k) => parseInt(colour.slice(1 + 2 * k, 3 + 2 * k), 16);
     const rgb = [0, 1, 2].map((k) => Math.round(part(ramp[low], k) + (at - low) * (part(ramp[low + 1], k) - part(ramp[low], k))));
-    const light = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140;
+    const light = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 117;
     return { fill: `rgb(${rgb.join(",")})`, light };
   }
 

@@ -216,10 +216,14 @@
     if (focus) document.querySelector(`svg[data-study="${CSS.escape(study.name)}"] [data-cell="${cell}"]`)?.focus();
   }
 
+  // The width that the diagrams were drawn for.
+  let drawnFor = 0;
+
   function drawDiagrams() {
     const several = shown().length > 1;
     const room = byId("diagrams").clientWidth || 600;
-    const width = several && room > 700 ? (room - 24) / 2 : room;
+    drawnFor = room;
+    const width = several && room > 700 ? Math.floor((room - 24) / 2) : room;
     byId("diagrams").replaceChildren(...shown().map((study) => {
       const found = Regimes.labels(study, state.thresholds, rules);
       const heading = several ? (study === published ? "published" : "obtained") : "";
@@ -239,16 +243,17 @@
     return html("span", { class: "count", "data-study": study.name }, name + said.join(" · "));
   }
 
+  const key = (drawn, words) => html("span", { class: "key" }, [
+    element("svg", { width: 26, height: 14, "aria-hidden": "true" }, drawn), words]);
+
   function drawLegend() {
     const all = shown().map((study) => [study, Regimes.labels(study, state.thresholds, rules)]);
     const some = (test) => all.some(([study, found]) => found.some((label, cell) => test(label, study, cell)));
     const border = (name) => all.some(([study, found]) =>
       Regimes.borders(found, study.temperatures.length, study.densities.length, name).length > 0);
-    const key = (drawn, words) => html("span", { class: "key" }, [
-      element("svg", { width: 26, height: 14, "aria-hidden": "true" }, drawn), words]);
-    const rule = (name, words) => key(
-      border(name) ? [element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: `border ${name}` })] : [],
-      `${border(name) ? "" : "no "}${words}`);
+    const rule = (name, words) => (border(name)
+      ? key(element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: `border ${name}` }), words)
+      : html("span", { class: "key" }, `no ${words}`));
     const keys = [
       rule("lmc", `border of Regime I (LMC = ${number(state.thresholds.lmc)})`),
       rule("cka", `border II-A / II-B (CKA = ${number(state.thresholds.cka)})`),
@@ -461,16 +466,20 @@
   function seedKeys() {
     const { study } = state;
     const style = looksOf(study);
-    const key = (drawn, words) => html("span", { class: "key" }, [
-      element("svg", { width: 26, height: 14, "aria-hidden": "true" }, drawn), words]);
     const keys = seedsOf(study).map((seed) => key([
       element("line", { x1: 1, x2: 25, y1: 7, y2: 7, stroke: style(seed).colour, class: "thin" }),
       mark(style(seed).marker, 13, 7, 3.4, style(seed).colour),
     ], `dense seed ${seed}`));
-    keys.push(key(element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: "mean" }), "mean over dense seeds"));
-    keys.push(key(element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: "ends" }), "mean of the ends"));
-    keys.push(key(element("rect", { x: 1, y: 2, width: 24, height: 10, class: "spread" }), "± standard error"));
-    keys.push(key(element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: "threshold" }), "threshold"));
+    const stroke = (name) => element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: name });
+    const others = {
+      mean: [stroke("mean"), "mean over dense seeds"],
+      ends: [stroke("ends"), "mean of the ends"],
+      spread: [element("rect", { x: 1, y: 2, width: 24, height: 10, class: "spread" }), "± standard error"],
+      threshold: [stroke("threshold"), "threshold"],
+    };
+    for (const [name, [drawn, words]] of Object.entries(others)) {
+      if (document.querySelector(`#cell-charts .${name}`)) keys.push(key(drawn, words));
+    }
     const { at, every } = study.curves;
     if (at.length < every) keys.push(html("span", { class: "key" }, `${at.length} of ${every} epochs are drawn`));
     return keys;
@@ -543,7 +552,7 @@
     const proxy = shown().some((study) => study.dense_error_is_proxy)
       ? " The published figure holds no dense error: the test error at 80 % density stands in for it, so that regret there is in-sample." : "";
     byId("choices-note").textContent = `At each density the chosen ${state.study.knob} and, in brackets, its regret: how much higher its `
-      + `test error is than that of the best (${state.study.regret_unit}). A probe is two retrainings and the line between them.${proxy}`;
+      + `${state.study.by.test_error.label.replace(/\s*\(.*\)$/, "")} is than that of the best (${state.study.regret_unit}). A probe is two retrainings and the line between them.${proxy}`;
   }
 
   function choiceTable(study, several) {
@@ -675,11 +684,8 @@
       thresholdsChanged();
     });
     open(studies[0]);
-    let width = byId("diagrams").clientWidth;
     new ResizeObserver(() => {
-      if (byId("diagrams").clientWidth === width) return;
-      width = byId("diagrams").clientWidth;
-      drawDiagrams();
+      if (byId("diagrams").clientWidth !== drawnFor) drawDiagrams();
     }).observe(byId("diagrams"));
   }
 
