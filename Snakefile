@@ -57,5 +57,6 @@ rule all:
         rules.report.input,
         rules.tables.input,
         rules.figures.input,
+        rules.explorer.input,
         rules.discarded.input,
     localrule: True

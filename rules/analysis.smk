@@ -27,10 +27,7 @@ for study in STUDIES:
 
 rule published:
     input:
-        expand(
-            of_checkout("reference/figure2/{panel}_bounds.csv"),
-            panel=["test_error", "normalized_test_error", "lmc", "cka"],
-        ),
+        published_files(),
     output:
         f"{RESULTS}/{PUBLISHED}/cells.csv",
     log:

@@ -21,6 +21,7 @@ from three_regime.study.outputs import (
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
+    EXPLORER_FILE,
     FIGURE2_STUDY,
     FIGURE_FORMATS,
     GRID_FIGURES,
@@ -182,6 +183,12 @@ def claim_files():
 def of_tabled(*names):
     """These files of every study and of the published figure."""
     return [f"{folder}/{name}" for folder, _ in TABLED.values() for name in names]
+
+
+def published_files():
+    """The digitised panels of the published Figure 2."""
+    panels = ["test_error", "normalized_test_error", "lmc", "cka"]
+    return [of_checkout(f"reference/figure2/{panel}_bounds.csv") for panel in panels]
 
 
 def figure_files(*kinds):

@@ -210,6 +210,7 @@ def test_members_that_advance_together_are_priced_so(empty: Config) -> None:
         ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables, figures"]),
         ("tables", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables"]),
         ("figures", ["data", "dense", "prune", "retrain", "lmc", "cka", "figures"]),
+        ("explorer", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables"]),
         ("report", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables, figures", "tables, figures, report"]),
     ],
 )

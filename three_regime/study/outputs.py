@@ -41,7 +41,10 @@ CASE_TABLES = ("family", "family_summary", "sam")
 SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
 """Headline numbers, cells and Markdown page of the scorecard (`three_regime.analysis.scorecard_files`)."""
 
-OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES))
+EXPLORER_FILE = "explorer.html"
+"""The explorer of all studies (`three_regime.figures.explorer`)."""
+
+OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES), EXPLORER_FILE)
 """Files made over all studies, relative to the results folder."""
 
 
