@@ -58,8 +58,12 @@ GRID_FIGURES = (
 """Figures that need the tables of ``REGIME_TABLES`` alone, each as PDF, PNG and the CSV behind it."""
 
 
-RUN_FIGURES = ("seeds", "lmc_lines", "training_curves", "sparsity_per_layer")
+RUN_FIGURES = ("seeds", "lmc_lines", "training_curves")
 """Figures of what was run: they need ``CELL_TABLES`` too."""
+
+
+LAYER_FIGURES = ("sparsity_per_layer",)
+"""The same of a study whose layers are not pruned alike: with uniform allocation every layer keeps the same share."""
 
 
 FIGURE2_STUDY = "cifar10-preresnet20-epochs"
