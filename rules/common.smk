@@ -26,6 +26,7 @@ from three_regime.study.outputs import (
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
+    REPORTED_TABLES,
     SETTINGS_FILE,
     TABLES_VERSION,
 )

@@ -30,6 +30,10 @@ REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summar
 """Tables that are computed from ``cells.csv`` (`three_regime.analysis.regime_tables`)."""
 
 
+REPORTED_TABLES = ("regimes", "selection_summary")
+"""Those of ``REGIME_TABLES`` that the report shows beside the figures."""
+
+
 CLAIM_FILES = ("claims.csv", "claims.md")
 """What is written for a study that states claims (`three_regime.analysis.claims`)."""
 
