@@ -45,6 +45,8 @@ onsuccess:
     running.after_jobs(RESULTS, workflow.dag, config)
     if told := recomputing.notice(workflow):
         logger.warning(told)
+    if terminal.asked_for():
+        terminal.tell(CONFIG)
 
 
 onerror:

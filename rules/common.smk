@@ -27,7 +27,7 @@ from three_regime.study.outputs import (
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
-    RUN_FIGURES,
+    REPORTED_TABLES,
     SETTINGS_FILE,
     TABLES_VERSION,
 )
@@ -35,7 +35,7 @@ from three_regime.study.runs import digests
 from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
 from three_regime.system.interruption import stop_in_a_thread
-from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock
+from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock, terminal
 from three_regime.workflow.job_resources import job_resources
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
@@ -55,6 +55,9 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+if workflow.is_main_process and terminal.asked_for():
+    terminal.attach(CONFIG, running.slots(workflow, CONFIG))
+
 STUDIES = planned(CONFIG)
 CONFIG_FILES = digests(workflow.configfiles) if workflow.is_main_process else {}
 
@@ -71,7 +74,7 @@ RESULTS = CONFIG.results
 SOURCES = load_sources()
 
 # Everything with a cells.csv, i.e. every planned study and the published figure: name -> (folder, figures).
-TABLED = {study.name: (str(study.folder), GRID_FIGURES + RUN_FIGURES) for study in STUDIES}
+TABLED = {study.name: (str(study.folder), study.figures) for study in STUDIES}
 if CONFIG.published:
     TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
 

@@ -112,7 +112,7 @@ def _study(source: Path, target: Path, study: Study) -> None:
     regime_tables.write(target, study.thresholds)
     if study.config.claims:
         claims.write(target, study.config.claims, study.thresholds)
-    figures.draw_all(target, study.thresholds)
+    figures.draw_all(target, study.thresholds, study.figures)
     # As in an export, where the plotted data are beside the figure.
     (target / "curves.csv").unlink(missing_ok=True)
 

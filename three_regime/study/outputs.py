@@ -30,6 +30,10 @@ REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summar
 """Tables computed from ``cells.csv`` (`three_regime.analysis.regime_tables`)."""
 
 
+REPORTED_TABLES = ("regimes", "selection_summary")
+"""Those of ``REGIME_TABLES`` that the report shows beside the figures."""
+
+
 CLAIM_FILES = ("claims.csv", "claims.md")
 """Files written for a study with claims (`three_regime.analysis.claims`)."""
 
@@ -61,8 +65,12 @@ GRID_FIGURES = (
 """Figures that need only ``REGIME_TABLES``, each as PDF, PNG and CSV."""
 
 
-RUN_FIGURES = ("seeds", "lmc_lines", "training_curves", "sparsity_per_layer")
+RUN_FIGURES = ("seeds", "lmc_lines", "training_curves")
 """Figures of the training runs, which need ``CELL_TABLES`` too."""
+
+
+LAYER_FIGURES = ("sparsity_per_layer",)
+"""The same of a study whose layers are not pruned alike: with uniform allocation every layer keeps the same share."""
 
 
 FIGURE2_STUDY = "cifar10-preresnet20-epochs"

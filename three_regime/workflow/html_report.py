@@ -1,10 +1,38 @@
-"""Escape Snakemake's HTML report, which embeds settings and texts in scripts unescaped."""
+"""Post-process Snakemake's HTML report: escape embedded text, open on a figure, order its contents, render tables."""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
 
 _DATA = re.compile(r'(<script id="[\w-]+">\n)(.*?)(\n *</script>)', re.DOTALL)
+
+ORDER = ("scorecard", *GRID_FIGURES, "claims", *RUN_FIGURES, *LAYER_FIGURES, "regimes", "selection_summary")
+"""Names of what the report shows, in the order of the method; others follow by name."""
+
+OPENS_ON = "phase_diagram"
+"""What is shown first."""
+
+_TABLE = """<!doctype html><meta charset="utf-8"><style>body{font:14px sans-serif;margin:1em}
+table{border-collapse:collapse}
+td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}th{border-bottom:2px solid #888}
+</style>"""
+
+_OPENING = """<script>
+    (function show() {
+        const entry = results[%s];
+        if (app === undefined) { setTimeout(show, 20); return; }
+        app.setView({ content: "img", contentPath: entry.data_uri, resultPath: %s });
+    })();
+    </script>
+"""
 
 
 def without_early_ends(html: str) -> str:
@@ -17,3 +45,61 @@ def without_early_ends(html: str) -> str:
 
 def _spelt_out(data: str) -> str:
     return data.replace("</", r"<\/").replace("<!--", r"<\u0021--")
+
+
+def arranged(html: str) -> str:
+    """A report whose results are in the method's order, its tables pages, and a phase diagram shown first.
+
+    Raises
+    ------
+    ValueError
+        When it has no blocks ``results`` and ``categories``: another version of Snakemake writes it otherwise.
+    """
+    results, categories = _block(html, "results"), _block(html, "categories")
+    shown = {path: _readable(entry) for path, entry in results.items()}
+    ordered = {
+        category: {part: sorted(paths, key=_turn) for part, paths in parts.items()}
+        for category, parts in categories.items()
+    }
+    html = _put(_put(html, "results", shown), "categories", ordered)
+    every = [path for parts in ordered.values() for paths in parts.values() for path in paths]
+    first = next((path for path in every if PurePosixPath(path).stem == OPENS_ON), None)
+    if first is None:
+        return html
+    name = _spelt_out(json.dumps(first))
+    return "".join([*html.rpartition("</body>")[:1], _OPENING % (name, name), *html.rpartition("</body>")[1:]])
+
+
+def _turn(path: str) -> tuple[int, str]:
+    name = PurePosixPath(path).stem
+    return ORDER.index(name) if name in ORDER else len(ORDER), path
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(rf'(<script id="{name}">\s*var \w+ = )(.*?)(;\s*</script>)', re.DOTALL)
+
+
+def _block(html: str, name: str) -> dict[str, Any]:
+    found = _pattern(name).search(html)
+    if not found:
+        raise ValueError(f"the report has no block of data {name!r}")
+    return json.loads(found[2])
+
+
+def _put(html: str, name: str, data: Mapping[str, Any]) -> str:
+    return _pattern(name).sub(lambda found: found[1] + _spelt_out(json.dumps(data)) + found[3], html, count=1)
+
+
+def _readable(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as it is, a table (CSV) as a page that the report can show."""
+    if entry["mime_type"] != "text/csv" or ";base64," not in entry["data_uri"]:
+        return dict(entry)
+    text = base64.b64decode(entry["data_uri"].partition(";base64,")[2]).decode("utf-8")
+    page = base64.b64encode((_TABLE + _html_table(text)).encode()).decode()
+    return {**entry, "mime_type": "text/html", "data_uri": f"data:text/html;charset=utf8;base64,{page}"}
+
+
+def _html_table(text: str) -> str:
+    import pandas as pd
+
+    return pd.read_csv(io.StringIO(text)).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format)
