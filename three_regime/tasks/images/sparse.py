@@ -18,11 +18,12 @@ from three_regime.errors import UserError
 from three_regime.kernels.graph import EPSILON, Graph, Lowerable, Unsupported
 from three_regime.kernels.program import Program
 from three_regime.pruning.masks import Masks
+from three_regime.tasks.images.batches import ImageEpoch
+from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.interface import Metrics, Split, Weights
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
-    from three_regime.tasks.images.task import ImageClassification, ImageEpoch
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class SparseImages:
     Memory is allocated on first use, separately for training and evaluation.
     """
 
-    def __init__(self, task: ImageClassification, library: Library, graph: Graph, masks: Masks) -> None:
+    def __init__(self, task: ImageNetwork, library: Library, graph: Graph, masks: Masks) -> None:
         self.task, self.masks = task, masks
         self._library, self._graph = library, graph
         self._programs: dict[bool, Program] = {}
@@ -46,7 +47,7 @@ class SparseImages:
         self._labels = {split: labels.numpy() for split, labels in task.labels.items()}
 
     @classmethod
-    def of(cls, task: ImageClassification, library: Library, masks: Masks) -> SparseImages | None:
+    def of(cls, task: ImageNetwork, library: Library, masks: Masks) -> SparseImages | None:
         """The engine for a task's network with these masks; None if it is unsupported or not faster."""
         model, entry = task.model, task.entry
         norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -120,7 +121,7 @@ class SparseImages:
         return {**weights, **found}
 
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
-        """As `ImageClassification.outputs`."""
+        """As `ImageNetwork.outputs`."""
         if images > len(self._labels["train"]):
             raise UserError(f"{images} images were requested, but there are {len(self._labels['train'])}")
         program = self._program(EVALUATION_BATCH, training=False)
