@@ -1,9 +1,10 @@
-/* 3x3 convolution, stride 1, padding 1, by Winograd's F(4x4, 3x3): 36 products for 16 results, not 144 ----
+/* 3x3 convolution, stride 1, padding 1, by Winograd's F(4x4, 3x3): 36 instead of 144 products for 16 results.
 
-   d: 6x6 patch, g: filter, y: 4x4 results (Lavin and Gray 2016):
+   With d a 6x6 patch, g a filter and y a tile of 4x4 results (Lavin and Gray 2016):
    y = A' [(G g G') * (B' d B)] A,   dg = G' [(B' d B) * (A dy A')] G,
-   summed over channels, and over images and places, as one matrix product for each of the 36 places of a tile.
-   Interpolated at 0, +-3/4, +-3/2 and infinity: exact in binary, and half the rounding of the usual 0, +-1, +-2.
+   where * is elementwise; summed over channels (y) or images and tiles (dg), as one matrix product for each of the 36
+   elements of a transformed tile. Interpolation points are 0, +-3/4, +-3/2 and infinity: exact in binary, with half the
+   rounding error of the usual 0, +-1, +-2.
    Layouts: patches [36][GROUP][C], filters [36][K / LANES][C][LANES], products [36][GROUP][K]. */
 
 #include "common.h"
@@ -11,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIDE 4    /* of a tile of results */
-#define REACH 6   /* of the patch that they see */
-#define PLACES 36 /* of a transformed tile */
-#define GROUP 8   /* tiles that are transformed together: as many accumulators hide the latency of a product */
+#define SIDE 4    /* side of a tile of results */
+#define REACH 6   /* side of its input patch */
+#define PLACES 36 /* elements of a transformed tile */
+#define GROUP 8   /* tiles transformed together: enough accumulators to hide the latency of a product */
 
 typedef struct {
   const float *x, *line, *weights, *addend, *dy; /* line: slope and shift of each channel, or NULL */
@@ -37,7 +38,7 @@ INLINE long corner_of(const Convolution *job, long tile, int channels, int *row,
 #define AT_P (1 / (2 * PP * (PP - QQ)))
 #define AT_Q (1 / (2 * QQ * (QQ - PP)))
 
-/* B' d: six numbers, in place. */
+/* B' d: transform six numbers, in place. */
 INLINE void forward_patch(vec d[REACH]) {
   vec even = d[4] - QQ * d[2], odd = d[3] - QQ * d[1], even2 = d[4] - PP * d[2], odd2 = d[3] - PP * d[1];
   d[0] = PP * QQ * d[0] + (d[4] - (PP + QQ) * d[2]), d[5] = PP * QQ * d[1] + (d[5] - (PP + QQ) * d[3]);
@@ -58,9 +59,9 @@ INLINE void back(const vec m[REACH], vec y[SIDE]) {
   y[2] = PP * sum + QQ * sum2, y[3] = m[5] + P * PP * apart + Q * QQ * apart2;
 }
 
-INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
+INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* keeps NaN */ }
 
-/* Of the input, or of max(0, slope x + shift), whose border is zero. */
+/* Transform patches of the input, or of max(0, slope x + shift); the padding is zero. */
 INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, float *patches) {
   int row, column;
   const float *corner = job->x + corner_of(job, tile, C, &row, &column) - ((long)job->W + 1) * C;
@@ -176,7 +177,7 @@ INLINE void results(const Convolution *job, int part, int parts, int C, int K) {
   const long groups = (job->tiles + GROUP - 1) / GROUP, patch = (long)GROUP * C, product = (long)GROUP * K;
   float *patches = allocate(sizeof(float) * PLACES * (patch + product));
   float *products = patches + PLACES * patch;
-  memset(patches, 0, sizeof(float) * PLACES * patch); /* a last group that is not full multiplies numbers, too */
+  memset(patches, 0, sizeof(float) * PLACES * patch); /* an incomplete last group is multiplied in full */
   for (long group = first_of(groups, part, parts); group < first_of(groups, part + 1, parts); group++) {
     int tiles = tiles_in(job, group);
     for (int t = 0; t < tiles; t++) transform_patch(job, group * GROUP + t, t, C, patches);
@@ -204,7 +205,7 @@ INLINE void gradients(const Convolution *job, int part, int parts, int C, int K)
   free(patches);
 }
 
-/* Numbers of channels that the compiler knows are a third faster. */
+/* Channel counts known at compile time are a third faster. */
 #define FOR_CHANNELS(function, name)                           \
   static void name(void *argument, int part, int parts) {      \
     const Convolution *job = argument;                         \
@@ -235,7 +236,7 @@ INLINE void back_to_filter(const vec m[REACH], vec g[3]) {
   g[0] = m[0] * AT_0 + sum + sum2, g[1] = P * apart + Q * apart2, g[2] = m[5] + PP * sum + QQ * sum2;
 }
 
-/* G g G' of every filter; `turned`: of the filters that take the gradient of the results back to the inputs. */
+/* G g G' of every filter; `turned`: of the flipped and transposed filters, for the gradient of the inputs. */
 INLINE void transform_filters(const Convolution *job, int part, int parts, int turned) {
   const long units = (long)job->C * job->K / LANES, step = (long)job->C * job->K;
   for (long unit = first_of(units, part, parts); unit < first_of(units, part + 1, parts); unit++) {
@@ -260,7 +261,7 @@ INLINE void transform_filters(const Convolution *job, int part, int parts, int t
 static void transform(void *job, int part, int parts) { transform_filters(job, part, parts, 0); }
 static void transform_turned(void *job, int part, int parts) { transform_filters(job, part, parts, 1); }
 
-/* G' m G of the sums of all threads. */
+/* G' m G of the sum over threads. */
 static void collect(void *argument, int part, int parts) {
   const Convolution *job = argument;
   const long units = (long)job->C * job->K / LANES, step = (long)job->C * job->K;
@@ -298,7 +299,7 @@ static void run(Convolution *job, Work *transformed, int threads) {
 }
 
 /* y (N, H, W, K) = convolution of max(0, slope x + shift) with x (N, H, W, C), plus `addend` unless NULL.
-   line: (2, C), slope and shift. H and W multiples of 4, C and K of 16. */
+   line: (2, C), slope and shift. H and W must be multiples of 4, C and K of 16. */
 void conv_forward(const float *x, const float *line, const float *weights, const float *addend, float *y,
                   int N, int H, int W, int C, int K, int threads) {
   Convolution job = prepared(N, H, W, C, K);
@@ -306,7 +307,7 @@ void conv_forward(const float *x, const float *line, const float *weights, const
   run(&job, transform, threads);
 }
 
-/* Gradient of what is convolved, from dy: the convolution of dy with the filters turned about. */
+/* Gradient of the convolution's input from dy: convolution of dy with the flipped and transposed filters. */
 void conv_backward_input(const float *dy, const float *weights, float *dx,
                          int N, int H, int W, int C, int K, int threads) {
   Convolution job = prepared(N, H, W, K, C);
