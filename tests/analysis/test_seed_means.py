@@ -150,6 +150,23 @@ def test_a_cell_of_one_seed_has_no_standard_error():
     assert grid.loc[~of_one, "test_error_se"].notna().all()
 
 
+def test_a_cell_of_one_seed_tells_nothing_of_the_spread():
+    """Beside cells of three seeds it neither adds to the pooled variance nor to its degrees of freedom."""
+    three = cells(temperatures=(10.0,), densities=(0.05,))
+    both = pd.concat([three, cells(seeds=(1,), temperatures=(20.0,), densities=(0.05,))])
+    alone, beside = (cell(seed_means.grid(table), 10, 0.05) for table in (three, both))
+    assert beside["test_error_se"] == pytest.approx(alone["test_error_se"]) and alone["test_error_se"] > 0
+    assert beside["test_error_ci95"] == pytest.approx(alone["test_error_ci95"])
+
+
+def test_the_ends_of_a_range_are_possible_and_what_is_beyond_is_not():
+    whole = cells(value=lambda seed, t, d: float(seed == 1), cka_softmax=1.0, lmc=-1.0)
+    assert seed_means.check_cells(whole)["test_error"].max() == 1
+    for wrong in (1.001, -0.001):
+        with pytest.raises(UserError, match="'test_error' holds"):
+            seed_means.check_cells(whole.assign(test_error=wrong))
+
+
 def test_a_shared_seed_cancels_in_the_normalised_error():
     grid = seed_means.grid(cells(value=lambda seed, t, d: 0.1 * seed + t / 1000))
     assert cell(grid, 20, 0.05)["test_error_se"] > 0.05

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_study import STUDY, config, files, study_of
+from tiny_study import STUDY, config, files, products, study_of
 
 from three_regime.analysis import tables
 from three_regime.study.outputs import CELL_TABLES
+from three_regime.system.files import read_json
 
 CELL = ["dense_seed", "temperature", "density"]
 BARRIERS = ["lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax"]
@@ -92,6 +93,17 @@ def test_without_one_stage_the_others_keep_their_numbers(study_folder, whole, st
         if name not in unknown
     ]
     pd.testing.assert_frame_equal(cells[[*CELL, *kept]], whole["cells"][[*CELL, *kept]])
+
+
+def test_a_replica_has_the_numbers_of_its_result(finished_study, whole):
+    first = whole["replicas"].iloc[0]
+    (product, *_) = products(config(finished_study), "retrain")
+    result = read_json(product.outputs[0])
+    assert first["test_error"] == result["test_error"]
+    for split in ("train", "test"):
+        found = first[[f"final_{split}_error", f"final_{split}_nll"]].tolist()
+        assert found == [result[split]["error"], result[split]["nll"]]
+    assert result["test"] != result["train"]
 
 
 def test_a_cell_is_the_mean_of_its_replicas_and_pairs(whole):

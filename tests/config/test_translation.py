@@ -31,7 +31,7 @@ TEXT_RATES = {"transformer-1x16x2": {"train_tokens_per_s": 100, "evaluate_tokens
 
 
 @pytest.mark.parametrize(("changes", "said"), [
-    ({"model": "preresnet-20"}, "model preresnet-20 works on images, but toy holds text"),
+    ({"model": "preresnet-20"}, "model preresnet-20 takes images, but toy holds text"),
     ({"model": "transformer-1x16x3"}, "nearest: transformer-1x16x2"),
     ({"measure": {"cka_images": 100}}, "measure.cka_images does not apply to toy, which holds text"),
     ({"measure": {"last_epochs": 2}}, "measure.last_epochs does not apply to toy"),
@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_refused_by_its_key(tmp_path, changes, said):
 def test_keys_of_text_are_refused_for_images():
     whole = load([ROOT / "config.yaml", ROOT / "config" / "tiny.yaml"]).model_dump(mode="json")
     for change, said in (({"measure": {"beam": 8}}, "measure.beam does not apply to digits, which holds images"),
-                         ({"model": "transformer-base"}, "works on text, but digits holds images")):  # fmt: skip
+                         ({"model": "transformer-base"}, "takes text, but digits holds images")):  # fmt: skip
         study_ = {**whole["studies"]["tiny"], **change}
         with pytest.raises(UserError, match=said):
             resolve({**whole, "studies": {"tiny": study_}})

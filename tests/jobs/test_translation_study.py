@@ -303,7 +303,7 @@ def test_lmc_and_cka_by_hand_are_those_of_the_study(finished, invoke, tmp_path):
     assert invoke("cka", *pair, *about, "--images", 200, "--out", similar).startswith("0 ")
     wanted = read_json(pack(tiny.study_of(finished), "cka", 1, 2.0, 0.5)[0].outputs[0])
     assert read_json(similar)["softmax"] == pytest.approx(wanted["softmax"], abs=1e-6)
-    assert "works on images, but toy holds text" in invoke(
+    assert "takes images, but toy holds text" in invoke(
         "lmc", *pair, "--model", "preresnet-20", *about[2:], "--out", line
     )
 

@@ -172,7 +172,7 @@ def test_a_vocabulary_that_cannot_be_is_explained(
 
 def test_too_few_pairs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, tmp_path, train=[*SENTENCES, ("", "x")])
-    with pytest.raises(UserError, match=r"50 training pairs after cleaning, 51 are wanted \(51 pairs were read and 1"):
+    with pytest.raises(UserError, match=r"50 training pairs after cleaning, 51 are requested \(51 pairs were read"):
         prepared(tmp_path, subwords=100, train_pairs=51)
 
 

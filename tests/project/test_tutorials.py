@@ -83,7 +83,7 @@ def test_without_its_plugins_the_study_is_refused(folder: Path) -> None:
     [
         ("import nosuch_module", "broken_plugin.py cannot be imported: ModuleNotFoundError"),
         ("1/0", "broken_plugin.py cannot be imported: ZeroDivisionError"),
-        (BLOCKS["decay.py"].replace('name="weight_decay"', 'name="epochs"'), "a knob called epochs already"),
+        (BLOCKS["decay.py"].replace('name="weight_decay"', 'name="epochs"'), "a knob named epochs exists already"),
         (None, "broken_plugin.py does not exist"),
     ],
 )  # fmt: skip

@@ -81,9 +81,9 @@ def test_anchors_and_merge_keys_work(tmp_path):
     [
         ("a: 1\nb: 2\na: 3\n", "line 3: the key 'a' is given twice, first in line 1"),
         ("a:\n  b:\n    c: 1\n    c: 1\n", "line 4: the key 'c' is given twice, first in line 3"),
-        ("a:\n- x: 1\n  x: 2\n", "line 3: the key 'x' stands twice"),
-        ("on: 1\n'on': 2\n", "line 2: the key 'on' stands twice"),
-        ("a: {<<: {x: 1}, <<: {y: 1}}\n", "the key '<<' stands twice"),
+        ("a:\n- x: 1\n  x: 2\n", "line 3: the key 'x' is given twice"),
+        ("on: 1\n'on': 2\n", "line 2: the key 'on' is given twice"),
+        ("a: {<<: {x: 1}, <<: {y: 1}}\n", "the key '<<' is given twice"),
         ("? [1]\n: 2\n", "line 1: a key must be one word"),
         ("<<: 1\n", "`<<` takes mappings"),
         ("a: &a [*a]\n", "an anchor contains itself"),

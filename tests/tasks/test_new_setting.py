@@ -303,7 +303,7 @@ def test_its_recipes_hold_nothing_of_other_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "preresnet-20"}, "works on images, but gaussians holds points"),
+        ({"model": "preresnet-20"}, "takes images, but gaussians holds points"),
         ({"dataset": {"name": "gaussians", "train_images": 5}}, "train_images does not apply to gaussians"),
         ({"dataset": {"name": "gaussians", "subwords": 50}}, "subwords does not apply to gaussians"),
         ({"measure": {"cka_images": 5}}, "measure.cka_images does not apply to gaussians"),
@@ -311,7 +311,7 @@ def test_its_recipes_hold_nothing_of_other_settings(tmp_path: Path) -> None:
         ({"dense": {"epochs": 2, "dropout": 0.1}}, "dense.dropout 0.1 is for translation only"),
         ({"knob": "dropout", "temperatures": [0.1]}, "knob dropout is for translation only"),
         ({"temperatures": [97]}, "dense.batch_size 97 exceeds the 96 points"),
-        ({"dataset": "digits", "model": "hidden-12"}, "works on points, but digits holds images"),
+        ({"dataset": "digits", "model": "hidden-12"}, "takes points, but digits holds images"),
     ],
 )  # fmt: skip
 def test_its_checks_and_those_of_others_hold(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

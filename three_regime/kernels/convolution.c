@@ -1,6 +1,6 @@
-/* 3x3 convolution, stride 1, padding 1, by Winograd's F(4x4, 3x3): 36 products for 16 results, not 144 ----
+/* 3x3 convolution, stride 1, padding 1, by Winograd's F(4x4, 3x3): 36 instead of 144 products for 16 results.
 
-   The transformations are in winograd.h; one matrix product for each of the 36 places of a tile.
+   The transforms are in winograd.h; there is one matrix product for each of the 36 elements of a transformed tile.
    Layouts: patches [36][GROUP][C], filters [36][K / LANES][C][LANES], products [36][GROUP][K]. */
 
 #include "winograd.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP 8 /* tiles that are transformed together: as many accumulators hide the latency of a product */
+#define GROUP 8 /* tiles transformed together: enough accumulators to hide the latency of a product */
 
 typedef struct {
   const float *x, *line, *weights, *addend, *dy; /* line: slope and shift of each channel, or NULL */
@@ -23,9 +23,9 @@ INLINE long corner_of(const Convolution *job, long tile, int channels, int *row,
   return ((tile / across / down * job->H + *row) * job->W + *column) * channels;
 }
 
-INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
+INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* keeps NaN */ }
 
-/* Of the input, or of max(0, slope x + shift), whose border is zero. */
+/* Transform patches of the input, or of max(0, slope x + shift); the padding is zero. */
 INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, float *patches) {
   int row, column;
   const float *corner = job->x + corner_of(job, tile, C, &row, &column) - ((long)job->W + 1) * C;
@@ -196,7 +196,7 @@ static void transform_turned(void *argument, int part, int parts) {
   transform_filters(job->weights, job->filters, job->C, job->K, part, parts, 1);
 }
 
-/* G' m G of the sums of all threads. */
+/* G' m G of the sum over threads. */
 static void collect(void *argument, int part, int parts) {
   const Convolution *job = argument;
   const long units = (long)job->C * job->K / LANES, step = (long)job->C * job->K;

@@ -1,17 +1,17 @@
-/* Winograd's F(4x4, 3x3): the transformations, and what they say of a filter; used for both layouts of images.
+/* Winograd's F(4x4, 3x3): the transforms of patches, filters and results, for both memory layouts.
 
-   d: 6x6 patch, g: filter, y: 4x4 results (Lavin and Gray 2016):
+   With d a 6x6 patch, g a filter and y a tile of 4x4 results (Lavin and Gray 2016):
    y = A' [(G g G') * (B' d B)] A,   dg = G' [(B' d B) * (A dy A')] G,
-   36 products for 16 results, not 144. Interpolated at 0, +-3/4, +-3/2 and infinity: exact in binary, and half the
-   rounding of the usual 0, +-1, +-2. */
+   where * is elementwise: 36 instead of 144 products for 16 results. Interpolation points are 0, +-3/4, +-3/2 and
+   infinity: exact in binary, with half the rounding error of the usual 0, +-1, +-2. */
 
 #pragma once
 
 #include "common.h"
 
-#define SIDE 4    /* of a tile of results */
-#define REACH 6   /* of the patch that they see */
-#define PLACES 36 /* of a transformed tile */
+#define SIDE 4    /* side of a tile of results */
+#define REACH 6   /* side of its input patch */
+#define PLACES 36 /* elements of a transformed tile */
 
 #define P 0.75f
 #define Q 1.5f
@@ -21,7 +21,7 @@
 #define AT_P (1 / (2 * PP * (PP - QQ)))
 #define AT_Q (1 / (2 * QQ * (QQ - PP)))
 
-/* B' d: six numbers, in place. */
+/* B' d: transform six numbers, in place. */
 INLINE void forward_patch(vec d[REACH]) {
   vec even = d[4] - QQ * d[2], odd = d[3] - QQ * d[1], even2 = d[4] - PP * d[2], odd2 = d[3] - PP * d[1];
   d[0] = PP * QQ * d[0] + (d[4] - (PP + QQ) * d[2]), d[5] = PP * QQ * d[1] + (d[5] - (PP + QQ) * d[3]);

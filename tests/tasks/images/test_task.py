@@ -19,7 +19,8 @@ from three_regime.errors import UserError
 from three_regime.models import families
 from three_regime.models.layers import NormRelu
 from three_regime.random_streams import Streams
-from three_regime.tasks.images.task import Augmenter, ImageClassification, from_prepared, of_study, opened
+from three_regime.tasks.images.batches import Augmenter
+from three_regime.tasks.images.task import ImageClassification, from_prepared, of_study, opened
 
 CPU = torch.device("cpu")
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]

@@ -19,11 +19,12 @@ from three_regime.kernels import Kernels
 from three_regime.kernels.graph import EPSILON, Graph, Lowerable, Unsupported
 from three_regime.kernels.program import Program
 from three_regime.pruning.masks import Masks
+from three_regime.tasks.images.batches import ImageEpoch
+from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.interface import Metrics, Split, Weights
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
-    from three_regime.tasks.images.task import ImageClassification, ImageEpoch
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class SparseImages:
     """
 
     def __init__(
-        self, task: ImageClassification, library: Library, graph: Graph, masks: Masks, winograd: frozenset[str]
+        self, task: ImageNetwork, library: Library, graph: Graph, masks: Masks, winograd: frozenset[str]
     ) -> None:
         self.task, self.masks = task, masks
         self.computed_with: Kernels = "sparse-winograd" if winograd else "sparse"
@@ -51,7 +52,7 @@ class SparseImages:
         self._labels = {split: labels.numpy() for split, labels in task.labels.items()}
 
     @classmethod
-    def of(cls, task: ImageClassification, library: Library, masks: Masks, only: Kernels | None) -> SparseImages | None:
+    def of(cls, task: ImageNetwork, library: Library, masks: Masks, only: Kernels | None) -> SparseImages | None:
         """The engine for a task's network with these masks; None if it is unsupported or not faster.
 
         ``only="sparse"`` excludes Winograd convolutions, to continue runs of versions without them.
@@ -128,7 +129,7 @@ class SparseImages:
         return {**weights, **found}
 
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
-        """As `ImageClassification.outputs`."""
+        """As `ImageNetwork.outputs`."""
         if images > len(self._labels["train"]):
             raise UserError(f"{images} images were requested, but there are {len(self._labels['train'])}")
         program = self._program(EVALUATION_BATCH, training=False)
