@@ -58,7 +58,7 @@ def _two_checkpoints(command: click.Command) -> click.Command:
 
 @click.command()
 @_two_checkpoints
-@click.option("--train-images", type=click.IntRange(1), help="First N training images, or pairs; default: all.")
+@click.option("--train-images", type=click.IntRange(1), help="N training images (the first) or pairs (spread over the corpus); default: all.")  # fmt: skip  # noqa: E501
 @click.option("--test-images", type=click.IntRange(1), help="First N test images, or validation pairs; default: all.")
 @click.option(
     "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="For BatchNorm re-estimation."
