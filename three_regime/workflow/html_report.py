@@ -25,11 +25,13 @@ table{border-collapse:collapse}
 td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}th{border-bottom:2px solid #888}
 </style>"""
 
-_OPENING = """<script>
+_OPENING = """<style>#app img { max-height: 96vh; }</style>
+    <script>
     (function show() {
-        const entry = results[%s];
         if (app === undefined) { setTimeout(show, 20); return; }
-        app.setView({ content: "img", contentPath: entry.data_uri, resultPath: %s });
+        const category = %(category)s, path = %(path)s;
+        app.showCategory(category);
+        app.setView({ content: "img", contentPath: results[path].data_uri, resultPath: path });
     })();
     </script>
 """
@@ -62,12 +64,12 @@ def arranged(html: str) -> str:
         for category, parts in categories.items()
     }
     html = _put(_put(html, "results", shown), "categories", ordered)
-    every = [path for parts in ordered.values() for paths in parts.values() for path in paths]
-    first = next((path for path in every if PurePosixPath(path).stem == OPENS_ON), None)
-    if first is None:
-        return html
-    name = _spelt_out(json.dumps(first))
-    return "".join([*html.rpartition("</body>")[:1], _OPENING % (name, name), *html.rpartition("</body>")[1:]])
+    for category, parts in ordered.items():
+        for path in [path for paths in parts.values() for path in paths if PurePosixPath(path).stem == OPENS_ON]:
+            named = {"category": _spelt_out(json.dumps(category)), "path": _spelt_out(json.dumps(path))}
+            before, end, after = html.rpartition("</body>")
+            return before + _OPENING % named + end + after
+    return html
 
 
 def _turn(path: str) -> tuple[int, str]:
