@@ -29,9 +29,9 @@ _OPENING = """<style>#app img { max-height: 96vh; }</style>
     <script>
     (function show() {
         if (app === undefined) { setTimeout(show, 20); return; }
-        const category = %(category)s, path = %(path)s;
-        app.showCategory(category);
-        app.setView({ content: "img", contentPath: results[path].data_uri, resultPath: path });
+        const category = %(category)s, subcategory = %(part)s, path = %(path)s;
+        const content = { content: "img", contentPath: results[path].data_uri, resultPath: path };
+        app.setView({ navbarMode: "subcategory", category, subcategory, ...content });
     })();
     </script>
 """
@@ -63,12 +63,17 @@ def arranged(html: str) -> str:
         category: {part: sorted(paths, key=_turn) for part, paths in parts.items()}
         for category, parts in categories.items()
     }
+    for paths in (paths for parts in ordered.values() for paths in parts.values()):
+        for number, path in enumerate(paths, 1):  # Snakemake's page sorts by the labels
+            labels = shown[path].get("labels") or {}
+            shown[path]["labels"] = {key: f"{number:02d} {value}" for key, value in labels.items()}
     html = _put(_put(html, "results", shown), "categories", ordered)
-    for category, parts in ordered.items():
-        for path in [path for paths in parts.values() for path in paths if PurePosixPath(path).stem == OPENS_ON]:
-            named = {"category": _spelt_out(json.dumps(category)), "path": _spelt_out(json.dumps(path))}
+    places = [(one, part, path) for one, parts in ordered.items() for part, paths in parts.items() for path in paths]
+    for place in places:
+        if PurePosixPath(place[-1]).stem == OPENS_ON:
+            names = zip(("category", "part", "path"), (_spelt_out(json.dumps(name)) for name in place), strict=True)
             before, end, after = html.rpartition("</body>")
-            return before + _OPENING % named + end + after
+            return before + _OPENING % dict(names) + end + after
     return html
 
 
