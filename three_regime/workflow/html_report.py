@@ -25,11 +25,13 @@ table{border-collapse:collapse}
 td,th{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}th{border-bottom:2px solid #888}
 </style>"""
 
-_OPENING = """<script>
+_OPENING = """<style>#app img { max-height: 96vh; }</style>
+    <script>
     (function show() {
-        const entry = results[%s];
         if (app === undefined) { setTimeout(show, 20); return; }
-        app.setView({ content: "img", contentPath: entry.data_uri, resultPath: %s });
+        const category = %(category)s, subcategory = %(part)s, path = %(path)s;
+        const content = { content: "img", contentPath: results[path].data_uri, resultPath: path };
+        app.setView({ navbarMode: "subcategory", category, subcategory, ...content });
     })();
     </script>
 """
@@ -61,13 +63,18 @@ def arranged(html: str) -> str:
         category: {part: sorted(paths, key=_turn) for part, paths in parts.items()}
         for category, parts in categories.items()
     }
+    for paths in (paths for parts in ordered.values() for paths in parts.values()):
+        for number, path in enumerate(paths, 1):  # Snakemake's page sorts by the labels
+            labels = shown[path].get("labels") or {}
+            shown[path]["labels"] = {key: f"{number:02d} {value}" for key, value in labels.items()}
     html = _put(_put(html, "results", shown), "categories", ordered)
-    every = [path for parts in ordered.values() for paths in parts.values() for path in paths]
-    first = next((path for path in every if PurePosixPath(path).stem == OPENS_ON), None)
-    if first is None:
-        return html
-    name = _spelt_out(json.dumps(first))
-    return "".join([*html.rpartition("</body>")[:1], _OPENING % (name, name), *html.rpartition("</body>")[1:]])
+    places = [(one, part, path) for one, parts in ordered.items() for part, paths in parts.items() for path in paths]
+    for place in places:
+        if PurePosixPath(place[-1]).stem == OPENS_ON:
+            names = zip(("category", "part", "path"), (_spelt_out(json.dumps(name)) for name in place), strict=True)
+            before, end, after = html.rpartition("</body>")
+            return before + _OPENING % dict(names) + end + after
+    return html
 
 
 def _turn(path: str) -> tuple[int, str]:

@@ -147,7 +147,7 @@ class Handler(logging.Handler):
         self._begin = time.monotonic()
         self._say(f"{self._total} jobs" + (f", about {in_words(self._left())}" if self._prices else ""))
         if self._stream.isatty():
-            self._bars = _Bars(self._stream, counts, self._left_s)
+            self._bars = _Bars(self._stream, counts, self._left_s, self._left())
 
     def _price(self, rule: str) -> float:
         return self._prices.get(rule, LIGHT_S)
@@ -191,7 +191,7 @@ class Handler(logging.Handler):
 class _Bars:
     """A bar for the whole and one for each rule that is at work."""
 
-    def __init__(self, stream: Any, counts: Mapping[str, int], price_s: float) -> None:
+    def __init__(self, stream: Any, counts: Mapping[str, int], price_s: float, left_s: float) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -201,12 +201,13 @@ class _Bars:
             rule: self._progress.add_task(rule, total=count, told=f"0/{count}", visible=False)
             for rule, count in counts.items()
         }
-        self._all = self._progress.add_task("all", total=price_s or 1.0, told="")
+        told = f"{in_words(left_s)} left" if left_s >= 1 else ""
+        self._all = self._progress.add_task("all", total=price_s or 1.0, told=told)
         self._progress.start()
 
     def begin(self, rule: str) -> None:
         if rule in self._rules:
-            self._progress.update(self._rules[rule], visible=True)
+            self._progress.update(self._rules[rule], visible=True, refresh=True)
 
     def end(self, rule: str, done_s: float, left_s: float) -> None:
         if rule in self._rules:
@@ -215,7 +216,9 @@ class _Bars:
             self._progress.update(
                 task.id, completed=done, told=f"{done}/{int(task.total or 0)}", visible=done < (task.total or 0)
             )
-        self._progress.update(self._all, completed=done_s, told=f"{in_words(left_s)} left" if left_s >= 1 else "")
+        self._progress.update(
+            self._all, completed=done_s, told=f"{in_words(left_s)} left" if left_s >= 1 else "", refresh=True
+        )
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
