@@ -37,6 +37,7 @@ CONFIG = {
     "studies": {
         NAME: {
             **TINY,
+            "lockstep": 32,  # packs, as on a GPU; `auto` would choose the engine, whose stages are too short to kill
             "dense": {**TINY["dense"], "batch_size": 16},
             "retrain": {**TINY["retrain"], "batch_size": 32},
             "claims": [],

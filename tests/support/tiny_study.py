@@ -27,6 +27,7 @@ STUDY: dict[str, Any] = {
     **{key: value for key, value in TINY.items() if key not in ("claims", "resources")},
     "dataset": {"name": "digits", "train_images": 200, "test_images": 100},
     "temperatures": [1, 2],
+    "lockstep": 32,  # packs, as on a GPU: `auto` would choose the CPU engine (tests/tasks/images/test_sparse.py)
     "dense": {**TRAINING},  # mappings of their own: tests change one of them
     "retrain": {**TRAINING},
     "measure": {"train_images": 128, "cka_images": 64, "last_epochs": 2, "points": 3},

@@ -451,6 +451,31 @@ def test_pack_mates_do_not_change_it(library, tmp_path, images):
         assert_same(alone, delivered[k][2])
 
 
+def test_a_pack_by_the_engine_advances_one_by_one(library, tmp_path, narrow, monkeypatch):
+    """`auto` prefers the engine to lock-step, for the whole pack or not at all; what lock-step began it ends."""
+    kernels.allow("auto")
+    training = settings(**SGD)
+
+    def run(name, stop=None):
+        delivered = [Delivered(), Delivered()]
+        pack = [
+            member(narrow, tmp_path / f"{name}{k}", delivered[k], label=str(k), **pruned(narrow, density))
+            for k, density in enumerate((0.1, 0.5))
+        ]
+        train_pack(narrow, training, pack, session(stop=stop))
+        return [each[2] for each in delivered]
+
+    assert [(each.computed_with, each.together) for each in run("engine")] == [("sparse", 0)] * 2
+    with monkeypatch.context() as before:
+        before.setattr(ImageClassification, "sparse", lambda task, masks, only=None: None)
+        whole = run("whole")
+        with pytest.raises(Interrupted):
+            run("begun", StopAfter(4))
+    assert [(each.computed_with, each.together) for each in whole] == [(None, 2)] * 2
+    for mine, expected in zip(run("begun"), whole, strict=True):
+        assert_same(mine, expected)
+
+
 @pytest.mark.parametrize(
     "other", [{"sam_rho": 0.1}, {"optimiser": "adam", "learning_rate": 0.01}, {"clip_norm": 0.1}, {"dense": True}]
 )
