@@ -1,4 +1,4 @@
-"""The command line: help, refusals in one sentence, and single checkpoints by hand."""
+"""Command line: help, one-sentence errors, and single checkpoints."""
 
 from __future__ import annotations
 

@@ -211,9 +211,7 @@ def scorecard(folder: Path, out: Path | None) -> None:
 
 @main.command()
 @configured
-@click.option(
-    "--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Refresh every so many seconds, until Ctrl-C."
-)
+@click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Refresh every SECONDS until Ctrl-C.")
 @AS_JSON
 def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
     """Show the running jobs with their epochs, and the finished fraction of each stage."""
@@ -278,7 +276,7 @@ def adopt(configfiles: list[Path], dry_run: bool) -> None:
 @main.command()
 @click.argument("targets", nargs=-1, required=True, type=PATH)
 @configured
-@click.option("--dry-run", "-n", is_flag=True, help="List what would be set aside; change nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="List the results that would be set aside; change nothing.")
 def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool) -> None:
     """Set the results at TARGETS (files or folders) aside, so the next run computes them again.
 

@@ -1,7 +1,7 @@
-"""The tiny study on a real SLURM: GPUs, arrays, preemption, time limit, a drained node, and a local run's numbers.
+"""The tiny study on a real SLURM: GPUs, arrays, preemption, time limit, drained node, and equality with a local run.
 
-One study serves all tests: its dense job is cancelled by hand; of its three retraining jobs, the tasks of one array,
-which run at once, one is preempted, one reaches its time limit, and the node of the third is drained.
+All tests share one study. Its dense job is cancelled by hand; its three retraining jobs run at once as the tasks of
+one array: one is preempted, one reaches its time limit, and the node of the third is drained.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a study keeps on disk when it has been measured, and what the plan says about it."""
+"""Disk space of a measured study, and the plan's estimate of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished results survive a job that ends badly after its pack; stale ones do not survive, and no link stays."""
+"""Finished results survive a job that fails after its pack; stale results do not, and no links remain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs: fingerprints decide what is computed and what is kept."""
+"""Jobs: fingerprints decide which results are computed and which are kept."""
 
 from __future__ import annotations
 

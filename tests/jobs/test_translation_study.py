@@ -1,4 +1,4 @@
-"""A whole study of translation, from preparation to tables and figures; kills; the commands for single checkpoints."""
+"""A complete translation study, from preparation to tables and figures; kills; commands on single checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run-stage`: the stages of a study on a bare machine, without Snakemake."""
+"""`run-stage`: the stages of a study without Snakemake."""
 
 from __future__ import annotations
 

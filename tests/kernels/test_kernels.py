@@ -1,4 +1,4 @@
-"""The compiled kernels compute what torch computes, give the same bits again, and are never needed."""
+"""Compiled kernels equal torch, are deterministic, and are optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LMC: the authors' protocol, re-implemented here in the plainest way and compared."""
+"""LMC compared with a plain re-implementation of the authors' protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The priced plan: counts by fingerprint, work by formula, hours by measured rates."""
+"""Plan: counts by fingerprint, work by formula, hours by measured rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strangers send and what a machine's settings break: a reason for this address, and the next one is tried."""
+"""Malformed responses and broken network settings: each is reported, and the next address is tried."""
 
 from __future__ import annotations
 

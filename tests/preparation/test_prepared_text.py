@@ -1,4 +1,4 @@
-"""Preparation of text: cleaned, split into subwords, binarised, and read back; bad input loses nothing."""
+"""Text preparation: cleaning, subwords, binary files and reading; invalid input destroys nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment: pins and lock agree with each other, with the code's imports and with the conda environments."""
+"""Environment: pins, lock, imports and conda environments agree."""
 
 from __future__ import annotations
 

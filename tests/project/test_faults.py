@@ -1,4 +1,4 @@
-"""Six trials of `make faults` with fixed seeds, and that its judge is not blind."""
+"""Six trials of `make faults` with fixed seeds, and its detection of wrong outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block of the tutorials is executed as it stands on the page."""
+"""Every code block of the tutorials is executed unchanged."""
 
 from __future__ import annotations
 

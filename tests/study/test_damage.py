@@ -1,4 +1,4 @@
-"""Damaged results: named, set aside, computed anew; never accepted, and never in the way of anything else."""
+"""Damaged results are named, set aside and recomputed; they are never accepted and block nothing else."""
 
 from __future__ import annotations
 

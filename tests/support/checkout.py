@@ -1,4 +1,4 @@
-"""A copy of the checkout to run Snakemake in: its lock, metadata and results belong to one test."""
+"""Copy of the checkout in which a test runs Snakemake with its own lock, metadata and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The finished study of ``config/tiny.yaml`` in a checkout of its own, made by the library alone, and copies of it."""
+"""Finished study of ``config/tiny.yaml`` in its own checkout, made by the library, and copies of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real SLURM on this machine for tests: started with ``../shared/tools/slurm``, asked, stopped without a trace."""
+"""A real SLURM on this machine for tests: start with ``../shared/tools/slurm``, query, and stop without remains."""
 
 from __future__ import annotations
 

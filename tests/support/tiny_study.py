@@ -1,4 +1,4 @@
-"""The smallest study on digits, in any folder, with helpers that run its stages in this process or in another."""
+"""The smallest study on digits, in any folder, with helpers that run its stages in this or another process."""
 
 from __future__ import annotations
 

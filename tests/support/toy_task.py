@@ -1,4 +1,4 @@
-"""A task without images for tests of the trainer, and small helpers around `train_pack`."""
+"""A task without images for tests of the trainer, and helpers for `train_pack`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study of ``config/tiny-translation.yaml`` below a folder of a test, run by the library or by its command."""
+"""The study of ``config/tiny-translation.yaml`` in a test's folder, run by the library or the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU that runs out of memory beside the training step: one network at a time, or one sentence; never a traceback."""
+"""GPU out of memory outside the training step: retry with one network at a time, or one sentence, never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Local GPU slots: never more jobs on a device than allowed, freed by any death; a batch job's one device is kept."""
+"""Local GPU slots: never more jobs per device than allowed, released on any exit; a batch job keeps its device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A preempted SLURM job goes back into the queue, and no other does; `cluster/test_slurm.py` has the real SLURM."""
+"""Only preempted SLURM jobs are requeued; `cluster/test_slurm.py` has the real SLURM."""
 
 from pathlib import Path
 

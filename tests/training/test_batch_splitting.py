@@ -1,4 +1,4 @@
-"""A device that runs out of memory: smaller parts and the same step, or a refusal that says why."""
+"""Out of memory in a training step: the same step in smaller parts, or an error that states the reason."""
 
 from __future__ import annotations
 

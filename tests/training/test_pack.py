@@ -1,4 +1,4 @@
-"""Packs in lock-step: no member's numbers depend on the others, however a pack is cut, stopped, killed or resumed."""
+"""Packs in lock-step: each member's result is independent of the others, and of cuts, stops, kills and resumption."""
 
 from __future__ import annotations
 

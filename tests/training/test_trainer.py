@@ -1,4 +1,4 @@
-"""The trainer: deterministic, early stops are prefixes, interruptions leave no trace in the numbers."""
+"""Trainer: deterministic; early stops are prefixes of longer runs; interruptions do not change results."""
 
 from __future__ import annotations
 

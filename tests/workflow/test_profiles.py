@@ -1,4 +1,4 @@
-"""Profiles: the same plan under each, what jobs ask for, and batch systems other than SLURM by their commands."""
+"""Profiles: same plan under each, resource requests, and batch systems other than SLURM with stand-in commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results computed anew on purpose, and what is said when forced jobs computed nothing."""
+"""Recomputing results on request, and the message when forced jobs computed nothing."""
 
 from __future__ import annotations
 

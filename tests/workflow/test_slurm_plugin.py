@@ -1,4 +1,4 @@
-"""What is mended in Snakemake's SLURM plugin; `cluster/test_slurm.py` has the real SLURM."""
+"""Patches of Snakemake's SLURM plugin; `cluster/test_slurm.py` has the real SLURM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snakemake's lock: removed when the run that left it is known to be dead, and by nobody but people otherwise."""
+"""Snakemake's lock is removed only if the run that left it is known to be dead, otherwise only by the user."""
 
 from __future__ import annotations
 

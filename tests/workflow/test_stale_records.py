@@ -1,4 +1,4 @@
-"""Tables never hold results of two configurations, whatever was edited when, and whatever Snakemake's records say."""
+"""Tables never mix results of two configurations, whatever was edited and whatever Snakemake has recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before a run: missing presets, the question before hours of work, another working folder, the list of presets."""
+"""Before a run: missing presets, the confirmation of long runs, other working folders, the list of presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole workflow on config/tiny.yaml, and what happens to it when it is changed, damaged or killed."""
+"""The whole workflow on config/tiny.yaml: run, changed, damaged and killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sparse engine: the numbers of torch, the same bits again, and never where it does not fit."""
+"""Sparse engine: equals torch, is deterministic, and is used only where it applies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beam search: translations do not depend on batches; limits; BLEU and its signature."""
+"""Beam search: independence of batching; limits; BLEU and its signature."""
 
 from __future__ import annotations
 
