@@ -26,7 +26,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test test-all faults docs paper run slurm dryrun lint format clean
+.PHONY: help env demo test test-all faults mutants docs paper run slurm dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
@@ -36,7 +36,7 @@ help:  ## Show this list
 	@echo "Variables"
 	@echo "  PRESET     the file config/PRESET.yaml for run, dryrun and slurm: $(PRESETS)"
 	@echo "  PROFILE    the folder profiles/PROFILE for slurm: slurm slurm-no-accounting"
-	@echo "  TARGETS    what they make: data dense pruned retrained landscape tables figures report, or files"
+	@echo "  TARGETS    what they make: data dense pruned retrained landscape tables figures explorer report, or files"
 	@echo "  ARGS       more arguments for Snakemake, or for pytest with test and test-all: make demo ARGS='--cores 1'"
 	@echo "  PYTHON     the Python (3.11 or newer) to make .venv with: make env PYTHON=/opt/python/bin/python3.11"
 	@echo "  VENV       folder of the environment instead of .venv: make demo VENV=/scratch/me/three-regime"
@@ -55,6 +55,8 @@ demo: env  ## Run the whole pipeline on embedded data (minutes), offline; resume
 	@echo
 	@echo "Report, tables and figures of the demo:"
 	@ls -d results/demo/report.html results/demo/*/cells.csv results/demo/*/figures
+	@echo
+	@echo "Look at it in a browser, without a network: results/demo/explorer.html"
 
 test: env  ## Run the fast tests, in up to four processes (tests/README.md)
 	@$(PYTEST) -m "not (slow or cluster)" $(ARGS)
@@ -87,6 +89,9 @@ known:
 
 faults: env  ## Inject faults into a small study and count the outcomes (20 minutes); ARGS="--trials 10 --seed 7"
 	@"$(VENV)/bin/python" -m benchmarks.faults --out benchmarks/results $(ARGS)
+
+mutants: env  ## Mutation testing of the core, in a copy of the checkout (hours); ARGS="--seed 2 --minutes 60"
+	@"$(VENV)/bin/python" -m benchmarks.mutants --out benchmarks/results $(ARGS)
 
 lint: env  ## Check code and workflow: ruff, snakefmt, import-linter, snakemake --lint
 	@"$(VENV)/bin/ruff" check .

@@ -45,6 +45,8 @@ onsuccess:
     running.after_jobs(RESULTS, workflow.dag, config)
     if told := recomputing.notice(workflow):
         logger.warning(told)
+    if terminal.asked_for():
+        terminal.tell(CONFIG)
 
 
 onerror:
@@ -57,5 +59,6 @@ rule all:
         rules.report.input,
         rules.tables.input,
         rules.figures.input,
+        rules.explorer.input,
         rules.discarded.input,
     localrule: True

@@ -19,6 +19,7 @@ from benchmarks.timing import clock
 from three_regime import kernels
 from three_regime.config import Training
 from three_regime.errors import Interrupted
+from three_regime.kernels import Kernels
 from three_regime.kernels.graph import Graph
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import linear_cka
@@ -66,8 +67,8 @@ class _Clocked:
     def epoch(self, *arguments: Any) -> _ClockedEpoch:
         return _ClockedEpoch(self, self._task.epoch(*arguments))
 
-    def sparse(self, masks: Masks) -> SparseNetwork | None:
-        return self._task.sparse(masks) if self._by_engine else None
+    def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseNetwork | None:
+        return self._task.sparse(masks, only) if self._by_engine else None
 
     def stack(self, choice: Lockstep) -> _ClockedStack | None:
         found = self._task.stack(choice)
@@ -120,7 +121,7 @@ def training_step_s(setting: Setting, steps: int) -> float:
     ValueError
         If the epoch is too short to measure without reaching its end.
     """
-    return _step_s(setting, steps, 1, "off")
+    return _step_s(setting, steps, 1, "off", by_engine=True)
 
 
 def pack_step_s(setting: Setting, steps: int, members: int) -> float:

@@ -15,8 +15,14 @@ from mkdocs.structure.pages import Page
 
 from three_regime.cli import main
 from three_regime.config.loading import schema_text
+from three_regime.exchange.redraw import read_settings
+from three_regime.figures import explorer
+from three_regime.study.grid import planned
 
 ROOT = Path(__file__).resolve().parents[1]
+
+EXPLORED = {"explorer-cifar10-cpu.html": ROOT / "reference" / "obtained" / "cifar10-cpu"}
+"""Page that is an explorer → the archive that it shows, beside the published figure."""
 
 IMAGES = {
     "images/published.png": "reference/figure2/redrawn.png",
@@ -44,9 +50,11 @@ COMMANDS = """# Commands
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages and the images of the checkout (mkdocs calls this)."""
+    """Add the generated pages, explorers and the images of the checkout (mkdocs calls this)."""
     for name, text in (("configuration.md", configuration()), ("commands.md", commands())):
         files.append(File.generated(config, name, content=text))
+    for name, archive in EXPLORED.items():
+        files.append(File.generated(config, name, content=explored(archive)))
     for name, source in IMAGES.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
     return files
@@ -55,6 +63,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Replace include lines by the files they name (mkdocs calls this)."""
     return included(markdown)
+
+
+def explored(archive: Path) -> str:
+    """The explorer of an archive, as `redraw` writes it."""
+    settings = read_settings(archive)
+    folders = {archive / study.name: study.thresholds for study in planned(settings)}
+    return explorer.render(folders, settings.regimes.thresholds)
 
 
 def included(markdown: str) -> str:

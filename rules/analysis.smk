@@ -27,10 +27,7 @@ for study in STUDIES:
 
 rule published:
     input:
-        expand(
-            of_checkout("reference/figure2/{panel}_bounds.csv"),
-            panel=["test_error", "normalized_test_error", "lmc", "cka"],
-        ),
+        published_files(),
     output:
         f"{RESULTS}/{PUBLISHED}/cells.csv",
     log:
@@ -52,7 +49,16 @@ for name, (folder, _) in TABLED.items():
         input:
             cells=f"{folder}/cells.csv",
         output:
-            [f"{folder}/{table}.csv" for table in REGIME_TABLES],
+            [f"{folder}/{table}.csv" for table in REGIME_TABLES if table not in REPORTED_TABLES],
+            [
+                report(
+                    f"{folder}/{table}.csv",
+                    category=name,
+                    caption=f"captions/{table}.rst",
+                    labels={"figure": f"table: {table.replace('_', ' ')}"},
+                )
+                for table in REPORTED_TABLES
+            ],
         log:
             f"{RESULTS}/logs/regimes/{name}.log",
         localrule: True

@@ -21,12 +21,13 @@ from three_regime.study.outputs import (
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
+    EXPLORER_FILE,
     FIGURE2_STUDY,
     FIGURE_FORMATS,
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
-    RUN_FIGURES,
+    REPORTED_TABLES,
     SETTINGS_FILE,
     TABLES_VERSION,
 )
@@ -34,7 +35,7 @@ from three_regime.study.runs import digests
 from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
 from three_regime.system.interruption import stop_in_a_thread
-from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock
+from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock, terminal
 from three_regime.workflow.job_resources import job_resources
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
@@ -54,6 +55,9 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+if workflow.is_main_process and terminal.asked_for():
+    terminal.attach(CONFIG, running.slots(workflow, CONFIG))
+
 STUDIES = planned(CONFIG)
 CONFIG_FILES = digests(workflow.configfiles) if workflow.is_main_process else {}
 
@@ -70,7 +74,7 @@ RESULTS = CONFIG.results
 SOURCES = load_sources()
 
 # Everything with a cells.csv, i.e. every planned study and the published figure: name -> (folder, figures).
-TABLED = {study.name: (str(study.folder), GRID_FIGURES + RUN_FIGURES) for study in STUDIES}
+TABLED = {study.name: (str(study.folder), study.figures) for study in STUDIES}
 if CONFIG.published:
     TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
 
@@ -182,6 +186,12 @@ def claim_files():
 def of_tabled(*names):
     """These files of every study and of the published figure."""
     return [f"{folder}/{name}" for folder, _ in TABLED.values() for name in names]
+
+
+def published_files():
+    """The digitised panels of the published Figure 2."""
+    panels = ["test_error", "normalized_test_error", "lmc", "cka"]
+    return [of_checkout(f"reference/figure2/{panel}_bounds.csv") for panel in panels]
 
 
 def figure_files(*kinds):

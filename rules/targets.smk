@@ -10,6 +10,7 @@ localrules:
     landscape,
     tables,
     figures,
+    explorer,
     report,
     discarded,
 
@@ -50,6 +51,11 @@ rule tables:
 rule figures:
     input:
         figure_files(*FIGURE_FORMATS),
+
+
+rule explorer:
+    input:
+        f"{RESULTS}/{EXPLORER_FILE}",
 
 
 rule report:

@@ -7,7 +7,7 @@ from pathlib import Path
 from three_regime.errors import UserError
 from three_regime.logs import reporting
 from three_regime.system.files import replacing
-from three_regime.workflow.html_report import without_early_ends
+from three_regime.workflow.html_report import arranged, without_early_ends
 
 with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.output[0])) as temporary:
     # The run's frozen file replaces config.yaml; any other file is merged over config.yaml, which may have been edited.
@@ -23,5 +23,5 @@ with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.outpu
     if ended.returncode or not html.exists():
         html.unlink(missing_ok=True)
         raise UserError(f"snakemake --report failed: {' '.join(ended.stderr.split()[-60:])}")
-    temporary.write_text(without_early_ends(html.read_text(encoding="utf-8")), encoding="utf-8")
+    temporary.write_text(arranged(without_early_ends(html.read_text(encoding="utf-8"))), encoding="utf-8")
     html.unlink()

@@ -88,6 +88,12 @@ def test_bounds_decide_the_side_of_the_margin(expect, margin, difference, outcom
     assert study.judge(claim(expect=expect, margin=margin)).outcome == outcome
 
 
+@pytest.mark.parametrize("expect", ["lower", "not_higher", "higher", "not_lower"])
+def test_a_bound_exactly_on_the_limit_decides_nothing(expect):
+    assert claims.outcome(expect, 0.0, -1.0, 0.0) == claims.outcome(expect, 0.0, 0.0, 1.0) == "undecided"
+    assert {claims.outcome(expect, 0.0, -1.0, -0.1), claims.outcome(expect, 0.0, 0.1, 1.0)} == {"holds", "fails"}
+
+
 def test_replicas_alone_decide_about_the_networks_at_hand():
     rng = np.random.default_rng(0)
     by_seed = {1: -0.05, 2: 0.01, 3: -0.06}

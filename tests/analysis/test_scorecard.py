@@ -59,6 +59,26 @@ def test_the_published_values_score_perfectly_against_themselves(published):
     )
 
 
+def test_a_published_cell_stands_beside_the_obtained_one(published):
+    cells = score(published, obtained_cells(published, noise=0.01)).cells
+    assert list(cells) == [
+        "study", "panel", "temperature", "density", "published", "lower", "upper", "obtained", "se", "ci95",
+        "seeds", "one_seed", "difference", "within", "status",
+    ]  # fmt: skip
+    row = cells.query("panel == 'lmc' and temperature == 40 and density == 0.1").iloc[0]
+    assert row["difference"] == pytest.approx(row["obtained"] - row["published"])
+    assert row["lower"] <= row["published"] <= row["upper"]
+    assert (row["seeds"], row["status"]) == (3, "obtained")
+    grid = seed_means.grid(obtained_cells(published, noise=0.01)).query("temperature == 40 and density == 0.1").iloc[0]
+    assert row[["obtained", "se", "ci95"]].tolist() == grid[["lmc", "lmc_se", "lmc_ci95"]].tolist()
+
+
+def test_three_temperatures_are_the_fewest_for_a_rank():
+    table = pd.DataFrame({"density": [0.1] * 3 + [0.2] * 2, "a": [1, 2, 3, 1, 2], "b": [3, 2, 1, 1, 2]})
+    assert scorecard.spearman_within_density(table, "a", "b").to_dict() == {0.1: -1}
+    assert scorecard.spearman_within_density(table.assign(b=1), "a", "b").empty
+
+
 def test_cka_is_scored_on_both_outputs_and_the_closer_is_named(published):
     card = score(published, obtained_cells(published))
     assert value(card, "CKA that fits better", "cka_softmax") == pytest.approx(0, abs=1e-9)

@@ -201,7 +201,7 @@ def compute_here(checkout: Checkout) -> Checkout:
         prepare("digits", Path(config.data.folder))
         for stage in STAGES:
             finished.compute(config, stage)
-        tables.write(finished.owner(config))
+        tables.write(finished.study_of(config))
     return checkout
 
 

@@ -111,6 +111,7 @@ MALFORMED = [
     ("study.dense", {"iterations": 100}, "dense.*epochs"),
     ("study.dense.milestones", [2, 1], "dense.*milestones"),
     ("study.dense.milestones", [3], "dense.*milestone 3 is beyond"),
+    ("study.dense.milestones", [1, 3], "dense.*milestone 3 is beyond"),
     ("study.dense.milestones", [1, 1], "dense.*milestones"),
     ("study.dense.learning_rate", 0, "dense.learning_rate"),
     ("study.dense.learning_rate", float("inf"), "dense.learning_rate"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_study import NAME, config, mapping, owner, run
+from tiny_study import NAME, config, mapping, run, study_of
 
 from three_regime.config import knobs, resolve
 from three_regime.config.knobs import Knob
@@ -61,7 +61,7 @@ def test_settings_must_agree_at_every_temperature() -> None:
 def test_it_is_trained(tmp_path: Path) -> None:
     settings = config(tmp_path, knob="weight_decay", temperatures=[0, 0.0005])
     assert run(settings, "dense") == Outcome(2, 0)
-    products = [pack(owner(settings), "dense", 1, value)[0] for value in (0, 0.0005)]
+    products = [pack(study_of(settings), "dense", 1, value)[0] for value in (0, 0.0005)]
     assert [product.recipe["training"]["weight_decay"] for product in products] == [0, 0.0005]
     assert [product.outputs[0].parent.name for product in products] == ["wd0", "wd0p0005"]
     assert all(product.done for product in products)

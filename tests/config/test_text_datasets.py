@@ -98,5 +98,5 @@ def test_the_recipe_holds_exactly_what_changes_the_files() -> None:
 
 def test_a_rule_notices_other_cleaning_and_other_held_out_pairs() -> None:
     variants = [FIRST, {**FIRST, "ratio": 3}, {**FIRST, "validation_pairs": 9}]
-    owners = [planned(resolve(studies(dataset)))[0] for dataset in variants]
-    assert len({settings_fingerprint(owner, "retrain", 1) for owner in owners}) == 3
+    found = [planned(resolve(studies(dataset)))[0] for dataset in variants]
+    assert len({settings_fingerprint(study, "retrain", 1) for study in found}) == 3

@@ -229,6 +229,19 @@ def test_a_very_long_name_is_read_quickly_and_shown_in_short(tmp_path):
     assert len(str(refused.value)) < 500 and time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, NotImplementedError, ValueError])
+def test_numbers_that_numpy_refuses_are_named(tmp_path, monkeypatch, error):
+    """Whatever a kind of tensor that is not foreseen here makes of being read."""
+    torch.save({"conv.weight": torch.ones(2)}, tmp_path / "new.pt")
+
+    def refuse(tensor):
+        raise error("no such numbers")
+
+    monkeypatch.setattr(checkpoint_files, "_as_array", refuse)
+    with pytest.raises(UserError, match=r"new\.pt: conv\.weight cannot be read as numbers; save it as float32"):
+        read_foreign(tmp_path / "new.pt")
+
+
 @pytest.mark.parametrize("bit", [0, 5])
 def test_a_flipped_bit_is_seen(tmp_path, model, bit):
     path = tmp_path / "flipped.pt"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tiny_study
 from checkout import Checkout
-from finished import NAME, OPTIONS, copied, inside, owner, tiny
+from finished import NAME, OPTIONS, copied, inside, study_of, tiny
 from tiny_study import config, products
 
 from three_regime.config import Config
@@ -53,7 +53,7 @@ def _own_signals():
 
 
 def members(settings: Config, stage: str, temperature: float = 2) -> list[Product]:
-    return pack(tiny_study.owner(settings), stage, 1, temperature)
+    return pack(tiny_study.study_of(settings), stage, 1, temperature)
 
 
 def files(found: list[Product]) -> list[Path]:
@@ -84,7 +84,7 @@ def test_a_pack_that_had_ended_is_not_computed_again(settings: Config, stage: st
 
 
 def test_computed_members_are_held_until_they_are_read(settings: Config) -> None:
-    study = tiny_study.owner(settings)
+    study = tiny_study.study_of(settings)
     shutil.rmtree(study.at(1, 2) / "density010" / "replica1")
     assert run_stage(settings, "retrain") == Outcome(1, 3)
     content = remove(files(members(settings, "retrain")))
@@ -97,9 +97,9 @@ def test_computed_members_are_held_until_they_are_read(settings: Config) -> None
 
 def test_without_snakemake_nothing_is_held(settings: Config) -> None:
     run_stage(settings, "cka")
-    assert held(tiny_study.owner(settings).root)
+    assert held(tiny_study.study_of(settings).root)
     run_job(settings, NAME, "cka", 1, 2)
-    assert not held(tiny_study.owner(settings).root)
+    assert not held(tiny_study.study_of(settings).root)
 
 
 def test_a_damaged_result_does_not_come_back(settings: Config, caplog: pytest.LogCaptureFixture) -> None:
@@ -111,7 +111,7 @@ def test_a_damaged_result_does_not_come_back(settings: Config, caplog: pytest.Lo
     with open(path, "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(bytes([good[-1] ^ 1]))
-    assert product.done and sidecar(tiny_study.owner(settings), path).read_bytes() == path.read_bytes() != good
+    assert product.done and sidecar(tiny_study.study_of(settings), path).read_bytes() == path.read_bytes() != good
     path.unlink()
     assert run_stage(settings, "retrain") == Outcome(1, 3)
     assert "density 10 %, replica 2 is not restored: " in caplog.text and " is damaged: " in caplog.text
@@ -165,7 +165,7 @@ def test_after_a_failure_signals_mean_what_they_meant() -> None:
 
 
 def test_a_state_that_outlived_its_run_is_removed(settings: Config) -> None:
-    state = state_file(tiny_study.owner(settings), members(settings, "retrain")[0])
+    state = state_file(tiny_study.study_of(settings), members(settings, "retrain")[0])
     state.write_text("of a job that was killed when the result had just been written")
     assert run_stage(settings, "retrain") == Outcome(0, 4)
     assert not state.exists()
@@ -174,7 +174,7 @@ def test_a_state_that_outlived_its_run_is_removed(settings: Config) -> None:
 def test_discarded_weights_are_not_held(settings: Config, tmp_path: Path) -> None:
     """Disk space is freed even if jobs were killed before they removed their links."""
     none = config(tmp_path, keep="none")
-    study = tiny_study.owner(none)
+    study = tiny_study.study_of(none)
     for stage in ("lmc", "cka"):
         run_stage(none, stage)
     for path in files(products(none, "retrain")):
@@ -193,7 +193,7 @@ def test_discarded_weights_are_not_held(settings: Config, tmp_path: Path) -> Non
 
 
 def test_links_of_recorded_files_go_and_no_others(settings: Config) -> None:
-    study = tiny_study.owner(settings)
+    study = tiny_study.study_of(settings)
     for path in files(products(settings, "retrain")):
         kept_copies.keep(study, path)
     recorded = files(members(settings, "retrain"))
@@ -207,8 +207,8 @@ def test_links_of_recorded_files_go_and_no_others(settings: Config) -> None:
 
 
 def test_stale_results_make_way_with_all_that_was_made_from_them(settings: Config, tmp_path: Path) -> None:
-    study = tiny_study.owner(settings)
-    other = tiny_study.owner(config(tmp_path, retrain={"learning_rate": 0.05}))
+    study = tiny_study.study_of(settings)
+    other = tiny_study.study_of(config(tmp_path, retrain={"learning_rate": 0.05}))
     stale = [path for stage in ("retrain", "lmc", "cka") for path in files(members(settings, stage))]
     planned = [str(path) for stage in STAGES for path in files(members(settings, stage))]
     before = {path: path.read_bytes() for path in stale}
@@ -228,7 +228,7 @@ def test_stale_results_make_way_with_all_that_was_made_from_them(settings: Confi
 def test_a_missing_input_makes_nothing_stale(settings: Config) -> None:
     planned = [str(path) for stage in STAGES for path in files(members(settings, stage))]
     remove(files(members(settings, "prune")))
-    assert kept_copies.set_aside([tiny_study.owner(settings)], planned) == 0
+    assert kept_copies.set_aside([tiny_study.study_of(settings)], planned) == 0
 
 
 def test_a_finished_successor_is_not_lost_to_what_it_replaces(settings: Config, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_finished_successor_is_not_lost_to_what_it_replaces(settings: Config, 
     for path, content in old.items():  # as Snakemake puts them back, into another file or the same
         path.unlink()
         path.write_bytes(content)
-    assert kept_copies.set_aside([tiny_study.owner(changed)], map(str, product.outputs)) == 1
+    assert kept_copies.set_aside([tiny_study.study_of(changed)], map(str, product.outputs)) == 1
     assert run_stage(changed, "retrain") == Outcome(0, 4)
     assert {path: path.read_bytes() for path in product.outputs} == new
 
@@ -279,7 +279,7 @@ def start(checkout: Checkout, *arguments: str) -> str:
 
 def results_of(checkout: Checkout, stage: str) -> dict[Path, bytes]:
     with inside(checkout):
-        found = [path for temperature in (2, 4) for path in files(pack(owner(tiny()), stage, 1, temperature))]
+        found = [path for temperature in (2, 4) for path in files(pack(study_of(tiny()), stage, 1, temperature))]
         return {path: path.read_bytes() for path in found if path.exists()}
 
 

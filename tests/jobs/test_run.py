@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_study import ALL, ROOT, TOTALS, command, config, digests, files, owner, products, run, run_to
+from tiny_study import ALL, ROOT, TOTALS, command, config, digests, files, products, run, run_to, study_of
 
 from three_regime.config import Config
 from three_regime.jobs.run import Outcome
@@ -103,7 +103,7 @@ def test_an_early_checkpoint_comes_back_from_a_new_run(study_folder):
     """The saved state is from the end of the run, so epoch 1 is retrained and equals the first result."""
     settings = config(study_folder)
     before = digests(settings, "dense")
-    (owner(settings).at(1, 1) / "dense.safetensors").unlink()
+    (study_of(settings).at(1, 1) / "dense.safetensors").unlink()
     assert outcomes(settings) == kept(dense=1)
     assert digests(settings, "dense") == before
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, mapping, owner, run_to, start
+from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, mapping, run_to, start, study_of
 
 from three_regime.config import resolve
 from three_regime.errors import UserError
@@ -128,7 +128,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(finished, tmp_path, stage
     if before == "prepare":
         (tmp_path / "data" / "digits.safetensors").unlink()
     else:
-        folder = owner(config(tmp_path)).folder
+        folder = study_of(config(tmp_path)).folder
         name = {"prune": "pruned", "retrain": "retrained"}.get(before, before)
         sorted(folder.rglob(f"{name}.safetensors"))[-1].unlink()
     with pytest.raises(UserError, match=f"is missing: run stage {before} of tiny first"):
@@ -165,7 +165,7 @@ def test_tables_of_results_of_other_settings_are_refused(finished, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.csv")} == before
     for stage in ("retrain", "lmc", "cka"):
         run_stage(stage, files)
-    assert unfit(owner(resolve(mapping(tmp_path, **NEW_RATE)))) == []
+    assert unfit(study_of(resolve(mapping(tmp_path, **NEW_RATE)))) == []
 
 
 def test_what_was_half_computed_again_is_refused_too(finished, tmp_path):
@@ -195,8 +195,8 @@ def test_missing_is_not_stale(finished, tmp_path, remove):
     """Results without weights, as on a laptop; without their inputs; and an unfinished study."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     remove(tmp_path)
-    assert unfit(owner(resolve(mapping(tmp_path)))) == []
-    stale = unfit(owner(resolve(mapping(tmp_path, **NEW_RATE))))
+    assert unfit(study_of(resolve(mapping(tmp_path)))) == []
+    stale = unfit(study_of(resolve(mapping(tmp_path, **NEW_RATE))))
     assert {finding.product.stage for finding in stale} == {"retrain", "lmc", "cka"}
 
 

@@ -56,7 +56,9 @@ def test_a_missing_file_is_named(finished_tiny: Checkout, tmp_path: Path) -> Non
 
 
 FIGURE, TABLE = Path("results/tiny/tiny/figures/lmc.pdf"), Path("results/tiny/tiny/cells.csv")
-OVER_ALL = tuple(Path("results/tiny") / name for name in ("report.html", "scorecard.md", "case_studies/sam.csv"))
+OVER_ALL = tuple(
+    Path("results/tiny") / name for name in ("report.html", "explorer.html", "scorecard.md", "case_studies/sam.csv")
+)
 
 
 @pytest.mark.parametrize("path", [TABLE, FIGURE, *OVER_ALL])

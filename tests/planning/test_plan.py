@@ -59,20 +59,20 @@ def test_everything_is_missing_at_first(empty: Config) -> None:
 
 def test_pruned_networks_are_priced_by_density(empty: Config) -> None:
     """Linear interpolation between measured densities; dense training and lock-step packs are unaffected."""
-    owner = study_named(empty, "tiny")
-    usual, pricer = image_speed(rates(), owner), ImagePricer(owner)
+    study = study_named(empty, "tiny")
+    usual, pricer = image_speed(rates(), study), ImagePricer(study)
     faster = replace(usual, relative_times={0.1: (0.25, 0.5), 0.2: (0.45, 0.6)})
     assert faster.at(0.15).train == pytest.approx(usual.train / 0.35)
     assert faster.at(0.05).evaluate == pytest.approx(usual.evaluate / 0.5)
     assert faster.at(0.6).reestimate == pytest.approx(usual.reestimate / 0.8)
     assert faster.at(1.0) == faster.at(None) == faster
     for stage in ("retrain", "lmc", "cka"):
-        products = pack(owner, stage, 1, owner.temperatures[0])
+        products = pack(study, stage, 1, study.temperatures[0])
         assert pricer.seconds(products, faster) < pricer.seconds(products, usual)
         assert pricer.seconds(products, replace(faster, together=1.0)) == pricer.seconds(
             products, replace(usual, together=1.0)
         )  # fmt: skip
-    dense = pack(owner, "dense", 1)
+    dense = pack(study, "dense", 1)
     assert pricer.seconds(dense, faster) == pricer.seconds(dense, usual)
 
 
@@ -100,17 +100,17 @@ def test_the_longest_chain_is_one_job_of_each_stage_in_turn(empty: Config) -> No
 
 def test_with_three_replicas_the_ends_are_still_measured_once(empty: Config) -> None:
     three = tiny(replicas=[1, 2, 3], densities=[0.1], temperatures=[4])
-    owner = study_named(three, NAME)
-    pairs = pack(owner, "lmc", 1, 4)
+    study = study_named(three, NAME)
+    pairs = pack(study, "lmc", 1, 4)
     assert len(pairs) == 3
-    assert ImagePricer(owner).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
-    assert ImagePricer(owner).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
+    assert ImagePricer(study).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
+    assert ImagePricer(study).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
 
 
 def dense_images(**changes: object) -> list[float]:
     """Training images of each temperature's dense run."""
-    owner = study_named(tiny(**changes), NAME)
-    return [ImagePricer(owner).job(pack(owner, "dense", 1, value)).train for value in owner.config.temperatures]
+    study = study_named(tiny(**changes), NAME)
+    return [ImagePricer(study).job(pack(study, "dense", 1, value)).train for value in study.config.temperatures]
 
 
 def test_fixed_iterations_are_priced_by_images(empty: Config) -> None:
@@ -124,10 +124,10 @@ def test_sharpness_aware_steps_cost_two_passes(empty: Config) -> None:
 
 
 def test_the_last_epochs_are_evaluated_whatever_the_interval(empty: Config) -> None:
-    owner = study_named(tiny(retrain={"epochs": 10, "milestones": [], "evaluate_every": 4}), NAME)
-    product = pack(owner, "retrain", 1, 4)[0]
+    study = study_named(tiny(retrain={"epochs": 10, "milestones": [], "evaluate_every": 4}), NAME)
+    product = pack(study, "retrain", 1, 4)[0]
     # Epochs 4 and 8 by the interval; 9 and 10 are the last two; then both splits once.
-    assert ImagePricer(owner).job([product]).evaluate == 4 * TEST + TRAIN + TEST
+    assert ImagePricer(study).job([product]).evaluate == 4 * TEST + TRAIN + TEST
 
 
 def test_a_finished_study_costs_nothing(finished_tiny: Checkout) -> None:
@@ -144,14 +144,14 @@ def test_disk_agrees_with_the_files(finished_tiny: Checkout) -> None:
         config = tiny()
         found = rows(plan.make(config, (), rates()))
         for stage in ("dense", "prune", "retrain", "lmc", "cka"):
-            owner = study_named(config, NAME)
-            files = [path for value in owner.temperatures for product in pack(owner, stage, 1, value)
+            study = study_named(config, NAME)
+            files = [path for value in study.temperatures for product in pack(study, stage, 1, value)
                      for path in product.outputs]  # fmt: skip
-            files += sorted((owner.root / ".state").rglob("dense.state.safetensors")) if stage == "dense" else []
+            files += sorted((study.root / ".state").rglob("dense.state.safetensors")) if stage == "dense" else []
             actual = sum(path.stat().st_size for path in files)
             actual += plan.disk.of_logs(found[stage].jobs, found[stage].members)
             assert found[stage].size == pytest.approx(actual, rel=0.1), stage
-        assert found["data"].size == pytest.approx(owner.prepared.stat().st_size, rel=0.1)
+        assert found["data"].size == pytest.approx(study.prepared.stat().st_size, rel=0.1)
 
 
 def test_a_changed_setting_makes_what_follows_stale(finished_tiny: Checkout) -> None:
@@ -210,6 +210,7 @@ def test_members_that_advance_together_are_priced_so(empty: Config) -> None:
         ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables, figures"]),
         ("tables", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables"]),
         ("figures", ["data", "dense", "prune", "retrain", "lmc", "cka", "figures"]),
+        ("explorer", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables"]),
         ("report", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables, figures", "tables, figures, report"]),
     ],
 )
@@ -227,9 +228,9 @@ def test_an_unknown_target_is_named_with_the_nearest(empty: Config, target: str)
 
 
 def test_a_network_that_was_not_measured_is_scaled_and_marked(empty: Config) -> None:
-    owner = study_named(empty, NAME)
-    assert image_speed(rates(), owner).scaled == ""
-    other_size = image_speed(rates(side=32), owner)
+    study = study_named(empty, NAME)
+    assert image_speed(rates(), study).scaled == ""
+    other_size = image_speed(rates(side=32), study)
     assert other_size.scaled == "preresnet-8x0.25 at 32 pixels"
     assert other_size.train == pytest.approx(100 * 16, rel=0.1), "a sixteenth of the area"
     text = render(plan.make(empty, (), rates(side=32)))

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from checkout import Checkout
 from click.testing import CliRunner
-from finished import FILES, NAME, OPTIONS, copied, inside, owner, tiny
+from finished import FILES, NAME, OPTIONS, copied, inside, study_of, tiny
 from tiny_study import ROOT, config, digests, files, products, run
-from tiny_study import owner as small_owner
+from tiny_study import study_of as small_study
 
 from three_regime.analysis import tables
 from three_regime.cli import main
@@ -98,7 +98,7 @@ def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
         settings = tiny()
         for name, spoil in ODD.items():
             spoil(LMC)
-            found = [finding for finding in judge(owner(settings)) if not finding.done]
+            found = [finding for finding in judge(study_of(settings)) if not finding.done]
             assert [(each.product.outputs[0], each.verdict) for each in found] == [(LMC, Verdict.DAMAGED)], name
             assert str(LMC) in found[0].reason, name
             assert (NAME, "lmc", 3, 4) in status.look(settings).counts, name
@@ -108,10 +108,10 @@ def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
             assert [each.file for each in verifying.verify(settings).problems] == [str(LMC), str(TABLES)], name
             assert "1 damaged" in adopting.render(adopting.adopt(settings, FILES, dry_run=True), dry_run=True), name
             with pytest.raises(UserError, match=rf"1 results of tiny \(1 lmc\) .*{LMC}: damaged, "):
-                tables.write(owner(settings))
+                tables.write(study_of(settings))
             shutil.rmtree(LMC) if LMC.is_dir() else LMC.unlink()
             LMC.write_bytes(sound)
-        assert all(finding.done for finding in judge(owner(settings)))
+        assert all(finding.done for finding in judge(study_of(settings)))
 
 
 @pytest.mark.parametrize("spoil", ["cut", "folder", "no value"])
@@ -162,10 +162,10 @@ def test_weights_and_json_of_two_runs_are_never_accepted(study_folder):
     arrays["fc.bias"] = arrays["fc.bias"] + 1
     write_arrays(weights, arrays, {"fingerprint": product.fingerprint})
     assert product.stored() is None and not product.done
-    (found,) = [each for each in judge(small_owner(settings), ["retrain"]) if each.verdict is Verdict.DAMAGED]
+    (found,) = [each for each in judge(small_study(settings), ["retrain"]) if each.verdict is Verdict.DAMAGED]
     assert "not of the same run" in found.reason
     with pytest.raises(UserError, match="retrained"):
-        tables.write(small_owner(settings))
+        tables.write(small_study(settings))
     assert run(settings, "retrain") == Outcome(1, 7)
     assert digests(settings, "retrain") == expected
     assert Path(f"{weights}{damage.SUFFIX}").exists()

@@ -30,7 +30,7 @@ def tiny(**changes: Any) -> Config:
     return resolve(whole)
 
 
-def owner(config: Config) -> Study:
+def study_of(config: Config) -> Study:
     return study_named(config, NAME)
 
 
@@ -42,14 +42,14 @@ def finish(folder: Path) -> Checkout:
         prepare("digits", Path(config.data.folder))
         for stage in STAGES:
             compute(config, stage)
-        tables.write(owner(config))
+        tables.write(study_of(config))
     return checkout
 
 
 def compute(config: Config, stage: str) -> None:
     """Run all jobs of a stage."""
     for seed in config.studies[NAME].dense_seeds:
-        for temperature in [None] if stage == "dense" else owner(config).temperatures:
+        for temperature in [None] if stage == "dense" else study_of(config).temperatures:
             run_job(config, NAME, stage, seed, temperature)
 
 

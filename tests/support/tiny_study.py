@@ -54,7 +54,7 @@ def config(folder: Path, *, top: dict[str, Any] | None = None, **changes: Any) -
     return resolve(mapping(folder, top=top, **changes))
 
 
-def owner(settings: Config) -> Study:
+def study_of(settings: Config) -> Study:
     return study_named(settings, NAME)
 
 
@@ -63,7 +63,7 @@ def run(settings: Config, stage: str, seed: int = 1) -> Outcome:
     one_run = stage == "dense" and settings.studies[NAME].knob == "epochs"
     outcomes = [
         run_job(settings, NAME, stage, seed, temperature)
-        for temperature in ([None] if one_run else owner(settings).temperatures)
+        for temperature in ([None] if one_run else study_of(settings).temperatures)
     ]
     return Outcome(sum(each.computed for each in outcomes), sum(each.kept for each in outcomes))
 
@@ -80,8 +80,8 @@ def run_to(settings: Config, stage: str) -> Outcome:
 def products(settings: Config, stage: str, seed: int = 1) -> list[Product]:
     return [
         product
-        for temperature in owner(settings).temperatures
-        for product in pack(owner(settings), stage, seed, temperature)
+        for temperature in study_of(settings).temperatures
+        for product in pack(study_of(settings), stage, seed, temperature)
     ]
 
 

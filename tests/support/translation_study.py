@@ -34,7 +34,7 @@ def config(folder: Path, **changes: Any) -> Config:
     return resolve(mapping(folder, **changes))
 
 
-def owner(settings: Config) -> Study:
+def study_of(settings: Config) -> Study:
     return study_named(settings, NAME)
 
 
@@ -44,7 +44,7 @@ def prepared(settings: Config) -> Config:
 
 
 def run(settings: Config, stage: str) -> list[Outcome]:
-    temperatures = [None] if stage == "dense" else owner(settings).temperatures
+    temperatures = [None] if stage == "dense" else study_of(settings).temperatures
     return [run_job(settings, NAME, stage, 1, temperature) for temperature in temperatures]
 
 
@@ -65,5 +65,5 @@ def finish(arguments: list[str]) -> str:
 
 def digests(settings: Config, stage: str) -> dict[str, str]:
     """Weights file → digest of its tensors, computed from them."""
-    paths = [p.outputs[-1] for t in owner(settings).temperatures for p in pack(owner(settings), stage, 1, t)]
+    paths = [p.outputs[-1] for t in study_of(settings).temperatures for p in pack(study_of(settings), stage, 1, t)]
     return {str(path.relative_to(settings.results)): tensor_digest(read_arrays(path)) for path in paths}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_study import config, digests, files, owner, run
+from tiny_study import config, digests, files, run, study_of
 
 from three_regime.errors import UserError
 from three_regime.jobs.run import Outcome
@@ -112,7 +112,7 @@ def test_out_of_memory_in_a_measurement_is_one_sentence(study_folder, monkeypatc
                                         r" to allocate 2\.00 GiB\);.*`gpu_slots: 1`, `lockstep: off`"):  # fmt: skip
         run(settings, stage)
     run(settings, stage)
-    assert all(product.done for product in pack(owner(settings), stage, 1, 1))
+    assert all(product.done for product in pack(study_of(settings), stage, 1, 1))
     found = digests(settings, stage) if stage in ("dense", "retrain") else [*map(values, files(settings, stage))]
     assert found == expected
 

@@ -340,4 +340,4 @@ def test_a_pack_with_nothing_stale_is_quick_and_asks_for_no_gpu(tmp_path):
     # Processor time: the job waits for nothing, so that this is its time on a machine that does nothing else.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 3
     os.environ.pop(gpu_slots.VISIBLE, None)
-    assert wants_gpu(tiny_study.config(tmp_path, top=top), tiny_study.owner(settings), "retrain")
+    assert wants_gpu(tiny_study.config(tmp_path, top=top), tiny_study.study_of(settings), "retrain")

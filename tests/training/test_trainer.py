@@ -120,6 +120,16 @@ def test_equals_a_plain_torch_loop(tmp_path, images):
     assert rows(found, "train_loss") == pytest.approx(losses, rel=1e-4)
 
 
+def test_reduced_precision_is_for_a_gpu_alone(tmp_path, images):
+    """On a CPU a study of ``precision: bf16`` computes what its records say: single precision."""
+    training = settings(epochs=1, milestones=(), batch_size=32)
+    full, reduced = (
+        train(images, tmp_path / precision, training.model_copy(update={"precision": precision}))[1]
+        for precision in ("fp32", "bf16")
+    )
+    assert_same(full, reduced)
+
+
 # -- what is delivered
 
 

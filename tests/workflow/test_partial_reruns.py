@@ -261,10 +261,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     with contextlib.chdir(checkout.path):
         config = load([Path("config.yaml"), Path("edits.yaml")])
         prepare("digits", Path(config.data.folder))
-        for owner in planned(config):
+        for study in planned(config):
             for stage in STAGES:
-                for temperature in [None] if stage == "dense" else owner.temperatures:
-                    run_job(config, owner.name, stage, 1, temperature)
+                for temperature in [None] if stage == "dense" else study.temperatures:
+                    run_job(config, study.name, stage, 1, temperature)
     output = checkout.run(*COMMAND)
     assert "Snakemake has no record of the results of first, second: adopting them" in output
     assert jobs(output) == tables("first", "second")

@@ -247,8 +247,8 @@ def test_rates_of_another_kind_of_device_say_nothing(rates) -> None:
 def test_rates_of_images_say_nothing_of_translation(rates) -> None:
     rates("cpu", 1e9)
     ours = load([ROOT / "config.yaml", ROOT / "config/tiny-translation.yaml"])
-    owner = study_named(ours, "tiny-translation")
-    assert first_runtime(owner, "lmc", owner.temperatures[0], None, 1) == owner.config.resources.lmc.runtime
+    study = study_named(ours, "tiny-translation")
+    assert first_runtime(study, "lmc", study.temperatures[0], None, 1) == study.config.resources.lmc.runtime
 
 
 def test_cpu_rates_count_without_a_gpu_and_by_threads(rates) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from checkout import ROOT, Checkout
-from finished import FILES, OPTIONS, copied, inside, owner, tiny
+from finished import FILES, OPTIONS, copied, inside, study_of, tiny
 from snakemake.settings.types import ConfigSettings, StorageSettings
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
 
@@ -119,7 +119,7 @@ def test_an_edit_that_was_undone_leaves_no_result_of_it(own: Checkout) -> None:
     said = own.run("--dry-run", "tables", *OPTIONS)
     assert "to be recomputed" in said and "points from 5 to 11" in said
     with inside(own), pytest.raises(UserError, match=r"2 results of tiny \(2 lmc\).*points from 5 to 11"):
-        tables.write(owner(tiny()))
+        tables.write(study_of(tiny()))
     own.run("tables", *OPTIONS)
     assert points(own) == {11} and right(own)
 
@@ -205,8 +205,8 @@ def test_a_changed_checkout_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_unfit_results_are_those_of_other_settings(finished_tiny: Checkout) -> None:
     with inside(finished_tiny):
-        assert unfit(owner(tiny())) == []
-        wrong = unfit(owner(tiny(measure={"points": 5})))
+        assert unfit(study_of(tiny())) == []
+        wrong = unfit(study_of(tiny(measure={"points": 5})))
     assert {(each.product.stage, each.reason) for each in wrong} == {("lmc", CHANGED)}
 
 

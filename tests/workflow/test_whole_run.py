@@ -76,8 +76,8 @@ def computed(output: str) -> list[tuple[str, int, int]]:
 
 def test_it_ends_within_a_minute_with_everything(finished: Checkout) -> None:
     results = finished.path / "results/tiny"
-    for name in ("report.html", "config.yaml", "tiny/cells.csv", "tiny/regimes.csv", "tiny/selection.csv",
-                 "tiny/claims.csv", "tiny/claims.md"):  # fmt: skip
+    for name in ("report.html", "explorer.html", "config.yaml", "tiny/cells.csv", "tiny/regimes.csv",
+                 "tiny/selection.csv", "tiny/claims.csv", "tiny/claims.md"):  # fmt: skip
         assert (results / name).stat().st_size > 0, name
     for kind in ("png", "pdf", "csv"):
         assert (results / f"tiny/figures/phase_diagram.{kind}").stat().st_size > 0
@@ -120,7 +120,7 @@ def test_a_deleted_table_is_remade_and_what_follows(own: Checkout) -> None:
     (own.path / "results/tiny/tiny/grid.csv").unlink()
     planned = set(own.planned(*TINY))
     assert "regimes_tiny" in planned
-    assert planned <= {"regimes_tiny", "case_studies", "draw_tiny", "build_report"}
+    assert planned <= {"regimes_tiny", "case_studies", "draw_tiny", "build_explorer", "build_report"}
 
 
 def test_a_deleted_checkpoint_comes_back_identical_and_alone(own: Checkout) -> None:

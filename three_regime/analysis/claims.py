@@ -145,8 +145,8 @@ def to_markdown(table: pd.DataFrame, study: str) -> str:
     lines = [
         f"# Claims stated beforehand: {study}",
         "",
-        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; errors and LMC in points",
-        "(`lmc_nll` in nats).",
+        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; test errors in points,",
+        "LMC as a fraction of training error (`lmc_nll` in nats).",
         "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
         "spread between replicas alone, for the dense networks that were trained. *Not tested*: both sides are the",
         "same cells in every dense seed.",
@@ -396,7 +396,7 @@ def _text(value: object) -> bool:
 def _amount(measure: str, value: float) -> str:
     if measure == "temperature":
         return f"{value:+g}"
-    return f"{value:+.4f}" if measure in ("cka_softmax", "lmc_nll") else f"{100 * value:+.2f}"
+    return f"{100 * value:+.2f}" if measure == "test_error" else f"{value:+.4f}"
 
 
 def _interval(measure: str, estimate: float, lower: float, upper: float) -> str:

@@ -223,8 +223,8 @@ def spearman_within_density(table: pd.DataFrame, first: str, second: str, *, lea
 
 
 def amount(metric: str, value: float) -> str:
-    """Format a difference in `metric`: CKA as is, errors and LMC (fractions) in percentage points."""
-    return f"{value:.4f}" if metric.startswith("cka") else f"{round(100 * value, 2) + 0.0:.2f} points"
+    """Format a difference in `metric`: errors (fractions) in percentage points, LMC and CKA as they are."""
+    return f"{round(100 * value, 2) + 0.0:.2f} points" if metric.endswith("error") else f"{round(value, 4) + 0.0:.4f}"
 
 
 def _row(measure: str, panel: str = "", value: float = float("nan"), beside: str = "", note: str = "") -> dict:

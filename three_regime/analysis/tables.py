@@ -246,10 +246,11 @@ def _sparsity(records: list) -> pd.DataFrame:
 
 def _provenance(records: dict[str, list]) -> pd.DataFrame:
     wanted = ["origin", "device", "threads", "wall_s", "commit", "finished"]
+    keys = [*CELL, "replica", "pair"]
     rows = [
         {
             "stage": stage,
-            **{key: _where(product).get(key) for key in (*CELL, "replica", "pair")},
+            **{key: _where(product).get(key) for key in keys},
             **{key: result[PROVENANCE_KEY].get(key) for key in wanted},
             "torch": result[PROVENANCE_KEY]["versions"].get("torch"),
             "fingerprint": result[PROVENANCE_KEY]["fingerprint"],
@@ -257,4 +258,4 @@ def _provenance(records: dict[str, list]) -> pd.DataFrame:
         for stage, found in records.items()
         for product, result in found
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["stage", *keys, *wanted, "torch", "fingerprint"])

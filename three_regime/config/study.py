@@ -44,7 +44,8 @@ class StudyConfig(Section):
     )  # fmt: skip
     lockstep: Positive | Literal["auto", "off"] = Field(
         "auto", description="Members of a pack computed together, step by step: `off`, a maximum number, or `auto`: on"
-        " a CPU for small networks only, on a GPU if a timing at the start shows it is faster (this project's choice)."
+        " a CPU for small networks that the engine does not compute, on a GPU if a timing at the start shows it is"
+        " faster (this project's choice)."
     )  # fmt: skip
     keep: Literal["all", "endpoints", "none"] = Field(
         "all", description="Weights kept once everything is measured: all; endpoints (dense and retrained networks;"

@@ -93,6 +93,11 @@ class Training(Section):
         return self.schedule in ("linear", "cosine")
 
     @property
+    def plain_sgd(self) -> bool:
+        """Whether every step is one of SGD alone, without SAM and gradient clipping, which the CPU engine supports."""
+        return self.optimiser == "sgd" and self.sam_rho == 0 and self.clip_norm is None
+
+    @property
     def by_epoch(self) -> bool:
         """Whether length and milestones are in epochs (otherwise iterations)."""
         return self.epochs is not None

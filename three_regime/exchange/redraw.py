@@ -1,4 +1,4 @@
-"""Rebuild everything derived from the tables of an export: regimes, claims, scorecard, figures.
+"""Rebuild everything derived from the tables of an export: regimes, claims, scorecard, figures, explorer.
 
 Does not need torch, so an archived study (``reference/obtained``) can be checked on a laptop.
 """
@@ -14,8 +14,9 @@ from three_regime.analysis import case_studies, claims, regime_tables, scorecard
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.exchange.export import MANIFEST, PROVENANCE, write_manifest
+from three_regime.figures import explorer
 from three_regime.study.grid import Study, planned
-from three_regime.study.outputs import CASE_FOLDER, CELL_TABLES, SCORECARD_FILES, SETTINGS_FILE
+from three_regime.study.outputs import CASE_FOLDER, CELL_TABLES, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
 
@@ -71,6 +72,8 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
         scorecard_files.write(out, scorecard.of_export(out))
     if (folder / PROVENANCE).is_file():
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
+    folders = {out / study.name: study.thresholds for study in studies}
+    explorer.write(out / EXPLORER_FILE, folders, config.regimes.thresholds if config.published else None)
     write_manifest(out, config.run, redrawn_from=_commit_of(folder))
 
 
@@ -109,7 +112,7 @@ def _study(source: Path, target: Path, study: Study) -> None:
     regime_tables.write(target, study.thresholds)
     if study.config.claims:
         claims.write(target, study.config.claims, study.thresholds)
-    figures.draw_all(target, study.thresholds)
+    figures.draw_all(target, study.thresholds, study.figures)
     # As in an export, where the plotted data are beside the figure.
     (target / "curves.csv").unlink(missing_ok=True)
 

@@ -43,11 +43,14 @@ def compute(job: Job) -> None:
             pairs = list(cell)
             began = time.monotonic()
             replicas, masks = replica_weights(task, pairs)
+            network = sparse_network(task, masks, replicas.values())
+            if network is not None and job.study.config.lockstep in ("auto", "off"):
+                _measure(job, task, AloneSparse(task, network), pairs, replicas, began)
+                continue
             stack = stack or _choose(job, task, replicas)
             if stack.together:
                 stack = _measure_together(job, task, stack, pairs, replicas, began)
             else:
-                network = sparse_network(task, masks, replicas.values())
                 _measure(job, task, AloneSparse(task, network) if network else stack, pairs, replicas, began)
 
 
@@ -93,7 +96,7 @@ def _measure(
         results |= job.study.setting.line_scores(job.study.config.measure, task, networks)
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        computed_with: Kernels | None = "sparse" if isinstance(stack, AloneSparse) else None
+        computed_with: Kernels | None = stack.network.computed_with if isinstance(stack, AloneSparse) else None
         job.commit(product, results, wall_s=time.monotonic() - began, together=together, computed_with=computed_with)
         began = time.monotonic()
 

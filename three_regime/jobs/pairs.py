@@ -55,4 +55,4 @@ def measured_pairs(
         for product in pairs:
             check_stop(job, product)
             first, second = (measured[product.inputs[role]] for role in ("first", "second"))
-            yield product, "sparse" if network else None, first, second
+            yield product, network.computed_with if network else None, first, second

@@ -40,7 +40,8 @@ def _member(job: Job, task: Task, product: Product) -> Member:
 
 
 def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Checkpoint) -> None:
-    network = sparse_network(task, masks, [checkpoint.weights]) if checkpoint.computed_with == "sparse" else None
+    by = checkpoint.computed_with
+    network = sparse_network(task, masks, [checkpoint.weights], by) if by is not None else None
     found = measured(task, checkpoint.weights, str(product.outputs[-1]), network)
     last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {
@@ -55,5 +56,5 @@ def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Che
         join_masks(checkpoint.weights, masks),
         wall_s=checkpoint.wall_s,
         together=checkpoint.together,
-        computed_with=checkpoint.computed_with,
+        computed_with=by,
     )

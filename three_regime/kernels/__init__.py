@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Kernels = Literal["fused", "plain", "sparse"]
-"""``plain``: torch's operations; ``fused``: compiled kernels; ``sparse``: engine for pruned networks (``sparse.h``)."""
+Kernels = Literal["fused", "plain", "sparse", "sparse-winograd"]
+"""``plain``: torch's operations; ``fused``: compiled kernels; ``sparse``: engine for whole networks (``sparse.h``);
+``sparse-winograd``: the engine with Winograd convolutions in layers that keep much (in dense ones: all that fit)."""
 
 _allowed = False
 

@@ -139,21 +139,24 @@ class Graph:
 
     def kept(self, masks: Mapping[str, np.ndarray]) -> float:
         """Fraction of the convolutions' multiply-adds kept by the masks; convolutions without a mask keep all."""
+        return self._share(lambda layer: _kept(layer, masks))
 
-        def left(layer: Layer) -> float:
-            mask = masks.get(f"{layer.name}.weight")
-            return 1.0 if mask is None else float(mask.mean())
-
-        return self._share(left)
+    def winograd(self, masks: Mapping[str, np.ndarray]) -> frozenset[str]:
+        """Names of the convolutions that keep so much that the engine computes them by Winograd's algorithm."""
+        return frozenset(
+            layer.name for layer in self.layers
+            if layer.name is not None and layer.kind == "convolution" and _kept(layer, masks) > _sparse_up_to(layer)
+        )  # fmt: skip
 
     def pays(self, masks: Mapping[str, np.ndarray]) -> bool:
         """Whether the engine is faster than torch (measurements: ``benchmarks/README.md``).
 
         The rule is for the whole network, because all maps share one memory layout. Each layer has a density up to
         which it gains: higher where torch would use a direct convolution than where the Winograd kernel applies, and
-        higher with few channels, where passes over memory dominate, of which the engine makes fewer.
+        higher with few channels, where passes over memory dominate, of which the engine makes fewer. No layer costs
+        more than its Winograd convolution.
         """
-        return self.kept(masks) <= self._share(_gains_up_to)
+        return self._share(lambda layer: min(_kept(layer, masks), _sparse_up_to(layer))) <= self._share(_gains_up_to)
 
     def _share(self, of: Callable[[Layer], float]) -> float:
         """Mean of a property over convolutions, weighted by multiply-adds."""
@@ -166,14 +169,32 @@ class Graph:
         self.layers.append(Layer("head", source, source, norm, name, source.channels, classes, bias=True))
 
 
+def _kept(layer: Layer, masks: Mapping[str, np.ndarray]) -> float:
+    mask = masks.get(f"{layer.name}.weight")
+    return 1.0 if mask is None else float(mask.mean())
+
+
+def _sparse_up_to(layer: Layer) -> float:
+    """Density up to which products of the kept weights alone cost less than Winograd's way; 1 where it does not fit.
+
+    Measured for 16, 32 and 64 channels (``benchmarks/README.md``).
+    """
+    if layer.bias or not _fits_winograd(layer) or max(layer.inputs, layer.outputs) > 64:  # not measured
+        return 1.0
+    return min(1.0, 0.16 + 3.5 / layer.outputs)
+
+
+def _fits_winograd(layer: Layer) -> bool:
+    return (
+        (layer.kernel, layer.stride) == (3, 1)
+        and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0
+        and max(layer.inputs, layer.outputs) <= 256  # `models.layers.MOST_CHANNELS`
+    )
+
+
 def _gains_up_to(layer: Layer) -> float:
     """Density up to which a layer gains, fitted to PreResNet-20 (0.45), PreResNet-20x2 (0.33), VGG-19 (0.6) and
     DenseNet-40 (any).
     """
-    by_winograd = (
-        (layer.kernel, layer.stride, layer.bias) == (3, 1, False)
-        and layer.norm is not None
-        and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0
-        and max(layer.inputs, layer.outputs) <= 256  # `models.layers.MOST_CHANNELS`
-    )
+    by_winograd = _fits_winograd(layer) and layer.norm is not None and not layer.bias
     return min(1.0, (0.14 if by_winograd else 0.55) + 8 / layer.outputs)

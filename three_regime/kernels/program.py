@@ -6,7 +6,7 @@ Arrays are NumPy arrays. Only work memory persists between calls, so a result de
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ from three_regime.kernels.graph import EPSILON, KINDS, Graph, Layer, Map, Unsupp
 
 Mode = Literal["evaluate", "statistics", "gradient", "step"]
 MODES: tuple[Mode, ...] = ("evaluate", "statistics", "gradient", "step")
+
+TRANSFORMED = 36
+"""Numbers that a 3×3 filter becomes by Winograd's F(4×4, 3×3)."""
 
 _POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
 
@@ -45,6 +48,8 @@ class _Layer(ctypes.Structure):
         ("slot", _LONG),
         *((name, _POINTER) for name in ("begin", "at", "place", "turned_begin", "turned_at", "turned_place")),
         *((name, _POINTER) for name in ("weights", "turned", "sums")),
+        ("weight", _LONG),
+        *((name, _POINTER) for name in ("filters", "turned_filters", "products")),
     )
 
 
@@ -132,6 +137,9 @@ class Program:
         Parameter → bool array; convolutions without a mask keep every weight.
     training
         Whether `run` can compute gradients; if not, maps share memory.
+    winograd
+        Names of the convolutions to compute by Winograd's algorithm (`Graph.winograd`): 3×3, stride 1, side a multiple
+        of 4, channels multiples of 16. Parameters must be 0 where a mask removes a weight.
     """
 
     def __init__(
@@ -144,7 +152,9 @@ class Program:
         images: int,
         threads: int,
         training: bool,
+        winograd: Collection[str] = (),
     ) -> None:
+        self._winograd = frozenset(winograd)
         self.functions, self.graph, self.images, self.threads = functions, graph, images, threads
         self.norms = list(dict.fromkeys(layer.norm for layer in graph.layers if layer.norm is not None))
         self.classes = graph.layers[-1].outputs
@@ -284,6 +294,14 @@ class Program:
             made.bias = self._starts[f"{layer.name}.bias"]
             self._slot(made.bias, layer.outputs)  # before a norm its gradient is 0, so it only decays
         made.begin, made.at, made.place = map(self._address, (kept.begin, kept.at, kept.place))
+        made.weight = self._starts[name]
+        if layer.name in self._winograd:
+            size = TRANSFORMED * layer.inputs * layer.outputs
+            made.filters = self._address(self._floats(size))
+            if training:
+                made.turned_filters = self._address(self._floats(size))
+                made.products = self._address(self._floats(self.threads * size))
+            return made
         made.weights = self._address(self._floats(made.kept))
         if training:
             made.turned_begin, made.turned_at, made.turned_place = map(

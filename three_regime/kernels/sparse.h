@@ -55,6 +55,8 @@ typedef struct {
   const int *begin, *at, *place;
   const int *turned_begin, *turned_at, *turned_place;
   float *weights, *turned, *sums; /* sums: (threads, kept, LANES) */
+  long weight;                    /* place of the first weight, removed ones counted */
+  float *filters, *turned_filters, *products; /* of a layer by Winograd's way (sparse_winograd.h), or NULL */
 } Layer;
 
 typedef struct {
@@ -99,6 +101,11 @@ typedef struct {
 void forward(void *pass, int part, int parts);
 void backward(void *pass, int part, int parts);
 void collect(void *pass, int part, int parts);
+void winograd_forward(void *pass, int part, int parts);
+void winograd_backward(void *pass, int part, int parts);
+void winograd_collect(void *pass, int part, int parts);
+void winograd_filters(const Layer *layer, const float *parameters, int part, int parts);
+long winograd_room(const Network *network, const Layer *layer);
 void pool_forward(void *pass, int part, int parts);
 void pool_backward(void *pass, int part, int parts);
 void head(void *pass, int part, int parts);

@@ -20,6 +20,10 @@ static void read_weights(void *argument, int part, int parts) {
   const float *parameters = pass->call->parameters;
   for (long i = 0; i < pass->network->layer_count; i++) {
     const Layer *layer = pass->network->layers + i;
+    if (layer->filters) {
+      winograd_filters(layer, parameters, part, parts);
+      continue;
+    }
     for (long k = first_of(layer->kept, part, parts); k < first_of(layer->kept, part + 1, parts); k++) {
       layer->weights[k] = parameters[layer->place[k]];
       if (layer->turned_place) layer->turned[k] = parameters[layer->turned_place[k]];
@@ -100,7 +104,7 @@ static void run_forward(Pass pass, int threads) {
     head_collect(&pass, threads);
     if (pass.call->mode >= GRADIENT) finish_norm(&pass, threads);
   } else if (layer->kind == CONVOLUTION) {
-    share(forward, &pass, threads);
+    share(layer->filters ? winograd_forward : forward, &pass, threads);
     if (pass.to->normed && pass.call->mode != EVALUATE) finish_statistics(&pass, threads);
   } else {
     share(pool_forward, &pass, threads);
@@ -110,8 +114,8 @@ static void run_forward(Pass pass, int threads) {
 static void run_backward(Pass pass, int threads) {
   if (pass.layer->kind == HEAD) return; /* done in its forward pass */
   if (pass.layer->kind == CONVOLUTION) {
-    share(backward, &pass, threads);
-    share(collect, &pass, threads);
+    share(pass.layer->filters ? winograd_backward : backward, &pass, threads);
+    share(pass.layer->filters ? winograd_collect : collect, &pass, threads);
   } else {
     share(pool_backward, &pass, threads);
   }
@@ -135,7 +139,8 @@ void sparse_run(const Network *network, const Call *call) {
   const int threads = (int)call->threads;
   long room = 0;
   for (long i = 0; i < network->layer_count; i++) {
-    long needed = room_for(network, network->layers + i);
+    const Layer *layer = network->layers + i;
+    const long needed = layer->filters ? winograd_room(network, layer) : room_for(network, layer);
     room = needed > room ? needed : room;
   }
   room = (room + 15) / 16 * 16;

@@ -25,10 +25,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     **COLLECTIONS,
     "tables": (*_HEAVY, TABLES),
     "figures": (*_HEAVY, FIGURES),
+    "explorer": (*_HEAVY, TABLES),
     "report": (*_HEAVY, TABLES, FIGURES, REPORT),
     "all": (*_HEAVY, TABLES, FIGURES, DISCARD, REPORT),
 }
-"""Target → the stages whose files it includes. Stage names (``prune``, ``retrain``) are accepted as well."""
+"""Target → the stages whose files it includes. Stage names (``prune``, ``retrain``) are accepted as well. The explorer
+has no row of its own: it is small and made from the tables."""
 
 ALL_STUDIES = "all studies"
 """Study name in the row of files made once for all studies."""

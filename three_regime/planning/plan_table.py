@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from humanfriendly import format_size, format_timespan
 from tabulate import tabulate
 
@@ -67,6 +69,7 @@ def _notes_on_times(plan: Plan) -> list[str]:
     if plan.rates is None:
         return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates).", *uncounted]
     notes = [
+        *_wall(plan),
         f"Longest chain, with a device for every job: {_chain(plan)}.",
         f"Rates: {plan.rates.title}. Each run is counted from its start, ignoring saved training states.",
     ]
@@ -80,6 +83,24 @@ def _notes_on_times(plan: Plan) -> list[str]:
     for network in sorted(set(plan.scaled.values())):
         notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
     return notes + uncounted
+
+
+def wall_s(plan: Plan, cores: int) -> float | None:
+    """Seconds from the start to the end on one machine with so many cores, at rates of a CPU; None where unknown.
+
+    No less than the longest chain, and than the work of one core shared by all.
+    """
+    if plan.longest_chain_s is None or plan.untimed or plan.rates is None or plan.rates.on_gpu:
+        return None
+    return max(plan.longest_chain_s, worked(plan)[1] / cores)
+
+
+def _wall(plan: Plan) -> list[str]:
+    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    seconds = wall_s(plan, cores or 1)
+    if not seconds:
+        return []
+    return [f"On this machine ({cores} cores): about {format_timespan(round(seconds), max_units=2)} from start to end."]
 
 
 def _chain(plan: Plan) -> str:

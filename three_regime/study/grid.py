@@ -14,6 +14,7 @@ from three_regime.config.knobs import KNOBS, Knob, density_folder
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.settings import Setting
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class Study:
     def table(self, name: str) -> Path:
         """Path of one of the study's tables, e.g. ``cells``."""
         return self.folder / f"{name}.csv"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the study's figures, in the order of the method."""
+        layers = LAYER_FIGURES if self.config.prune.allocation != "uniform" else ()
+        return GRID_FIGURES + RUN_FIGURES + layers
 
     @property
     def seeds_and_temperatures(self) -> list[tuple[int, float]]:

@@ -30,6 +30,10 @@ REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summar
 """Tables computed from ``cells.csv`` (`three_regime.analysis.regime_tables`)."""
 
 
+REPORTED_TABLES = ("regimes", "selection_summary")
+"""Those of ``REGIME_TABLES`` that the report shows beside the figures."""
+
+
 CLAIM_FILES = ("claims.csv", "claims.md")
 """Files written for a study with claims (`three_regime.analysis.claims`)."""
 
@@ -41,7 +45,10 @@ CASE_TABLES = ("family", "family_summary", "sam")
 SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
 """Headline numbers, cells and Markdown page of the scorecard (`three_regime.analysis.scorecard_files`)."""
 
-OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES))
+EXPLORER_FILE = "explorer.html"
+"""The explorer of all studies (`three_regime.figures.explorer`)."""
+
+OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES), EXPLORER_FILE)
 """Files made over all studies, relative to the results folder."""
 
 
@@ -58,8 +65,12 @@ GRID_FIGURES = (
 """Figures that need only ``REGIME_TABLES``, each as PDF, PNG and CSV."""
 
 
-RUN_FIGURES = ("seeds", "lmc_lines", "training_curves", "sparsity_per_layer")
+RUN_FIGURES = ("seeds", "lmc_lines", "training_curves")
 """Figures of the training runs, which need ``CELL_TABLES`` too."""
+
+
+LAYER_FIGURES = ("sparsity_per_layer",)
+"""The same of a study whose layers are not pruned alike: with uniform allocation every layer keeps the same share."""
 
 
 FIGURE2_STUDY = "cifar10-preresnet20-epochs"

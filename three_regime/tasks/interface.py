@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device
 
     from three_regime.config import Training
+    from three_regime.kernels import Kernels
     from three_regime.pruning.masks import Masks
     from three_regime.random_streams import Streams
     from three_regime.system.files import Arrays
@@ -149,7 +150,15 @@ class Stack(Protocol):
 
 
 class SparseNetwork(Protocol):
-    """A network with fixed masks, computed at a cost proportional to its kept weights (``kernels/sparse.h``)."""
+    """A network with fixed masks, computed at a cost proportional to its kept weights (``kernels/sparse.h``).
+
+    Attributes
+    ----------
+    computed_with
+        Kernels recorded as provenance.
+    """
+
+    computed_with: Kernels
 
     def removed_are_zero(self, weights: Mapping[str, np.ndarray | Tensor]) -> bool:
         """Whether all pruned weights are exactly 0; otherwise results would differ from `Task`."""
@@ -190,10 +199,13 @@ class SparseNetwork(Protocol):
 
 @runtime_checkable
 class Sparsifiable(Protocol):
-    """A task with a sparse engine for pruned networks."""
+    """A task with an engine for pruned networks, and for dense ones where it is faster."""
 
-    def sparse(self, masks: Masks) -> SparseNetwork | None:
-        """The network with these masks (name → bool array); None if it is unsupported or not faster."""
+    def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseNetwork | None:
+        """The network with these masks (name → bool array); None if it is unsupported or not faster.
+
+        `only` restricts the choice to these kernels, to continue what they began; None: the fastest.
+        """
 
 
 @runtime_checkable

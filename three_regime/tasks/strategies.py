@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from three_regime.config import Training
+from three_regime.kernels import Kernels
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
 from three_regime.system import gpu_memory
@@ -75,14 +76,16 @@ class AloneSparse(Alone):
         return {name: value[None] for name, value in found.items()}
 
 
-def sparse_network(task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]]) -> SparseNetwork | None:
-    """The sparse engine for networks with these masks; None if the task has none or it is not faster.
+def sparse_network(
+    task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]], only: Kernels | None = None
+) -> SparseNetwork | None:
+    """The engine for networks with these masks (none: dense ones); None if the task has none or it is not faster.
 
-    None also if a network has a nonzero weight where the masks prune.
+    None also if a network has a nonzero weight where the masks prune. `only`: see `Sparsifiable.sparse`.
     """
-    if not masks or not isinstance(task, Sparsifiable):
+    if not isinstance(task, Sparsifiable):
         return None
-    found = task.sparse(masks)
+    found = task.sparse(masks, only)
     return found if found and all(found.removed_are_zero(weights) for weights in networks) else None
 
 
@@ -91,10 +94,12 @@ def _only(tensors: Weights) -> dict[str, Tensor]:
     return {name: value.view(value.shape[1:]) for name, value in tensors.items()}
 
 
-def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> Stack:
+def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float], by_engine: bool = False) -> Stack:
     """Choose the strategy for the members of a pack.
 
-    On a CPU by a fixed rule (`pack_sizes.pays_on_cpu`); on a GPU, where runs are not bit-identical, by a short timing.
+    On a CPU by fixed rules: ``auto`` means one after another if the engine computes each network on its own, which is
+    faster than lock-step (``benchmarks/README.md``), and `pack_sizes.pays_on_cpu` otherwise. On a GPU, where runs are
+    not bit-identical, by a short timing.
 
     Parameters
     ----------
@@ -102,8 +107,12 @@ def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> S
         The study's `lockstep`.
     seconds
         Time some work; return seconds per member. Called only on a GPU with ``auto``.
+    by_engine
+        Whether the engine (`sparse_network`) computes every member.
     """
     alone = Alone(task)
+    if by_engine and choice == "auto":
+        return alone
     stack = task.stack(choice) if isinstance(task, Stackable) else None
     if stack is not None and choice == "auto" and task.device.type != "cpu":
         stack = stack if _faster(stack, alone, seconds) else None

@@ -77,6 +77,14 @@ def written_with(path: Path) -> Kernels | None:
         return None  # `load` says why
 
 
+def written_together(path: Path) -> bool:
+    """Whether the state at `path` was written by members that advanced in lock-step; False if there is none."""
+    try:
+        return path.exists() and bool(json.loads(read_metadata(path)["state"])["together"])
+    except (UserError, KeyError, ValueError, TypeError):
+        return False  # `load` says why
+
+
 def load(
     path: Path, *, key: str, threads: int, device: str, together: bool, computed_with: Kernels | None = None
 ) -> SavedState | None:

@@ -53,7 +53,8 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
     length_of(task, training, members[0])  # raises before the timing of `choose`, which needs a step
     progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
-        stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members))
+        by_engine = session.lockstep == "auto" and all(_by_engine(task, training, member) for member in members)
+        stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members), by_engine)
         failures: list[str] = []
         for chunk in _chunks(members, stack.width):
             failures += _advance(stack, task, training, chunk, session, progress)
@@ -83,7 +84,7 @@ def _advance(
     network = _sparse(stack, task, training, members)
     by_position: dict[tuple[int, int], list] = {}
     for member in members:
-        state = _state_of(stack, task, training, member, session, length, "sparse" if network else None)
+        state = _state_of(stack, task, training, member, session, length, network.computed_with if network else None)
         by_position.setdefault((state.epoch, state.step), []).append((member, state))
     make = functools.partial(
         TrainingLoop, stack, task, training, session=session, length=length, progress=progress, sparse=network
@@ -105,19 +106,26 @@ def _advance(
 
 
 def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
-    """The sparse engine for a single member, if it supports the network and the optimiser step; else None.
+    """The engine for a single member, dense or pruned, if it supports the network and the optimiser step; else None.
 
-    A run that an earlier version began with other compiled kernels continues with those, bit-identically.
+    A run that an earlier version began with other compiled kernels, or without Winograd convolutions, continues with
+    those, bit-identically.
     """
     member, *others = members
-    plain_steps = training.optimiser == "sgd" and training.sam_rho == 0 and training.clip_norm is None
-    if others or stack.together or not plain_steps:
+    return None if others or stack.together else _engine(task, training, member)
+
+
+def _engine(task: Task, training: Training, member: Member) -> SparseNetwork | None:
+    """The engine for a member, if it supports its network and step and did not begin with other kernels."""
+    if not training.plain_sgd:
         return None
-    return (
-        None
-        if saved_state.written_with(member.state) == "fused"
-        else sparse_network(task, member.masks, [member.start])
-    )
+    begun_with = saved_state.written_with(member.state)
+    return None if begun_with == "fused" else sparse_network(task, member.masks, [member.start], begun_with)
+
+
+def _by_engine(task: Task, training: Training, member: Member) -> bool:
+    """Whether the engine computes a member on its own; a run that began in lock-step continues in lock-step."""
+    return not saved_state.written_together(member.state) and _engine(task, training, member) is not None
 
 
 def _state_of(

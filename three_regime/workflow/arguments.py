@@ -148,6 +148,11 @@ def computes(arguments: Sequence[str]) -> bool:
     return not any(word.names_option and _COMPUTES_NOTHING.fullmatch(word.text) for word in _words(arguments))
 
 
+def options_of(arguments: Sequence[str]) -> list[str]:
+    """The options among Snakemake's arguments, as they are written."""
+    return [word.text for word in _words(arguments) if word.names_option]
+
+
 def targets_of(arguments: Sequence[str]) -> list[str]:
     """The targets in Snakemake's arguments: before the first option, and after ``--``."""
     words = list(_words(arguments))

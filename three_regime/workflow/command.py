@@ -13,7 +13,7 @@ from three_regime.config import load
 from three_regime.jobs import kept_copies
 from three_regime.study.grid import planned
 from three_regime.system import places
-from three_regime.workflow import snakemake_lock, starting
+from three_regime.workflow import snakemake_lock, starting, terminal
 from three_regime.workflow.arguments import check_configfiles, configfiles, joined, located
 from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import unrecorded
@@ -47,6 +47,7 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
         if not (_DRY | _UNLOCKING) & set(arguments):
             snakemake_lock.forget()
             snakemake_lock.note()
+    terminal.ask_for(arguments)
     os.execv(program, [program, *arguments])
 
 

@@ -52,6 +52,12 @@ def read_config(workflow: Workflow, config: dict[str, Any]) -> Config:
     return settle(merged)
 
 
+def slots(workflow: Workflow, config: Config) -> int:
+    """Jobs that a run has at work at a time, about: those of a cluster, or those that the cores here allow."""
+    resources = workflow.resource_settings
+    return max(1, resources.nodes or (resources.cores or 1) // config.threads)
+
+
 def freeze(workflow: Workflow, config: Config, read: Mapping[str, str]) -> None:
     """At the start of the workflow: write the resolved configuration to a file that all jobs read from now on.
 

@@ -54,9 +54,12 @@ def image_speed(rates: Rates, study: Study) -> Speed | None:
 
 def _together(rates: Rates, study: Study, measured: ModelRates) -> float | None:
     """Training rate in lock-step; None if the study does not use it on this kind of device."""
-    allowed = study.config.lockstep != "off" if rates.on_gpu else pays_on_cpu(
-        study.config.lockstep, network_size(study).multiply_adds
-    )  # fmt: skip
+    choice = study.config.lockstep
+    if rates.on_gpu:
+        allowed = choice != "off"
+    else:
+        by_engine = choice == "auto" and study.config.retrain.plain_sgd and bool(measured.relative_times)
+        allowed = not by_engine and pays_on_cpu(choice, network_size(study).multiply_adds)
     return measured.together_images_per_s if allowed else None
 
 

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from three_regime.config import Training
 from three_regime.errors import UserError
+from three_regime.kernels import Kernels
 from three_regime.kernels.graph import EPSILON, Graph, Lowerable, Unsupported
 from three_regime.kernels.program import Program
 from three_regime.pruning.masks import Masks
+from three_regime.tasks.images.batches import ImageEpoch
+from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.interface import Metrics, Split, Weights
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
-    from three_regime.tasks.images.task import ImageClassification, ImageEpoch
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +38,12 @@ class SparseImages:
     Memory is allocated on first use, separately for training and evaluation.
     """
 
-    def __init__(self, task: ImageClassification, library: Library, graph: Graph, masks: Masks) -> None:
+    def __init__(
+        self, task: ImageNetwork, library: Library, graph: Graph, masks: Masks, winograd: frozenset[str]
+    ) -> None:
         self.task, self.masks = task, masks
+        self.computed_with: Kernels = "sparse-winograd" if winograd else "sparse"
+        self._winograd = winograd
         self._library, self._graph = library, graph
         self._programs: dict[bool, Program] = {}
         every_byte = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 1, task.entry.channels)
@@ -46,8 +52,11 @@ class SparseImages:
         self._labels = {split: labels.numpy() for split, labels in task.labels.items()}
 
     @classmethod
-    def of(cls, task: ImageClassification, library: Library, masks: Masks) -> SparseImages | None:
-        """The engine for a task's network with these masks; None if it is unsupported or not faster."""
+    def of(cls, task: ImageNetwork, library: Library, masks: Masks, only: Kernels | None) -> SparseImages | None:
+        """The engine for a task's network with these masks; None if it is unsupported or not faster.
+
+        ``only="sparse"`` excludes Winograd convolutions, to continue runs of versions without them.
+        """
         model, entry = task.model, task.entry
         norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         if not isinstance(model, Lowerable) or any((norm.eps, norm.momentum) != (EPSILON, 0.1) for norm in norms):
@@ -60,7 +69,7 @@ class SparseImages:
             return None
         if not graph.pays(masks):
             return None
-        return cls(task, library, graph, masks)
+        return cls(task, library, graph, masks, frozenset() if only == "sparse" else graph.winograd(masks))
 
     def removed_are_zero(self, weights: Mapping[str, np.ndarray | Tensor]) -> bool:
         return all(not np.asarray(weights[name])[~mask].any() for name, mask in self.masks.items())
@@ -120,7 +129,7 @@ class SparseImages:
         return {**weights, **found}
 
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
-        """As `ImageClassification.outputs`."""
+        """As `ImageNetwork.outputs`."""
         if images > len(self._labels["train"]):
             raise UserError(f"{images} images were requested, but there are {len(self._labels['train'])}")
         program = self._program(EVALUATION_BATCH, training=False)
@@ -144,6 +153,7 @@ class SparseImages:
                 images=images,
                 threads=torch.get_num_threads(),
                 training=training,
+                winograd=self._winograd,
             )
         return found
 

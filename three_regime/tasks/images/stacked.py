@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +12,11 @@ from torch import Tensor, nn
 from three_regime.config import Training
 from three_regime.models.stacked import StackedNetwork
 from three_regime.random_streams import Streams
+from three_regime.tasks.images.batches import ImageEpoch
 from three_regime.tasks.images.batchnorm_reestimation import averaging
+from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.interface import Metrics, Split, Weights
 from three_regime.tasks.pack_sizes import TOGETHER
-
-if TYPE_CHECKING:
-    from three_regime.tasks.images.task import ImageClassification, ImageEpoch
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +30,7 @@ _CHECKED_IMAGES = 4
 class StackedEpoch:
     """The same epoch of several members, each with its own order, shifts and flips."""
 
-    def __init__(self, task: ImageClassification, members: Sequence[ImageEpoch], batch_size: int) -> None:
+    def __init__(self, task: ImageNetwork, members: Sequence[ImageEpoch], batch_size: int) -> None:
         self.steps = members[0].steps
         self._task, self._size = task, batch_size
         self._order, self._shifts, self._flips = (
@@ -67,7 +65,7 @@ class ImageStack:
 
     together = True
 
-    def __init__(self, task: ImageClassification, network: nn.Module, width: int | None) -> None:
+    def __init__(self, task: ImageNetwork, network: nn.Module, width: int | None) -> None:
         self.device = task.device
         self.task = task
         self.stacked = StackedNetwork(network)
@@ -112,7 +110,7 @@ class ImageStack:
 
     @torch.no_grad()
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
-        """As `ImageClassification.reestimate`, for each network."""
+        """As `ImageNetwork.reestimate`, for each network."""
         weights = {
             name: torch.zeros_like(value) if name in self.task.buffers else value for name, value in weights.items()
         }

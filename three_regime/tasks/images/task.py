@@ -14,21 +14,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from three_regime import kernels as compiled
-from three_regime.config import Training
 from three_regime.datasets.registry import DATASETS, ImageDataset
 from three_regime.errors import UserError
-from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.models.layers import use_kernels
 from three_regime.models.matching import match
 from three_regime.models.sizes import size
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
 from three_regime.settings import Opened
 from three_regime.study.grid import Study
-from three_regime.system.cpu_memory import keep_freed_memory
 from three_regime.system.files import Arrays, read_arrays, tensor_digest
 from three_regime.tasks.images.batchnorm_reestimation import averaging
+from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.images.sparse import SparseImages
 from three_regime.tasks.images.stacked import EVALUATION_BATCH, ImageStack
 from three_regime.tasks.interface import Metrics, Split, Weights
@@ -37,85 +34,8 @@ from three_regime.tasks.pack_sizes import Lockstep, pays_on_cpu
 log = logging.getLogger(__name__)
 
 
-class Augmenter:
-    """Zero padding, random crop and flip of raw pixels, then normalisation (order of the authors' code).
-
-    Parameters
-    ----------
-    entry
-        Data set with padding, flip, mean and std.
-    """
-
-    def __init__(self, entry: ImageDataset, device: torch.device) -> None:
-        self.padding = entry.padding
-        self.flip = entry.flip
-        self.mean = torch.tensor(entry.mean, device=device)
-        self.std = torch.tensor(entry.std, device=device)
-        self.grid = torch.arange(entry.image_size, device=device)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 → (N, C, H, W) float32 in channels-last memory, normalised as by torchvision."""
-        return images.float().div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
-
-    def crop(self, images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
-        """Crop and flip zero-padded `images` (N, H, W, C), uint8.
-
-        Parameters
-        ----------
-        shifts
-            (N, 2) int64 in 0 … 2 · padding: top row and left column of the crop in the padded image.
-        flips
-            (N,) bool: flip horizontally after cropping.
-        """
-        margin = self.padding
-        padded = F.pad(images, (0, 0, margin, margin, margin, margin))
-        rows = shifts[:, :1] + self.grid
-        columns = shifts[:, 1:] + torch.where(flips[:, None], self.grid.flip(0), self.grid)
-        member = torch.arange(len(images), device=images.device)[:, None, None]
-        return padded[member, rows[:, :, None], columns[:, None, :]]
-
-
-class ImageEpoch:
-    """One epoch of one member: the order of images, and a shift and flip for each."""
-
-    def __init__(self, task: ImageClassification, streams: Streams, epoch: int, training: Training) -> None:
-        total, size = len(task.labels["train"]), training.batch_size
-        self.steps = total // size if training.drop_last else -(-total // size)
-        self._task, self._size = task, size
-        order = streams.generator("order", epoch).permutation(total)
-        augmentation = streams.generator("augmentation", epoch)
-        margin = task.augmenter.padding
-        shifts = augmentation.integers(0, 2 * margin + 1, size=(total, 2))
-        flips = augmentation.random(total) < (0.5 if task.augmenter.flip else 0.0)
-        self.order, self.shifts, self.flips = (
-            torch.from_numpy(array).to(task.device) for array in (order, shifts, flips)
-        )
-
-    def choices(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices of a step's images, (n,), and their shifts (n, 2) and flips (n,)."""
-        here = slice(step * self._size, (step + 1) * self._size)
-        return self.order[here], self.shifts[here], self.flips[here]
-
-    def micro_batches(self, step: int) -> tuple[tuple[Tensor, Tensor]]:
-        """Augmented images (n, C, H, W) and labels (n,) of one step; a single batch, because of BatchNorm."""
-        chosen, shifts, flips = self.choices(step)
-        augmenter = self._task.augmenter
-        images = augmenter.crop(self._task.images["train"][chosen], shifts, flips)
-        return ((augmenter.normalise(images), self._task.labels["train"][chosen]),)
-
-
-class ImageClassification:
-    """The image task; see `three_regime.tasks.interface.Task`.
-
-    Parameters
-    ----------
-    arrays
-        ``{train,test}_images`` (N, H, W, C) uint8 and ``{train,test}_labels`` (N,) int64.
-    model
-        A model name.
-    train_images, test_images
-        Number of images of a split to use, the first ones; None: all.
-    """
+class ImageClassification(ImageNetwork):
+    """The image task; see `three_regime.tasks.interface.Task` and, for its parameters, `ImageNetwork`."""
 
     unit = "images"
 
@@ -129,45 +49,26 @@ class ImageClassification:
         train_images: int | None = None,
         test_images: int | None = None,
     ) -> None:
-        if device.type == "cpu":
-            keep_freed_memory()
-        self.device = device
-        self.model_name = model
-        self.entry = entry
-        self.augmenter = Augmenter(entry, device)
-        limits = {"train": train_images, "test": test_images}
-        self.images = {s: torch.from_numpy(arrays[f"{s}_images"][:n]).to(device) for s, n in limits.items()}
-        self.labels = {s: torch.from_numpy(arrays[f"{s}_labels"][:n]).to(device) for s, n in limits.items()}
-        self.model = self._build()
-        use_kernels(self.model, compiled.available(device))
-        self.parameters = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
-        self.buffers = {name: tuple(value.shape) for name, value in self.model.named_buffers()}
+        super().__init__(entry, arrays, model, device, train_images=train_images, test_images=test_images)
         self._own = {name: value.detach() for name, value in self.model.state_dict().items()}
-        self.prunable = families.prunable(self.model)
         self._norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm2d)]
-
-    def _build(self) -> nn.Module:
-        entry = self.entry
-        return families.build(
-            self.model_name, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
-        ).to(self.device)  # fmt: skip
 
     def stack(self, choice: Lockstep) -> ImageStack | None:
         """Stack to compute several networks together, if `choice` and the architecture allow it (`pays_on_cpu`)."""
         if choice == "off" or (self.device.type == "cpu" and not pays_on_cpu(choice, self._multiply_adds)):
             return None
-        found = ImageStack(self, self._build(), None if choice == "auto" else choice)
+        found = ImageStack(self, self.build(), None if choice == "auto" else choice)
         if found.reproduces(self.model):
             return found
         log.warning("%s does not support joint computation: its networks advance one after another", self.model_name)
         return None
 
-    def sparse(self, masks: Masks) -> SparseImages | None:
-        """The network with these masks, if the compiled engine supports it and is faster."""
+    def sparse(self, masks: Masks, only: compiled.Kernels | None = None) -> SparseImages | None:
+        """The network with these masks, if the compiled engine supports it and is faster; see `Sparsifiable`."""
         library = compiled.available(self.device)
-        if library is None or not masks:
+        if library is None:
             return None
-        return SparseImages.of(self, library, masks)
+        return SparseImages.of(self, library, masks, only)
 
     @property
     def _multiply_adds(self) -> int | None:
@@ -181,9 +82,6 @@ class ImageClassification:
     def load(self, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Tensor]:
         arrays = match(arrays, self.model, source)
         return {name: torch.from_numpy(np.array(array)).to(self.device) for name, array in arrays.items()}
-
-    def epoch(self, streams: Streams, epoch: int, training: Training) -> ImageEpoch:
-        return ImageEpoch(self, streams, epoch, training)
 
     def loss(self, parameters: Weights, buffers: Weights, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, int]:
         images, labels = batch
@@ -246,13 +144,6 @@ class ImageClassification:
         for name, own in self._own.items():
             own.copy_(weights[name])
         return self.model
-
-    def in_file_order(self, split: Split, size: int, images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of `size` un-augmented images and labels, over the first `images` of a split (None: all)."""
-        for pixels, labels in zip(
-            self.images[split][:images].split(size), self.labels[split][:images].split(size), strict=True
-        ):
-            yield self.augmenter.normalise(pixels), labels
 
 
 def from_prepared(

@@ -43,7 +43,8 @@ BLEU_WORDS = (
 """Phrase → replacement in figures of cells, which show 100 − BLEU on validation as test error."""
 
 TOKEN_WORDS = (
-    ("training error (%)", "training token error (%)"),
+    ("training error (fraction)", "training token error (fraction)"),
+    ("test error (fraction)", "validation token error (fraction)"),
     ("test error (%)", "validation token error (%)"),
     ("test NLL (nats)", "validation NLL (nats a token)"),
 )
