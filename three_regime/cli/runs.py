@@ -1,4 +1,4 @@
-"""Commands before and during a run: what there is, what it costs, how far it is; stages without Snakemake."""
+"""Commands before and during a run: listing, planning, progress, and stages without Snakemake."""
 
 from __future__ import annotations
 
