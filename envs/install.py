@@ -1,8 +1,8 @@
 """Install the project's environment: a virtual environment in ``.venv`` with the pinned lock and this package.
 
-Run by `make env` with any Python ≥ 3.11, standard library only; another folder than ``.venv`` is the one argument. What
-is complete and up to date is left alone. A stamp, written last, says so; an environment without it was interrupted, and
-is made anew from nothing. A folder that was not made here is never touched: a mark, written first, tells.
+Run by `make env` with any Python ≥ 3.11, using the standard library only. The one optional argument is a folder other
+than ``.venv``. An environment that is complete and up to date is kept; a stamp, written last, records this. One without
+a stamp was interrupted and is recreated. A folder without the marker file, which is written first, is never touched.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def foreign(venv: Path) -> bool:
         return venv.is_symlink() or venv.exists()
     if any((venv / name).is_file() for name in (MARK, "complete")) or not any(venv.iterdir()):
         return False
-    with contextlib.suppress(OSError):  # of earlier versions, which left no mark in what was interrupted
+    with contextlib.suppress(OSError):  # earlier versions left no marker in an interrupted environment
         return "requirements-lock.txt" not in (venv / "pip.conf").read_text()
     return True
 
@@ -117,9 +117,9 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
     constraints = (venv / "constraints.txt").as_uri()  # a plain path would be split at its spaces
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
-        # Not only `pip -c`: packages that are built from source would fetch another torch to build against.
+        # In addition to `pip -c`: packages built from source would otherwise fetch another torch to build against.
         "PIP_CONSTRAINT": constraints,
-        "PIP_BUILD_CONSTRAINT": constraints,  # what pip 25.3 and newer read for such builds
+        "PIP_BUILD_CONSTRAINT": constraints,  # read by pip 25.3 and newer for such builds
         "PIP_USER": "0",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
@@ -135,18 +135,18 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
 
     begin(venv)
     run(python, "-m", "venv", venv)
-    # Holds for whatever somebody installs here by hand later, too: nothing changes torch unasked. Without the hashes,
-    # which would have to be given for that as well.
+    # The constraints also apply to later manual installs, so nothing replaces torch unasked. They omit the hashes,
+    # which pip would otherwise require for every such install.
     (venv / "constraints.txt").write_text(versions((envs / "requirements-lock.txt").read_text()))
     (venv / "pip.conf").write_text(f"[global]\nconstraint = {constraints}\n")
     (venv / "torch-cpu.txt").write_text(cpu_build((envs / "requirements-lock.txt").read_text()))
-    with contextlib.suppress(subprocess.CalledProcessError):  # not offered: the lock's own line takes the registry's
+    with contextlib.suppress(subprocess.CalledProcessError):  # no CPU build: the lock's own entry applies
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         pip("--no-deps", "--require-hashes", "-r", venv / "torch-cpu.txt", **quiet)
     pip("--no-deps", "--require-hashes", "-r", envs / "requirements-lock.txt")
     if needs_cuda(venv):
         pip("--no-deps", "--require-hashes", "-r", envs / "requirements-cuda.txt")
-    pip("-r", envs / "requirements.txt")  # nothing, unless the lock lacks what this platform needs
+    pip("-r", envs / "requirements.txt")  # no effect unless the lock lacks packages that this platform needs
     pip("--no-deps", "--no-build-isolation", "-e", root)
     stamp = venv / "complete.new"
     stamp.write_text(key(root, venv))

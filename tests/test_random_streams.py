@@ -1,4 +1,4 @@
-"""Random streams: named, independent of each other, and the same in every process."""
+"""Random streams: named, independent, and the same in every process."""
 
 from __future__ import annotations
 

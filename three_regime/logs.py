@@ -13,7 +13,7 @@ from pathlib import Path
 from three_regime.errors import Interrupted, UserError
 
 TERSE = "THREE_REGIME_TERSE"
-"""Environment variable: on the terminal, only warnings of jobs; their log files hold everything."""
+"""Environment variable that limits the terminal output of jobs to warnings; log files stay complete."""
 
 ENVIRONMENT = frozenset((
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE,

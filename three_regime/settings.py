@@ -176,7 +176,7 @@ class Setting(ABC):
 
     @abstractmethod
     def cka_recipe(self, measure: Measurement) -> dict[str, Any]:
-        """Settings that change CKA: `unit` → how many, and others."""
+        """Settings that change CKA: the number of `unit`, and others."""
 
     @abstractmethod
     def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:

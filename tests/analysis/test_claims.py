@@ -1,4 +1,4 @@
-"""Claims stated beforehand: their verdicts on made-up tables where the truth is known."""
+"""Pre-stated claims: verdicts on synthetic tables with known truth."""
 
 from __future__ import annotations
 

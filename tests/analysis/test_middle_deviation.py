@@ -1,4 +1,4 @@
-"""The mean deviation over the middle of a line between two networks, and tables that lack it."""
+"""Mean deviation over the middle of the line between two networks, and tables without it."""
 
 from __future__ import annotations
 

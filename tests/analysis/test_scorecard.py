@@ -1,4 +1,4 @@
-"""The published figure against obtained grids: whole, partial, imported, and with nothing to compare."""
+"""Scorecard of the published figure: complete, partial and imported grids, and grids with nothing to compare."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The command line: help, refusals in one sentence, and single checkpoints by hand."""
+"""Command line: help, one-sentence errors, and single checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from three_regime.system.files import read_arrays, write_arrays
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run ``python -m three_regime`` as a user would."""
+    """Run ``python -m three_regime`` in a subprocess."""
     command = [sys.executable, "-m", "three_regime", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 

@@ -1,4 +1,4 @@
-"""The configuration is edited while jobs of a real SLURM wait and run: they use the settings of the start."""
+"""Editing the configuration while SLURM jobs wait and run: jobs use the settings from the start of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is named, with the nearest valid key; what is right is the paper."""
+"""Configuration: errors name the key and the nearest valid one; valid settings reproduce the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of folders: results made yesterday are found today."""
+"""Folder names of temperatures: stable, so existing results are found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new knob is one `Knob`: its temperatures are the values that the setting it replaces may have, and no others."""
+"""Adding a knob takes one `Knob`, whose temperatures are the valid values of the setting that it replaces."""
 
 from __future__ import annotations
 

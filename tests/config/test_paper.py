@@ -1,4 +1,4 @@
-"""config.yaml is the paper: what each study runs, and that presets are parts of it."""
+"""config.yaml reproduces the paper: the runs of each study, and presets as parts of it."""
 
 from __future__ import annotations
 

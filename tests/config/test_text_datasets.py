@@ -1,4 +1,4 @@
-"""Configuration of text data sets: defaults, keys of the other kind, shared folders, fingerprints."""
+"""Configuration of text data sets: defaults, keys of images, shared folders, fingerprints."""
 
 from __future__ import annotations
 

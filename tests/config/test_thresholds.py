@@ -1,4 +1,4 @@
-"""Thresholds of one study: where they are written, what they override, and that everything that judges uses them."""
+"""Thresholds of a study: where they are set, what they override, and where they are used."""
 
 from __future__ import annotations
 

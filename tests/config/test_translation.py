@@ -1,4 +1,4 @@
-"""Configuration of translation studies: what fits together, what enters a fingerprint, what a plan says of them."""
+"""Configuration of translation studies: compatible settings, fingerprints, and plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw parallel text: aligned files, WMT's SGML, cleaning; and what is said when something is wrong."""
+"""Raw parallel text: aligned files, WMT's SGML, cleaning, and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set is one `ImageDataset`: what it says of the pixels is in every fingerprint, and its version is its own."""
+"""Adding a data set takes one `ImageDataset`; every fingerprint has its pixel treatment, and it has its own version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere."""
+"""Foreign checkpoints."""
 
 import errno
 import hashlib

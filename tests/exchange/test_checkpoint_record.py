@@ -1,4 +1,4 @@
-"""What the record beside a checkpoint says, and that single checkpoints are never measured on a corpus not theirs."""
+"""Record beside a checkpoint; single checkpoints are never measured on another corpus."""
 
 from __future__ import annotations
 

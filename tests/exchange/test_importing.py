@@ -1,4 +1,4 @@
-"""Checkpoints made elsewhere, brought in as results."""
+"""Importing foreign checkpoints as results."""
 
 from __future__ import annotations
 

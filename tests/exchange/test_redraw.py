@@ -1,4 +1,4 @@
-"""Exports and archives of obtained studies: what follows from their tables does so again, without torch."""
+"""Redrawing exports and archives of studies from their tables, without torch."""
 
 from __future__ import annotations
 

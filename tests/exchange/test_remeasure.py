@@ -1,4 +1,4 @@
-"""LMC and CKA computed again from the networks of an export."""
+"""Recomputing LMC and CKA from the networks of an export."""
 
 from __future__ import annotations
 

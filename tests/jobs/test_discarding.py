@@ -1,4 +1,4 @@
-"""What a study keeps on disk when it has been measured, and what the plan says about it."""
+"""Disk space of a measured study, and the plan's estimate of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def weights(folder: Path = Path("results")) -> dict[Path, str]:
 
 
 def discard_all(keep: str) -> int:
-    """Discard at every temperature; returns the bytes that went."""
+    """Discard at every temperature; return the bytes freed."""
     config = tiny(keep=keep)
     return sum(discard(config, NAME, 1, temperature).size for temperature in study_of(config).temperatures)
 
@@ -124,7 +124,7 @@ def test_an_imported_checkpoint_stays(own: Checkout) -> None:
 
 
 def test_results_without_a_recorded_digest_stay(own: Checkout) -> None:
-    """Results of earlier versions: without weights nobody could say what was made from them."""
+    """Results of earlier versions: without weights, products derived from them could not be verified."""
     with inside(own):
         for product in pack(study_of(tiny()), "prune", 1, 2):
             result = read_json(product.outputs[0])

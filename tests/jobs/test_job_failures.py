@@ -1,4 +1,4 @@
-"""Jobs that fail, are stopped, or find their inputs damaged: nothing finished is lost, and the fault is named."""
+"""Jobs that fail, are stopped, or have damaged inputs: finished results survive, and the message names the fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished results survive a job that ends badly after its pack; stale ones do not survive, and no link stays."""
+"""Finished results survive a job that fails after its pack; stale results do not, and no links remain."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ PRESET_SECONDS = 120
 
 @pytest.fixture
 def settings(study_folder: Path) -> Config:
-    """The study in a folder of its own."""
+    """Return the study's configuration in a separate folder."""
     return config(study_folder)
 
 
 def run_stage(settings: Config, stage: str, temperature: float = 2) -> Outcome:
-    """A job as Snakemake starts it."""
+    """Run a job as Snakemake starts it."""
     return run_job(settings, NAME, stage, 1, temperature, under_workflow=True)
 
 
 @pytest.fixture(autouse=True)
 def _own_signals():
-    """A job of Snakemake leaves its signals ignored: in a test's process they come back."""
+    """Restore signal handlers, since a Snakemake job leaves its signals ignored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -61,13 +61,13 @@ def files(found: list[Product]) -> list[Path]:
 
 
 def held(root: Path) -> list[Path]:
-    """Every link in a folder of results."""
+    """Return every link in a results folder."""
     names = {name for stage in STAGES.values() for name in stage.files}
     return [path for path in (root / ".state").rglob("*") if path.name in names]
 
 
 def remove(paths: list[Path]) -> dict[Path, bytes]:
-    """Remove files, as Snakemake does with the outputs of a failed job; returns what was in them."""
+    """Remove files, as Snakemake does with the outputs of a failed job; return their content."""
     content = {path: path.read_bytes() for path in paths}
     for path in paths:
         path.unlink()
@@ -103,7 +103,7 @@ def test_without_snakemake_nothing_is_held(settings: Config) -> None:
 
 
 def test_a_damaged_result_does_not_come_back(settings: Config, caplog: pytest.LogCaptureFixture) -> None:
-    """It and its link are one file; the fingerprint in its metadata is as it was."""
+    """The result and its link are the same file; the fingerprint in its metadata is unchanged."""
     run_stage(settings, "retrain")
     product = members(settings, "retrain")[1]
     path = product.outputs[-1]
@@ -140,7 +140,7 @@ def test_a_file_system_without_hard_links_is_served_by_copies(
 
 
 def test_what_is_removed_while_the_job_runs_is_put_back(settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by a Snakemake that takes an earlier attempt of the same job for failed only now."""
+    """E.g. by a Snakemake that notices the failure of an earlier attempt of the same job only now."""
     found = members(settings, "retrain")
     remove(list(found[0].outputs))
     compute = run._put_back_lost
@@ -172,7 +172,7 @@ def test_a_state_that_outlived_its_run_is_removed(settings: Config) -> None:
 
 
 def test_discarded_weights_are_not_held(settings: Config, tmp_path: Path) -> None:
-    """The disk space is free, also where jobs were killed before they could let go."""
+    """Disk space is freed even if jobs were killed before they removed their links."""
     none = config(tmp_path, keep="none")
     study = tiny_study.study_of(none)
     for stage in ("lmc", "cka"):
@@ -249,7 +249,7 @@ def test_a_finished_successor_is_not_lost_to_what_it_replaces(settings: Config, 
 
 
 def spoil(checkout: Checkout, ending: str) -> Path:
-    """Let the retraining script end in this way for as long as the returned file is there."""
+    """Make the retraining script end in this way while the returned file exists."""
     script = checkout.path / "scripts" / "retrain.py"
     flag = checkout.path / "spoilt"
     flag.touch()
@@ -265,7 +265,7 @@ def spoil(checkout: Checkout, ending: str) -> Path:
 
 
 def start(checkout: Checkout, *arguments: str) -> str:
-    """Run the workflow in a process group of its own; what it printed."""
+    """Run the workflow in its own process group; return its output."""
     log = checkout.path / "output.txt"
     with open(log, "w") as stream:
         process = subprocess.Popen(
@@ -313,7 +313,7 @@ def test_a_job_that_ends_badly_keeps_its_finished_pack(complete_tiny: Checkout, 
 def test_a_failed_job_leaves_nothing_stale_behind(
     complete_tiny: Checkout, tmp_path: Path, ending: str, target: str, stale: int
 ) -> None:
-    """Snakemake notes the new settings for a failed job's outputs, too, and would call the old ones up to date."""
+    """Snakemake records the new settings for a failed job's outputs too, and would treat the old ones as up to date."""
     own = copied(complete_tiny, tmp_path / "own")
     (own.path / "rate.yaml").write_text("studies: {tiny: {retrain: {learning_rate: 0.05}}}\n")
     before = results_of(own, "retrain")

@@ -1,4 +1,4 @@
-"""A whole study of translation, from preparation to tables and figures; kills; the commands for single checkpoints."""
+"""A complete translation study, from preparation to tables and figures; kills; commands on single checkpoints."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_a_pruned_checkpoint_translates(finished, invoke, tmp_path):
 
 
 def test_another_corpus_of_as_many_subwords_is_refused(finished, invoke, tmp_path):
-    """Its subwords are others under the same numbers: what came out would be nonsense."""
+    """The same numbers stand for other subwords, so outputs would be meaningless."""
     choice = DatasetChoice(name="toy", train_pairs=150, subwords=300, max_tokens=40)
     prepare(choice, tmp_path)
     other = prepared_path(choice, tmp_path)
@@ -322,7 +322,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(finished, invoke, tmp_path):
 
 
 def test_newstest2014_goes_through_to_sacrebleu(finished, tmp_path):
-    """The untrained network ends each sentence after two words; what counts is that every line has its translation."""
+    """The untrained network ends each sentence after two words; the test checks that every line has a translation."""
     if not (NEWSTEST / "newstest2014.de").is_file():
         pytest.skip(f"newstest2014 is not at {NEWSTEST}")
     from three_regime.exchange.single_translations import translate_file

@@ -1,4 +1,4 @@
-"""`run-stage`: the stages of a study on a bare machine, without Snakemake."""
+"""`run-stage`: the stages of a study without Snakemake."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def weights(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """Everything, one stage after another."""
+    """Run all stages in order."""
     folder = tmp_path_factory.mktemp("finished")
     for stage in ("prepare", *HEAVY):
         run_stage(stage, write(folder))
@@ -136,7 +136,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(finished, tmp_path, stage
 
 
 def test_tables_and_figures_of_a_part(tmp_path):
-    """Networks that are not retrained yet have empty places."""
+    """Cells of networks not yet retrained are empty."""
     run_to(config(tmp_path), "dense")
     run_stage("tables", write(tmp_path))
     assert (tmp_path / "results" / NAME / "figures" / "lmc_lines.png").exists()
@@ -152,7 +152,7 @@ NEW_RATE = {"retrain": {**TRAINING, "learning_rate": 0.05}}
 
 
 def test_tables_of_results_of_other_settings_are_refused(finished, tmp_path):
-    """With their number, the setting, and the command that mends it; nothing is written."""
+    """The message has their number, the setting and the command that fixes it; nothing is written."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.csv")}
     files = write(tmp_path, **NEW_RATE)
@@ -192,7 +192,7 @@ def remove_a_cell(folder):
 
 @pytest.mark.parametrize("remove", [remove_weights, remove_dense, remove_a_cell])
 def test_missing_is_not_stale(finished, tmp_path, remove):
-    """Results without weights, as on a laptop; without what they were made from; and a study that is not finished."""
+    """Results without weights, as on a laptop; without their inputs; and an unfinished study."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     remove(tmp_path)
     assert unfit(study_of(resolve(mapping(tmp_path)))) == []
@@ -208,7 +208,7 @@ def test_one_replica_is_no_error(tmp_path):
 
 
 def test_preparing_needs_the_raw_files(tmp_path):
-    """CIFAR-10 that lies in no folder and cannot be fetched: every place that was tried is named."""
+    """If CIFAR-10 is in no folder and cannot be downloaded, every location tried is named."""
     raw = {"train_images": None, "test_images": None, "name": "cifar10"}
     mirrors = {"cifar10": ["http://127.0.0.1:9/cifar-10-python.tar.gz"]}
     top = {"data": {"folder": str(tmp_path / "data"), "offline": [str(tmp_path / "offline")], "mirrors": mirrors}}

@@ -1,4 +1,4 @@
-"""A new family of networks is one `Family` and one module: planned, asked for, trained, with or without its layers."""
+"""Adding a network family takes one `Family` and one module, with or without its layers."""
 
 from __future__ import annotations
 

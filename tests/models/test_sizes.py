@@ -1,4 +1,4 @@
-"""Sizes of networks without torch, against the built networks."""
+"""Network sizes computed without torch, compared with the built networks."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Why a target would run."""
+"""Explanations of why a target would be computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The priced plan: counts by fingerprint, work by formula, hours by measured rates."""
+"""Plan: counts by fingerprint, work by formula, hours by measured rates."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rows(found: Plan) -> dict[str, Row]:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """The tiny configuration where nothing has been computed."""
+    """The tiny configuration without results."""
     monkeypatch.chdir(ROOT)
     return tiny().model_copy(update={"results": str(tmp_path / "results")})
 
@@ -58,7 +58,7 @@ def test_everything_is_missing_at_first(empty: Config) -> None:
 
 
 def test_pruned_networks_are_priced_by_density(empty: Config) -> None:
-    """Along straight lines between measured densities; dense training, and networks in lock-step, as ever."""
+    """Linear interpolation between measured densities; dense training and lock-step packs are unaffected."""
     study = study_named(empty, "tiny")
     usual, pricer = image_speed(rates(), study), ImagePricer(study)
     faster = replace(usual, relative_times={0.1: (0.25, 0.5), 0.2: (0.45, 0.6)})

@@ -1,4 +1,4 @@
-"""What is running: locks, saved states, logs and counts."""
+"""Status: locks, saved states, logs and counts."""
 
 from __future__ import annotations
 

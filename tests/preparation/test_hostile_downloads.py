@@ -1,4 +1,4 @@
-"""What strangers send and what a machine's settings break: a reason for this address, and the next one is tried."""
+"""Malformed responses and broken network settings: each is reported, and the next address is tried."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def header(size: int, kind: bytes = tarfile.REGTYPE, name: str = "toy/part_0") -
 
 
 def pax(**records: str) -> bytes:
-    """An extended header, well-formed itself, before the header of a member."""
+    """A well-formed extended header before the header of a member."""
     body = b""
     for key, value in records.items():
         text = f" {key.replace('__', '.')}={value}\n"
@@ -101,7 +101,7 @@ def test_a_damaged_archive_does_not_block_the_next_run(tmp_path, start, name):
 
 
 def test_headers_cannot_fill_the_memory(tmp_path, monkeypatch):
-    """An extended header is read as a whole, whatever size it announces."""
+    """An extended header is read into memory whole, whatever size it announces."""
     monkeypatch.setattr(archives, "HEADERS", 1 << 16)
     (tmp_path / "a.tgz").write_bytes(gzip.compress(header(1 << 24, tarfile.XHDTYPE, "pax") + bytes(1 << 24)))
     with pytest.raises(archives.ArchiveError, match="unpacks to more than"):

@@ -1,4 +1,4 @@
-"""Transfers: what is resumed, retried, given up, and never glued together."""
+"""Transfers: resumption, retries, giving up, and no mixing of versions."""
 
 from __future__ import annotations
 

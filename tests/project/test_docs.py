@@ -1,4 +1,4 @@
-"""The site builds without a dead link, and what it and the README say is what the code and the archive say."""
+"""The documentation builds without dead links, and it and the README agree with the code and the archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment: pins and lock agree with each other, with the code's imports and with the conda environments."""
+"""Environment: pins, lock, imports and conda environments agree."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LATE = {
 
 
 def pins(name: str) -> dict[str, str]:
-    """Distribution → version of a file of ``==`` pins."""
+    """Map distributions to versions, from a file of ``==`` pins."""
     lines = (ENVS / name).read_text().replace("\\\n", " ").splitlines()
     return exact(line.split(" --hash")[0] for line in lines if line.strip() and not line.startswith("#"))
 
@@ -364,7 +364,7 @@ def test_without_python_make_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The installer in a folder of its own, whose commands are written down and not run."""
+    """The installer in its own folder, with commands recorded instead of run."""
     spec = importlib.util.spec_from_file_location("install", ENVS / "install.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -427,7 +427,7 @@ def test_a_moved_checkout_makes_another_environment(install: ModuleType) -> None
 
 
 def somebody_elses(venv: Path, kind: str) -> None:
-    """Something at the place of the environment that `install` did not make."""
+    """A folder at the environment's path that `install` did not create."""
     if kind == "file":
         venv.write_text("mine")
     elif kind == "link":

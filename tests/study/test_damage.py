@@ -1,4 +1,4 @@
-"""Damaged results: named, set aside, computed anew; never accepted, and never in the way of anything else."""
+"""Damaged results are named, set aside and recomputed; they are never accepted and block nothing else."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
 
 
 def flip(path: Path) -> None:
-    """Alter a bit of the last tensor; metadata and times stay as they are."""
+    """Flip a bit of the last tensor, keeping metadata and times."""
     content, times = bytearray(path.read_bytes()), path.stat()
     content[-5] ^= 1
     path.write_bytes(content)
@@ -56,7 +56,7 @@ def flip(path: Path) -> None:
 
 
 def signed(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
-    """Change a result so that its digest is right."""
+    """Change a result and update its digest."""
 
     def alter(path: Path) -> None:
         result = json.loads(path.read_text())
@@ -92,7 +92,7 @@ ODD: dict[str, Callable[[Path], object]] = {
 
 
 def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
-    """Whatever is odd about it: `adopt`, `status`, `plan`, `explain` and `verify` go on, and tables are refused."""
+    """Whatever the damage, `adopt`, `status`, `plan`, `explain` and `verify` continue, and tables are refused."""
     sound = (own.path / LMC).read_bytes()
     with inside(own):
         settings = tiny()
@@ -142,7 +142,7 @@ def test_a_flipped_bit_in_an_input_is_mended_by_the_next_run(study_folder, stage
 
 
 def test_what_was_found_damaged_is_read_before_it_is_kept(study_folder):
-    """`adopt` and `distrust` set the time back: the metadata alone would call the file good."""
+    """`adopt` and `distrust` set the time back; by metadata alone the file would look intact."""
     settings = config(study_folder)
     expected = digests(settings, "retrain")
     path = products(settings, "retrain")[0].outputs[-1]
@@ -219,7 +219,7 @@ def test_verify_sees_tables_of_other_results(own: Checkout) -> None:
 
 
 def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
-    """Of a writer that lives, nothing goes."""
+    """Files of a running writer stay."""
     path = tmp_path / "cells.csv"
     code = (
         "import os, signal, sys; from pathlib import Path; from three_regime.system.files import replacing\n"

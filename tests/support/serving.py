@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Request:
-    """What one request asked for and got."""
+    """A request and its response."""
 
     path: str
     range: str | None
@@ -69,7 +69,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(**attributes: object) -> Iterator[Server]:
-    """Run a `Server` on 127.0.0.1 at a free port until the block ends."""
+    """Run a `Server` on a free port of 127.0.0.1 for the duration of the block."""
     server = Server(**attributes)
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Tables of a made-up study with three smooth regimes, and ways to look into a figure drawn from them."""
+"""Tables of a synthetic study with three smooth regimes, and helpers that inspect figures drawn from them."""
 
 from __future__ import annotations
 

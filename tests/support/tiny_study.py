@@ -1,4 +1,4 @@
-"""The smallest study on digits, in any folder, with helpers that run its stages in this process or in another."""
+"""The smallest study on digits, in any folder, with helpers that run its stages in this or another process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STUDY: dict[str, Any] = {
 
 
 def mapping(folder: Path, *, top: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """The configuration as plain data: `changes` are laid over the study, `top` over the whole."""
+    """Return the configuration as plain data: `changes` override the study, `top` the whole."""
     whole = {
         "results": str(folder / "results"),
         "run": [NAME],
@@ -60,7 +60,7 @@ def study_of(settings: Config) -> Study:
 
 
 def run(settings: Config, stage: str, seed: int = 1) -> Outcome:
-    """Every job of a stage and dense seed; the sum of their outcomes."""
+    """Run every job of a stage and dense seed; return the sum of their outcomes."""
     one_run = stage == "dense" and settings.studies[NAME].knob == "epochs"
     outcomes = [
         run_job(settings, NAME, stage, seed, temperature)
@@ -70,7 +70,7 @@ def run(settings: Config, stage: str, seed: int = 1) -> Outcome:
 
 
 def run_to(settings: Config, stage: str) -> Outcome:
-    """All stages up to `stage`; the outcome of the last."""
+    """Run all stages up to `stage`; return the outcome of the last."""
     for name in ("dense", "prune", "retrain", "lmc", "cka"):
         outcome = run(settings, name)
         if name == stage:
@@ -92,7 +92,7 @@ TOTALS = {"dense": 2, "prune": 4, "retrain": 8, "lmc": 4, "cka": 4}
 
 
 def compute_all(folder: Path) -> Path:
-    """Bring every stage of the study in `folder` up to date; returns `folder`."""
+    """Bring every stage of the study in `folder` up to date; return `folder`."""
     settings = config(folder)
     assert {stage: run(settings, stage) for stage in ALL} == {stage: Outcome(TOTALS[stage], 0) for stage in ALL}
     return folder
@@ -122,7 +122,7 @@ def start(arguments: list[str], **options: Any) -> subprocess.Popen:
 
 
 def finish(arguments: list[str]) -> str:
-    """Run to a successful end; what was logged."""
+    """Run to a successful end; return the log."""
     process = start(arguments)
     log = process.communicate(timeout=120)[1]
     assert process.returncode == 0, log

@@ -1,4 +1,4 @@
-"""Locks: one process at a time, and a file system without locks is no reason to stop."""
+"""Locks: one process at a time; file systems without locks are accepted."""
 
 from __future__ import annotations
 

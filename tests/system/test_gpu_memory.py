@@ -1,4 +1,4 @@
-"""A GPU that runs out of memory beside the training step: one network at a time, or one sentence; never a traceback."""
+"""GPU out of memory outside the training step: retry with one network at a time, or one sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capaci
 
 
 def full(monkeypatch: pytest.MonkeyPatch, where: type, name: str, times: range = range(1)) -> list[int]:
-    """Let these calls of a method run out of memory; returns the list of calls."""
+    """Make these calls of a method run out of memory; return the list of calls."""
     sound, calls = getattr(where, name), []
 
     def failing(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Exports whose files are not those that were packed, or are no tables: named, and nothing half made is left."""
+"""Exports with changed files or invalid tables: the file is named, and nothing partial is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`~` means the same everywhere, and folders that cannot be are refused by their key before anything runs."""
+"""`~` expands everywhere, and impossible folders are refused by key before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of settings are read as people mean them, or refused with file and line."""
+"""YAML files are read as intended, or refused with file and line."""
 
 from __future__ import annotations
 

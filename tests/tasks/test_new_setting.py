@@ -1,7 +1,7 @@
-"""A new setting is one module and one entry of ``SETTINGS``: no other code may know one kind of data from another.
+"""Adding a setting takes one module and one entry of ``SETTINGS``; no other code may test the kind of data.
 
-The module is this one: points of two Gaussians, told apart by a network of one hidden layer. Its data set and its
-family of networks are an entry each, as in every setting.
+This module is the example: points of two Gaussians, classified by a network with one hidden layer. Its data set and
+its network family are one entry each, as in every setting.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def histories(settings_of: Config, stage: str) -> list:
 
 @pytest.fixture(scope="module")
 def before_retraining(tmp_path_factory) -> Path:
-    """A folder in which everything up to pruning is done."""
+    """Folder in which all stages up to pruning are complete."""
     folder = tmp_path_factory.mktemp("before")
     run_to(config(folder, **LONG), "prune")
     return folder
@@ -148,14 +148,14 @@ def before_retraining(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(before_retraining, tmp_path_factory) -> dict[str, Any]:
-    """Tensors and histories of a study that nothing interrupted."""
+    """Tensors and histories of an uninterrupted study."""
     settings_of = prepared(tmp_path_factory.mktemp("whole"), "retrain", before_retraining)
     run(settings_of, "retrain")
     return {stage: (digests(settings_of, stage), histories(settings_of, stage)) for stage in ("dense", "retrain")}
 
 
 def prepared(folder: Path, stage: str, before_retraining: Path) -> Config:
-    """The study with everything that comes before `stage`."""
+    """The study with all stages before `stage` complete."""
     if stage == "retrain":
         shutil.copytree(before_retraining, folder, dirs_exist_ok=True)
     return config(folder, top=OFTEN, **LONG)
@@ -180,7 +180,7 @@ def check(settings_of: Config, stage: str, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("stage", "seed"), [("dense", 1), ("retrain", 2)])
 def test_killed_at_random_moments_a_run_ends_bit_identical(tmp_path, expected, before_retraining, stage, seed):
-    """SIGKILL, twice, at moments drawn with a fixed seed; the third process ends the run."""
+    """SIGKILL twice, at times drawn with a fixed seed; the third process finishes the run."""
     settings_of = prepared(tmp_path, stage, before_retraining)
     arguments = command(tmp_path, stage, top=OFTEN, **LONG)
     generator = random.Random(seed)

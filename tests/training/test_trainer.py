@@ -1,4 +1,4 @@
-"""The trainer: deterministic, early stops are prefixes, interruptions leave no trace in the numbers."""
+"""Trainer: deterministic; early stops are prefixes of longer runs; interruptions do not change results."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_stop_saves_and_a_new_start_continues(tmp_path, images, chosen, lockst
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 @pytest.mark.parametrize("place", ["evaluate", "deliver"])
 def test_a_signal_during_evaluation_or_delivery_stops_at_once(tmp_path, uninterrupted, place, epoch):
-    """Both may take long on a CPU; the state from before them is saved."""
+    """Both may take long on a CPU; the state before them is saved."""
     state, about = tmp_path / "state", session(evaluate_last=1)
     task, delivered = Quadratic(steps=STEPS), Delivered()
 
@@ -334,7 +334,7 @@ def test_progress_names_epoch_error_rate_and_time_left(tmp_path, caplog):
 
 @pytest.mark.parametrize("length", [{}, {"epochs": None, "iterations": 4}])
 def test_an_epoch_without_a_step_is_refused(tmp_path, images, length):
-    """Dense training would deliver the weights that it began with, and retraining divide by zero."""
+    """Dense training would deliver its initial weights, and retraining would divide by zero."""
     training = settings(batch_size=10_000, drop_last=True, **length)
     message = r"toy: an epoch has no steps: .* with batch_size 10000 and accumulate 1 .*set drop_last: false"
     for task in (images, Quadratic(steps=0)):

@@ -1,4 +1,4 @@
-"""Results copied from another machine, with other times and without Snakemake's records."""
+"""Adopting results from another machine, with other times and without Snakemake's records."""
 
 from __future__ import annotations
 

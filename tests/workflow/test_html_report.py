@@ -1,4 +1,4 @@
-"""Text in tables and in the report stays text, whatever it holds; what the system says of a file is one sentence."""
+"""Text in tables and the report is escaped; system errors about a file are one sentence."""
 
 from __future__ import annotations
 

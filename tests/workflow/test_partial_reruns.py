@@ -1,7 +1,7 @@
-"""Edits to a finished pair of studies: which jobs each schedules, and which members it computes. One table.
+"""Edits to two finished studies: jobs scheduled and members computed by each, in one table.
 
-Every case is the same command in a copy of one finished folder. Jobs that are scheduled and find nothing stale compute
-nothing; both numbers are stated. Some cases are real runs; in the others a dry-run says which jobs are scheduled, and
+Every case runs the same command in a copy of one finished folder. Scheduled jobs that find nothing stale compute
+nothing; each case states both numbers. Some cases are real runs; in the others a dry run lists the scheduled jobs, and
 all jobs of their stages are then called in this process, which takes a third of the time.
 """
 

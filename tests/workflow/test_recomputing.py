@@ -1,4 +1,4 @@
-"""Results computed anew on purpose, and what is said when forced jobs computed nothing."""
+"""Recomputing results on request, and the message when forced jobs computed nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_member_is_computed_anew_and_what_follows_is_kept(
 
 
 def test_a_dense_run_begins_at_its_start_again(study_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would otherwise be continued from its kept state, which is its end."""
+    """Otherwise it would resume from its kept state, which is its end."""
     monkeypatch.chdir(study_folder)
     settings = config(study_folder)
     last = products(settings, "dense")[-1]

@@ -1,4 +1,4 @@
-"""Tables never hold results of two configurations, whatever was edited when, and whatever Snakemake's records say."""
+"""Tables never mix results of two configurations, whatever was edited and whatever Snakemake has recorded."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ STUDY = Path("results/tiny/tiny")
 
 @pytest.fixture
 def own(complete_tiny: Checkout, tmp_path: Path) -> Checkout:
-    """A checkout of the test's own, in which Snakemake has nothing to do."""
+    """A checkout for one test, in which Snakemake has nothing to do."""
     return copied(complete_tiny, tmp_path / "own")
 
 
 def edit(checkout: Checkout) -> str:
-    """Edit the configuration; returns what it was before."""
+    """Edit the configuration; return its previous text."""
     path = checkout.path / "config/tiny.yaml"
     before = path.read_text()
     path.write_text(before.replace("measure: {train_images: 256, cka_images: 256, last_epochs: 2}", POINTS))
@@ -167,7 +167,7 @@ def test_what_is_looked_at_again_is_left_alone_when_it_is_right(own: Checkout) -
 
 
 def test_a_flipped_bit_is_mended_by_the_next_run(own: Checkout) -> None:
-    """Snakemake's record is older than the file: so it is read."""
+    """The file is newer than Snakemake's record, so it is read."""
     path = own.path / STUDY / "seed1/epochs004/density010/replica2/retrained.safetensors"
     whole, expected = path.read_bytes(), tensor_digest(read_arrays(path))
     path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
@@ -219,7 +219,7 @@ def test_an_export_does_not_join_tables_to_other_settings(finished_tiny: Checkou
 
 
 def test_jobs_elsewhere_are_given_the_file_of_the_run(finished_tiny: Checkout, tmp_path: Path) -> None:
-    """The command line of a cluster's job names it and nothing of the user's, which may have been edited."""
+    """The command line of a cluster job names only that file, not the user's files, which may have been edited."""
     own = copied(finished_tiny, tmp_path / "own")
     with inside(own):
         settings = ConfigSettings(config={"threads": 1}, configfiles=[Path("config/tiny.yaml")])

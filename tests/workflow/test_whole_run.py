@@ -1,4 +1,4 @@
-"""The whole workflow on config/tiny.yaml, and what happens to it when it is changed, damaged or killed."""
+"""The whole workflow on config/tiny.yaml: run, changed, damaged and killed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The tiny workflow run to its end, once."""
+    """The finished tiny workflow."""
     checkout = copy_to(tmp_path_factory.mktemp("a folder with spaces"))
     before = os.times()
     checkout.run(*TINY)
@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def own(finished: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the finished run, times and Snakemake's records included, that a test may change."""
+    """A modifiable copy of the finished run, with times and Snakemake's records."""
     target = tmp_path / "own"
     shutil.copytree(finished.path, target, copy_function=shutil.copy2)
     return Checkout(target)

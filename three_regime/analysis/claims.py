@@ -4,7 +4,7 @@ Dense seeds are the only independent repetitions (`three_regime.analysis.seed_me
 computed within a dense seed, and its standard error is that of the mean over seeds. A second verdict uses the spread
 between replicas alone: does the difference hold for these dense networks? Replicas share pairs, and their random
 streams are the same at every temperature and density, so this standard error is a jackknife that leaves out one replica
-of all cells of a dense seed at once; algorithms decide anew on the rest. A claim may state a known noise per cell,
+of all cells of a dense seed at once; algorithms decide again on the rest. A claim may state a known noise per cell,
 which is added, and in a study of one dense seed replicas give the verdict (``over: replicas``).
 """
 
@@ -380,7 +380,7 @@ def _difference(claim: Claim, tables: _Tables, seed: int) -> float | None:
 
 
 def _leaving_one_out(claim: Claim, tables: _Tables, seed: int) -> np.ndarray:
-    """The difference without each replica in turn (algorithms decide anew); empty if that would lose a cell."""
+    """The difference without each replica in turn (algorithms decide again); empty if that would lose a cell."""
     sides = _sides(claim, tables, seed) or []
     names = sorted({name for side in sides for values in side for members in values.index for name in members})
     found = [_difference(claim, tables.without[name], seed) for name in names if name in tables.without]

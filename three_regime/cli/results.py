@@ -69,7 +69,7 @@ def adopt(configfiles: list[Path], dry_run: bool) -> None:
 @click.command()
 @click.argument("targets", nargs=-1, required=True, type=PATH)
 @configured
-@click.option("--dry-run", "-n", is_flag=True, help="List what would be set aside; change nothing.")
+@click.option("--dry-run", "-n", is_flag=True, help="List the results that would be set aside; change nothing.")
 def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool) -> None:
     """Set the results at TARGETS (files or folders) aside, so the next run computes them again.
 

@@ -1,4 +1,4 @@
-"""Commands before and during a run: what there is, what it costs, how far it is; stages without Snakemake."""
+"""Commands before and during a run: listing, planning, progress, and stages without Snakemake."""
 
 from __future__ import annotations
 
@@ -135,9 +135,7 @@ def explain(target: str | None, configfiles: list[Path], as_json: bool) -> None:
 
 @click.command()
 @configured
-@click.option(
-    "--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Refresh every so many seconds, until Ctrl-C."
-)
+@click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Refresh every SECONDS until Ctrl-C.")
 @AS_JSON
 def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
     """Show the running jobs with their epochs, and the finished fraction of each stage."""

@@ -94,7 +94,7 @@ class Training(Section):
 
     @property
     def plain_sgd(self) -> bool:
-        """Whether every step is one of SGD alone, without SAM and gradient clipping, which the CPU engine supports."""
+        """Whether every step is plain SGD, without SAM and gradient clipping, as the CPU engine requires."""
         return self.optimiser == "sgd" and self.sam_rho == 0 and self.clip_norm is None
 
     @property

@@ -142,7 +142,7 @@ class Graph:
         return self._share(lambda layer: _kept(layer, masks))
 
     def winograd(self, masks: Mapping[str, np.ndarray]) -> frozenset[str]:
-        """Names of the convolutions that keep so much that the engine computes them by Winograd's algorithm."""
+        """Names of the convolutions dense enough for the engine to compute them by Winograd's algorithm."""
         return frozenset(
             layer.name for layer in self.layers
             if layer.name is not None and layer.kind == "convolution" and _kept(layer, masks) > _sparse_up_to(layer)
@@ -175,7 +175,7 @@ def _kept(layer: Layer, masks: Mapping[str, np.ndarray]) -> float:
 
 
 def _sparse_up_to(layer: Layer) -> float:
-    """Density up to which products of the kept weights alone cost less than Winograd's way; 1 where it does not fit.
+    """Density up to which sparse products are cheaper than Winograd's algorithm; 1 if that does not apply.
 
     Measured for 16, 32 and 64 channels (``benchmarks/README.md``).
     """

@@ -18,7 +18,7 @@ Mode = Literal["evaluate", "statistics", "gradient", "step"]
 MODES: tuple[Mode, ...] = ("evaluate", "statistics", "gradient", "step")
 
 TRANSFORMED = 36
-"""Numbers that a 3×3 filter becomes by Winograd's F(4×4, 3×3)."""
+"""Coefficients of a 3×3 filter transformed by Winograd's F(4×4, 3×3)."""
 
 _POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
 

@@ -61,7 +61,7 @@ class Family:
         Whether names end with a number of attention heads and optionally ``-shared``.
     layers
         Count a network's layers, given depth, width, classes, channels and image size, without torch. If None, ``plan``
-        knows neither hours nor sizes of weights, jobs request the minutes of the study's ``resources``, and on a CPU
+        gives neither hours nor sizes of weights, jobs request the minutes of the study's ``resources``, and on a CPU
         ``lockstep: auto`` computes one network after another.
     module
         Module with ``build(depth, width, classes, channels) -> torch.nn.Module``, imported when a network is built;

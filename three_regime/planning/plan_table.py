@@ -86,9 +86,9 @@ def _notes_on_times(plan: Plan) -> list[str]:
 
 
 def wall_s(plan: Plan, cores: int) -> float | None:
-    """Seconds from the start to the end on one machine with so many cores, at rates of a CPU; None where unknown.
+    """Return the wall-clock seconds on one machine with `cores` cores at CPU rates; None if unknown.
 
-    No less than the longest chain, and than the work of one core shared by all.
+    The larger of the longest chain and the work of all jobs divided by the number of cores.
     """
     if plan.longest_chain_s is None or plan.untimed or plan.rates is None or plan.rates.on_gpu:
         return None

@@ -84,7 +84,7 @@ def inputs_set_aside(inputs: Collection[Path]) -> Iterator[None]:
         if error.path not in inputs:
             raise
         aside = set_aside(error.path, error.what)
-        raise UserError(f"{error.what}; it is kept as {aside}: run again to compute it anew") from error
+        raise UserError(f"{error.what}; it is kept as {aside}: run again to recompute it") from error
 
 
 def refuse_to_replace(out: Path, *read: Path) -> None:

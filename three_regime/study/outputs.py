@@ -31,7 +31,7 @@ REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summar
 
 
 REPORTED_TABLES = ("regimes", "selection_summary")
-"""Those of ``REGIME_TABLES`` that the report shows beside the figures."""
+"""Tables of ``REGIME_TABLES`` that the report shows beside the figures."""
 
 
 CLAIM_FILES = ("claims.csv", "claims.md")
@@ -70,7 +70,7 @@ RUN_FIGURES = ("seeds", "lmc_lines", "training_curves")
 
 
 LAYER_FIGURES = ("sparsity_per_layer",)
-"""The same of a study whose layers are not pruned alike: with uniform allocation every layer keeps the same share."""
+"""Additional figures with non-uniform allocation; with uniform allocation every layer keeps the same share."""
 
 
 FIGURE2_STUDY = "cifar10-preresnet20-epochs"

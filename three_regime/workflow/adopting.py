@@ -2,7 +2,7 @@
 
 A copy has new modification times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied). Snakemake then
 plans everything again or, worse, does not notice changed settings. So results with matching fingerprints get ordered
-times and a record; others get a time older than everything, so their jobs are planned and compute what is stale.
+times and a record; others get a time older than any other file, so their jobs are planned and compute what is stale.
 """
 
 from __future__ import annotations

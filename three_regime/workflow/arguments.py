@@ -33,7 +33,7 @@ class _Word:
     Attributes
     ----------
     option
-        The option that it is or may belong to, in its long form; empty before the first option.
+        Long form of the option that the argument is, or may belong to; empty before the first option.
     value
         The value it gives to that option; empty for a bare option name.
     """

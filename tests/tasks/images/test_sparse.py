@@ -1,4 +1,4 @@
-"""The sparse engine: the numbers of torch, the same bits again, and never where it does not fit."""
+"""Sparse engine: equals torch, is deterministic, and is used only where it applies."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_steps_equal_masked_steps_of_torch(library):
     [("preresnet-20", 1.0, 1.1), ("preresnet-20x2", 0.3, 0.6), ("vgg-19", 0.4, 0.7), ("densenet-40", 0.8, 1.1)],
 )
 def test_where_it_pays(name, up_to, not_from):
-    """As measured; above, a retraining is what it was before there was an engine."""
+    """Densities where the engine is faster; above them retraining does not use it."""
     module = families.build(name, classes=10, channels=3, image_size=32)
     graph = Graph(3, 32)
     module.lowered(graph)
@@ -197,7 +197,7 @@ def test_where_it_pays(name, up_to, not_from):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_bits_again(library, threads):
-    """In another program, after another batch, and whatever memory held before."""
+    """In another process, after another batch, and whatever the previous content of memory."""
     case = Case("densenet-10k4", 8)
     found = []
     for _ in range(2):
@@ -221,7 +221,7 @@ def test_not_a_number_stays_visible(library):
 
 
 def test_an_engine_that_is_wrong_is_not_used(library):
-    """A compiler's mistake, here one that leaves everything as it was."""
+    """A compiler error, here one that makes the engine do nothing."""
     lanes = library.functions.sparse_lanes
     assert sparse_engine_works(library.functions)
     assert not sparse_engine_works(SimpleNamespace(sparse_lanes=lanes, sparse_run=lambda network, call: None))
@@ -396,7 +396,7 @@ def narrow() -> ImageClassification:
 
 
 def pruned(task: ImageClassification, density: float = 0.3, **changes) -> dict:
-    """What a member of a retraining has."""
+    """Return the masks and initial weights of a retraining member."""
     dense = task.initial_weights(Streams(("dense", 1)))
     masks = magnitude_masks(dense, task.prunable, density, "uniform")
     return {"start": apply_masks(dense, masks), "masks": masks, **changes}

@@ -1,4 +1,4 @@
-"""The image task: torchvision's augmentation to the last pixel, batches, evaluation."""
+"""Image task: torchvision's augmentation pixel for pixel, batches, evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beam search: translations do not depend on batches; limits; BLEU and its signature."""
+"""Beam search: independence of batching; limits; BLEU and its signature."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEARCH = Search()
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A task and weights after some steps: neither hopeless nor sure of its translations."""
+    """A task and partially trained weights, neither random nor confident."""
     task = small_task(small_text(pairs=300, words=8, longest=6))
     training = text_training(epochs=8, batch_size=100, accumulate=1, warmup=20, learning_rate=0.02, dropout=0.0)
     state = tmp_path_factory.mktemp("trained") / "state.safetensors"

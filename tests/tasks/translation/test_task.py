@@ -1,4 +1,4 @@
-"""The translation task: batches, dropout, metrics and outputs, on a corpus in memory."""
+"""Translation task: batches, dropout, metrics and outputs, on a corpus in memory."""
 
 from __future__ import annotations
 
