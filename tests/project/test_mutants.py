@@ -58,6 +58,13 @@ def test_code_is_changed_and_words_are_not():
     }
 
 
+def test_what_no_behaviour_depends_on_is_left_alone():
+    assert changes("x = list(zip(a, b, strict=True))") == changes("x = list(zip(a, b))") == set()
+    assert changes("x: int = f(1, description='train')") == {
+        "x: int = f(2, description='train')", "x: int = f(0, description='train')"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("source", "changed"),
     [
