@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -114,12 +115,21 @@ def distance(module: str, test: str) -> float:
     return IN_THE_ROOM_S if own.parts[:-1] and file.parts[0] == own.parts[0] else ELSEWHERE_S
 
 
+def imports(file: str, module: str) -> bool:
+    """Whether a file of tests names a module of the library in an import of its own."""
+    package, _, name = f"{LIBRARY}/{module.removesuffix('.py')}".replace("/", ".").rpartition(".")
+    pattern = rf"^(from {package}\.{name} import|import {package}\.{name}\b|from {package} import .*\b{name}\b)"
+    return re.search(pattern, Path(file).read_text(), flags=re.MULTILINE) is not None
+
+
 def chosen(record: Record, untraced: Sequence[str], mutant: Mutant, seconds: float) -> tuple[list[str], list[str]]:
     """(Tests that reach the mutant, those of them to run within so many seconds, nearest and quickest first)."""
     found = (record.reaching(mutant.module, first, last) for first, last in mutant.spans)
     reaching = next(filter(None, found), [])
-    # Of the room's own files those that are not traced may reach it as well; they run whole.
-    reaching += [file for file in untraced if distance(mutant.module, file) < ELSEWHERE_S]
+    # Of files that are not traced, those of the room and those that import the module may reach it; they run whole.
+    reaching += [
+        file for file in untraced if distance(mutant.module, file) < ELSEWHERE_S or imports(file, mutant.module)
+    ]
     tests = sorted(reaching, key=lambda name: distance(mutant.module, name) + _of(record, name).seconds)
     run, total, shared = [], 0.0, set()
     for name in tests:

@@ -96,7 +96,7 @@ def test_every_mutant_of_the_core_is_another_program():
             assert mutant.spans[0][0] <= text.count("\n") and all(first <= last for first, last in mutant.spans)
 
 
-def test_a_seed_draws_the_same_mutants_and_spreads_them_over_lines():
+def test_a_seed_draws_the_same_mutants_over_many_lines():
     text = (LIBRARY / "landscape/mode_connectivity.py").read_text()
     first, again, other = (drawn("a.py", text, 12, seed) for seed in "112")
     assert [mutant.key for mutant in first] == [mutant.key for mutant in again] != [mutant.key for mutant in other]
