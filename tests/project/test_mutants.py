@@ -113,7 +113,7 @@ def test_tests_of_the_room_come_first():
     assert distance("random_streams.py", tests[3]) == 0 < distance("errors.py", tests[3])
 
 
-def test_the_core_and_the_list_of_equivalents_are_of_this_library():
+def test_core_and_equivalents_are_of_this_library():
     assert [module for module in CORE if not (LIBRARY / module).is_file()] == []
     for module, before, _ in report.known_equivalents():
         assert before in " ".join((LIBRARY / module).read_text().split()), f"{module}: {before}"
