@@ -103,7 +103,7 @@ def test_a_seed_draws_the_same_mutants_over_many_lines():
     assert len({mutant.line for mutant in first}) == 12
 
 
-def test_tests_of_the_room_come_first():
+def test_tests_of_the_room_come_first(monkeypatch):
     tests = [f"tests/{name}::test_a" for name in (
         "study/test_products.py", "tasks/images/test_sparse.py", "tasks/images/test_task.py", "test_random_streams.py",
     )]  # fmt: skip
@@ -111,6 +111,9 @@ def test_tests_of_the_room_come_first():
         tests[2], tests[1], tests[0], tests[3],
     ]  # fmt: skip
     assert distance("random_streams.py", tests[3]) == 0 < distance("errors.py", tests[3])
+    monkeypatch.chdir(ROOT)
+    importing, other = (f"tests/exchange/{name}.py::test_a" for name in ("test_checkpoint_files", "test_redraw"))
+    assert distance("models/matching.py", importing) < distance("models/matching.py", other)
 
 
 def test_core_and_equivalents_are_of_this_library():
