@@ -79,6 +79,9 @@ LIKELIHOOD = {
 }
 """How readily an operator is drawn (1 where it is not named): constants must not drown the rest."""
 
+NO_BEHAVIOUR = {"description", "strict"}
+"""Arguments by name that are words, or guard against a mistake in the library itself (``zip(…, strict=True)``)."""
+
 MODULE = (1, 10**6)
 
 Span = tuple[int, int]
@@ -255,7 +258,9 @@ def called(source: Source, node: ast.Call) -> Iterator[Edit]:
             start, end, between = source.span(first)[0], source.span(second)[1], source.between(first, second)[2]
             new = source.code(second) + between + source.code(first)
             yield Edit("swapped", start, end, new, f"arguments exchanged in {source.code(node)[:60]}")
-    yield from without(source, [(*source.span(one), "argument") for one in node.keywords if one.arg])
+    yield from without(
+        source, [(*source.span(one), "argument") for one in node.keywords if one.arg and one.arg not in NO_BEHAVIOUR]
+    )
 
 
 def collected(source: Source, node: ast.Tuple | ast.List) -> Iterator[Edit]:
@@ -367,6 +372,8 @@ def _simple(node: ast.AST) -> bool:
 def _wording(source: Source, node: ast.AST) -> bool:
     if isinstance(node, ast.Import | ast.ImportFrom | ast.arg):
         return True
+    if isinstance(node, ast.keyword):
+        return node.arg in NO_BEHAVIOUR
     if isinstance(node, ast.If) and source.code(node.test) == "TYPE_CHECKING":
         return True
     if isinstance(node, ast.Expr):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -33,8 +35,8 @@ PRELOADED = (
 )  # fmt: skip
 """What the library imports, imported once: each trial is a fork of this process."""
 
-ELSEWHERE_S, IN_THE_ROOM_S = 6.0, 3.0
-"""Seconds by which a test further from the mutant waits behind those of the module's own file."""
+ELSEWHERE_S, IN_THE_ROOM_S = 20.0, 10.0
+"""Seconds that a test in another file waits behind those of the module's own: one of another room, one nearer."""
 
 UNTRACED_S = 5.0
 """What a file of tests is taken to need that the time did not suffice to trace."""
@@ -94,6 +96,8 @@ def fast_files() -> list[str]:
 def trace(rooms: Sequence[str], until: float) -> Record:
     """Trace every fast test that the record does not hold yet, until that time, those of these rooms first."""
     record = Record(Path("reach.json"))
+    if until <= time.time():
+        return record
 
     def run() -> int:
         tracer = Tracer(record, rooms, until)
@@ -104,19 +108,28 @@ def trace(rooms: Sequence[str], until: float) -> Record:
 
 
 def distance(module: str, test: str) -> float:
-    """How far a test is from a module: 0 in the file named after it, then the room's other tests, then all others."""
+    """How far a test is from a module: 0 in the file named after it, then its room and importers, then all others."""
     own = PurePosixPath(module)
     file = PurePosixPath(file_of(test)).relative_to("tests")
     if file == own.with_name(f"test_{own.name}"):
         return 0.0
-    return IN_THE_ROOM_S if own.parts[:-1] and file.parts[0] == own.parts[0] else ELSEWHERE_S
+    near = (own.parts[:-1] and file.parts[0] == own.parts[0]) or imports(file_of(test), module)
+    return IN_THE_ROOM_S if near else ELSEWHERE_S
+
+
+@functools.cache
+def imports(file: str, module: str) -> bool:
+    """Whether a file of tests names a module of the library in an import of its own."""
+    package, _, name = f"{LIBRARY}/{module.removesuffix('.py')}".replace("/", ".").rpartition(".")
+    pattern = rf"^(from {package}\.{name} import|import {package}\.{name}\b|from {package} import .*\b{name}\b)"
+    return Path(file).exists() and re.search(pattern, Path(file).read_text(), flags=re.MULTILINE) is not None
 
 
 def chosen(record: Record, untraced: Sequence[str], mutant: Mutant, seconds: float) -> tuple[list[str], list[str]]:
     """(Tests that reach the mutant, those of them to run within so many seconds, nearest and quickest first)."""
     found = (record.reaching(mutant.module, first, last) for first, last in mutant.spans)
     reaching = next(filter(None, found), [])
-    # Of the room's own files those that are not traced may reach it as well; they run whole.
+    # Of files that are not traced, those of the room and those that import the module may reach it; they run whole.
     reaching += [file for file in untraced if distance(mutant.module, file) < ELSEWHERE_S]
     tests = sorted(reaching, key=lambda name: distance(mutant.module, name) + _of(record, name).seconds)
     run, total, shared = [], 0.0, set()

@@ -235,6 +235,14 @@ def test_what_no_setting_changes_is_said_after_the_deviations(published):
     assert scorecard.IN_EVERY_RUN not in set(nothing.headline["measure"])
 
 
+@pytest.mark.parametrize("text", ["studies: [a]", "studies: a"])
+def test_a_file_that_is_no_configuration_of_a_run_is_named(tmp_path, published, text):
+    obtained_cells(published).to_csv(tmp_path / "cells.csv", index=False)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml is not the config\.yaml of a run"):
+        scorecard.of_export(tmp_path)
+
+
 def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, published):
     folder = tmp_path / "export"
     (folder / STUDY).mkdir(parents=True)

@@ -159,7 +159,7 @@ def test_a_cell_of_one_seed_tells_nothing_of_the_spread():
     assert beside["test_error_ci95"] == pytest.approx(alone["test_error_ci95"])
 
 
-def test_the_ends_of_a_range_are_possible_and_what_is_beyond_is_not():
+def test_the_ends_of_a_range_are_possible():
     whole = cells(value=lambda seed, t, d: float(seed == 1), cka_softmax=1.0, lmc=-1.0)
     assert seed_means.check_cells(whole)["test_error"].max() == 1
     for wrong in (1.001, -0.001):

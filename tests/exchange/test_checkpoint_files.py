@@ -1,5 +1,6 @@
 """Foreign checkpoints."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -88,6 +89,16 @@ def test_a_state_dict_is_found_on_top_or_under_a_known_key(tmp_path, model, key,
     found = read_foreign(path)
     assert found.masks is None
     assert_same(match(found.arrays, build()), own_values(model))
+
+
+@pytest.mark.parametrize(("levels", "found"), [(4, True), (5, False)])
+def test_a_state_dict_is_looked_for_four_levels_deep(tmp_path, levels, found):
+    content = {"weight": torch.ones(2)}
+    for _ in range(levels):
+        content = {STATE_DICT_KEYS[0]: content}
+    torch.save(content, tmp_path / "deep.pt")
+    with contextlib.nullcontext() if found else pytest.raises(UserError, match="holds no state dict"):
+        assert list(read_foreign(tmp_path / "deep.pt").arrays) == ["weight"]
 
 
 def test_the_old_file_format_of_torch_is_read(tmp_path, model):

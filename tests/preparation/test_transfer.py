@@ -36,6 +36,12 @@ def test_resumes_with_range_and_fetches_only_the_rest(tmp_path: Path, start: Cal
     assert_complete(tmp_path)
 
 
+def test_a_new_file_is_asked_for_as_a_whole(tmp_path: Path, start: Callable[..., Server]) -> None:
+    server = start()
+    get(tmp_path, server)
+    assert [(request.range, request.if_range, request.status) for request in server.requests] == [(None, None, 200)]
+
+
 def test_a_changed_file_is_not_glued_to_the_old_start(tmp_path: Path, start: Callable[..., Server]) -> None:
     server = start(etag='"second"')
     keep_partial(tmp_path, b"x" * 200_000, server, validator='"first"')

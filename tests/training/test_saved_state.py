@@ -84,6 +84,15 @@ def test_a_state_that_cannot_be_used_is_ignored_with_a_warning(tmp_path, caplog,
     assert "ignoring the training state" in record.message and str(tmp_path / "state") in record.message
 
 
+@pytest.mark.parametrize("how", ["empty", "half-written", "text", "other arrays", "a list", "no JSON"])
+def test_kernels_of_a_state_that_cannot_be_read_are_unknown(tmp_path, how):
+    assert saved_state.written_with(tmp_path / "none") is None
+    saved_state.save(tmp_path / "state", STATE, **MINE, computed_with="sparse")
+    assert saved_state.written_with(tmp_path / "state") == "sparse"
+    SPOILT[how](tmp_path / "state")
+    assert saved_state.written_with(tmp_path / "state") is None
+
+
 @pytest.mark.parametrize("how", ["half-written", "other metadata", "another run"])
 def test_the_result_is_right_after_a_spoilt_state(tmp_path, how):
     expected = train(Quadratic(), tmp_path / "clean", settings())[4]
