@@ -388,6 +388,15 @@ def test_a_study_may_have_no_more_than_its_grid(tmp_path: Path) -> None:
     assert made["lines"]["rows"] == made["curves"]["rows"] == made["provenance"]["results"] == []
 
 
+def test_published_values_lie_within_their_bounds() -> None:
+    bounded = [measure for measure in content.of_published(Thresholds())["measures"] if "bounds" in measure]
+    assert {measure["name"] for measure in bounded} == {"test_error", "lmc", "cka_softmax"}
+    for measure in bounded:
+        low, high = np.array(measure["bounds"], float)
+        assert len(low) == 144
+        assert (low - 1e-9 <= measure["values"]).all() and (measure["values"] <= high + 1e-9).all(), measure["name"]
+
+
 def test_every_part_is_installed_with_the_package() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
         "three_regime"
