@@ -65,7 +65,7 @@ def of_study(folder: Path, thresholds: Thresholds) -> Json:
     of_cells, of_lines = (setting.words(name) if setting else () for name in ("phase_diagram", "lmc_lines"))
     return _of_grid(grid, tables.knob, thresholds, of_cells) | {
         "name": folder.name,
-        "title": tables.title,
+        "title": tables.title.partition("\n")[0],
         "compared": grid["study"].iloc[0] == FIGURE2_STUDY,
         "points": _points(folder, place),
         "lines": _lines(folder, place, of_lines),

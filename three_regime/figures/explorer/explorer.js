@@ -164,8 +164,8 @@
     } else if (width >= 24) {
       parts.push(text(x + width / 2, y + height / 2 + 4, named, { ...centre, class: `${centre.class} regime` }));
     }
-    if (regime !== null && !chance && !decided) {
-      parts.push(element("circle", { cx: x + 8, cy: y + 8, r: 2.8, class: "undecided" }));
+    if (decided) {
+      parts.push(element("circle", { cx: x + 8, cy: y + 8, r: 3.2, class: "decided" }));
     }
     if (known(oneSeed) && !chance) {
       parts.push(element("path", { d: `M${x + width - 3},${y + 3}v9l-9,-9z`, fill: look.mark, class: "one-seed" }));
@@ -271,8 +271,8 @@
       rule("lmc", `border of Regime I (LMC = ${number(state.thresholds.lmc)})`),
       rule("cka", `border II-A / II-B (CKA = ${number(state.thresholds.cka)})`),
     ];
-    if (some((label) => rules.regimes.includes(label.regime) && !label.decided)) {
-      keys.push(key(element("circle", { cx: 13, cy: 7, r: 2.8, class: "undecided" }), "undecided"));
+    if (some((label) => label.decided)) {
+      keys.push(key(element("circle", { cx: 13, cy: 7, r: 3.2, class: "decided" }), "regime decided"));
     }
     if (some((label) => known(label.oneSeed))) {
       keys.push(key(element("path", { d: "M18,2v9l-9,-9z", fill: look.mark, class: "one-seed" }), "one-seed spread"));
