@@ -23,7 +23,7 @@ from three_regime.analysis import algorithms, figure2, regimes, seed_means
 from three_regime.config.knobs import KNOBS
 from three_regime.config.thresholds import Thresholds
 from three_regime.exchange.redraw import read_settings
-from three_regime.figures import explorer
+from three_regime.figures import explorer, phase
 from three_regime.figures.explorer import content, page
 from three_regime.study.grid import planned
 from three_regime.study.outputs import FIGURE2_STUDY
@@ -226,9 +226,10 @@ def test_a_click_opens_the_numbers_of_the_cell(opened: Browser, folders: dict[Pa
             " cell.textContent));"
         )
         shown = {row[0]: float(row[1].replace("−", "-")) for row in rows}
-        assert shown["test error (%)"] == pytest.approx(100 * cell["test_error"], abs=0.0051)
-        assert shown["LMC, training error (fraction)"] == pytest.approx(cell["lmc"], abs=0.000051)
-        assert shown["CKA of softmax outputs (0 to 1)"] == pytest.approx(cell["cka_softmax"], abs=0.000051)
+        for name in ("test_error", "lmc", "cka_softmax"):
+            panel = phase.PANELS[name]
+            value = shown[panel.label.replace("\n", " ")]
+            assert value == pytest.approx(panel.factor * cell[name], abs=0.000051 * panel.factor)
         at = {"temperature": cell["temperature"], "density": cell["density"]}
         counts = {
             name: len(pd.read_csv(folder / f"{name}.csv").merge(pd.DataFrame([at]))) for name in ("replicas", "pairs")
@@ -332,19 +333,27 @@ class _Elements(HTMLParser):
         self.names.append(tag)
 
 
-def test_text_of_strangers_stays_text(tmp_path: Path, window: Browser, file: Path) -> None:
-    folder = made_up(tmp_path / "evil", study=EVIL, dataset=EVIL, model=EVIL, pair=EVIL)
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The explorer of a study whose every text tries to be markup."""
+    folder = made_up(tmp_path_factory.mktemp("hostile") / "evil", study=EVIL, dataset=EVIL, model=EVIL, pair=EVIL)
     pd.DataFrame(
         [("lmc", 1, 80.0, 0.05, None, *[EVIL] * 6, 1.0, EVIL, EVIL)],
         columns=["stage", "dense_seed", "temperature", "density", "replica", "pair", "origin", "device", "threads",
                  "torch", "commit", "wall_s", "finished", "fingerprint"],
     ).to_csv(folder / "provenance.csv", index=False)  # fmt: skip
-    made = explorer.write(tmp_path / "explorer.html", {folder: Thresholds(inherited=EVIL)}, None)
+    return explorer.write(folder.parent / "explorer.html", {folder: Thresholds(inherited=EVIL)}, None)
+
+
+def test_no_text_becomes_an_element_of_the_file(hostile: Path, file: Path) -> None:
     elements, usual = _Elements(), _Elements()
-    elements.feed(made.read_text(encoding="utf-8"))
+    elements.feed(hostile.read_text(encoding="utf-8"))
     usual.feed(file.read_text(encoding="utf-8"))
     assert elements.names == usual.names
-    window.open(made)
+
+
+def test_text_of_strangers_stays_text_in_the_browser(hostile: Path, window: Browser) -> None:
+    window.open(hostile)
     window.click(f'[data-cell="{len(smooth_plane.DENSITIES)}"]')  # 80 epochs, 5 %
     window.run("document.querySelectorAll('details').forEach((each) => { each.open = true; });")
     assert window.run("return document.querySelector('[id=EVIL], img');") is None
@@ -386,6 +395,15 @@ def test_a_study_may_have_no_more_than_its_grid(tmp_path: Path) -> None:
     seed_means.grid(smooth_plane.cells()).to_csv(folder / "grid.csv", index=False)
     made = content.of_study(folder, Thresholds())
     assert made["lines"]["rows"] == made["curves"]["rows"] == made["provenance"]["results"] == []
+
+
+def test_published_values_lie_within_their_bounds() -> None:
+    bounded = [measure for measure in content.of_published(Thresholds())["measures"] if "bounds" in measure]
+    assert {measure["name"] for measure in bounded} == {"test_error", "lmc", "cka_softmax"}
+    for measure in bounded:
+        low, high = np.array(measure["bounds"], float)
+        assert len(low) == 144
+        assert (low - 1e-9 <= measure["values"]).all() and (measure["values"] <= high + 1e-9).all(), measure["name"]
 
 
 def test_every_part_is_installed_with_the_package() -> None:

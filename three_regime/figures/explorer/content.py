@@ -65,7 +65,7 @@ def of_study(folder: Path, thresholds: Thresholds) -> Json:
     of_cells, of_lines = (setting.words(name) if setting else () for name in ("phase_diagram", "lmc_lines"))
     return _of_grid(grid, tables.knob, thresholds, of_cells) | {
         "name": folder.name,
-        "title": tables.title,
+        "title": tables.title.partition("\n")[0],
         "compared": grid["study"].iloc[0] == FIGURE2_STUDY,
         "points": _points(folder, place),
         "lines": _lines(folder, place, of_lines),
@@ -81,9 +81,11 @@ def of_published(thresholds: Thresholds) -> Json:
     knob = KNOBS[grid["knob"].iloc[0]]
     place = _Places(Plane.of(grid, knob))
     study = _of_grid(grid, knob, thresholds, ())
+    # The normalised test error is computed from the test error, not read from its own panel.
+    panels = {"test_error": "test_error", "lmc": "lmc", "cka_softmax": "cka"}
     for measure in study["measures"]:
-        panel = published[published["panel"] == {"cka_softmax": "cka"}.get(measure["name"], measure["name"])]
-        if len(panel):
+        if measure["name"] in panels:
+            panel = published[published["panel"] == panels[measure["name"]]]
             order = np.argsort(place.of(panel))
             measure["bounds"] = [_numbers(panel[bound].iloc[order]) for bound in ("lower", "upper")]
     return study | {"name": PUBLISHED, "title": f"{FIGURE2_STUDY} ({PUBLISHED})", "compared": False}

@@ -26,6 +26,20 @@
     return row < 0 || column < 0 ? -1 : place(study, row, column);
   }
 
+  // What follows from the thresholds, computed once for each study until they change.
+  const memory = { thresholds: null, labels: new Map(), choices: new Map() };
+
+  function remembered(kind, study, compute) {
+    if (memory.thresholds !== state.thresholds) {
+      Object.assign(memory, { thresholds: state.thresholds, labels: new Map(), choices: new Map() });
+    }
+    if (!memory[kind].has(study)) memory[kind].set(study, compute());
+    return memory[kind].get(study);
+  }
+
+  const labelsOf = (study) => remembered("labels", study, () => Regimes.labels(study, state.thresholds, rules));
+  const choicesOf = (study) => remembered("choices", study, () => Algorithms.evaluate(study, state.thresholds.lmc));
+
   const where = (study, cell) =>
     `${study.knob} ${number(study.temperatures[rowOf(study, cell)])}, `
     + `density ${percent(study.densities[columnOf(study, cell)])} %`;
@@ -150,8 +164,8 @@
     } else if (width >= 24) {
       parts.push(text(x + width / 2, y + height / 2 + 4, named, { ...centre, class: `${centre.class} regime` }));
     }
-    if (regime !== null && !chance && !decided) {
-      parts.push(element("circle", { cx: x + 8, cy: y + 8, r: 2.8, class: "undecided" }));
+    if (decided) {
+      parts.push(element("circle", { cx: x + 8, cy: y + 8, r: 3.2, class: "decided" }));
     }
     if (known(oneSeed) && !chance) {
       parts.push(element("path", { d: `M${x + width - 3},${y + 3}v9l-9,-9z`, fill: look.mark, class: "one-seed" }));
@@ -225,16 +239,15 @@
     drawnFor = room;
     const width = several && room > 700 ? Math.floor((room - 24) / 2) : room;
     byId("diagrams").replaceChildren(...shown().map((study) => {
-      const found = Regimes.labels(study, state.thresholds, rules);
       const heading = several ? (study === published ? "published" : "obtained") : "";
-      return diagram(study, found, rowsOfMethod(study), width, heading);
+      return diagram(study, labelsOf(study), rowsOfMethod(study), width, heading);
     }));
     byId("counts").replaceChildren(...shown().map((study) => countLine(study, several)));
     drawLegend();
   }
 
   function countLine(study, several) {
-    const counts = Regimes.count(Regimes.labels(study, state.thresholds, rules), rules);
+    const counts = Regimes.count(labelsOf(study), rules);
     const said = rules.regimes.map((name) => `Regime ${name}: ${counts[name]}`);
     said.push(`undecided: ${counts.undecided}`);
     if (counts[rules.chance]) said.push(`at chance: ${counts[rules.chance]}`);
@@ -247,7 +260,7 @@
     element("svg", { width: 26, height: 14, "aria-hidden": "true" }, drawn), words]);
 
   function drawLegend() {
-    const all = shown().map((study) => [study, Regimes.labels(study, state.thresholds, rules)]);
+    const all = shown().map((study) => [study, labelsOf(study)]);
     const some = (test) => all.some(([study, found]) => found.some((label, cell) => test(label, study, cell)));
     const border = (name) => all.some(([study, found]) =>
       Regimes.borders(found, study.temperatures.length, study.densities.length, name).length > 0);
@@ -258,8 +271,8 @@
       rule("lmc", `border of Regime I (LMC = ${number(state.thresholds.lmc)})`),
       rule("cka", `border II-A / II-B (CKA = ${number(state.thresholds.cka)})`),
     ];
-    if (some((label) => rules.regimes.includes(label.regime) && !label.decided)) {
-      keys.push(key(element("circle", { cx: 13, cy: 7, r: 2.8, class: "undecided" }), "undecided"));
+    if (some((label) => label.decided)) {
+      keys.push(key(element("circle", { cx: 13, cy: 7, r: 3.2, class: "decided" }), "regime decided"));
     }
     if (some((label) => known(label.oneSeed))) {
       keys.push(key(element("path", { d: "M18,2v9l-9,-9z", fill: look.mark, class: "one-seed" }), "one-seed spread"));
@@ -283,7 +296,7 @@
 
   function drawCell() {
     const { study, cell } = state;
-    const found = Regimes.label(study, cell, state.thresholds, rules);
+    const found = labelsOf(study)[cell];
     byId("cell-title").textContent = `Cell: ${where(study, cell)}`;
     byId("cell-regime").textContent = regimeSentence(found, cell);
     byId("cell-measures").replaceChildren(measureTable(cell));
@@ -328,7 +341,8 @@
     const cell = sameCell(study);
     const measure = study.by[name];
     if (cell < 0 || !measure || !known(measure.values[cell])) return "–";
-    return `${number(measure.values[cell] * measure.factor, decimalsOf(measure) + 1)} (${bounds(measure, cell)})`;
+    const value = number(measure.values[cell] * measure.factor, decimalsOf(measure) + 1);
+    return measure.bounds ? `${value} (${bounds(measure, cell)})` : value;
   }
 
   const bounds = (measure, cell) => (measure.bounds ?? []).map((values) =>
@@ -537,7 +551,7 @@
 
   function rowsOfMethod(study, method = state.method) {
     const [algorithm, start] = method.split("|");
-    return Algorithms.evaluate(study, state.thresholds.lmc).filter(
+    return choicesOf(study).filter(
       (row) => row.algorithm === algorithm && row.start === startOf(study, start));
   }
 
@@ -556,7 +570,7 @@
   }
 
   function choiceTable(study, several) {
-    const found = Algorithms.evaluate(study, state.thresholds.lmc);
+    const found = choicesOf(study);
     const summaries = Algorithms.summary(found);
     const regret = (value) => number(value * 100, 1);
     const rows = METHODS.map((method) => {
@@ -675,7 +689,7 @@
     select.addEventListener("change", () => open(studies[Number(select.value)]));
     for (const name of ["lmc", "cka"]) {
       byId(`${name}-threshold`).addEventListener("input", (event) => {
-        state.thresholds[name] = Number(event.target.value);
+        state.thresholds = { ...state.thresholds, [name]: Number(event.target.value) };
         thresholdsChanged();
       });
     }
