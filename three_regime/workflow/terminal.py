@@ -47,16 +47,16 @@ def asked_for() -> bool:
     return bool(os.environ.get(TERSE))
 
 
-def attach(config: Config, slots: int) -> None:
+def attach(logger: logging.Logger, config: Config, slots: int) -> None:
     """Print with a `Handler` what this process's Snakemake would print itself.
 
     Parameters
     ----------
+    logger
+        Snakemake's.
     slots
         Jobs that run at a time.
     """
-    from snakemake.logging import logger
-
     for handler in [each for each in logger.handlers if each.name == STREAM_HANDLER]:
         logger.removeHandler(handler)
         logger.addHandler(Handler(handler, config, slots))
@@ -276,10 +276,8 @@ def _about(folder: Any, knob: str) -> str:
     )
 
 
-def tell(config: Config) -> None:
+def tell(logger: logging.Logger, config: Config) -> None:
     """Print the closing summary, the bars gone."""
-    from snakemake.logging import logger
-
     for handler in logger.handlers:
         if isinstance(handler, Handler):
             handler.close()
