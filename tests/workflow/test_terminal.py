@@ -109,7 +109,9 @@ def test_who_asks_for_more_or_less_gets_snakemakes_own(monkeypatch, arguments, t
     monkeypatch.setenv(TERSE, "1")
     terminal.ask_for(arguments)
     assert terminal.asked_for() == terse
-    monkeypatch.delenv(TERSE, raising=False)
+    monkeypatch.setenv(TERSE, "0")
+    terminal.ask_for([])
+    assert not terminal.asked_for()
 
 
 def test_jobs_say_little_and_log_all(tmp_path, monkeypatch, capsys):
