@@ -13,8 +13,8 @@ from pathlib import Path
 from three_regime.errors import Interrupted, UserError
 
 TERSE = "THREE_REGIME_TERSE"
-"""Environment variable: with ``1``, which the `workflow` command sets, jobs print only warnings, and their log files hold
-everything; with ``0`` the command leaves Snakemake's output, and that of jobs, as it is."""
+"""Environment variable: with ``1``, which the `workflow` command sets, jobs print only warnings, and their log files
+hold everything; with ``0`` the command leaves Snakemake's output, and that of jobs, as it is."""
 
 ENVIRONMENT = frozenset((
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE,
