@@ -194,7 +194,7 @@ def test_a_claim_says_when_its_mean_is_that_of_one_seed():
     by_seed = {1: -0.06, 2: -0.59, 3: -0.08}
     row = Study(lmc=lambda s, t, d, pair: by_seed[s] * (t == 30)).judge(claim("lmc", COLD, HOT))
     assert row.estimate == pytest.approx(np.mean(list(by_seed.values()))) and row.outcome == "undecided"
-    assert row.note == "dense seed 2 dominates the spread: without it -7.00"
+    assert row.note == "dense seed 2 dominates the spread: without it -0.0700"
     even = Study(lmc=lambda s, t, d, pair: -0.1 * s * (t == 30)).judge(claim("lmc", COLD, HOT))
     assert even.note == ""
 
