@@ -46,7 +46,7 @@ onsuccess:
     if told := recomputing.notice(workflow):
         logger.warning(told)
     if terminal.asked_for():
-        terminal.tell(CONFIG)
+        terminal.tell(logger, CONFIG)
 
 
 onerror:

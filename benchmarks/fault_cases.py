@@ -77,7 +77,7 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """Environment variables that make Python import this copy."""
-        return {**os.environ, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1"}
+        return {**os.environ, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1", "THREE_REGIME_TERSE": "0"}
 
     def command(self, target: str) -> list[str]:
         """Return the project's command that runs Snakemake."""

@@ -105,6 +105,11 @@ def base_python(venv: Path) -> str:
     return str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
 
 
+def step(text: str) -> None:
+    """A line of progress."""
+    print(f"  {text}", flush=True)
+
+
 def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
     """Create the environment from scratch.
 
@@ -131,7 +136,8 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
         subprocess.run(words, cwd=root, env=environment, check=True, pass_fds=passed, **options)
 
     def pip(*arguments: str | Path, **options: int) -> None:
-        run(venv / "bin" / "python", "-m", "pip", "install", *arguments, **options)
+        # Quiet: errors and warnings. What is going on, `step` says.
+        run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", *arguments, **options)
 
     begin(venv)
     run(python, "-m", "venv", venv)
@@ -140,13 +146,17 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
     (venv / "constraints.txt").write_text(versions((envs / "requirements-lock.txt").read_text()))
     (venv / "pip.conf").write_text(f"[global]\nconstraint = {constraints}\n")
     (venv / "torch-cpu.txt").write_text(cpu_build((envs / "requirements-lock.txt").read_text()))
+    pins = versions((envs / "requirements-lock.txt").read_text()).splitlines()
+    step("1 of 3: torch")
     with contextlib.suppress(subprocess.CalledProcessError):  # no CPU build: the lock's own entry applies
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         pip("--no-deps", "--require-hashes", "-r", venv / "torch-cpu.txt", **quiet)
+    step(f"2 of 3: {len(pins)} packages of envs/requirements-lock.txt")
     pip("--no-deps", "--require-hashes", "-r", envs / "requirements-lock.txt")
     if needs_cuda(venv):
         pip("--no-deps", "--require-hashes", "-r", envs / "requirements-cuda.txt")
     pip("-r", envs / "requirements.txt")  # no effect unless the lock lacks packages that this platform needs
+    step("3 of 3: this project")
     pip("--no-deps", "--no-build-isolation", "-e", root)
     stamp = venv / "complete.new"
     stamp.write_text(key(root, venv))

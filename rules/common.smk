@@ -56,7 +56,7 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 if workflow.is_main_process and terminal.asked_for():
-    terminal.attach(CONFIG, running.slots(workflow, CONFIG))
+    terminal.attach(logger, CONFIG, running.slots(workflow, CONFIG))
 
 STUDIES = planned(CONFIG)
 CONFIG_FILES = digests(workflow.configfiles) if workflow.is_main_process else {}

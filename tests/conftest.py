@@ -18,11 +18,14 @@ from tiny_study import compute_all
 from benchmarks.setting import MOSAICS, rebuild_cifar10
 from three_regime import kernels
 from three_regime.datasets.sources import load_sources
+from three_regime.logs import TERSE
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
 
 TESTS = Path(__file__).parent
+
+os.environ[TERSE] = "0"  # tests read what Snakemake and jobs print; those of the terse output ask for it
 
 LONGEST_FIRST = ("cluster", "workflow", "project", "jobs", "training", "tasks", "kernels")
 """Folders whose files take longest; the others follow in the order of the alphabet."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from three_regime.errors import Interrupted, UserError
 
 TERSE = "THREE_REGIME_TERSE"
-"""Environment variable that limits the terminal output of jobs to warnings; log files stay complete."""
+"""Environment variable for terminal output. ``1``, set by the `workflow` command: jobs print only warnings, and log files
+stay complete; ``0``: the command leaves the output of Snakemake and of jobs unchanged."""
 
 ENVIRONMENT = frozenset((
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE,
@@ -42,7 +43,7 @@ def reporting(title: str = "", path: Path | None = None) -> Iterator[None]:
     line = logging.Formatter(f"%(asctime)s {prefix}%(levelname)s %(message)s", "%H:%M:%S")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
-        handlers[0].setLevel(logging.WARNING if os.environ.get(TERSE) else logging.NOTSET)
+        handlers[0].setLevel(logging.WARNING if os.environ.get(TERSE) == "1" else logging.NOTSET)
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="a", encoding="utf-8"))
     root = logging.getLogger()

@@ -140,7 +140,7 @@ def test_a_shift_beyond_the_uncertainty_is_flagged(published):
     card = score(published, obtained_cells(published).assign(lmc=lambda cells: cells["lmc"] - 0.05))
     assert not card.cells.loc[card.cells["panel"] == "lmc", "within"].any()
     assert value(card, "mean absolute difference", "lmc") == pytest.approx(0.05)
-    assert "5.00 points" in to_markdown(card) and "* |" in to_markdown(card)
+    assert "0.0500" in to_markdown(card) and "* |" in to_markdown(card)
 
 
 def test_the_same_shift_within_the_uncertainty_is_not(published):

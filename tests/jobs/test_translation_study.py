@@ -135,7 +135,7 @@ def test_bleu_along_the_line_is_measured_where_it_is_asked_for(finished, tmp_pat
 @pytest.mark.parametrize(("name", "words"), [
     ("phase_diagram", ["100 − BLEU", "LMC, training\ntoken error (fraction)"]),
     ("error_against_density", ["100 − BLEU", "(a) 100 − BLEU", "BLEU points"]),
-    ("lmc_lines", ["training token error (%)"]),
+    ("lmc_lines", ["training token error (fraction)"]),
     ("training_curves", ["validation token error (%)"]),
 ])  # fmt: skip
 def test_figures_speak_of_bleu_and_tokens(finished, name, words):

@@ -14,9 +14,9 @@ from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, m
 
 from three_regime.config import resolve
 from three_regime.errors import UserError
-from three_regime.jobs import without_snakemake
 from three_regime.jobs.without_snakemake import run_stage
-from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
+from three_regime.study.grid import Study
+from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES, RUN_FIGURES
 from three_regime.study.verdicts import unfit
 
 HEAVY = ("dense", "prune", "retrain", "lmc", "cka")
@@ -48,7 +48,7 @@ def test_equals_the_jobs_of_the_workflow(finished, tmp_path):
 
 
 def test_tables_and_figures_of_what_is_there(finished, monkeypatch):
-    monkeypatch.setattr(without_snakemake, "GRID_FIGURES", ("phase_diagram",))
+    monkeypatch.setattr(Study, "figures", ("phase_diagram", *RUN_FIGURES))
     run_stage("tables", write(finished))
     names = {path.stem for path in (finished / "results" / NAME).glob("*.csv")}
     assert {*CELL_TABLES, *REGIME_TABLES} <= names

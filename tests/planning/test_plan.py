@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from three_regime.errors import UserError
 from three_regime.exchange.importing import import_checkpoint
 from three_regime.planning import plan
 from three_regime.planning.plan import Plan, Row
-from three_regime.planning.plan_table import render
+from three_regime.planning.plan_table import render, wall_s, worked
 from three_regime.planning.pricing import JOB_START_S, OTHER_START_S, Rates, read_rates
 from three_regime.study.grid import study_named
 from three_regime.study.products import pack
@@ -55,6 +56,16 @@ def test_everything_is_missing_at_first(empty: Config) -> None:
         "tables, figures": (0, 0, 0), "tables, figures, report": (0, 0, 0),
     }  # fmt: skip
     assert all(row.done == row.stale == 0 for stage, row in found.items() if stage != "data")
+
+
+def test_the_wall_time_is_the_chain_or_the_work_shared(empty: Config) -> None:
+    found = plan.make(empty, (), rates())
+    _, work = worked(found)
+    assert wall_s(found, 1) == max(work, found.longest_chain_s) > wall_s(found, 1000) == found.longest_chain_s
+    cores = len(os.sched_getaffinity(0))
+    assert f"On this machine ({cores} cores): about " in render(found)
+    assert wall_s(plan.make(empty, (), rates("NVIDIA H100")), 2) is None, "rates of another machine"
+    assert "On this machine" not in render(plan.make(empty, (), None))
 
 
 def test_pruned_networks_are_priced_by_density(empty: Config) -> None:

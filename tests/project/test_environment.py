@@ -485,6 +485,14 @@ def test_the_lock_binds_source_builds_and_later_installs_too(install: ModuleType
     assert "hash" not in constraints, "or whatever is installed by hand would need one too"
 
 
+def test_pip_is_quiet_and_each_step_is_a_line(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    install.main()
+    assert all("pip install --quiet" in command for command in install.commands if "pip install" in command)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].strip() for line in told[1:]] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert re.search(r"\b\d{3} packages", told[2])
+
+
 def test_the_lock_is_installed_by_its_hashes_first(install: ModuleType) -> None:
     install.main()
     first, second = [command for command in install.commands if "pip install" in command][:2]

@@ -109,7 +109,9 @@ def test_who_asks_for_more_or_less_gets_snakemakes_own(monkeypatch, arguments, t
     monkeypatch.setenv(TERSE, "1")
     terminal.ask_for(arguments)
     assert terminal.asked_for() == terse
-    monkeypatch.delenv(TERSE, raising=False)
+    monkeypatch.setenv(TERSE, "0")
+    terminal.ask_for([])
+    assert not terminal.asked_for()
 
 
 def test_jobs_say_little_and_log_all(tmp_path, monkeypatch, capsys):
@@ -121,13 +123,12 @@ def test_jobs_say_little_and_log_all(tmp_path, monkeypatch, capsys):
     assert "an epoch" in (tmp_path / "log").read_text()
 
 
-def test_only_snakemakes_own_stream_is_replaced(tmp_path, monkeypatch):
+def test_only_snakemakes_own_stream_is_replaced(tmp_path):
     stream, log = logging.StreamHandler(io.StringIO()), logging.StreamHandler(io.StringIO())
     stream.name, log.name = terminal.STREAM_HANDLER, "DefaultLogFileHandler"
     logger = SimpleNamespace(handlers=[stream, log])
     logger.removeHandler, logger.addHandler = logger.handlers.remove, logger.handlers.append
-    monkeypatch.setattr("snakemake.logging.logger", logger)
-    terminal.attach(resolve(tiny_study.mapping(tmp_path)), 1)
+    terminal.attach(logger, resolve(tiny_study.mapping(tmp_path)), 1)
     assert logger.handlers[0] is log and isinstance(logger.handlers[1], terminal.Handler)
 
 

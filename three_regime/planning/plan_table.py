@@ -96,8 +96,8 @@ def wall_s(plan: Plan, cores: int) -> float | None:
 
 
 def _wall(plan: Plan) -> list[str]:
-    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-    seconds = wall_s(plan, cores or 1)
+    cores = len(os.sched_getaffinity(0))
+    seconds = wall_s(plan, cores)
     if not seconds:
         return []
     return [f"On this machine ({cores} cores): about {format_timespan(round(seconds), max_units=2)} from start to end."]

@@ -37,6 +37,8 @@ STREAM_HANDLER = "DefaultStreamHandler"
 
 def ask_for(arguments: Sequence[str]) -> None:
     """Before Snakemake starts: let it (and its jobs) print little, unless its `arguments` say what to print."""
+    if os.environ.get(TERSE) == "0":
+        return
     os.environ.pop(TERSE, None)
     if computes(arguments) and not any(_OTHERWISE.fullmatch(option) for option in options_of(arguments)):
         os.environ[TERSE] = "1"
@@ -44,19 +46,19 @@ def ask_for(arguments: Sequence[str]) -> None:
 
 def asked_for() -> bool:
     """Whether this run was started so."""
-    return bool(os.environ.get(TERSE))
+    return os.environ.get(TERSE) == "1"
 
 
-def attach(config: Config, slots: int) -> None:
+def attach(logger: logging.Logger, config: Config, slots: int) -> None:
     """Print with a `Handler` what this process's Snakemake would print itself.
 
     Parameters
     ----------
+    logger
+        Snakemake's.
     slots
         Jobs that run at a time.
     """
-    from snakemake.logging import logger
-
     for handler in [each for each in logger.handlers if each.name == STREAM_HANDLER]:
         logger.removeHandler(handler)
         logger.addHandler(Handler(handler, config, slots))
@@ -70,7 +72,11 @@ def prices(config: Config) -> dict[str, float]:
 
     rates = read_rates(RATES)
     rows = make(config, [], rates).rows if rates else []
-    return {rule_name(row.stage, row.study): row.seconds / row.jobs_to_run for row in rows if row.seconds}
+    return {
+        rule_name(row.stage, row.study): row.seconds / row.jobs_to_run
+        for row in rows
+        if row.seconds and row.jobs_to_run
+    }
 
 
 def remaining(left_s: float, done_s: float, elapsed_s: float, slots: int) -> float:
@@ -276,10 +282,8 @@ def _about(folder: Any, knob: str) -> str:
     )
 
 
-def tell(config: Config) -> None:
+def tell(logger: logging.Logger, config: Config) -> None:
     """Print the closing summary, the bars gone."""
-    from snakemake.logging import logger
-
     for handler in logger.handlers:
         if isinstance(handler, Handler):
             handler.close()
