@@ -84,7 +84,7 @@ def test_faults_of_the_program_keep_their_traceback(capsys):
     logging.getLogger("three_regime").debug("done")
 
 
-def test_the_report_opens_on_a_phase_diagram_in_the_methods_order():
+def test_the_report_is_in_order_and_opens_on_a_figure():
     def entry(mime: str, text: str = "") -> dict:
         return {
             "labels": {"figure": "name"},
