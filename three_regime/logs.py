@@ -13,8 +13,8 @@ from pathlib import Path
 from three_regime.errors import Interrupted, UserError
 
 TERSE = "THREE_REGIME_TERSE"
-"""Environment variable for terminal output. ``1``, set by the `workflow` command: jobs print only warnings, their log files
-stay complete. ``0``: the command leaves the output of Snakemake and of jobs unchanged."""
+"""Environment variable for terminal output. ``1``, set by the `workflow` command: jobs print only warnings (log files
+stay complete). ``0``: the command leaves the output of Snakemake and of jobs unchanged."""
 
 ENVIRONMENT = frozenset((
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE,

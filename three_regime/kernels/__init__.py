@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 Kernels = Literal["fused", "plain", "sparse", "sparse-winograd"]
 """``plain``: torch's operations; ``fused``: compiled kernels; ``sparse``: engine for whole networks (``sparse.h``);
-``sparse-winograd``: the engine with Winograd convolutions in layers of high density (all that fit, in dense networks)."""
+``sparse-winograd``: the engine, with Winograd in layers of high density (dense networks: all that fit)."""
 
 _allowed = False
 
