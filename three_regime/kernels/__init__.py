@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 Kernels = Literal["fused", "plain", "sparse", "sparse-winograd"]
 """``plain``: torch's operations; ``fused``: compiled kernels; ``sparse``: engine for whole networks (``sparse.h``);
-``sparse-winograd``: the engine with Winograd convolutions in layers of high density (in dense networks: all supported)."""
+``sparse-winograd``: the engine with Winograd convolutions in dense layers (in dense networks: all supported)."""
 
 _allowed = False
 
