@@ -345,6 +345,8 @@ def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, n
     figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), name)
     said = [text.get_text() for text in figure.findobj(Text) if "batch size" in text.get_text()]
     assert said and all(f"dense batch size ({unit})" in text for text in said)
+    if name == "phase_diagram":
+        assert any("100 − BLEU,\nabove the best" in text for text in words(figure)) == (dataset == "toy")
 
 
 def test_missing_tables_and_unknown_figures_are_named(tmp_path):

@@ -134,7 +134,7 @@ def test_bleu_along_the_line_is_measured_where_it_is_asked_for(finished, tmp_pat
 
 @pytest.mark.parametrize(("name", "words"), [
     ("phase_diagram", ["100 − BLEU", "LMC, training\ntoken error (fraction)"]),
-    ("error_against_density", ["100 − BLEU", "(a) 100 − BLEU", "BLEU points"]),
+    ("error_against_density", ["100 − BLEU", "(a) 100 − BLEU"]),
     ("lmc_lines", ["training token error (fraction)"]),
     ("training_curves", ["validation token error (%)"]),
 ])  # fmt: skip
