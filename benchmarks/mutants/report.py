@@ -72,7 +72,7 @@ def table(trials: Sequence[Trial], known: Mapping[tuple[str, str, str], str]) ->
     rows = []
     for module in dict.fromkeys(trial["module"] for trial in trials):
         found = count([trial for trial in trials if trial["module"] == module], known)
-        rows.append([f"`{module}`", found.killed, found.survived or "", found.equivalent or "", f"{found.rate:.0%}"])
+        rows.append([f"`{module}`", found.killed, found.survived or "", found.equivalent or "", _percent(found)])
     text = tabulate(rows, ["module", "killed", "survived", "equivalent", "rate"], tablefmt="github")
     survivors = [trial for trial in trials if trial["outcome"] not in KILLED and not why_equivalent(trial, known)]
     gaps = [[_place(one), _code(one["before"]), _code(one["after"]), _tests(one)] for one in survivors]
@@ -82,6 +82,10 @@ def table(trials: Sequence[Trial], known: Mapping[tuple[str, str, str], str]) ->
         f"{text}\n\n## Survivors\n\n{_listed(gaps, 'tests that ran')}"
         f"\n\n## Equivalent\n\n{_listed(same, 'why no test can tell')}\n"
     )
+
+
+def _percent(counts: Counts) -> str:
+    return f"{counts.rate:.0%}" if counts.killed + counts.survived else ""
 
 
 def _listed(rows: Sequence[Sequence[str]], last: str) -> str:

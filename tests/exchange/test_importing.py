@@ -22,6 +22,7 @@ from three_regime.jobs.run import run_job
 from three_regime.models import families
 from three_regime.pruning.masks import split_masks
 from three_regime.study.products import pack
+from three_regime.study.verdicts import judge
 from three_regime.system.files import read_arrays, read_json, write_arrays
 
 ELSEWHERE = Path("elsewhere/tiny/seed1")
@@ -57,6 +58,8 @@ def test_with_imported_replicas_only_measuring_is_planned(own: Checkout) -> None
         config = tiny()
         assert all(product.done for value in (2, 4) for product in pack(study_of(config), "retrain", 1, value))
         compute(config, "lmc")
+        imported = {(finding.product.stage, finding.imported) for finding in judge(study_of(config)) if finding.done}
+        assert imported == {("retrain", True), ("lmc", False)}
         found = tables.build(study_of(config))
         before = read_json(ELSEWHERE / "epochs004/density050/pair1-2/lmc.json")["lmc"]
     assert set(found["replicas"]["origin"]) == set(found["cells"]["origin"]) == {"imported"}
