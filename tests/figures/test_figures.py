@@ -327,7 +327,7 @@ def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypa
 def test_layers_are_drawn_only_where_they_are_not_pruned_alike(tmp_path):
     for allocation, layers in (("uniform", ()), ("global", LAYER_FIGURES)):
         settings = resolve(tiny_study.mapping(tmp_path, prune={"allocation": allocation}))
-        assert tiny_study.owner(settings).figures == GRID_FIGURES + RUN_FIGURES + layers
+        assert tiny_study.study_of(settings).figures == GRID_FIGURES + RUN_FIGURES + layers
 
 
 def test_the_title_says_data_set_model_and_knob(tmp_path):
