@@ -39,7 +39,9 @@ def main(
     from benchmarks.suite import Plan, run
     from three_regime.logs import reporting
 
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    # The command is committed with its result, so it names no folder of this machine.
+    given = [out.name if out and argument == str(out) else argument for argument in sys.argv[1:]]
+    command = shlex.join(["python", "-m", "benchmarks", *given])
     with reporting():
         few, patient = (1, 0) if quick else (pairs, patience)
         chosen = tuple(float(density) for density in densities.split(",") if density)

@@ -108,10 +108,10 @@ def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float], by_e
     seconds
         Time some work; return seconds per member. Called only on a GPU with ``auto``.
     by_engine
-        Whether the engine (`sparse_network`) computes every member.
+        Whether ``auto`` is to leave every member to the engine (`sparse_network`).
     """
     alone = Alone(task)
-    if by_engine and choice == "auto":
+    if by_engine:
         return alone
     stack = task.stack(choice) if isinstance(task, Stackable) else None
     if stack is not None and choice == "auto" and task.device.type != "cpu":

@@ -248,10 +248,9 @@ def closing(config: Config) -> list[str]:
     places = {
         "report": root / "report.html",
         "phase diagrams": root / "*" / "figures" / "phase_diagram.pdf",
-        "scorecard" if (root / "scorecard.md").exists() else "tables": (
-            root / "scorecard.md" if (root / "scorecard.md").exists() else root / "*" / "regimes.csv"
-        ),
     }
+    scorecard = root / "scorecard.md"
+    places |= {"scorecard": scorecard} if scorecard.exists() else {"tables": root / "*" / "regimes.csv"}
     return [*found, *(f"{name}: {path}" for name, path in places.items() if any(_matching(path)))]
 
 
