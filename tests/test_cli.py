@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from three_regime import cli
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.pruning.magnitude import removed_count
+from three_regime.pruning.allocation import removed_count
 from three_regime.pruning.masks import split_masks
 from three_regime.system.files import read_arrays, write_arrays
 

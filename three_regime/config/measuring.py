@@ -4,20 +4,53 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from three_regime.config.section import Positive, Section
+from three_regime.names import registered
+from three_regime.pruning.criteria import CRITERIA
 
 CKA_TOKENS = 2048
 """Default of `cka_tokens`; how many there are is known only once the text has been prepared."""
 
 
 class Pruning(Section):
-    """One-shot magnitude pruning of the dense checkpoint."""
+    """Pruning of the dense checkpoint: one-shot, by magnitude (A), unless it says otherwise."""
 
-    allocation: Literal["uniform", "global"] = Field(
-        "uniform", description="Same density in every prunable layer (A), or one threshold for all (robustness)."
-    )
+    criterion: str = Field(
+        "magnitude", description="By which score weights are kept: magnitude (R, A); random, gradient_magnitude"
+        " (Blalock et al. 2020) or lamp (Lee et al. 2021), which are controls (this project's choice)."
+    )  # fmt: skip
+    allocation: Literal["uniform", "global", "erk"] = Field(
+        "uniform", description="Same density in every prunable layer (A), one ranking of all (robustness), or the"
+        " Erdős-Rényi-kernel densities of Evci et al. (2020)."
+    )  # fmt: skip
+    rounds: Positive = Field(
+        1, description="gradient_magnitude: rounds in which the weights go, the gradients of what is left computed anew"
+        " before each (de Jorge et al. 2021). The other scores would not change between rounds without training."
+    )  # fmt: skip
+    gradient_batches: Positive = Field(
+        10, description="gradient_magnitude: batches of `retrain` over which the gradient is averaged (this project's"
+        " choice)."
+    )  # fmt: skip
+
+    @field_validator("criterion")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, CRITERIA, "criterion")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Pruning:
+        criterion = CRITERIA[self.criterion]
+        if self.allocation not in criterion.allocations:
+            allowed = ", ".join(criterion.allocations)
+            raise ValueError(f"criterion {criterion.name} does not go with allocation {self.allocation}: use {allowed}")
+        if self.rounds > 1 and not criterion.needs_gradients:
+            raise ValueError(
+                f"rounds: {self.rounds} rounds of criterion {criterion.name} remove what one does, because nothing"
+                " is trained between them"
+            )
+        return self
 
 
 class Measurement(Section):

@@ -19,6 +19,7 @@ from three_regime.config import Training
 from three_regime.config.knobs import density_folder
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import UserError
+from three_regime.pruning.criteria import CRITERIA
 from three_regime.study.fingerprints import _carried, fingerprint_of, input_digest
 from three_regime.study.grid import Study
 from three_regime.study.results import Result
@@ -32,6 +33,10 @@ LATER_SETTINGS = (
     "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "epsilon_placement",
     "shuffle_ties",
 )  # fmt: skip
+
+
+GRADIENT_SETTINGS = ("batch_size", "accumulate", "drop_last", "dropout", "label_smoothing", "shuffle_ties")
+"""Settings of `retrain` that change the gradients by which a criterion prunes."""
 
 
 @dataclass(frozen=True)
@@ -205,12 +210,25 @@ def _dense(study: Study, seed: int, temperature: float) -> Product:
 
 def _prune(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     base = study.at(seed, temperature)
-    recipe = _recipe("prune", model=study.config.model, density=density, allocation=study.config.prune.allocation)
+    prune = study.config.prune
+    criterion = CRITERIA[prune.criterion]
+    recipe = _recipe("prune", model=study.config.model, density=density, allocation=prune.allocation)
+    inputs = {"dense": base / STAGES["dense"].weights}
+    # The paper's criterion is left out, as it was before there were others.
+    if prune.criterion != "magnitude":
+        recipe |= {"criterion": criterion.name, "criterion_version": criterion.version}
+    if criterion.draws:
+        recipe["streams"] = ["prune", seed]
+    if criterion.needs_gradients:
+        training = study.config.retrain
+        batches = {name: getattr(training, name) for name in GRADIENT_SETTINGS}
+        recipe |= {**_examples(study), **batches, "batches": prune.gradient_batches, "rounds": prune.rounds}
+        inputs["data"] = study.prepared
     yield Product(
         "prune",
         f"density {density * 100:g} %",
         recipe,
-        {"dense": base / STAGES["dense"].weights},
+        inputs,
         _outputs("prune", base / density_folder(density)),
         {"seed": seed, "temperature": temperature, "density": density},
     )

@@ -13,6 +13,7 @@ import numpy as np
 from three_regime.config import Training
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.models.sizes import Size
+from three_regime.pruning.criteria import CRITERIA
 from three_regime.study.grid import Study
 from three_regime.study.products import Product
 from three_regime.study.stages import DISCARDED
@@ -158,7 +159,7 @@ class Pricer(ABC):
         if stage == "dense":
             return self._dense(products)
         if stage == "prune":
-            return Work(ranked=float(self.network.parameters * len(products)))
+            return Work(ranked=float(self.network.parameters * len(products)), train=self._gradients(len(products)))
         if stage == "retrain":
             one = self._training(self.study.config.retrain, None, measure.last_epochs) + self._measured()
             whole = sum((one for _ in products), Work())
@@ -168,6 +169,14 @@ class Pricer(ABC):
         if stage == "cka":
             return self._cka(len(replicas))
         return self._lmc(len(replicas) + len(products) * (measure.points - 2), len(products))
+
+    def _gradients(self, densities: int) -> float:
+        """Images or tokens that pass forward and back for a criterion of pruning: once dense, then in every round."""
+        prune, training = self.study.config.prune, self.study.config.retrain
+        if not CRITERIA[prune.criterion].needs_gradients:
+            return 0.0
+        passes = 1 + densities * (prune.rounds - 1)
+        return float(passes * prune.gradient_batches * training.batch_size * training.accumulate)
 
     def seconds(self, products: Sequence[Product], speed: Speed) -> float:
         """Time of one job; networks on their own at the speed of their density."""

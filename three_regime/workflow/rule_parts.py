@@ -8,6 +8,7 @@ from typing import Any
 
 from three_regime.datasets.registry import DATASETS
 from three_regime.preparation.prepare import recipe as prepare_recipe
+from three_regime.pruning.criteria import CRITERIA
 from three_regime.settings import setting_of
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.grid import Study
@@ -32,6 +33,11 @@ def patterns(study: Study, stage: str) -> dict[str, list[str]]:
 def checkpoints(study: Study, stage: str) -> list[str]:
     """Weights of a pack of a stage as the input of a later one, with the wildcards of `patterns`."""
     return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
+
+
+def prunes_by_gradients(study: Study) -> bool:
+    """Whether pruning needs the data, and torch."""
+    return CRITERIA[study.config.prune.criterion].needs_gradients
 
 
 def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
