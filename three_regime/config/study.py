@@ -13,7 +13,7 @@ from three_regime.config.measuring import Measurement, Pruning
 from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
 from three_regime.config.section import Density, Positive, Section, Seed, refused
-from three_regime.config.training import Training
+from three_regime.config.training import Retraining, Training
 from three_regime.models import families
 from three_regime.names import registered
 from three_regime.settings import Setting, all_settings
@@ -35,7 +35,7 @@ class StudyConfig(Section):
         " alone, ours on the dense seed too)."
     )  # fmt: skip
     dense: Training = Field(description="Dense training; the knob overrides one of its settings.")
-    retrain: Training = Field(description="Retraining of the pruned networks.")
+    retrain: Retraining = Field(description="Retraining of the pruned networks.")
     prune: Pruning = Pruning()
     measure: Measurement = Field(Measurement(), validate_default=True)
     pack: tuple[Literal["density", "replica"], ...] = Field(
@@ -105,6 +105,7 @@ class StudyConfig(Section):
     def _consistent(self) -> StudyConfig:
         self._check_grid()
         self._check_setting()
+        self._check_rewinding()
         self.setting.check(self)
         check_claims(self.claims, self.temperatures, self.densities)
         return self
@@ -138,6 +139,23 @@ class StudyConfig(Section):
                 raise ValueError(
                     f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
                 )
+
+    def _check_rewinding(self) -> None:
+        """The checkpoint to rewind to must be one that the dense runs pass, and that stays."""
+        epoch = self.retrain.rewind_epoch
+        if epoch is None:
+            return
+        if KNOBS[self.knob].setting is not None:
+            raise ValueError(
+                f"retrain.start: rewound needs the epochs knob, whose one dense run passes epoch {epoch}; with"
+                f" {self.knob} every temperature has a run of its own"
+            )
+        if epoch > min(self.temperatures):
+            raise ValueError(
+                f"retrain.rewind_epoch: {epoch} lies beyond the hottest model, stopped after {min(self.temperatures):g}"
+            )
+        if self.keep == "none":
+            raise ValueError("keep: none removes the checkpoint that retraining rewinds to; use endpoints")
 
     def _check_setting(self) -> None:
         """Model, measures and trainings must suit the kind of data."""

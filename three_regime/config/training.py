@@ -105,3 +105,23 @@ class Training(Section):
     def steps_on(self, images: int) -> int:
         """Steps of an epoch of so many training images."""
         return images // self.batch_size if self.drop_last else math.ceil(images / self.batch_size)
+
+
+class Retraining(Training):
+    """How the pruned networks are retrained, and from which weights."""
+
+    start: Literal["pruned", "reinitialised", "rewound"] = Field(
+        "pruned", description="Weights under the masks at the start: `pruned`, those of the dense network (A);"
+        " `reinitialised`, drawn anew, alike for all replicas, temperatures and densities of a dense seed (Frankle and"
+        " Carbin 2019); `rewound`, those of the dense network after `rewind_epoch` (Frankle et al. 2020). The two"
+        " controls are this project's choice."
+    )  # fmt: skip
+    rewind_epoch: Positive | None = Field(
+        None, description="Dense epoch to which `rewound` goes back; the dense run of the epochs knob delivers it too."
+    )
+
+    @model_validator(mode="after")
+    def _starts(self) -> Retraining:
+        if (self.start == "rewound") != (self.rewind_epoch is not None):
+            raise ValueError("start: rewound needs `rewind_epoch`, and no other start has one")
+        return self

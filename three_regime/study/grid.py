@@ -50,6 +50,13 @@ class Study:
         return self.knob.hot_first(list(self.config.temperatures))
 
     @property
+    def checkpoints(self) -> list[float]:
+        """Temperatures of the dense checkpoints; the epoch that retraining rewinds to is one, if no other is."""
+        rewound = self.config.retrain.rewind_epoch
+        extra = [] if rewound is None or rewound in self.config.temperatures else [float(rewound)]
+        return self.knob.hot_first([*self.config.temperatures, *extra])
+
+    @property
     def temperature_folders(self) -> list[str]:
         return [self.knob.folder(value) for value in self.temperatures]
 

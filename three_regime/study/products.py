@@ -143,12 +143,12 @@ def pack(
     Parameters
     ----------
     temperature
-        May be None for the dense stage of the epochs knob: one run yields every temperature.
+        May be None for the dense stage of the epochs knob: one run yields every checkpoint.
     density
         Narrows the pack to one cell.
     """
     if stage == "dense":
-        wanted = study.temperatures if temperature is None else [temperature]
+        wanted = study.checkpoints if temperature is None else [temperature]
         return [_dense(study, seed, value) for value in wanted]
     if temperature is None:
         raise UserError(f"stage {stage} needs a temperature")
@@ -160,9 +160,13 @@ def pack(
 def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Product]:
     """Every product of a study's stages, in the order in which they are made: by dense seed, temperature and stage."""
     stages = tuple(stages)
-    for seed, temperature in study.seeds_and_temperatures:
-        for stage in stages:
-            yield from pack(study, stage, seed, temperature)
+    for seed in study.config.dense_seeds:
+        if "dense" in stages:  # what only retraining asks for
+            extra = (value for value in study.checkpoints if value not in study.temperatures)
+            yield from (_dense(study, seed, value) for value in extra)
+        for temperature in study.temperatures:
+            for stage in stages:
+                yield from pack(study, stage, seed, temperature)
 
 
 def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
@@ -244,6 +248,14 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
         **study.setting.retrain_recipe(study.config.measure),
     )
     inputs = {"pruned": cell / STAGES["prune"].weights, "data": study.prepared}
+    # The paper's start is left out, as it was before there were others.
+    retrain = study.config.retrain
+    if retrain.start != "pruned":
+        recipe["start"] = retrain.start
+    if retrain.start == "reinitialised":
+        recipe["initialisation"] = ["reinitialised", seed]
+    if retrain.rewind_epoch is not None:
+        inputs["rewound"] = study.at(seed, retrain.rewind_epoch) / STAGES["dense"].weights
     for replica in study.config.replicas:
         yield Product(
             "retrain",

@@ -35,6 +35,14 @@ def checkpoints(study: Study, stage: str) -> list[str]:
     return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
 
 
+def rewound(study: Study) -> list[str]:
+    """The dense checkpoint that retraining rewinds to, for any seed; none where it does not."""
+    epoch = study.config.retrain.rewind_epoch
+    return (
+        [] if epoch is None else [f"{study.folder}/seed{{seed}}/{study.knob.folder(epoch)}/{STAGES['dense'].weights}"]
+    )
+
+
 def prunes_by_gradients(study: Study) -> bool:
     """Whether pruning needs the data, and torch."""
     return CRITERIA[study.config.prune.criterion].needs_gradients
@@ -48,7 +56,7 @@ def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> 
         "replica": [f"replica{replica}" for replica in study.config.replicas],
         "pair": [f"pair{first}-{second}" for first, second in study.pairs],
     }
-    temperatures = study.temperature_folders if one_run else ["{temperature}"]
+    temperatures = [study.knob.folder(value) for value in study.checkpoints] if one_run else ["{temperature}"]
     base = f"{study.folder}/seed{{seed}}"
     return ["/".join([base, *parts]) for parts in itertools.product(temperatures, *(values[part] for part in place))]
 
@@ -75,7 +83,7 @@ def settings_fingerprint(study: Study, stage: str, temperature: float | None) ->
     Grid lists and streams are left out: what they add is a missing output, what they remove needs no job. How the
     data are prepared is in it: rules do not follow the times of data files.
     """
-    grid = {"density", "streams"}
+    grid = {"density", "streams", "initialisation"}
     recipe = {key: value for key, value in _any_product(study, stage, temperature).items() if key not in grid}
     choice = study.config.dataset
     by_name = choice.setting.prepared_by_name

@@ -1,0 +1,38 @@
+"""Studies that ask for nothing new keep their fingerprints: what has been computed stays computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_study import mapping, owner
+
+from three_regime.config import resolve
+from three_regime.study.fingerprints import fingerprint_of
+from three_regime.study.products import pack
+from three_regime.study.stages import STAGES
+from three_regime.workflow.rule_parts import settings_fingerprint, study_fingerprint
+
+PINNED = {
+    "dense": ("a411b8106f769dc3", "453879e1f2e9c477"),
+    "prune": ("342af207e4c13600", "e8001d5ed0fc6c27"),
+    "retrain": ("75c1ffa1b555abd1", "b7f2cf93268e894a"),
+    "lmc": ("9413e548d1594d4c", "d45b83fa1e675852"),
+    "cka": ("513e0ed4868a48bd", "f15c4479ea421aec"),
+}
+"""Stage → fingerprint of a result with inputs whose digests are their roles; and the hash in its rule's `params`. Both
+change when a stage's version is raised, and then alone."""
+
+
+@pytest.mark.parametrize("stage", sorted(PINNED))
+def test_fingerprints_of_the_tiny_study(stage: str) -> None:
+    study = owner(resolve(mapping(Path("anywhere"))))
+    product = pack(study, stage, 1, 2.0)[0]
+    found = fingerprint_of(product.recipe, {role: role for role in product.inputs})[:16]
+    assert (found, settings_fingerprint(study, stage, 2.0)) == PINNED[stage]
+
+
+def test_nothing_is_added_to_it() -> None:
+    study = owner(resolve(mapping(Path("anywhere"))))
+    assert {stage for stage in STAGES if pack(study, stage, 1, 2.0)} == set(PINNED)
+    assert study_fingerprint(study) == "ebedd25d102e1290"
