@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
+from three_regime.config.measures import measured_columns
 from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
@@ -26,9 +27,9 @@ from three_regime.study.outputs import (
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
-    RUN_FIGURES,
     SETTINGS_FILE,
     TABLES_VERSION,
+    figures_of,
 )
 from three_regime.study.runs import digests
 from three_regime.study.stages import COLLECTIONS, STAGES
@@ -70,7 +71,7 @@ RESULTS = CONFIG.results
 SOURCES = load_sources()
 
 # What has a cells.csv: every planned study, and the published figure. Name -> (folder, figures).
-TABLED = {study.name: (str(study.folder), GRID_FIGURES + RUN_FIGURES) for study in STUDIES}
+TABLED = {study.name: (str(study.folder), figures_of(study.config)) for study in STUDIES}
 if CONFIG.published:
     TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
 

@@ -117,7 +117,9 @@ def workflow(arguments: tuple[str, ...]) -> None:
 
 
 @main.command("run-stage")
-@click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "discard", "tables"]))
+@click.argument(
+    "stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "measures", "discard", "tables"])
+)
 @click.option("--study", "name", help="Study; default: the only one that the configuration runs.")
 @configured
 @click.option("--seed", "seeds", multiple=True, type=int, help="Dense seed; default: all.")

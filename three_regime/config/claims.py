@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from three_regime.config.measures import measured_columns
 from three_regime.config.section import Name, Section
+from three_regime.names import registered
+
+MEASURED = ("test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature")
+"""What a claim may be about in every study."""
 
 
 class Side(Section):
@@ -42,10 +47,10 @@ class Claim(Section):
 
     name: Name = Field(description="Identifies the claim.")
     statement: str = Field(min_length=1, description="The claim in one sentence.")
-    measure: Literal["test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature"] = Field(
+    measure: str = Field(
         description="Test error after retraining; LMC of the training error, its mean deviation over t = 0.3 to 0.7"
-        " (lmc_middle: noise does not flip its sign) or LMC of the training NLL in nats; CKA of the softmax outputs;"
-        " or the temperature itself, for where an algorithm stops."
+        " (lmc_middle: noise does not flip its sign) or LMC of the training NLL in nats; CKA of the softmax outputs"
+        " (cka_softmax); the temperature itself, for where an algorithm stops; or a column of what `measure.also` adds."
     )
     of: Side = Field(description="The side whose mean is counted positively.")
     against: Side = Field(description="The side that is subtracted.")
@@ -64,14 +69,29 @@ class Claim(Section):
         " measure; added in quadrature to the spread of the replicas."
     )  # fmt: skip
 
+    @field_validator("measure")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, (*MEASURED, *measured_columns()), "measure")
 
-def check_claims(claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float]) -> None:
-    """Raise ``ValueError`` when a name occurs twice or a claim speaks of cells that the study does not have."""
+
+def check_claims(
+    claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float], also: Sequence[str] = ()
+) -> None:
+    """Raise ``ValueError`` when a name occurs twice or a claim speaks of what the study does not have.
+
+    Parameters
+    ----------
+    also
+        The measures beside LMC and CKA that the study names.
+    """
     names = [claim.name for claim in claims]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"claims: two are called '{name}'")
     for claim in claims:
+        if claim.measure not in MEASURED and (measure := measured_columns()[claim.measure][0].name) not in also:
+            raise ValueError(f"claims: '{claim.name}' needs measure.also to name {measure}")
         for side in (claim.of, claim.against):
             for key, wanted, available in (
                 ("temperatures", side.temperatures, temperatures),

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from three_regime.config.section import Positive, Section
+from three_regime.config.measures import MEASURES
+from three_regime.config.section import Positive, Section, Seed
 from three_regime.names import registered
 from three_regime.pruning.criteria import CRITERIA
 
@@ -53,6 +54,31 @@ class Pruning(Section):
         return self
 
 
+class Hessian(Section):
+    """Curvature of the training loss at each replica, in the directions of the kept weights."""
+
+    images: Positive = Field(2000, description="First training images of the loss, or all (this project's choice).")
+    tolerance: float = Field(
+        0.01, gt=0, lt=1, description="Relative accuracy of the top eigenvalue (this project's choice)."
+    )
+    restarts: Positive = Field(50, description="Most restarts of Lanczos's method, of some 20 products each.")
+    probes: int = Field(100, ge=2, description="Most random probes of the trace.")
+    trace_tolerance: float = Field(
+        0.02, gt=0, lt=1, description="Relative standard error of the trace at which no more are drawn."
+    )
+    seed: Seed = Field(1, description="Seed of the start of Lanczos's method and of the probes.")
+
+
+class Bezier(Section):
+    """A quadratic Bezier curve between two replicas, its bend trained with masked gradients (Garipov et al. 2018)."""
+
+    epochs: Positive = Field(30, description="Epochs of training the bend (this project's choice).")
+    learning_rate: float | None = Field(
+        None, gt=0, description="First rate, which falls to zero; null: a tenth of that of `retrain` (this project's"
+        " choice)."
+    )  # fmt: skip
+
+
 class Measurement(Section):
     """LMC, CKA, errors and BLEU. Keys for images have no meaning for text, and the other way round."""
 
@@ -80,3 +106,16 @@ class Measurement(Section):
         " (fairseq's `lenpen`; Vaswani et al. have the number with another function, that of Wu et al. 2016)."
     )  # fmt: skip
     bleu_along_line: bool = Field(False, description="Text: validation BLEU at every point between two replicas too.")
+    also: tuple[str, ...] = Field(
+        (), description="Measures beside LMC and CKA, of the same networks: agreement, divergence, distance, hessian,"
+        " bezier (this project's choice)."
+    )  # fmt: skip
+    hessian: Hessian = Hessian()
+    bezier: Bezier = Bezier()
+
+    @field_validator("also")
+    @classmethod
+    def _measures(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError(f"{list(names)} holds a measure twice")
+        return tuple(registered(name, MEASURES, "measure") for name in names)

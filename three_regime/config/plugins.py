@@ -1,10 +1,10 @@
-"""Plugins: modules of the user's own that register a data set, a model, a knob or a criterion.
+"""Plugins: modules of the user's own that register a data set, a model, a knob, a criterion or a measure.
 
 A configuration names them (``plugins: [stripes.py, my_lab.networks]``); an installed package may instead declare an
 entry point in the group ``three_regime``. Each is imported before the configuration is checked, in every process that
 reads it, and registers, without an edit of this package, by calling `three_regime.datasets.registry.register`,
-`three_regime.models.families.register`, `three_regime.config.knobs.register` or
-`three_regime.pruning.criteria.register`.
+`three_regime.models.families.register`, `three_regime.config.knobs.register`,
+`three_regime.pruning.criteria.register` or `three_regime.config.measures.register`.
 """
 
 from __future__ import annotations

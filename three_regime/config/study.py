@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from three_regime.config.claims import Claim, check_claims
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.knobs import KNOBS, density_folder
+from three_regime.config.measures import MEASURES
 from three_regime.config.measuring import Measurement, Pruning
 from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
@@ -107,7 +108,7 @@ class StudyConfig(Section):
         self._check_setting()
         self._check_rewinding()
         self.setting.check(self)
-        check_claims(self.claims, self.temperatures, self.densities)
+        check_claims(self.claims, self.temperatures, self.densities, self.measure.also)
         return self
 
     def _check_grid(self) -> None:
@@ -168,6 +169,9 @@ class StudyConfig(Section):
                 getattr(self.measure, key) != Measurement.model_fields[key].default
             ):
                 raise ValueError(f"measure.{key} has no meaning for {self.dataset.name}, which holds {kind}")
+        for measure in (MEASURES[name] for name in self.measure.also):
+            if measure.kinds is not None and kind not in measure.kinds:
+                raise ValueError(f"measure.also: {measure.name} is for {', '.join(measure.kinds)} only")
         for section, training in (("dense", self.dense), ("retrain", self.retrain)):
             for key, other in self._elsewhere.items():
                 if getattr(training, key) != other.training_defaults[key]:

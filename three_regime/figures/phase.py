@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from three_regime.analysis.regimes import CHANCE, REGIMES
 from three_regime.config.knobs import Knob
+from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.figures import style
@@ -48,6 +49,23 @@ PANELS: dict[str, Panel] = {
 """Every measure that can be a panel; the first four are those of Figure 2, in its order."""
 
 FIGURE_2 = tuple(PANELS)[:4]
+
+
+def panel_of(metric: str) -> Panel:
+    """How a measure is shown, one beside LMC and CKA too.
+
+    Raises
+    ------
+    UserError
+        When there is no such measure.
+    """
+    if metric in PANELS:
+        return PANELS[metric]
+    also = measured_columns()
+    if metric not in also:
+        raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join([*PANELS, *also])}")
+    column = also[metric][1]
+    return Panel(column.label, 1, column.low_is_good)
 
 
 @dataclass(frozen=True)
@@ -137,15 +155,14 @@ def panel_figure(
     Parameters
     ----------
     metric
-        A key of `PANELS`; other parameters as for `phase_diagram`.
+        One that `panel_of` knows; other parameters as for `phase_diagram`.
 
     Raises
     ------
     UserError
         As for `phase_diagram`, and when `metric` is unknown.
     """
-    if metric not in PANELS:
-        raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join(PANELS)}")
+    panel_of(metric)
     with style.context():
         scene = _Scene.of(grid, regimes, boundaries, knob, thresholds, 2.85)
         height = _plot_height(scene.plane) + (1.1 if title else 0.88) + _legend_height(scene, (metric,), 2)
@@ -239,7 +256,7 @@ def _plot_height(plane: Plane) -> float:
 
 
 def _draw_panel(axes: Axes, scene: _Scene, name: str, prefix: str) -> None:
-    panel, plane = PANELS[name], scene.plane
+    panel, plane = panel_of(name), scene.plane
     values = plane.matrix(scene.grid, name).astype(float) * panel.factor
     missing = np.isnan(values)
     values[scene.chance] = np.nan

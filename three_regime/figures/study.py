@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from three_regime.config.knobs import KNOBS, Knob
+from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
@@ -134,12 +135,13 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
     "training_curves": _training_curves,
     "sparsity_per_layer": _sparsity_per_layer,
 }
-"""Figure name (``stages.GRID_FIGURES``, ``stages.RUN_FIGURES``) → a function of a study's tables."""
+"""Figure name (``outputs.GRID_FIGURES``, ``outputs.RUN_FIGURES``) → a function of a study's tables. A column that was
+measured beside them (`three_regime.config.measures`) is a panel under its own name."""
 
 
 def drawn(tables: Tables, name: str) -> Drawn:
     """One figure and the numbers behind it, in the words of the study's setting."""
-    figure, data = DRAWERS[name](tables)
+    figure, data = DRAWERS.get(name, _panel(name))(tables)
     if tables.setting:
         reword(figure, tables.setting.words(name))
     return figure, data
@@ -161,8 +163,8 @@ def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Pat
     tables = Tables(Path(folder), thresholds)
     paths: list[Path] = []
     for name in names:
-        if name not in DRAWERS:
-            raise UserError(f"unknown figure {name!r}; choose one of {', '.join(DRAWERS)}")
+        if name not in DRAWERS and name not in measured_columns():
+            raise UserError(f"unknown figure {name!r}; choose one of {', '.join([*DRAWERS, *measured_columns()])}")
         figure, data = drawn(tables, name)
         paths += save(figure, Path(folder) / "figures" / name, data)
     return paths
@@ -171,4 +173,5 @@ def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Pat
 def draw_all(folder: Path, thresholds: Thresholds) -> list[Path]:
     """Every figure of a study: those of the grid, and those of what was run where its tables are there."""
     run = (Path(folder) / "lines.csv").exists()
-    return draw(folder, GRID_FIGURES + (RUN_FIGURES if run else ()), thresholds)
+    also = [name for name in measured_columns() if name in Tables(Path(folder), thresholds)["grid"]]
+    return draw(folder, [*GRID_FIGURES, *(RUN_FIGURES if run else ()), *also], thresholds)

@@ -125,7 +125,7 @@ def _needing_less_memory(study: Study) -> str:
 def _remove_states(study: Study, products: list[Product]) -> None:
     """Remove training states that outlived their runs: the process was killed when the result was just written."""
     for product in products:
-        if product.stage == "retrain" or (product.stage == "dense" and not study.one_dense_run):
+        if product.stage in ("retrain", "measures") or (product.stage == "dense" and not study.one_dense_run):
             state_file(study, product).unlink(missing_ok=True)
 
 

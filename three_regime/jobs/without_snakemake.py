@@ -11,7 +11,7 @@ from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard
 from three_regime.study.grid import Study, planned, study_named
-from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
+from three_regime.study.outputs import figures_of
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.system import places
@@ -137,5 +137,5 @@ def _tables(study: Study) -> None:
     written += regime_tables.write(study.folder, study.thresholds)
     if study.config.claims:
         written += claims.write(study.folder, study.config.claims, study.thresholds)
-    written += figures.draw(study.folder, GRID_FIGURES + RUN_FIGURES, study.thresholds)
+    written += figures.draw(study.folder, figures_of(study.config), study.thresholds)
     log.info("%s: %d tables and files of figures", study.folder, len(written))

@@ -17,11 +17,10 @@ from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.outputs import (
     CELL_TABLES,
     CLAIM_FILES,
-    GRID_FIGURES,
     OVERALL_FILES,
     PUBLISHED,
     REGIME_TABLES,
-    RUN_FIGURES,
+    figures_of,
 )
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import Finding, chain_to, judge
@@ -77,7 +76,7 @@ def studies_behind(config: Config, path: Path) -> list[Study] | None:
     for study in planned(config):
         if path.parent == study.folder and path.name in _TABLE_FILES:
             return [study]
-        if path.parent == study.folder / "figures" and path.stem in GRID_FIGURES + RUN_FIGURES:
+        if path.parent == study.folder / "figures" and path.stem in figures_of(study.config):
             return [study]
     if path.is_relative_to(root / PUBLISHED):
         return []

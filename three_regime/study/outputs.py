@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from three_regime.config.measures import MEASURES
+
+if TYPE_CHECKING:
+    from three_regime.config import StudyConfig
+
 SETTINGS_FILE = "config.yaml"
 """Every setting of a run, defaults filled in: beside its results, and in an export."""
 
@@ -60,6 +67,12 @@ GRID_FIGURES = (
 
 RUN_FIGURES = ("seeds", "lmc_lines", "training_curves", "sparsity_per_layer")
 """Figures of what was run: they need ``CELL_TABLES`` too."""
+
+
+def figures_of(config: StudyConfig) -> tuple[str, ...]:
+    """The figures of a study: those of every study, and one for each column that it measures beside LMC and CKA."""
+    also = (column.name for name in config.measure.also for column in MEASURES[name].columns)
+    return (*GRID_FIGURES, *RUN_FIGURES, *also)
 
 
 FIGURE2_STUDY = "cifar10-preresnet20-epochs"

@@ -17,6 +17,7 @@ from typing import Any
 
 from three_regime.config import Training
 from three_regime.config.knobs import density_folder
+from three_regime.config.measures import MEASURES
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import UserError
 from three_regime.pruning.criteria import CRITERIA
@@ -153,7 +154,7 @@ def pack(
     if temperature is None:
         raise UserError(f"stage {stage} needs a temperature")
     densities = study.config.densities if density is None else [density]
-    build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka}[stage]
+    build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka, "measures": _measures}[stage]
     return [product for value in densities for product in build(study, seed, temperature, value)]
 
 
@@ -291,3 +292,29 @@ def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterato
 def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     settings = study.setting.cka_recipe(study.config.measure)
     return _pairs(study, "cka", seed, temperature, density, **settings)
+
+
+def _measures(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    """What a study asks for beside LMC and CKA: a file each, beside those of the pair or replica."""
+    cell = study.at(seed, temperature) / density_folder(density)
+    at = {"seed": seed, "temperature": temperature, "density": density}
+    for measure in (MEASURES[name] for name in study.config.measure.also):
+        recipe = _recipe(
+            "measures",
+            measure=measure.name,
+            measure_version=measure.version,
+            model=study.config.model,
+            **_examples(study),
+            **measure.settings(study.config),
+        )
+        for group in measure.groups(study.config.replicas):
+            folders = [cell / f"replica{replica}" / STAGES["retrain"].weights for replica in group]
+            name = f"{measure.of}{'-'.join(map(str, group))}"
+            yield Product(
+                "measures",
+                f"{measure.name}, density {density * 100:g} %, {measure.of} {'-'.join(map(str, group))}",
+                {**recipe, "streams": ["measures", measure.name, seed, *group]},
+                {**dict(zip(("first", "second"), folders, strict=False)), "data": study.prepared},
+                (cell / name / f"{measure.name}.json",),
+                {**at, measure.of: list(group) if measure.of == "pair" else group[0]},
+            )

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from three_regime.config import Training
+from three_regime.config.measures import MEASURES
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.models.sizes import Size
 from three_regime.pruning.criteria import CRITERIA
@@ -165,10 +166,39 @@ class Pricer(ABC):
             whole = sum((one for _ in products), Work())
             together = self.study.setting.packs_advance_together and len(products) > 1
             return replace(whole, train=0.0, together=whole.train) if together else whole
+        if stage == "measures":
+            return self._measures(products)
         replicas = {product.inputs[role] for product in products for role in ("first", "second")}
         if stage == "cka":
             return self._cka(len(replicas))
         return self._lmc(len(replicas) + len(products) * (measure.points - 2), len(products))
+
+    def outputs(self, replicas: int) -> Work:
+        """The outputs of so many replicas on the inputs of CKA."""
+        return self._cka(replicas)
+
+    def passes(self, inputs: float) -> Work:
+        """So many images or tokens forward and back."""
+        return Work(train=inputs)
+
+    def curves(self, pairs: int) -> Work:
+        """Training so many bends of Bezier curves, and the points along the curves."""
+        measure, retrain = self.study.config.measure, self.study.config.retrain
+        changed = {"epochs": measure.bezier.epochs, "iterations": None, "milestones": (), "evaluate_every": 1}
+        bend = self._training(retrain.model_copy(update=changed), None)
+        return sum((bend for _ in range(pairs)), self._lmc(pairs * measure.points, 0))
+
+    def _measures(self, products: Sequence[Product]) -> Work:
+        """Each measure of each cell, as its entry prices it; what several share is counted for each."""
+        cells: dict[tuple, list[Product]] = {}
+        for product in products:
+            cells.setdefault((product.recipe["measure"], product.coordinates["density"]), []).append(product)
+        total = Work()
+        for (name, _), cell in cells.items():
+            replicas = {path for product in cell for role, path in product.inputs.items() if role != "data"}
+            if work := MEASURES[name].work:
+                total += work(self, len(cell), len(replicas))
+        return total
 
     def _gradients(self, densities: int) -> float:
         """Images or tokens that pass forward and back for a criterion of pruning: once dense, then in every round."""

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from three_regime.config.knobs import density_folder
 from three_regime.datasets.registry import DATASETS
 from three_regime.preparation.prepare import recipe as prepare_recipe
 from three_regime.pruning.criteria import CRITERIA
@@ -23,6 +24,8 @@ def rule_name(stage: str, name: str) -> str:
 
 def patterns(study: Study, stage: str) -> dict[str, list[str]]:
     """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, wildcards elsewhere."""
+    if stage == "measures":
+        return {"metrics": _measured(study)}
     folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.one_dense_run)
     return {
         "weights" if name.endswith(".safetensors") else "metrics": [f"{folder}/{name}" for folder in folders]
@@ -33,6 +36,20 @@ def patterns(study: Study, stage: str) -> dict[str, list[str]]:
 def checkpoints(study: Study, stage: str) -> list[str]:
     """Weights of a pack of a stage as the input of a later one, with the wildcards of `patterns`."""
     return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
+
+
+def _measured(study: Study) -> list[str]:
+    """Files of a pack of measures: they lie with a pair or with a replica."""
+    seed, temperature = study.seeds_and_temperatures[0]
+    densities = study.config.densities[: None if study.job_spans_densities else 1]
+    base, names = study.at(seed, temperature), []
+    for density in densities:
+        folder = density_folder(density)
+        shown = folder if study.job_spans_densities else "{density}"
+        for product in pack(study, "measures", seed, temperature, density):
+            below = product.outputs[0].relative_to(base / folder)
+            names.append(f"{study.folder}/seed{{seed}}/{{temperature}}/{shown}/{below}")
+    return names
 
 
 def rewound(study: Study) -> list[str]:
@@ -112,6 +129,7 @@ def study_fingerprint(study: Study) -> str:
         f"{stage} {temperature:g}": settings_fingerprint(study, stage, temperature)
         for stage in STAGES
         for temperature in study.temperatures
+        if stage != "measures" or study.config.measure.also
     }, {})[:16]  # fmt: skip
 
 
@@ -120,6 +138,9 @@ def _any_product(study: Study, stage: str, temperature: float | None) -> dict[st
     first = study.temperatures[-1] if temperature is None else temperature
     products = pack(study, stage, study.config.dense_seeds[0], first)
     recipe = dict(products[0].recipe) if products else {"version": STAGES[stage].version}
+    if stage == "measures":
+        alike = [{key: value for key, value in each.recipe.items() if key != "streams"} for each in products]
+        recipe = {each["measure"]: each for each in alike}
     if stage == "dense" and study.one_dense_run:
         recipe["training"] = study.config.dense.model_dump(mode="json", exclude={"evaluate_every"})
     return recipe
