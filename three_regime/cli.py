@@ -71,10 +71,12 @@ def main() -> None:
 @main.command("list")
 @AS_JSON
 def list_registered(as_json: bool) -> None:
-    """Show the registered data sets, models, knobs and optimisers."""
+    """Show the registered data sets, models, knobs, optimisers, criteria of pruning and measures."""
     from three_regime.config.knobs import KNOBS
+    from three_regime.config.measures import MEASURES
     from three_regime.datasets import registry
     from three_regime.models import families
+    from three_regime.pruning.criteria import CRITERIA
     from three_regime.settings import all_settings
     from three_regime.training.optimisers import UPDATES
 
@@ -88,6 +90,8 @@ def list_registered(as_json: bool) -> None:
             name: " or ".join([knob.label, *labels_elsewhere(name)]) + f"; {knob.hotter} = hotter"
             for name, knob in KNOBS.items()
         },
+        "criteria": {name: criterion.description for name, criterion in CRITERIA.items()},
+        "measures": {name: measure.description for name, measure in MEASURES.items()},
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},
     }
     if as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import translation_study
 from tiny_study import config, mapping, owner, products, run, run_to
 
 from three_regime import figures
@@ -135,3 +136,27 @@ def test_a_result_without_its_number_is_damaged(tmp_path):
 def test_what_is_wrong_is_named(changes, said):
     with pytest.raises(UserError, match=said):
         resolve(mapping(Path("anywhere"), **changes))
+
+
+@pytest.mark.slow
+def test_translation_is_pruned_and_measured_too(tmp_path):
+    """What is said of every setting: scores by gradients, agreement, divergence, distance, curves; not the Hessian."""
+    also = ["agreement", "divergence", "distance", "bezier"]
+    settings = translation_study.prepared(
+        translation_study.config(
+            tmp_path,
+            temperatures=[1],
+            densities=[0.5],
+            prune={"criterion": "gradient_magnitude", "gradient_batches": 2},
+            measure={"also": also, "points": 3, "bezier": {"epochs": 1}},
+            claims=[],
+        )
+    )
+    for stage in ("dense", "prune", "retrain", "measures"):
+        outcomes = translation_study.run(settings, stage)
+    assert outcomes == [Outcome(4, 0)]
+    study = translation_study.owner(settings)
+    names = [column.name for name in also for column in MEASURES[name].columns]
+    assert tables.build(study)["pairs"][names].notna().all(axis=None)
+    with pytest.raises(UserError, match="hessian is for images only"):
+        translation_study.config(tmp_path, measure={"also": ["hessian"]})

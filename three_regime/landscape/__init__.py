@@ -1,5 +1,6 @@
-"""The loss landscape between retrained networks: linear mode connectivity and linear CKA.
+"""The loss landscape of retrained networks: linear mode connectivity, linear CKA, and measures beside them.
 
-Belongs here: measures of a pair of networks, as formulas on errors and outputs. Not here: loading replicas and writing
-results, which are `three_regime.jobs`; regimes, which are `three_regime.analysis`.
+Belongs here: measures of a network or a pair, as formulas on errors, outputs and weights. Not here: which there are and
+what a study asks for, which is `three_regime.config.measures`; loading replicas and writing results, which are
+`three_regime.jobs`; regimes, which are `three_regime.analysis`.
 """
