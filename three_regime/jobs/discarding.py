@@ -61,7 +61,8 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
     """
     study = study_named(config, name)
     with contextlib.ExitStack() as held:
-        for stage in ("prune", "retrain", "lmc", "cka", "measures"):  # no job may be reading or writing there
+        working = ("prune", "retrain", "lmc", "cka", *(("measures",) if study.config.measure.also else ()))
+        for stage in working:  # no job may be reading or writing there
             densities = [None] if study.job_spans_densities else study.config.densities
             for density in densities:
                 held.enter_context(locked(study, stage, seed, temperature, density))
