@@ -10,12 +10,14 @@ from tiny_study import NAME, config, mapping, owner, products, run, run_to
 
 from three_regime.config import resolve
 from three_regime.errors import UserError
+from three_regime.exchange.single_checkpoints import prune_file
+from three_regime.models import families
 from three_regime.pruning.allocation import ALLOCATIONS, erk_densities, kept_counts, masks_of, removed_count
 from three_regime.pruning.criteria import CRITERIA, Known, densities
 from three_regime.pruning.masks import split_masks
 from three_regime.random_streams import Streams
 from three_regime.study.products import pack
-from three_regime.system.files import read_arrays, read_json
+from three_regime.system.files import read_arrays, read_json, write_arrays
 
 SHAPES = {"stem": (16, 3, 3, 3), "block": (16, 16, 3, 3), "wide": (64, 32, 3, 3), "shortcut": (32, 16, 1, 1)}
 STREAMS = Streams(("prune", 1))
@@ -142,3 +144,19 @@ def test_a_study_prunes_by_gradients_in_rounds(tmp_path):
         assert counts["kept"] == counts["total"] - removed_count(counts["total"], 0.25)
     assert all(any((first[name] != second[name]).any() for name in first)
                for first, second in ((found[1], found[2]), (found[1], by_magnitude)))  # fmt: skip
+
+
+def test_a_single_file_is_pruned_alike(tmp_path):
+    """The command ``prune`` knows the criteria that need no gradients, and gives the masks of a study."""
+    network = families.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    write_arrays(tmp_path / "dense.safetensors", weights, {})
+    out = tmp_path / "pruned.safetensors"
+    counts = prune_file(tmp_path / "dense.safetensors", "preresnet-8x0.25", 0.2, "erk", out, "random", seed=3)
+    assert counts["kept"] == counts["total"] - removed_count(counts["total"], 0.2)
+    prunable = {name: weights[name] for name in families.prunable(network)}
+    expected = masks_of(CRITERIA["random"].score(Known(prunable, Streams(("prune", 3)))), 0.2, "erk")
+    found = split_masks(read_arrays(out))[1]
+    assert all((found[name] == mask).all() for name, mask in expected.items())
+    with pytest.raises(UserError, match="lamp does not go with allocation uniform"):
+        prune_file(tmp_path / "dense.safetensors", "preresnet-8x0.25", 0.2, "uniform", out, "lamp")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_study import mapping, owner
 
+from three_regime.analysis import seed_means, tables
 from three_regime.config import resolve
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.products import pack
@@ -23,6 +24,20 @@ PINNED = {
 """Stage → fingerprint of a result with inputs whose digests are their roles; and the hash in its rule's `params`. Both
 change when a stage's version is raised, and then alone."""
 
+COLUMNS = {
+    "cells": "study dataset model knob dense_seed temperature density dense_test_error dense_train_error model_density"
+    " test_error test_error_sd replicas lmc lmc_sd lmc_middle lmc_middle_sd lmc_nll lmc_nll_sd lmc_test lmc_test_sd"
+    " lmc_test_nll lmc_test_nll_sd cka_logits cka_logits_sd cka_softmax cka_softmax_sd pairs origin",
+    "pairs": "dense_seed temperature density pair lmc lmc_middle lmc_nll lmc_test lmc_test_nll cka_logits cka_softmax",
+}
+GRID = (
+    "study knob temperature density dataset model origin seeds dense_test_error test_error lmc lmc_middle lmc_nll"
+    " lmc_test cka_logits cka_softmax normalised_test_error"
+)
+"""Columns of tables, and of the grid without those of the spread; they are there before anything is run."""
+
+SPREAD = ("_se", "_ci95", "_seeds", "_one_seed")
+
 
 @pytest.mark.parametrize("stage", sorted(PINNED))
 def test_fingerprints_of_the_tiny_study(stage: str) -> None:
@@ -36,3 +51,10 @@ def test_nothing_is_added_to_it() -> None:
     study = owner(resolve(mapping(Path("anywhere"))))
     assert {stage for stage in STAGES if pack(study, stage, 1, 2.0)} == set(PINNED)
     assert study_fingerprint(study) == "ebedd25d102e1290"
+
+
+def test_columns_of_its_tables() -> None:
+    built = tables.build(owner(resolve(mapping(Path("anywhere")))))
+    assert {name: list(built[name]) for name in COLUMNS} == {name: each.split() for name, each in COLUMNS.items()}
+    columns = [column for column in seed_means.grid(built["cells"]) if not column.endswith(SPREAD)]
+    assert columns == GRID.split()
