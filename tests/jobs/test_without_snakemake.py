@@ -48,7 +48,7 @@ def test_equals_the_jobs_of_the_workflow(finished, tmp_path):
 
 
 def test_tables_and_figures_of_what_is_there(finished, monkeypatch):
-    monkeypatch.setattr(without_snakemake, "GRID_FIGURES", ("phase_diagram",))
+    monkeypatch.setattr(without_snakemake, "figures_of", lambda config: ("phase_diagram",))
     run_stage("tables", write(finished))
     names = {path.stem for path in (finished / "results" / NAME).glob("*.csv")}
     assert {*CELL_TABLES, *REGIME_TABLES} <= names
