@@ -173,5 +173,7 @@ def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Pat
 def draw_all(folder: Path, thresholds: Thresholds) -> list[Path]:
     """Every figure of a study: those of the grid, and those of what was run where its tables are there."""
     run = (Path(folder) / "lines.csv").exists()
-    also = [name for name in measured_columns() if name in Tables(Path(folder), thresholds)["grid"]]
+    grid = Path(folder) / "grid.csv"
+    measured = Tables(Path(folder), thresholds)["grid"] if grid.exists() else ()
+    also = [name for name in measured_columns() if name in measured]
     return draw(folder, [*GRID_FIGURES, *(RUN_FIGURES if run else ()), *also], thresholds)
