@@ -1,8 +1,8 @@
-# Set-up and the usual commands; `make help` lists them. Everything runs from this folder, in .venv.
+# Set-up and common commands; `make help` lists them. Everything runs from this folder, in .venv.
 #
-# The environment is made by envs/install.py: complete or made anew, never half, and never in the place of somebody
-# else's. Snakemake is started through `python -m three_regime workflow`, which first removes the lock that a killed run
-# left behind, and asks before it starts hours of work.
+# envs/install.py makes the environment: an incomplete one is replaced, one of another project never. Snakemake is
+# started by `python -m three_regime workflow`, which removes the stale lock of a killed run and asks before it starts
+# many hours of work.
 
 PRESET :=
 PROFILE := slurm
@@ -18,15 +18,15 @@ USABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 PRESETS = $(basename $(notdir $(wildcard config/*.yaml)))
 
-# The preset that was asked for; none means the whole paper.
+# The requested preset; none means the whole paper.
 CHOSEN = $(if $(PRESET),--configfile "config/$(PRESET).yaml")
 
-# The environment is complete in itself; modules of another one must not shine through.
+# The environment is self-contained; exclude modules of other environments.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env demo test test-all faults docs paper run slurm dryrun lint format clean
+.PHONY: help env demo test test-all faults mutants docs paper run slurm dryrun lint format clean
 
 help:  ## Show this list
 	@echo "Usage: make TARGET [VARIABLE=value …]"
@@ -36,13 +36,13 @@ help:  ## Show this list
 	@echo "Variables"
 	@echo "  PRESET     the file config/PRESET.yaml for run, dryrun and slurm: $(PRESETS)"
 	@echo "  PROFILE    the folder profiles/PROFILE for slurm: slurm slurm-no-accounting"
-	@echo "  TARGETS    what they make: data dense pruned retrained landscape tables figures report, or files"
+	@echo "  TARGETS    what they make: data dense pruned retrained landscape tables figures explorer report, or files"
 	@echo "  ARGS       more arguments for Snakemake, or for pytest with test and test-all: make demo ARGS='--cores 1'"
-	@echo "  PYTHON     the Python (3.11 or newer) that .venv is made from: make env PYTHON=/opt/python/bin/python3.11"
-	@echo "  VENV       another place for the environment than .venv: make demo VENV=/scratch/me/three-regime"
-	@echo "  YES        1 answers the question before more than 10 hours of work: make run PRESET=figure2 YES=1"
+	@echo "  PYTHON     the Python (3.11 or newer) to make .venv with: make env PYTHON=/opt/python/bin/python3.11"
+	@echo "  VENV       folder of the environment instead of .venv: make demo VENV=/scratch/me/three-regime"
+	@echo "  YES        1 confirms more than 10 hours of work without a question: make run PRESET=figure2 YES=1"
 
-env:  ## Make the environment in .venv from the pinned lock (2 minutes, 2 GB); nothing when it is there
+env:  ## Make the environment in .venv from the pinned lock (2 minutes, 2 GB) unless it is complete
 	@for python in $(PYTHONS); do \
 	  if "$$python" -c '$(USABLE)' 2>/dev/null; then exec "$$python" envs/install.py "$(VENV)"; fi; \
 	done; \
@@ -50,28 +50,30 @@ env:  ## Make the environment in .venv from the pinned lock (2 minutes, 2 GB); n
 	echo "Install it (Debian, Ubuntu: apt install python3.11 python3.11-venv), or name one: make env PYTHON=…" >&2; \
 	exit 1
 
-demo: env  ## Run the whole pipeline on scikit-learn's digits (minutes), offline; continues after a kill
+demo: env  ## Run the whole pipeline on embedded data (minutes), offline; resumes after a kill
 	@$(WORKFLOW) --configfile config/demo.yaml $(ARGS)
 	@echo
 	@echo "Report, tables and figures of the demo:"
 	@ls -d results/demo/report.html results/demo/*/cells.csv results/demo/*/figures
+	@echo
+	@echo "Look at it in a browser, without a network: results/demo/explorer.html"
 
-test: env  ## Run the tests of every room, a process for each of up to four cores (tests/README.md)
+test: env  ## Run the fast tests, in up to four processes (tests/README.md)
 	@$(PYTEST) -m "not (slow or cluster)" $(ARGS)
 
-test-all: env  ## Run the tests that `test` leaves out: whole runs of Snakemake, faults, a real SLURM
+test-all: env  ## Run the tests that `test` omits: whole runs of Snakemake, faults, a real SLURM
 	@$(PYTEST) -m "slow or cluster" $(ARGS)
 
 paper: env  ## Reproduce the whole paper (config.yaml); `python -m three_regime plan` prices it
 	@$(WORKFLOW) $(ARGS) -- $(TARGETS)
 
-run: chosen known env  ## Run one preset: make run PRESET=figure2 TARGETS=figures; without PRESET: list them with their price
+run: chosen known env  ## Run one preset: make run PRESET=figure2 TARGETS=figures; without PRESET, list them with their cost
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" $(ARGS) -- $(TARGETS)
 
-slurm: known env  ## Reproduce the whole paper on a SLURM cluster; with PRESET=figure2 that preset (README, "SLURM")
+slurm: known env  ## Reproduce the whole paper on a SLURM cluster; with PRESET=figure2 that preset (docs/clusters.md)
 	@$(WORKFLOW) --workflow-profile "profiles/$(PROFILE)" $(CHOSEN) $(ARGS) -- $(TARGETS)
 
-dryrun: chosen known  ## Show what run would do; does nothing, installs nothing
+dryrun: chosen known  ## Show what run would do, without running or installing anything
 	@test -x "$(VENV)/bin/python" || { echo "There is no environment in $(VENV) yet: make env" >&2; exit 2; }
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" --dry-run --quiet rules $(ARGS) -- $(TARGETS)
 
@@ -85,25 +87,28 @@ known:
 	@test -z "$(PRESET)" || test -f "config/$(PRESET).yaml" || { \
 	  echo "There is no preset '$(PRESET)' (config/$(PRESET).yaml); there are: $(PRESETS)" >&2; exit 2; }
 
-faults: env  ## Inject faults into a small study and count survivors (20 minutes); ARGS="--trials 10 --seed 7"
+faults: env  ## Inject faults into a small study and count the outcomes (20 minutes); ARGS="--trials 10 --seed 7"
 	@"$(VENV)/bin/python" -m benchmarks.faults --out benchmarks/results $(ARGS)
 
-lint: env  ## Check code and workflow: ruff, snakefmt, snakemake --lint
+mutants: env  ## Mutation testing of the core, in a copy of the checkout (hours); ARGS="--seed 2 --minutes 60"
+	@"$(VENV)/bin/python" -m benchmarks.mutants --out benchmarks/results $(ARGS)
+
+lint: env  ## Check code and workflow: ruff, snakefmt, import-linter, snakemake --lint
 	@"$(VENV)/bin/ruff" check .
 	@"$(VENV)/bin/ruff" format --check .
 	@"$(VENV)/bin/snakefmt" --check Snakefile rules
 	@"$(VENV)/bin/lint-imports"
 	@"$(VENV)/bin/snakemake" --configfile config/demo.yaml --lint
 
-docs: env  ## Build the documentation into results/site (open index.html); a dead link fails
+docs: env  ## Build the documentation into results/site (open index.html); dead links are errors
 	@NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --quiet --strict
 	@echo "results/site/index.html"
 
-format: env  ## Bring code and rules into the project's layout
+format: env  ## Format code and rules
 	@"$(VENV)/bin/ruff" check --fix .
 	@"$(VENV)/bin/ruff" format .
 	@"$(VENV)/bin/snakefmt" Snakefile rules
 
-clean:  ## Remove caches; results, data and .venv stay
+clean:  ## Remove caches; keep results, data and .venv
 	rm -rf .pytest_cache .ruff_cache build *.egg-info
 	find . -name .venv -prune -o -path "./$(VENV)" -prune -o -name .snakemake -prune -o -path ./data -prune -o -path ./results -prune -o -name __pycache__ -prune -exec rm -rf {} +

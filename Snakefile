@@ -2,7 +2,7 @@
 
 download → prepare → dense → prune → retrain → lmc, cka → cells → regimes → figures → report
 
-`snakemake` alone reproduces the whole paper; `--configfile config/<preset>.yaml` something smaller.
+`snakemake` reproduces the whole paper; add `--configfile config/<preset>.yaml` for a smaller preset.
 """
 
 from snakemake.utils import min_version
@@ -10,9 +10,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-if (
-    "frozen" not in config
-):  # jobs of a run, wherever they run, use what it resolved at its start (three_regime.study.runs)
+if "frozen" not in config:  # jobs of a run use the configuration resolved at its start (three_regime.study.runs)
 
     configfile: f"{workflow.basedir}/config.yaml"
 
@@ -32,7 +30,7 @@ include: "rules/analysis.smk"
 include: "rules/figures.smk"
 
 
-# Of these, only the Snakemake that was started by hand takes notice (`three_regime.jobs.kept_copies`).
+# These hooks run only in the main Snakemake process, not in jobs (`three_regime.jobs.kept_copies`).
 
 
 onstart:
@@ -47,6 +45,8 @@ onsuccess:
     running.after_jobs(RESULTS, workflow.dag, config)
     if told := recomputing.notice(workflow):
         logger.warning(told)
+    if terminal.asked_for():
+        terminal.tell(logger, CONFIG)
 
 
 onerror:
@@ -59,5 +59,6 @@ rule all:
         rules.report.input,
         rules.tables.input,
         rules.figures.input,
+        rules.explorer.input,
         rules.discarded.input,
     localrule: True

@@ -1,1 +1,1 @@
-"""How fast the pipeline is, against the usual way, on the machine at hand: ``python -m benchmarks --help``."""
+"""Benchmarks of the pipeline against a conventional implementation: ``python -m benchmarks --help``."""

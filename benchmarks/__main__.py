@@ -1,4 +1,4 @@
-"""The command: measure, print a table, write JSON."""
+"""Command line: run the benchmarks, print a table, write JSON."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ITEMS = (
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--quick", is_flag=True, help="Tiny sizes: shows that everything runs; the numbers mean nothing.")
-@click.option("--item", "items", multiple=True, type=click.Choice(ITEMS), help="Measure only this; default: all.")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to check that everything runs; timings are meaningless.")
+@click.option("--item", "items", multiple=True, type=click.Choice(ITEMS), help="Only this item; repeatable; default: all.")  # fmt: skip  # noqa: E501
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads, of both sides.")
-@click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Interleaved pairs of an item.")
-@click.option("--patience", type=click.IntRange(0), default=30, show_default=True, help="Seconds to wait before a pair for other processes to be quiet.")  # fmt: skip  # noqa: E501
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads of both sides.")
+@click.option("--pairs", type=click.IntRange(1), default=5, show_default=True, help="Interleaved pairs per item.")
+@click.option("--patience", type=click.IntRange(0), default=30, show_default=True, help="Maximum seconds to wait before each pair for other processes to be idle.")  # fmt: skip  # noqa: E501
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: benchmarks/results/<machine>.json; none for --quick.")  # fmt: skip  # noqa: E501
-@click.option("--densities", default="", help="Of the item sparse, e.g. 0.05,0.1; default: those of the paper's range.")
+@click.option("--densities", default="", help="Densities of item sparse, e.g. 0.05,0.1; default: the paper's range.")
 def main(
     quick: bool,
     items: tuple[str, ...],
@@ -32,7 +32,7 @@ def main(
     out: Path | None,
     densities: str,
 ) -> None:
-    """Compare the pipeline with the usual way of doing each thing, pair by pair, and measure rates for `plan`.
+    """Time the pipeline against a conventional implementation in interleaved pairs, and measure rates for `plan`.
 
     A complete run also writes benchmarks/rates/<machine>.json.
     """

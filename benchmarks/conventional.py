@@ -1,4 +1,4 @@
-"""The usual way: PIL transforms in DataLoader workers, contiguous memory, an eager module, one network at a time."""
+"""Conventional baseline: PIL transforms in DataLoader workers, contiguous tensors, eager modules, single networks."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
 from three_regime.training.trainer import convolution_precision
 
-PREFETCH = 2  # batches a worker, torch's default
+PREFETCH = 2  # batches per worker, torch's default
 
 Loop = TypeVar("Loop", bound="TrainingLoop | Line")
 _loops: dict[Any, Any] = {}
 
-warnings.filterwarnings("ignore", message="This DataLoader will create")  # 4 workers on 2 cores are meant
+warnings.filterwarnings("ignore", message="This DataLoader will create")  # 4 workers on 2 cores are intended
 
 
 class Pictures(Dataset):
-    """Arrays served as torchvision's data sets serve them: a PIL image, then a transform."""
+    """Dataset over arrays in the style of torchvision: convert to a PIL image, then apply a transform."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, transform: nn.Module) -> None:
         self.images, self.labels, self.transform = images, labels, transform
@@ -46,7 +46,7 @@ class Pictures(Dataset):
 
 
 def pictures(setting: Setting, split: str, *, augmented: bool) -> Pictures:
-    """A split with the usual transforms: crop and flip where `augmented`, then ToTensor and Normalize."""
+    """Return a split with standard transforms: crop and flip if `augmented`, then ToTensor and Normalize."""
     transforms = import_torchvision().transforms
     entry = setting.entry
     steps = [transforms.RandomCrop(entry.image_size, entry.padding)] if augmented else []
@@ -57,7 +57,7 @@ def pictures(setting: Setting, split: str, *, augmented: bool) -> Pictures:
 
 
 def loader(data: Pictures, setting: Setting, workers: int, *, shuffle: bool) -> DataLoader:
-    """Batches from persistent workers."""
+    """Return a DataLoader with persistent workers."""
     return DataLoader(
         data,
         batch_size=BATCH,
@@ -66,12 +66,12 @@ def loader(data: Pictures, setting: Setting, workers: int, *, shuffle: bool) -> 
         persistent_workers=True,
         prefetch_factor=PREFETCH,
         pin_memory=setting.device != "cpu",
-        multiprocessing_context="fork",  # Linux's usual one; this process itself was spawned
+        multiprocessing_context="fork",  # the default on Linux; this process itself was spawned
     )
 
 
 def network(setting: Setting, seed: int) -> nn.Module:
-    """A module with the weights that the pipeline starts from."""
+    """Return a module with the pipeline's initial weights."""
     entry = setting.entry
     module = families.build(
         setting.model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size
@@ -82,7 +82,7 @@ def network(setting: Setting, seed: int) -> nn.Module:
 
 
 def optimiser(module: nn.Module) -> torch.optim.SGD:
-    """The protocol's SGD, from torch."""
+    """Return `torch.optim.SGD` with the protocol's hyperparameters."""
     protocol = Training(epochs=1)
     return torch.optim.SGD(
         module.parameters(),
@@ -93,7 +93,7 @@ def optimiser(module: nn.Module) -> torch.optim.SGD:
 
 
 def step(module: nn.Module, sgd: torch.optim.SGD, images: Tensor, labels: Tensor) -> float:
-    """One training step; the loss is read, as such loops do."""
+    """Take one training step and read the loss, as conventional loops do."""
     loss = F.cross_entropy(module(images), labels)
     sgd.zero_grad()
     loss.backward()
@@ -102,13 +102,13 @@ def step(module: nn.Module, sgd: torch.optim.SGD, images: Tensor, labels: Tensor
 
 
 def synchronise(device: str) -> None:
-    """Wait for the device, before the clock is read."""
+    """Synchronise with the device before reading the clock."""
     if device != "cpu":
         torch.cuda.synchronize()
 
 
 class TrainingLoop:
-    """A training that is continued from measurement to measurement; its workers live as long as it does."""
+    """Training loop that continues from one measurement to the next, with persistent workers."""
 
     def __init__(self, setting: Setting, workers: int) -> None:
         torch.set_num_threads(setting.threads)
@@ -125,7 +125,7 @@ class TrainingLoop:
         synchronise(self.setting.device)
 
     def step_s(self, steps: int, now: Callable[[], float] = time.perf_counter) -> float:
-        """Seconds a step by the clock `now`, after what the workers had prefetched in the pause is used up."""
+        """Return seconds per step by the clock `now`, after using up the batches prefetched during the pause."""
         self._steps(PREFETCH * self.workers + 3)
         began = now()
         self._steps(steps)
@@ -138,17 +138,17 @@ def _endless(batches: DataLoader) -> Iterator[list[Tensor]]:
 
 
 def training_step_s(setting: Setting, workers: int, steps: int) -> float:
-    """Seconds of a training step (see `TrainingLoop.step_s`)."""
+    """Return seconds per training step (see `TrainingLoop.step_s`)."""
     return _running(TrainingLoop, setting, workers).step_s(steps)
 
 
 def loop_step_s(setting: Setting, workers: int, steps: int) -> float:
-    """The same by `timing.clock`; with one thread that leaves out the workers, and batches cost the loop nothing."""
+    """Return seconds per step by `timing.clock`; with one thread this excludes the workers, so batches are free."""
     return _running(TrainingLoop, setting, workers).step_s(steps, clock(setting.threads))
 
 
 class Line:
-    """Evaluation along the line between two networks, with workers that live as long as it does."""
+    """Evaluation along the line between two networks, with persistent workers."""
 
     def __init__(self, setting: Setting, workers: int) -> None:
         torch.set_num_threads(setting.threads)
@@ -193,7 +193,7 @@ class Line:
         return wrong / total
 
     def measure(self, points: int) -> tuple[float, list[float]]:
-        """Seconds of the whole line, and the training errors along it."""
+        """Return the seconds for the whole line and the training errors along it."""
         errors = []
         began = time.perf_counter()
         with convolution_precision(tf32=False):
@@ -207,12 +207,12 @@ class Line:
 
 
 def lmc_s(setting: Setting, workers: int, points: int) -> tuple[float, list[float]]:
-    """Seconds of one line and the training errors along it (see `Line.measure`)."""
+    """Return the seconds for one line and the training errors along it (see `Line.measure`)."""
     return _running(Line, setting, workers).measure(points)
 
 
 def _running(kind: type[Loop], setting: Setting, workers: int) -> Loop:
-    """The loop that is running with these workers; another one is ended first, with its workers."""
+    """Return the running loop for this setting; stop any other loop and its workers first."""
     key = (kind, setting, workers)
     if key not in _loops:
         release()
@@ -221,13 +221,13 @@ def _running(kind: type[Loop], setting: Setting, workers: int) -> Loop:
 
 
 def release() -> None:
-    """End the running loop and its workers."""
+    """Stop the running loop and its workers."""
     _loops.clear()
     gc.collect()
 
 
 def gram_cka(first: np.ndarray, second: np.ndarray) -> float:
-    """Linear CKA by centred n × n Gram matrices, as the formula is usually written down."""
+    """Linear CKA by centred n × n Gram matrices, the textbook form."""
     x, y = (_centred(outputs @ outputs.T) for outputs in (first, second))
     return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
 
@@ -238,7 +238,7 @@ def _centred(gram: np.ndarray) -> np.ndarray:
 
 
 def cka_s(images: int, features: int) -> float:
-    """Seconds of one CKA by Gram matrices."""
+    """Return the seconds for one CKA by Gram matrices."""
     pair = outputs(images, features)
     began = time.perf_counter()
     gram_cka(*pair)

@@ -1,8 +1,8 @@
-"""The translation setting against fairseq's own command line: parity, and the speed of training and of beam search.
+"""Translation setting against fairseq's command line: parity, and the speed of training and beam search.
 
 Both sides read the same prepared corpus: fairseq's files are the project's own, under the names that fairseq expects.
-fairseq's side is what ``fairseq-train`` and ``fairseq-generate`` run: its task, iterators, ``Trainer.train_step`` and
-``SequenceGenerator``, configured by their options. The trained weights that both decode with are the project's.
+fairseq's side runs the code of ``fairseq-train`` and ``fairseq-generate``: task, iterators, ``Trainer.train_step`` and
+``SequenceGenerator``, configured by their options. Both sides decode with the weights trained by the project.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from benchmarks.timing import compare, wait_for_quiet
 
 MULTI30K = CHECKOUT.parent / "shared" / "data" / "deen"
 WARM_UP = 3
-"""Steps before the clock starts."""
+"""Warm-up steps, not timed."""
 
 SEED = 1
 
 
 @dataclass(frozen=True)
 class Case:
-    """What both sides work on.
+    """Corpus, model and sizes shared by both sides.
 
     Attributes
     ----------
     folder
         Prepared corpus.
     model
-        Model name; without dropout nothing but the order of batches is drawn.
+        Model name; without dropout only the order of batches is random.
     tokens
-        Limit of a batch (``--max-tokens``).
+        Maximum tokens per batch (``--max-tokens``).
     sentences
-        Of the test set, to be translated.
+        Number of test sentences to translate.
     """
 
     folder: Path
@@ -53,18 +53,18 @@ class Case:
 
 
 def _clock() -> float:
-    """Seconds: of the processor with one thread, so that processes beside it disturb little, else those that pass."""
+    """Return seconds: CPU time with one thread, which other processes disturb little, else wall-clock time."""
     import torch
 
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def measure(quick: bool, threads: int, pairs: int, patience_s: float, ours: Callable, theirs: Callable) -> Any:
-    """Parity and interleaved timings; `ours` and `theirs` call a function in a process of either side.
+    """Measure parity and interleaved timings; `ours` and `theirs` call a function in the process of either side.
 
     Returns
     -------
-    ``training`` and ``decoding`` as `benchmarks.timing.compare` gives them, with tokens and sentences a second of both,
+    ``training`` and ``decoding`` from `benchmarks.timing.compare`, with tokens and sentences per second of both,
     ``binaries_equal``, ``update_difference`` (largest, after three updates) and ``hypotheses_equal`` of ``sentences``.
     """
     with tempfile.TemporaryDirectory(prefix="fairseq-") as folder:
@@ -74,7 +74,7 @@ def measure(quick: bool, threads: int, pairs: int, patience_s: float, ours: Call
         found: dict[str, Any] = {"corpus": case.folder.name, "model": case.model, "sentences": case.sentences}
         found["binaries_equal"] = theirs(binaries_equal, case)
         updates = ours(our_updates, case), theirs(their_updates, case)
-        shifted = [name for name in updates[0] if not name.endswith("k_proj.bias")]  # their gradient is rounding
+        shifted = [name for name in updates[0] if not name.endswith("k_proj.bias")]  # their gradient is rounding error
         found["update_difference"] = max(float(abs(updates[0][name] - updates[1][name]).max()) for name in shifted)
         ours(train_briefly, case, 2 if quick else 400, weights)
         hypotheses = ours(our_hypotheses, case, weights)[1], theirs(their_hypotheses, case, weights)[1]
@@ -92,7 +92,7 @@ def measure(quick: bool, threads: int, pairs: int, patience_s: float, ours: Call
 
 
 def prepared(folder: Path, quick: bool, threads: int) -> Case:
-    """A prepared corpus in `folder`: Multi30k, or for `quick`, and where it is not at hand, generated sentences."""
+    """Prepare a corpus in `folder`: Multi30k, or generated sentences if `quick` or if Multi30k is unavailable."""
     from three_regime.config import DatasetChoice
     from three_regime.preparation.prepare import prepare
     from three_regime.study.grid import prepared_path
@@ -145,7 +145,7 @@ def _training(case: Case, **changes: Any) -> Any:
 
 
 def _run(case: Case, task: Any, training: Any) -> dict[str, np.ndarray]:
-    """The weights at the end of a training, or nothing when it was stopped."""
+    """Return the final weights of a training, or None if it was stopped."""
     import contextlib
 
     from three_regime.errors import Interrupted
@@ -170,7 +170,7 @@ def _stop() -> Any:
 
 
 class _Clocked:
-    """A task that stops the trainer after some steps and knows the seconds and target tokens of all but the first."""
+    """Task that stops the trainer after some steps and records seconds and target tokens after warm-up."""
 
     def __init__(self, task: Any, steps: int) -> None:
         self._task, self._left, self.stop = task, WARM_UP + steps, _stop()
@@ -191,19 +191,19 @@ class _Clocked:
 
 
 def our_token_s(case: Case, steps: int) -> float:
-    """Seconds of training for each target token, by the project's trainer."""
+    """Return training seconds per target token with the project's trainer."""
     clocked = _Clocked(_task(case), steps)
     _run(case, clocked, _training(case))
     return clocked.token_s
 
 
 def our_updates(case: Case) -> dict[str, np.ndarray]:
-    """The weights after three updates without dropout, on the batches of the first three rows each of `_rows`."""
+    """Return the weights after three updates without dropout, on the three batches of `_rows`."""
     return _run(case, _Few(_task(case)), _training(case, iterations=3, epochs=None, dropout=0.0, warmup=1))
 
 
 class _Few:
-    """A task whose epoch is the three batches of `_rows`."""
+    """Task with an epoch of the three batches of `_rows`."""
 
     def __init__(self, task: Any) -> None:
         self._task = task
@@ -226,7 +226,7 @@ class _Few:
 
 
 def _rows() -> list[list[int]]:
-    """Training pairs of three small batches."""
+    """Return the training pairs of three small batches."""
     return [list(range(first, first + 24)) for first in (0, 50, 100)]
 
 
@@ -238,7 +238,7 @@ def train_briefly(case: Case, steps: int, out: Path) -> None:
 
 
 def our_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]:
-    """Seconds of beam search over the test set, and the hypotheses."""
+    """Return the seconds for beam search over the test set, and the hypotheses."""
     from three_regime.system.files import read_arrays
     from three_regime.tasks.translation.beam_search import Search, Symbols, translate
 
@@ -257,7 +257,7 @@ def our_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]:
 
 @functools.lru_cache(maxsize=2)
 def _fairseq(case: Case, *changes: str) -> tuple[Any, Any, Any]:
-    """Configuration, task and trainer of ``fairseq-train`` on the corpus, with options added."""
+    """Return the configuration, task and trainer of ``fairseq-train`` on the corpus, with extra options."""
     import torch
     from fairseq import options, tasks
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -301,9 +301,9 @@ def _languages(case: Case) -> tuple[str, str]:
 
 
 def their_token_s(case: Case, steps: int) -> float:
-    """Seconds of training for each target token, by fairseq's trainer and iterator."""
+    """Return training seconds per target token with fairseq's trainer and iterator."""
     _, _, trainer = _fairseq(case)
-    # The loading of the split is `fairseq-train`'s own, in the order of an epoch.
+    # The split is loaded by `fairseq-train`'s own code, in epoch order.
     iterator = trainer.get_train_iterator(epoch=1).next_epoch_itr(shuffle=True)
     tokens, began = 0, 0.0
     for number, sample in enumerate(iterator):
@@ -317,7 +317,7 @@ def their_token_s(case: Case, steps: int) -> float:
 
 
 def their_updates(case: Case) -> dict[str, np.ndarray]:
-    """See `our_updates`: by fairseq's criterion, optimiser and clipping, from the same weights on the same pairs."""
+    """Like `our_updates`, with fairseq's criterion, optimiser and clipping, from the same weights on the same pairs."""
     import torch
 
     from three_regime.models.transformer import initial_weights
@@ -338,7 +338,7 @@ def their_updates(case: Case) -> dict[str, np.ndarray]:
 
 
 def their_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]:
-    """Seconds of ``fairseq-generate``'s loop over the test set, batches of 128 sentences, and the hypotheses."""
+    """Return the seconds for ``fairseq-generate``'s loop over the test set in batches of 128, and the hypotheses."""
     import torch
 
     from three_regime.system.files import read_arrays
@@ -370,7 +370,7 @@ def their_hypotheses(case: Case, weights: Path) -> tuple[float, list[list[int]]]
 
 
 def binaries_equal(case: Case) -> bool:
-    """Whether ``fairseq-preprocess`` makes the same files of the corpus's subwords."""
+    """Return whether ``fairseq-preprocess`` writes identical files from the corpus's subwords."""
     from fairseq import options
     from fairseq_cli import preprocess
 

@@ -1,4 +1,4 @@
-"""The faults that `benchmarks.faults` injects into a small study, each into a folder of its own."""
+"""Faults that `benchmarks.faults` injects into a small study, each in its own folder."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ CONFIG = {
     "studies": {
         NAME: {
             **TINY,
+            "lockstep": 32,  # packs, as on a GPU; `auto` would choose the engine, whose stages are too short to kill
             "dense": {**TINY["dense"], "batch_size": 16},
             "retrain": {**TINY["retrain"], "batch_size": 32},
             "claims": [],
         }
     },
 }
-"""The study of ``config/tiny.yaml`` with more steps, so that there is time to kill it; no stage takes longer than
-seconds."""
+"""Study of ``config/tiny.yaml`` with more steps, to leave time for a kill; each stage takes only seconds."""
 
 STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "prepare": ("data", ("data/digits.safetensors",)),
@@ -55,15 +55,15 @@ STAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "cka": (f"{NAME}_cka", (f"{STUDY}/seed1/*/*/*/cka.json",)),
     "analysis": (f"{NAME}_tables", (f"{STUDY}/*.csv",)),
 }
-"""Stage → Snakemake's target, and patterns of the files that it makes."""
+"""Stage → Snakemake target and patterns of its output files."""
 
 LATEST_KILL_S = {"prepare": 1.5, "dense": 6.0, "prune": 1.5, "retrain": 5.0, "lmc": 5.0, "cka": 4.0, "analysis": 2.0}
-"""Kills are drawn from so many seconds after the stage's first job has begun; half of it after each that was late."""
+"""Kill times are drawn from this many seconds after the stage's first job starts, halved after each late kill."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended: its exit code, and all that it printed."""
+    """A finished command: its exit code and its output."""
 
     code: int
     text: str
@@ -71,20 +71,20 @@ class Ended:
 
 @dataclass
 class Place:
-    """A folder with the project and the study in it."""
+    """A folder that contains the project and the study."""
 
     path: Path
 
     def environment(self) -> dict[str, str]:
-        """Variables under which this copy is imported."""
-        return {**os.environ, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1"}
+        """Environment variables that make Python import this copy."""
+        return {**os.environ, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1", "THREE_REGIME_TERSE": "0"}
 
     def command(self, target: str) -> list[str]:
-        """The project's own way to run Snakemake."""
+        """Return the project's command that runs Snakemake."""
         return [sys.executable, "-m", "three_regime", "workflow", "--cores", "2", target, "--configfile", OVERLAY]
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
-        """Start a command in a process group of its own; its output goes to a file (`text`)."""
+        """Start a command in its own process group, with output to a file (`text`)."""
         with open(self.path / "output.txt", "a") as output:
             return subprocess.Popen(
                 command, cwd=self.path, env=self.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -92,30 +92,30 @@ class Place:
             )  # fmt: skip
 
     def run(self, command: list[str], seconds: float = 900) -> Ended:
-        """Run a command to its end."""
+        """Run a command to completion."""
         before = len(self.text())
         code = self.start(command).wait(timeout=seconds)
         return Ended(code, self.text()[before:])
 
     def make(self, target: str) -> Ended:
-        """Run the workflow to its end."""
+        """Run the workflow to completion."""
         return self.run(self.command(target))
 
     def bare(self, stage: str) -> list[str]:
-        """Run a stage without Snakemake."""
+        """Return the command that runs a stage without Snakemake."""
         return [sys.executable, "-m", "three_regime", "run-stage", stage, "--configfile", OVERLAY]
 
     def text(self) -> str:
-        """Everything that the commands have printed."""
+        """Return the output of all commands."""
         path = self.path / "output.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def files(self, *patterns: str) -> list[Path]:
-        """Files of this place that match, in order."""
+        """Return the matching files in this folder, sorted."""
         return sorted(path for pattern in patterns for path in self.path.glob(pattern))
 
     def forget(self, stage: str) -> str:
-        """Remove what a stage has made; returns its target."""
+        """Remove a stage's output files; return its target."""
         target, patterns = STAGES[stage]
         for path in self.files(*patterns):
             path.unlink()
@@ -123,7 +123,7 @@ class Place:
 
 
 def place_project(folder: Path) -> Place:
-    """Copy the project to `folder`, without results, and write the study's configuration."""
+    """Copy the project without results to `folder` and write the study's configuration."""
     folder.mkdir(parents=True)
     for part in PARTS:
         source = ROOT / part
@@ -134,7 +134,7 @@ def place_project(folder: Path) -> Place:
 
 
 def copy_place(source: Place, folder: Path) -> Place:
-    """A copy with results, times and Snakemake's records."""
+    """Return a copy with results, modification times and Snakemake's records."""
     shutil.copytree(source.path, folder, symlinks=True)
     (folder / "output.txt").unlink(missing_ok=True)
     return Place(folder)
@@ -142,18 +142,18 @@ def copy_place(source: Place, folder: Path) -> Place:
 
 @dataclass
 class Injected:
-    """A fault that has been injected.
+    """An injected fault.
 
     Attributes
     ----------
     target
-        What is to be made again now, with no other command.
+        Target to rebuild, with no other command.
     about
-        What was done, in words.
+        Description of the fault.
     damaged
-        Files that a refusal may name; deleted before the second attempt.
+        Files that an error message may name; deleted before the second attempt.
     said
-        What a run under the fault printed, where it had to be refused.
+        Output of a run under the fault, if that run must fail.
     """
 
     target: str
@@ -166,11 +166,11 @@ Case = Callable[[Place, random.Random], Injected]
 
 
 class TooLate(Exception):
-    """The job had ended before it was to be killed."""
+    """The job finished before the time of the kill."""
 
 
 def killed(stage: str, victim: str) -> Case:
-    """SIGKILL to the `job`, to `snakemake` or to the whole process `group`, at a random moment of a stage."""
+    """Send SIGKILL to the `job`, `snakemake` or the whole process `group` at a random moment of a stage."""
 
     def inject(place: Place, rng: random.Random) -> Injected:
         latest = LATEST_KILL_S[stage]
@@ -207,7 +207,7 @@ def _kill(place: Place, target: str, victim: str, delay: float) -> None:
 
 
 def _jobs(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Processes of the workflow's scripts, oldest first."""
+    """Return the processes of the workflow's scripts, oldest first."""
     found = []
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children(recursive=True):
@@ -218,7 +218,7 @@ def _jobs(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def _await_job(process: subprocess.Popen[str]) -> None:
-    """Wait until the workflow has begun its first job."""
+    """Wait until the workflow has started its first job."""
     while process.poll() is None:
         if _jobs(process):
             return
@@ -231,7 +231,7 @@ MOUNTABLE = shutil.which("mount") is not None and hasattr(os, "geteuid") and os.
 
 @contextlib.contextmanager
 def small_disk(place: Place, spare: int) -> Iterator[Path]:
-    """The study's results on a file system of their own with `spare` bytes left; copied back at the end."""
+    """Put the results on a separate file system with `spare` bytes free; copy them back at the end."""
     results = place.path / RESULTS
     aside = place.path / "aside"
     results.rename(aside)
@@ -251,7 +251,7 @@ def small_disk(place: Place, spare: int) -> Iterator[Path]:
 
 
 def full_disk(stage: str) -> Case:
-    """The disk is full in the middle of a stage; then there is room again."""
+    """Fill the disk in the middle of a stage, then free space."""
 
     def inject(place: Place, rng: random.Random) -> Injected:
         target = place.forget(stage)
@@ -268,7 +268,7 @@ def full_disk(stage: str) -> Case:
 
 
 def read_only(stage: str) -> Case:
-    """The results cannot be written; then they can."""
+    """Make the results read-only, then writable."""
 
     def inject(place: Place, rng: random.Random) -> Injected:
         target = place.forget(stage)
@@ -281,7 +281,7 @@ def read_only(stage: str) -> Case:
 
 
 def clock(place: Place, rng: random.Random) -> Injected:
-    """The clock jumped: a third of all files is from the future or from long ago."""
+    """Simulate a clock jump: move the modification times of a third of all files to the future or the distant past."""
     moment = rng.choice([time.time() + 10 * 365 * 86400, time.time() + 3600, 0.0])
     chosen = [path for path in place.files(f"{RESULTS}/**/*", "data/*") if path.is_file() and rng.random() < 1 / 3]
     for path in chosen:
@@ -290,7 +290,7 @@ def clock(place: Place, rng: random.Random) -> Injected:
 
 
 def damaged(pattern: str, downstream: str, how: str) -> Case:
-    """A file that a stage reads is cut short, or one bit of it is another."""
+    """Truncate a file that a stage reads, or flip one of its bits."""
 
     def inject(place: Place, rng: random.Random) -> Injected:
         target = place.forget(downstream)
@@ -310,7 +310,7 @@ def damaged(pattern: str, downstream: str, how: str) -> Case:
 
 
 def damaged_state(stage: str, how: str) -> Case:
-    """A run is killed, and the state that it saved is damaged."""
+    """Kill a run and damage its saved state."""
 
     def inject(place: Place, rng: random.Random) -> Injected:
         target = place.forget(stage)
@@ -335,7 +335,7 @@ def damaged_state(stage: str, how: str) -> Case:
 
 
 def deleted(place: Place, rng: random.Random) -> Injected:
-    """An output is gone."""
+    """Delete an output."""
     stage = rng.choice(["dense", "prune", "retrain", "lmc", "cka", "analysis"])
     target, patterns = STAGES[stage]
     path = rng.choice(place.files(*patterns[:1]))
@@ -344,7 +344,7 @@ def deleted(place: Place, rng: random.Random) -> Injected:
 
 
 def two_workflows(place: Place, rng: random.Random) -> Injected:
-    """Two Snakemake processes work on one folder."""
+    """Run two Snakemake processes in one folder."""
     target = place.forget("retrain")
     first = place.start(place.command(target))
     time.sleep(rng.uniform(0, 5))
@@ -354,7 +354,7 @@ def two_workflows(place: Place, rng: random.Random) -> Injected:
 
 
 def two_stages(place: Place, rng: random.Random) -> Injected:
-    """Two processes without Snakemake compute the same stage of one folder."""
+    """Run the same stage of one folder in two processes without Snakemake."""
     target = place.forget("retrain")
     first = place.start(place.bare("retrain"))
     time.sleep(rng.uniform(0, 5))
@@ -383,7 +383,7 @@ main()
 
 
 def out_of_memory(stage: str) -> Case:
-    """The GPU runs out of memory in a training step (simulated); then it does not."""
+    """Simulate a GPU out-of-memory error in one training step."""
 
     def inject(place: Place, rng: random.Random) -> Injected:
         target = place.forget(stage)

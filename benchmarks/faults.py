@@ -1,9 +1,9 @@
-"""`python -m benchmarks.faults`: inject faults into a small study, run it again, and count how it ends.
+"""`python -m benchmarks.faults`: inject faults into a small study, rerun it, and count the outcomes.
 
-Each trial copies a finished study, injects one fault, and then runs the same command again with nothing else done. It
-has survived as ``correct`` when tensors, results and tables equal those of a study that nothing interrupted, and as
-``refused`` when the run ended in a message that names the file, and is correct after that file was deleted. Anything
-else is ``WRONG``. What a run says while its disk is full, read-only or locked must name the file as well.
+Each trial copies a finished study, injects one fault, and reruns the same command with no other intervention. The
+outcome is ``correct`` if tensors, results and tables equal those of an undisturbed study, ``refused`` if the run ends
+with a message that names the file and is correct once that file is deleted, and ``WRONG`` otherwise. Messages about a
+full disk, read-only results or a lock must name the file as well.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ CASES = {**KILLS, **OTHERS}
 NEEDS_MOUNT = re.compile("full disk|read-only")
 
 TRIALS = 75
-"""Trials of `make faults`: each other fault once, and at least 50 SIGKILLs, at least 5 in each stage."""
+"""Number of trials in `make faults`: at least 50 SIGKILLs, at least 5 per stage, and every other fault once."""
 
 PROVENANCE_COLUMNS = ["device", "wall_s", "commit", "finished"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How one trial ended: `correct`, `refused` or `WRONG`, with what was done and what was said."""
+    """Outcome of one trial: `correct`, `refused` or `WRONG`, with the fault injected and the message."""
 
     case: str
     seed: int
@@ -95,14 +95,14 @@ class Trial:
 
 
 def schedule(trials: int) -> list[str]:
-    """Names of so many trials: every case once, then kills over and over, stage after stage."""
+    """Return the names of the trials: every case once, then kills, cycling through the stages."""
     names = [name for name in CASES if cases.MOUNTABLE or not NEEDS_MOUNT.search(name)]
     kills = list(KILLS)
     return (names + [kills[number % len(kills)] for number in range(max(0, trials - len(names)))])[:trials]
 
 
 def reference(folder: Path) -> Place:
-    """The study run to its end with nothing going wrong."""
+    """Return the reference: the study run to completion without faults."""
     place = cases.place_project(folder)
     ended = place.make(f"{NAME}_tables")
     if ended.code:
@@ -111,12 +111,12 @@ def reference(folder: Path) -> Place:
 
 
 def attempt(place: Place, name: str, seed: int, expected: dict[str, str]) -> Trial:
-    """One trial in a folder of its own.
+    """Run one trial in its own folder.
 
     Parameters
     ----------
     expected
-        `content` of the reference.
+        Content of the reference (see `content`).
     """
     began = time.monotonic()
     rng = random.Random(f"{name} {seed}")
@@ -147,7 +147,7 @@ def _judge(place: Place, injected: Injected, expected: dict[str, str]) -> tuple[
 
 
 def complaint(place: Place, text: str) -> str:
-    """The sentence in which a run names a file (or says what to change), or nothing when there was a traceback."""
+    """Return the message that names a file (or the change to make), or nothing if there was a traceback."""
     if "Traceback (most recent call last)" in text.replace("_run_wrapper", ""):
         return ""
     text = re.sub(r"^(Error: .*:)\n", r"\1 ", text, flags=re.MULTILINE)  # Snakemake names the folder in the next line
@@ -160,7 +160,7 @@ def complaint(place: Place, text: str) -> str:
 
 
 def content(place: Place) -> dict[str, str]:
-    """File → what must be equal in it: digest of its tensors, its results, its columns, all without provenance."""
+    """Map each file to its content without provenance: digest of its tensors, its results or its columns."""
     found = {}
     for path in place.files(f"{STUDY}/**/*.safetensors", "data/*.safetensors"):
         found[str(path.relative_to(place.path))] = tensor_digest(read_arrays(path))
@@ -177,7 +177,7 @@ def content(place: Place) -> dict[str, str]:
 
 
 def differences(place: Place, expected: dict[str, str]) -> str:
-    """What is not as in the reference, in words; empty when all is equal."""
+    """Describe the differences from the reference; empty if there are none."""
     try:
         found = content(place)
     except Exception as error:
@@ -187,7 +187,7 @@ def differences(place: Place, expected: dict[str, str]) -> str:
 
 
 def table(trials: Sequence[Trial]) -> str:
-    """Markdown: each case with its outcomes, then the totals."""
+    """Return a Markdown table of each case's outcomes, then the totals."""
     rows = []
     for name in dict.fromkeys(trial.case for trial in trials):
         here = [trial for trial in trials if trial.case == name]
@@ -201,7 +201,7 @@ def table(trials: Sequence[Trial]) -> str:
 
 
 def summary(trials: Sequence[Trial]) -> str:
-    """One sentence on the trials: how many, how many of them SIGKILLs and in how many a stage, and how they ended."""
+    """Summarise the trials in one sentence: their number, SIGKILLs in total and per stage, and outcomes."""
     killed = Counter(trial.case.split(" in ")[-1] for trial in trials if trial.case in KILLS)
     ended = Counter(trial.outcome for trial in trials)
     kills = f"{killed.total()} SIGKILLs, at least {min(killed[stage] for stage in cases.STAGES)} in each stage"
@@ -210,14 +210,14 @@ def summary(trials: Sequence[Trial]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the trials; the exit code is 1 when one of them ended wrong."""
+    """Run the trials; return exit code 1 if any outcome is wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="trials at a time")
-    parser.add_argument("--only", help="regular expression on the names of the faults")
-    parser.add_argument("--out", type=Path, help="folder of the table and the JSON file; default: print alone")
-    parser.add_argument("--finished", type=Path, help="folder for the undisturbed study, used again when it is there")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel trials")
+    parser.add_argument("--only", help="regular expression that selects faults by name")
+    parser.add_argument("--out", type=Path, help="folder for the table and the JSON file; default: print only")
+    parser.add_argument("--finished", type=Path, help="folder of the undisturbed study, reused if it exists")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         home = chosen.finished or Path(folder) / "reference"

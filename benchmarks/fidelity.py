@@ -1,8 +1,8 @@
-"""`python -m benchmarks.fidelity`: one cell on real CIFAR-10 with compiled kernels and with torch alone.
+"""`python -m benchmarks.fidelity`: compare one cell on real CIFAR-10 with compiled kernels and with torch alone.
 
-The kernels round differently, and training amplifies rounding until two runs are as different as two seeds of the
-same distribution. So the two ways are compared over dense seeds: the mean difference of each measure beside the
-spread that torch alone has between seeds.
+The kernels round differently, and training amplifies rounding until two runs differ as much as two seeds do. The two
+implementations are therefore compared over dense seeds: the mean difference of each measure against the spread
+between seeds under torch alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
     "LMC": ("lmc.json", lambda result: result["lmc"]),
     "CKA, softmax": ("cka.json", lambda result: result["softmax"]),
 }
-"""What is compared: the files that hold it, and how to read it."""
+"""Measures compared: glob of the files and reader of each."""
 STAGES = ("prepare", "dense", "prune", "retrain", "lmc", "cka")
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 def configuration(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
-    """The study: PreResNet-20 at one temperature and one density, two replicas; `quick`: 256 images, one epoch."""
+    """Return the study: PreResNet-20 at one temperature and density, two replicas; `quick`: 256 images, one epoch."""
     images, epochs = (256, 1) if quick else (4000, 6)
     study = {
         "dataset": {"name": "cifar10", "train_images": images, "test_images": images // 2},
@@ -63,7 +63,7 @@ def configuration(seeds: Sequence[int], quick: bool) -> dict[str, Any]:
 
 
 def run(folder: Path, seeds: Sequence[int], quick: bool) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Compute the study in both ways, in `folder`; returns the measures (`measured`) and the seconds of each way."""
+    """Compute the study both ways in `folder`; return the measures (`measured`) and the seconds of each."""
     rebuild_cifar10(folder / "offline")
     shutil.copy(CHECKOUT / "config.yaml", folder)
     frames, seconds = [], {}
@@ -83,7 +83,7 @@ def run(folder: Path, seeds: Sequence[int], quick: bool) -> tuple[pd.DataFrame, 
 
 
 def measured(study: Path) -> pd.DataFrame:
-    """Mean of each measure over the replicas or pairs of a dense seed; columns ``measure``, ``seed``, ``value``."""
+    """Average each measure over the replicas or pairs of a dense seed; columns ``measure``, ``seed``, ``value``."""
     rows = [
         {"measure": measure, "seed": seed.name, "value": value(read_json(path))}
         for seed in sorted(study.glob("seed*"))
@@ -94,7 +94,7 @@ def measured(study: Path) -> pd.DataFrame:
 
 
 def compare(values: pd.DataFrame) -> pd.DataFrame:
-    """Means of both ways, their difference with its standard error over dense seeds, and torch's spread over seeds."""
+    """Tabulate the means, their difference with its standard error over dense seeds, and torch's spread over seeds."""
     rows = []
     for measure, group in values.groupby("measure", sort=False):
         by_way = group.pivot(index="seed", columns="way", values="value")
@@ -113,11 +113,11 @@ def compare(values: pd.DataFrame) -> pd.DataFrame:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--seeds", type=click.IntRange(2), default=3, show_default=True, help="Dense seeds.")
-@click.option("--quick", is_flag=True, help="Tiny: shows that it runs; the numbers mean nothing.")
+@click.option("--seeds", type=click.IntRange(2), default=3, show_default=True, help="Number of dense seeds.")
+@click.option("--quick", is_flag=True, help="Tiny sizes, to check that it runs; results are meaningless.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Default: benchmarks/results/<machine>-fidelity.json; none for --quick.")  # fmt: skip  # noqa: E501
 def main(seeds: int, quick: bool, out: Path | None) -> None:
-    """Compute one cell with the compiled kernels and with torch alone, over dense seeds, and compare the measures."""
+    """Compute one cell with compiled kernels and with torch alone over dense seeds, and compare the measures."""
     here = machine.describe("cpu")
     with reporting(), tempfile.TemporaryDirectory() as folder:
         values, seconds = run(Path(folder), range(1, seeds + 1), quick)

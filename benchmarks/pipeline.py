@@ -1,4 +1,4 @@
-"""Our side of each comparison: the pipeline's own trainer, evaluation, LMC and CKA, timed from outside."""
+"""Pipeline side of each comparison: trainer, evaluation, LMC and CKA, timed from outside."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from benchmarks.timing import clock
 from three_regime import kernels
 from three_regime.config import Training
 from three_regime.errors import Interrupted
+from three_regime.kernels import Kernels
 from three_regime.kernels.graph import Graph
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import linear_cka
@@ -33,26 +34,26 @@ from three_regime.training.trainer import Member, Session, convolution_precision
 
 Clock = Callable[[], float]
 WARM_UP = 3
-PACK = 9  # members of a pack whose rate `plan` uses
+PACK = 9  # pack size whose rate `plan` uses
 PROTOCOL = Training(epochs=160, milestones=(80, 120), batch_size=BATCH)
 
 
 @functools.lru_cache(maxsize=1)
 def task_of(setting: Setting) -> ImageClassification:
-    """The pipeline's task, with its data on the device."""
+    """Return the pipeline's task, with its data on the device."""
     torch.set_num_threads(setting.threads)
     kernels.allow("auto")
     return ImageClassification(setting.entry, setting.arrays(), setting.model, torch.device(setting.device))
 
 
 def weights_of(setting: Setting, seed: int) -> dict[str, Tensor]:
-    """A network's starting weights on the device."""
+    """Return a network's initial weights on the device."""
     task = task_of(setting)
     return task.load(task.initial_weights(streams(seed)), f"seed {seed}")
 
 
 class _Clocked:
-    """A task whose batches tell the time: from one to a later one lie that many complete steps of the trainer."""
+    """Task that times the trainer at its batches: the time between two batches is a number of complete steps."""
 
     def __init__(self, task: ImageClassification, steps: int, stop: Stop, by_engine: bool, now: Clock) -> None:
         self._task, self._steps, self._stop, self._by_engine = task, steps, stop, by_engine
@@ -66,8 +67,8 @@ class _Clocked:
     def epoch(self, *arguments: Any) -> _ClockedEpoch:
         return _ClockedEpoch(self, self._task.epoch(*arguments))
 
-    def sparse(self, masks: Masks) -> SparseNetwork | None:
-        return self._task.sparse(masks) if self._by_engine else None
+    def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseNetwork | None:
+        return self._task.sparse(masks, only) if self._by_engine else None
 
     def stack(self, choice: Lockstep) -> _ClockedStack | None:
         found = self._task.stack(choice)
@@ -86,7 +87,7 @@ class _Clocked:
 
 
 class _ClockedStack:
-    """Several networks of a clocked task."""
+    """Stack of networks of a clocked task."""
 
     def __init__(self, clock: _Clocked, stack: Stack) -> None:
         self._clock, self._stack = clock, stack
@@ -113,33 +114,33 @@ class _ClockedEpoch:
 
 
 def training_step_s(setting: Setting, steps: int) -> float:
-    """Seconds of one step of the trainer for one network on its own, batches included.
+    """Return seconds per step of the trainer for a single network, batches included.
 
     Raises
     ------
     ValueError
-        When an epoch is too short: its end must not be measured.
+        If the epoch is too short to measure without reaching its end.
     """
-    return _step_s(setting, steps, 1, "off")
+    return _step_s(setting, steps, 1, "off", by_engine=True)
 
 
 def pack_step_s(setting: Setting, steps: int, members: int) -> float:
-    """Seconds of one step for each of so many members that advance together (see `training_step_s`)."""
+    """Return seconds per step and member for `members` networks trained together (see `training_step_s`)."""
     return _step_s(setting, steps, members, members) / members
 
 
 def peak_mb() -> float:
-    """Largest memory of this process so far, in MB."""
+    """Return the peak memory of this process in MB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def pruned_step_s(setting: Setting, steps: int, density: float, by_engine: bool, batch: int = BATCH) -> float:
-    """Seconds of one step of a retraining, by the sparse engine where it pays, or without it."""
+    """Return seconds per retraining step, with or without the sparse engine."""
     return _step_s(setting, steps, 1, "off", density, by_engine, batch, clock(setting.threads))
 
 
 def pruned_lmc_s(setting: Setting, points: int, density: float, by_engine: bool) -> float:
-    """Seconds of one LMC line between pruned networks of one mask."""
+    """Return the seconds for one LMC line between two pruned networks with the same mask."""
     task = task_of(setting)
     masks = _masks(task, density)
     ends = [task.load(apply_masks(task.initial_weights(streams(seed)), masks), "drawn") for seed in (1, 2)]
@@ -153,10 +154,10 @@ def pruned_lmc_s(setting: Setting, points: int, density: float, by_engine: bool)
 
 
 def pruned_work(setting: Setting, densities: Sequence[float]) -> dict[str, float]:
-    """Of a step: GFLOP of the kept weights by density, and GB that the passes read and write whatever the density.
+    """Count the work of a step: GFLOP of the kept weights by density, and GB of memory traffic at any density.
 
-    A map behind a norm is written once, read forward and twice backward; its gradient is written and read; a shortcut
-    reads once more. That is a count, not a measurement.
+    A map after a norm is written once, read once forward and twice backward; its gradient is written and read; a
+    shortcut reads once more. The values are counted, not measured.
     """
     task = task_of(setting)
     graph = Graph(setting.entry.channels, setting.entry.image_size)
@@ -212,11 +213,11 @@ def _step_s(
             train_pack(clocked, training, pack, Session(setting.threads, 1e9, stop, lockstep=lockstep))
         except Interrupted:
             return clocked.step_s
-    raise AssertionError("the trainer did not heed the request to stop")
+    raise AssertionError("the trainer ignored the stop request")
 
 
 def lmc_s(setting: Setting, points: int) -> tuple[float, list[float]]:
-    """Seconds of one LMC line, its ends included, and the training errors along it."""
+    """Return the seconds for one LMC line, ends included, and the training errors along it."""
     task = task_of(setting)
     first, second = (weights_of(setting, seed) for seed in (1, 2))
     began = time.perf_counter()
@@ -230,7 +231,7 @@ def lmc_s(setting: Setting, points: int) -> tuple[float, list[float]]:
 
 
 def cka_s(images: int, features: int, repeats: int) -> float:
-    """Seconds of one CKA in feature space."""
+    """Return the seconds for one CKA in feature space."""
     pair = outputs(images, features)
     began = time.perf_counter()
     for _ in range(repeats):
@@ -239,7 +240,7 @@ def cka_s(images: int, features: int, repeats: int) -> float:
 
 
 def image_rates(setting: Setting, steps: int) -> dict[str, float | int]:
-    """Images a second of training, evaluation and re-estimation, in the format of ``benchmarks/rates/``."""
+    """Return images per second of training, evaluation and re-estimation, in the format of ``benchmarks/rates/``."""
     task = task_of(setting)
     weights = weights_of(setting, 1)
     count = min(setting.test_images, setting.train_images)

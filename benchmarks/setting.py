@@ -1,4 +1,4 @@
-"""What both sides of a comparison share: data, model, starting weights, device and thread count. No torch."""
+"""Settings shared by both sides of a comparison: data, model, initial weights, device and threads. No torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Setting:
     Attributes
     ----------
     file
-        Array file as preparation writes it.
+        Prepared array file.
     threads
         CPU threads of the main process of either side.
     """
@@ -51,14 +51,14 @@ class Setting:
 
 
 def streams(seed: int) -> Streams:
-    """Random streams of a benchmark's network."""
+    """Return the random streams of a benchmark network."""
     return Streams(("benchmark", seed))
 
 
 def cifar10_file(folder: Path) -> tuple[Path, str]:
-    """An array file of CIFAR-10-shaped images, and what is in it in words.
+    """Return an array file of CIFAR-10-shaped images and a description of its content.
 
-    Prepared CIFAR-10 where there is some, else CIFAR-10 rebuilt into `folder`, else random pixels and labels.
+    Uses prepared CIFAR-10 if present, else CIFAR-10 rebuilt into `folder`, else random pixels and labels.
     """
     if PREPARED.is_file():
         return PREPARED, "CIFAR-10, as prepared"
@@ -71,7 +71,7 @@ def cifar10_file(folder: Path) -> tuple[Path, str]:
 
 
 def rebuild_cifar10(folder: Path) -> bool:
-    """Rebuild ``cifar-10-batches-py`` in `folder` from the mosaics beside the checkout; False where there are none."""
+    """Rebuild ``cifar-10-batches-py`` in `folder` from the mosaics beside the checkout; False if there are none."""
     if not (MOSAICS / "rebuild.py").is_file():
         return False
     command = [sys.executable, "rebuild.py", "webp", str(folder / "cifar-10-batches-py")]
@@ -80,7 +80,7 @@ def rebuild_cifar10(folder: Path) -> bool:
 
 
 def random_images(entry: ImageDataset, train: int, test: int) -> Arrays:
-    """Arrays in the shape of a data set, from a fixed seed."""
+    """Return random arrays in the shape of a data set, from a fixed seed."""
     generator = np.random.default_rng(0)
     arrays = {}
     for split, count in (("train", train), ("test", test)):
@@ -91,7 +91,7 @@ def random_images(entry: ImageDataset, train: int, test: int) -> Arrays:
 
 
 def outputs(images: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two correlated sets of outputs for CKA, (images, features) each."""
+    """Return two correlated (images, features) arrays of outputs for CKA."""
     generator = np.random.default_rng(0)
     first = generator.standard_normal((images, features))
     return first, first + generator.standard_normal((images, features))

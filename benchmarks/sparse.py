@@ -1,7 +1,7 @@
-"""The item ``sparse``: a retraining's step and an LMC line by density, three ways, interleaved.
+"""Benchmark item ``sparse``: a retraining step and an LMC line by density, with three interleaved methods.
 
-The ways: the sparse engine, the compiled kernels that the trainer used before it (and uses at high density), and the
-usual loop, whose cost no mask changes.
+The methods are the sparse engine, the compiled kernels (used at high density) and the conventional loop, whose cost
+does not depend on the mask.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("three_regime.benchmarks")
 
-DENSITIES = (0.05, 0.07, 0.1, 0.2, 0.4, 0.8)
+DENSITIES = (0.05, 0.07, 0.1, 0.2, 0.4, 0.8, 1.0)
 TARGETS = {0.05: (3.6, 8.0), 0.07: (3.5, 7.5), 0.1: (3.0, 6.0), 0.2: (2.1, 4.5), 0.4: (1.4, 3.0), 0.8: (1.0, 2.2)}
-"""Density → ratio to the present kernels and to the usual loop that was aimed at."""
+"""Density → target speed-ups over the compiled kernels and over the conventional loop; none for dense training."""
 LMC_DENSITY = 0.07
 GROWTH = (("preresnet-20", 32), ("preresnet-20", 128), ("preresnet-20x2", 64))
-"""Networks and batches beside PreResNet-20 and 64."""
+"""Networks and batch sizes in addition to PreResNet-20 and 64."""
 
 
 def measure(bench: Bench, densities: Sequence[float]) -> dict[str, Any]:
-    """Every part of the item; a line in the log for each density."""
+    """Measure every part of the item; log one line per density."""
     from benchmarks import conventional, pipeline
 
     quick = bench.plan.quick
@@ -69,7 +69,7 @@ def measure(bench: Bench, densities: Sequence[float]) -> dict[str, Any]:
 
 
 def _rounds(bench: Bench, ways: dict[str, Callable[[], float]]) -> dict[str, Any]:
-    """Each way once a round, the first one changing; medians, and medians of the rounds' ratios to the first way."""
+    """Time each method once per round, rotating the first; return medians, and median ratios to the first method."""
     names, rounds = list(ways), []
     for number in range(bench.plan.pairs):
         wait_for_quiet(bench.plan.patience_s)
@@ -86,7 +86,7 @@ def _rounds(bench: Bench, ways: dict[str, Callable[[], float]]) -> dict[str, Any
 
 
 def _growth(bench: Bench, model: str, batch: int) -> dict[str, Any]:
-    """Steps of another width or batch at the density of the LMC pair."""
+    """Measure steps of another width or batch size at the density of the LMC pair."""
     from benchmarks import pipeline
 
     where = bench.setting("cifar10", model, 12 * batch, 64)
@@ -98,13 +98,13 @@ def _growth(bench: Bench, model: str, batch: int) -> dict[str, Any]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """A density in words, the two ratios last."""
+    """Format a density's timings, the two ratios last."""
     times = ", ".join(f"{name} {1e3 * row[name]:.1f} ms" for name in ("sparse", "present", "usual"))
     return f"density {row['density']:g}: {times}; {row['against_present']:.2f}, {row['against_usual']:.2f}"
 
 
 def table(item: dict[str, Any]) -> str:
-    """The densities as a Markdown table."""
+    """Return a Markdown table of the densities."""
     rows = []
     for row in item["densities"]:
         ratios = [
@@ -120,7 +120,7 @@ def table(item: dict[str, Any]) -> str:
 
 
 def ceilings() -> dict[str, float]:
-    """Measured limits of one core: fused multiply-adds of registers (GFLOP/s), and copying within memory (GB/s)."""
+    """Measure the limits of one core: register fused multiply-adds (GFLOP/s) and memory copies (GB/s)."""
     from three_regime import kernels
 
     library = kernels.library()

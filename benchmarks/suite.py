@@ -1,4 +1,4 @@
-"""The items that are measured, and the report of them."""
+"""Benchmark items and their report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PACKS = [
     *(("digits", model, 9) for model in ("preresnet-8x0.5", "preresnet-8", "preresnet-20x0.5", "preresnet-8x2")),
     ("cifar10", "preresnet-20", 3),
 ]
-"""Data set, network and members of the item `packs`; the smallest first, because peak memory only grows."""
+"""Data set, network and pack sizes of the item `packs`; smallest first, because peak memory only grows."""
 
 Call = Callable[..., Any]
 Item = dict[str, Any]
@@ -50,7 +50,7 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and how patiently (see ``python -m benchmarks --help``)."""
+    """Options of a benchmark run (see ``python -m benchmarks --help``)."""
 
     items: Sequence[str]
     quick: bool
@@ -63,9 +63,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Bench:
-    """A plan on this machine: data files, and a process for each side.
+    """A benchmark run on this machine: data files, and a process for each side.
 
-    Each side has its own process, because the pipeline changes how its process keeps memory
+    Each side has its own process, because the pipeline changes how its process retains memory
     (`three_regime.system.cpu_memory`).
     """
 
@@ -84,7 +84,7 @@ class Bench:
         return compare(ours, usual, pairs=self.plan.pairs, patience_s=self.plan.patience_s)
 
     def best_workers(self, seconds: Callable[[int], float]) -> tuple[int, dict[str, float]]:
-        """The number of loader workers that is fastest here, and the seconds of each."""
+        """Find the fastest number of loader workers; return it and the seconds for each."""
         tried = {}
         for workers in WORKERS[:1] if self.plan.quick else WORKERS:
             wait_for_quiet(self.plan.patience_s)
@@ -93,7 +93,7 @@ class Bench:
 
 
 def run(plan: Plan, out: Path | None, command: str) -> None:
-    """Measure, print the table and write the JSON files."""
+    """Run the benchmarks, print the table and write the JSON files."""
     device = choose(plan.device)
     about = machine.describe(device)
     items: dict[str, Item] = {}
@@ -124,12 +124,12 @@ def run(plan: Plan, out: Path | None, command: str) -> None:
     if "rates" in items and not plan.quick:
         path = CHECKOUT / "benchmarks" / "rates" / f"{machine.slug(about)}.json"
         measured = {"text_models": read_json(path).get("text_models", {})} if path.is_file() else {}
-        write_json(path, {**rates_file(result), **measured})  # benchmarks.translation adds to the file
+        write_json(path, {**rates_file(result), **measured})  # benchmarks.translation adds to this file
         log.info("rates written to %s", path)
 
 
 def rates_file(result: dict[str, Any]) -> dict[str, Any]:
-    """The rates in the format that ``python -m three_regime plan`` reads."""
+    """Write the rates in the format read by ``python -m three_regime plan``."""
     return {
         "device": result["device"],
         "measured": result["date"][:10],
@@ -171,7 +171,7 @@ def _training(bench: Bench, where: Setting, steps: int) -> Item:
 
 
 def lmc(bench: Bench) -> Item:
-    """One line of 11 points: re-estimation, training error and test error at each."""
+    """One line of 11 points: BatchNorm re-estimation, training error and test error at each."""
     from benchmarks import conventional, pipeline
 
     quick = bench.plan.quick
@@ -196,7 +196,7 @@ def lmc(bench: Bench) -> Item:
 
 
 def cka(bench: Bench) -> Item:
-    """CKA of 10-dimensional outputs, without the networks that make them."""
+    """CKA of 10-dimensional outputs, without the forward passes."""
     from benchmarks import conventional, pipeline
 
     images, features = (512 if bench.plan.quick else 6464), 10
@@ -222,7 +222,7 @@ def planning_paper(bench: Bench) -> Item:
 
 
 def _planning(bench: Bench, what: str, overlay: list[str]) -> Item:
-    """The time of a dry-run in a copy of the checkout without data and results."""
+    """Time a dry run in a copy of the checkout without data and results."""
     if bench.plan.quick:
         overlay = ["--configfile", "config/tiny.yaml"]
     seconds = []
@@ -251,7 +251,7 @@ def _planning(bench: Bench, what: str, overlay: list[str]) -> Item:
 
 
 def packs(bench: Bench) -> Item:
-    """Networks advanced together against one at a time: growth with members, and with the network's size."""
+    """Networks trained together against one at a time, by number of members and network size."""
     from benchmarks import pipeline
     from three_regime.models.sizes import size
 
@@ -277,7 +277,7 @@ def packs(bench: Bench) -> Item:
 
 
 def rates(bench: Bench) -> Item:
-    """Images a second of every network of the configuration, for ``python -m three_regime plan``."""
+    """Images per second of every network in the configuration, for ``python -m three_regime plan``."""
     from benchmarks import pipeline
 
     quick = bench.plan.quick
@@ -297,7 +297,7 @@ def pruned(bench: Bench) -> Item:
 
 
 def fairseq(bench: Bench) -> Item:
-    """Parity with fairseq's command line, and the speed of training and of beam search beside it."""
+    """Parity with fairseq's command line, and the relative speed of training and beam search."""
     from benchmarks import fairseq as sides
 
     plan = bench.plan
@@ -323,7 +323,7 @@ MEASURE: dict[str, Callable[[Bench], Item]] = {
 
 
 def table(items: dict[str, Item]) -> str:
-    """The items as two Markdown tables: comparisons, then rates."""
+    """Return two Markdown tables: comparisons, then rates."""
     rows = [
         [
             item["what"],
@@ -407,7 +407,7 @@ def _seconds(value: float) -> str:
 
 
 def _models() -> list[str]:
-    """Networks on 32-pixel images in the configuration, in its order, and the one of the CPU-sized studies."""
+    """Return the configuration's networks on 32-pixel images, in its order, and that of the CPU-sized studies."""
     studies = load([CHECKOUT / "config.yaml", CHECKOUT / "config/cifar10-cpu.yaml"]).studies.values()
     return list(dict.fromkeys(s.model for s in studies if getattr(s.dataset.entry, "image_size", 0) == 32))
 
@@ -426,7 +426,7 @@ def _digits_file(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _sides() -> Iterator[tuple[Call, Call]]:
-    """Two fresh processes, as functions that call a function there and wait for its value."""
+    """Yield two functions, each of which calls a function in a fresh process and returns its value."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, fresh) as ours, ProcessPoolExecutor(1, fresh) as usual:
         yield (lambda *call: ours.submit(*call).result(), lambda *call: usual.submit(*call).result())

@@ -1,4 +1,4 @@
-"""Interleaved pairs, and how busy the machine was with other things meanwhile."""
+"""Timing by interleaved pairs, with a check for load from other processes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import psutil
 
 QUIET = 0.2
-"""Cores used by other processes below which a measurement counts as undisturbed."""
+"""A measurement is undisturbed if other processes use fewer cores than this."""
 
 
 def clock(threads: int) -> Callable[[], float]:
-    """Seconds: with one thread those of this process's processor, whatever runs beside it; else those of the wall."""
+    """Return the clock: CPU time of this process with one thread, else wall-clock time."""
     return time.process_time if threads == 1 else time.perf_counter
 
 
 class Others:
-    """A context that measures how many cores processes other than this one and its children use."""
+    """Context manager that measures the cores used by processes other than this one and its children."""
 
     cores: float
 
@@ -30,7 +30,7 @@ class Others:
 
     def __exit__(self, *_: object) -> None:
         began, busy, own = self._before
-        # Short work is below the resolution of the counters.
+        # Short runs are below the resolution of the counters.
         self.cores = max(0.0, round((_busy() - busy - (_own() - own)) / max(time.monotonic() - began, 0.1), 2))
 
 
@@ -44,14 +44,14 @@ def _own() -> float:
     this = psutil.Process()
     for process in (this, *this.children(recursive=True)):
         try:
-            total += sum(process.cpu_times()[:4])  # user, system, and those of ended children
+            total += sum(process.cpu_times()[:4])  # user, system, and the same of finished children
         except psutil.Error:
             continue
     return total
 
 
 def wait_for_quiet(patience_s: float) -> None:
-    """Return when other processes have been quiet for two seconds, or after `patience_s`."""
+    """Wait until other processes have been idle for two seconds, at most `patience_s`."""
     give_up = time.monotonic() + patience_s
     while time.monotonic() < give_up:
         with Others() as others:
@@ -62,7 +62,7 @@ def wait_for_quiet(patience_s: float) -> None:
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of either side, measured one after the other, and the cores used by others meanwhile."""
+    """Seconds of both sides, measured in succession, and the cores used by other processes meanwhile."""
 
     ours: float
     usual: float
@@ -76,7 +76,7 @@ class Pair:
 def compare(
     ours: Callable[[], float], usual: Callable[[], float], *, pairs: int, patience_s: float, attempts: int = 3
 ) -> dict[str, Any]:
-    """Measure pairs until `pairs` of them were undisturbed, or `attempts` times as many in all.
+    """Measure pairs until `pairs` of them are undisturbed, at most `attempts` times as many.
 
     The side that goes first alternates.
 

@@ -1,8 +1,8 @@
-"""Rates of a Transformer on this machine, for ``python -m three_regime plan``: tokens and decoded sentences a second.
+"""Rates of a Transformer on this machine for ``python -m three_regime plan``: tokens and decoded sentences per second.
 
-``python -m benchmarks.translation`` writes them beside the rates of images, into ``benchmarks/rates/<machine>.json``
-(measure those first). Text is random, with the lengths of WMT14: neither time nor memory depends on what it says.
-On one CPU thread the clock is the processor's time, so that processes beside it disturb little.
+``python -m benchmarks.translation`` adds them to the image rates in ``benchmarks/rates/<machine>.json`` (measure those
+first). The text is random with the sentence lengths of WMT14; time and memory do not depend on its content. With one
+CPU thread the clock is CPU time, which other processes disturb little.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from three_regime.system.files import read_json, write_json
 
 RATES = Path(__file__).resolve().parent / "rates"
 MEAN_LENGTH, LONGEST = 28, 120
-"""Subwords of a sentence of WMT14 at 32,000 subwords (this project's rough count)."""
+"""Mean subwords per WMT14 sentence with a vocabulary of 32,000 (this project's estimate)."""
 
 DECODED, TOGETHER = (12, 21, 30, 48), 32
-"""Lengths, end mark included, of the sentences that are translated, and how many of each."""
+"""Lengths of the translated sentences, end token included, and the number of each."""
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class RandomText:
-    """As much of a prepared corpus as the task needs for training, evaluation and decoding."""
+    """The part of a prepared corpus that the task needs for training, evaluation and decoding."""
 
     dictionary: Any
     training: Sentences
@@ -70,7 +70,7 @@ class RandomText:
 
 
 def random_text(subwords: int, pairs: int) -> RandomText:
-    """Sentence pairs of random subwords, gamma-distributed lengths."""
+    """Return sentence pairs of random subwords with gamma-distributed lengths."""
     import torch
     from fairseq.data import Dictionary
 
@@ -80,7 +80,7 @@ def random_text(subwords: int, pairs: int) -> RandomText:
     generator = np.random.default_rng(0)
 
     def side(lengths: Iterable[int]) -> list[Any]:
-        """Sentences of these lengths, each with its end mark."""
+        """Return sentences of these lengths, each with its end token."""
         return [
             torch.tensor([*generator.integers(dictionary.nspecial, subwords, length - 1), dictionary.eos()])
             for length in lengths
@@ -94,10 +94,10 @@ def random_text(subwords: int, pairs: int) -> RandomText:
 
 
 def rates(model: str, subwords: int, device: str, training: Training, pairs: int, steps: int) -> dict[str, Any]:
-    """Tokens trained and evaluated a second, and sentences decoded a second by beam 4 and greedily, one after another.
+    """Return tokens trained and evaluated per second, and sentences decoded per second with beam 4 and greedily.
 
-    Fresh weights seldom end a sentence: every translation is cut off at the length of its source, which trained
-    networks come near. The optimiser's step is not counted.
+    Untrained networks rarely emit the end token, so each translation is cut at the length of its source, close to the
+    length that trained networks produce. The optimiser step is not counted.
     """
     import torch
 
@@ -135,10 +135,10 @@ def rates(model: str, subwords: int, device: str, training: Training, pairs: int
 
 
 def _per_second(work: Callable[[], int], device: str) -> float:
-    """Units of `work` a second, the second time that it is done."""
+    """Return units of `work` per second on its second run."""
     import torch
 
-    # Idle threads spend no processor time, so that it is the time that passes with one thread alone.
+    # Idle threads use no CPU time, so CPU time equals elapsed time only with one thread.
     clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     work()
     if device == "cuda":
@@ -162,7 +162,7 @@ def _per_second(work: Callable[[], int], device: str) -> float:
 def main(
     model: str, subwords: int, batch_size: int, pairs: int, steps: int, device: str, threads: int, folder: Path
 ) -> None:
-    """Measure rates of MODEL and add them to this machine's file of rates."""
+    """Measure the rates of MODEL and add them to this machine's rates file."""
     import torch
 
     from three_regime.system.device import choose
@@ -177,7 +177,7 @@ def main(
         path = folder / f"{machine.slug(machine.describe(device))}.json"
         if not path.is_file():
             raise UserError(
-                f"{path} is missing: measure the rates of images first, `python -m benchmarks --item rates`"
+                f"{path} is missing: measure the image rates first with `python -m benchmarks --item rates`"
             )
         known = read_json(path)
         found = rates(model, subwords, device, training, pairs, steps)

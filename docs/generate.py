@@ -1,4 +1,4 @@
-"""What the site takes from elsewhere when it is built: configuration keys, the command line, archived results."""
+"""Generate pages of the site: configuration keys, command line, archived results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from mkdocs.structure.pages import Page
 
 from three_regime.cli import main
 from three_regime.config.loading import schema_text
+from three_regime.exchange.redraw import read_settings
+from three_regime.figures import explorer
+from three_regime.study.grid import planned
 
 ROOT = Path(__file__).resolve().parents[1]
+
+EXPLORED = {"explorer-cifar10-cpu.html": ROOT / "reference" / "obtained" / "cifar10-cpu"}
+"""Page that is an explorer → the archive that it shows, beside the published figure."""
 
 IMAGES = {
     "images/published.png": "reference/figure2/redrawn.png",
@@ -26,39 +32,48 @@ IMAGES = {
 """Page image → file of the checkout."""
 
 INCLUDED = re.compile(r"^\{\{ (\S+)( deeper)? \}\}$", flags=re.MULTILINE)
-"""A line of a page that stands for a file of the checkout: ``{{ path }}``; ``deeper`` moves its headings down."""
+"""A line that includes a file of the checkout: ``{{ path }}``; ``deeper`` demotes its headings."""
 
 CONFIGURATION = """# Configuration
 
-Every key, its type, default and meaning, generated from `schemas/config.schema.json`. A file named after
-`--configfile` is laid over `config.yaml`: mappings are merged, lists are replaced. Unknown keys are refused, with the
+All keys with type, default and meaning, generated from `schemas/config.schema.json`. Files given with `--configfile`
+are merged over `config.yaml`: mappings key by key, lists are replaced. Unknown keys are errors, reported with the
 nearest known name. Sources: **R** is the paper's public record, **A** the authors' code at commit b38c972; everything
 else is this project's choice.
 """
 
 COMMANDS = """# Commands
 
-`python -m three_regime COMMAND`, where `python` is `.venv/bin/python`. This page is generated from the commands' own
-help. `make help` lists the make targets.
+`python -m three_regime COMMAND`, where `python` is `.venv/bin/python`. This page is generated from the commands' help.
+`make help` lists the make targets.
 """
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages and the images of the checkout (mkdocs calls this)."""
+    """Add the generated pages, explorers and the images of the checkout (mkdocs calls this)."""
     for name, text in (("configuration.md", configuration()), ("commands.md", commands())):
         files.append(File.generated(config, name, content=text))
+    for name, archive in EXPLORED.items():
+        files.append(File.generated(config, name, content=explored(archive)))
     for name, source in IMAGES.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put files of the checkout in the place of the lines that name them (mkdocs calls this)."""
+    """Replace include lines by the files they name (mkdocs calls this)."""
     return included(markdown)
 
 
+def explored(archive: Path) -> str:
+    """The explorer of an archive, as `redraw` writes it."""
+    settings = read_settings(archive)
+    folders = {archive / study.name: study.thresholds for study in planned(settings)}
+    return explorer.render(folders, settings.regimes.thresholds)
+
+
 def included(markdown: str) -> str:
-    """`markdown` with every line ``{{ path }}`` replaced by that file, without its title."""
+    """Replace every line ``{{ path }}`` by that file, without its title."""
     return INCLUDED.sub(lambda found: _body(ROOT / found.group(1), deeper=bool(found.group(2))), markdown)
 
 
@@ -69,7 +84,7 @@ def _body(path: Path, *, deeper: bool) -> str:
 
 
 def configuration() -> str:
-    """A table for each mapping of the configuration, the whole first."""
+    """A table for each mapping of the configuration, the top level first."""
     schema = json.loads(schema_text())
     parts = [CONFIGURATION, "## Top level\n", _table(schema, schema)]
     for name, section in sorted(schema["$defs"].items()):

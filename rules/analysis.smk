@@ -1,5 +1,5 @@
-# From result files to tables: cells, grid, regimes, algorithms. Nothing here needs torch, and each takes seconds: on a
-# cluster these jobs run where Snakemake does.
+# Tables from result files: cells, grid, regimes, algorithms. These jobs do not need torch and take seconds; on a
+# cluster they run on the node that runs Snakemake.
 
 for study in STUDIES:
 
@@ -27,10 +27,7 @@ for study in STUDIES:
 
 rule published:
     input:
-        expand(
-            of_checkout("reference/figure2/{panel}_bounds.csv"),
-            panel=["test_error", "normalized_test_error", "lmc", "cka"],
-        ),
+        published_files(),
     output:
         f"{RESULTS}/{PUBLISHED}/cells.csv",
     log:
@@ -52,7 +49,16 @@ for name, (folder, _) in TABLED.items():
         input:
             cells=f"{folder}/cells.csv",
         output:
-            [f"{folder}/{table}.csv" for table in REGIME_TABLES],
+            [f"{folder}/{table}.csv" for table in REGIME_TABLES if table not in REPORTED_TABLES],
+            [
+                report(
+                    f"{folder}/{table}.csv",
+                    category=name,
+                    caption=f"captions/{table}.rst",
+                    labels={"figure": f"table: {table.replace('_', ' ')}"},
+                )
+                for table in REPORTED_TABLES
+            ],
         log:
             f"{RESULTS}/logs/regimes/{name}.log",
         localrule: True
@@ -137,6 +143,6 @@ rule scorecard:
         thresholds=asdict(thresholds_of(CONFIG, FIGURE2_STUDY)),
         settings={study.name: study.config.model_dump(mode="json") for study in STUDIES}.get(FIGURE2_STUDY),
     message:
-        "Score what was obtained against the published Figure 2"
+        "Score the obtained cells against the published Figure 2"
     script:
         "../scripts/scorecard.py"

@@ -1,4 +1,4 @@
-# What all rules share: the validated configuration, the planned studies, wildcard constraints.
+# Shared by all rules: the validated configuration, the planned studies, wildcard constraints.
 
 import os
 import shlex
@@ -22,28 +22,29 @@ from three_regime.study.outputs import (
     CASE_TABLES,
     CELL_TABLES,
     CLAIM_FILES,
+    EXPLORER_FILE,
     FIGURE2_STUDY,
     FIGURE_FORMATS,
     GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
+    REPORTED_TABLES,
     SETTINGS_FILE,
     TABLES_VERSION,
-    figures_of,
 )
 from three_regime.study.runs import digests
 from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
 from three_regime.system.interruption import stop_in_a_thread
-from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock
+from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock, terminal
 from three_regime.workflow.job_resources import job_resources
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
 
-# Scripts import the library from this checkout, also in an environment that Snakemake made.
+# Scripts import the library from this checkout, also in environments created by Snakemake.
 os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
-# Snakemake writes the path of its Python into shell commands as it is: quoted, the checkout's name may hold spaces.
+# Snakemake inserts the path of its Python unquoted into shell commands; quote it, in case it contains spaces.
 if os.path.exists(sys.executable):
     sys.executable = shlex.quote(sys.executable)
 
@@ -55,11 +56,14 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
+if workflow.is_main_process and terminal.asked_for():
+    terminal.attach(logger, CONFIG, running.slots(workflow, CONFIG))
+
 STUDIES = planned(CONFIG)
 CONFIG_FILES = digests(workflow.configfiles) if workflow.is_main_process else {}
 
-# Nothing stale may pass for up to date: neither copied results, which have no record of the settings that made them,
-# nor those whose record says what their fingerprint does not.
+# Stale results must not count as up to date: neither copied results, which have no Snakemake record of their settings,
+# nor results whose record contradicts their fingerprint.
 if workflow.is_main_process and not workflow.touch:
     if stale := stale_without_record(STUDIES):
         raise WorkflowError(stale)
@@ -70,8 +74,8 @@ DATA = CONFIG.data.folder
 RESULTS = CONFIG.results
 SOURCES = load_sources()
 
-# What has a cells.csv: every planned study, and the published figure. Name -> (folder, figures).
-TABLED = {study.name: (str(study.folder), figures_of(study.config)) for study in STUDIES}
+# Everything with a cells.csv, i.e. every planned study and the published figure: name -> (folder, figures).
+TABLED = {study.name: (str(study.folder), study.figures) for study in STUDIES}
 if CONFIG.published:
     TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
 
@@ -84,7 +88,7 @@ wildcard_constraints:
 
 
 def check_writable():
-    """When the workflow begins: the results can be written."""
+    """At the start of the workflow: check that the results folder is writable."""
     try:
         places.check_writable(RESULTS)
     except UserError as error:
@@ -92,12 +96,12 @@ def check_writable():
 
 
 def of_checkout(path):
-    """A file of the checkout, whatever the working folder (`--directory`) is."""
+    """Path of a file in the checkout, relative to the working folder (`--directory`)."""
     return os.path.relpath(f"{workflow.basedir}/{path}")
 
 
 def raw_files(dataset):
-    """Files that a data set is prepared from."""
+    """Raw files of a data set."""
     return [
         f"{DATA}/raw/{SOURCES[name].dataset}/{path}"
         for name in DATASETS[dataset].sources
@@ -122,13 +126,12 @@ def settings_of(study):
 
 
 def of_stages(*stages):
-    """Every file of these stages."""
+    """All files of these stages."""
     return [path for study in STUDIES for stage in stages for path in rule_parts.kept_files(study, stage)]
 
 
 def stage_rule(study, stage):
-    """What the rules of all heavy stages have alike. The rest is said in each: what the stage is made from, with which
-    environment and script."""
+    """Parts shared by the rules of all heavy stages. Each rule adds its input, environment and script."""
     return SimpleNamespace(
         name=rule_parts.rule_name(stage, study.name),
         output={kind: update(paths) for kind, paths in rule_parts.patterns(study, stage).items()},
@@ -140,13 +143,13 @@ def stage_rule(study, stage):
 
 
 def data_of(study):
-    """The prepared data of a study. They are `ancient`: their digest is in every fingerprint, and a data file that was
-    prepared again must not plan what was imported or adopted without its upstream."""
+    """The prepared data of a study. They are `ancient`, because their digest is in every fingerprint, and preparing
+    data again must not trigger jobs of imported or adopted results."""
     return ancient(str(study.prepared))
 
 
 def results_of(study):
-    """Input function: the result files of a study that its tables are made from."""
+    """Input function: the result files (JSON) of a study."""
 
     def of(wildcards):
         paths = [path for stage in STAGES for path in rule_parts.kept_files(study, stage)]
@@ -156,7 +159,7 @@ def results_of(study):
 
 
 def part_of(study, target):
-    """Input function: what one study's target asks for; all of it when the target is empty."""
+    """Input function: the files of one study's target; all files of the study if the target is empty."""
 
     def of(wildcards):
         if target in COLLECTIONS:
@@ -177,7 +180,7 @@ def of_studies(*names):
 
 
 def claim_files():
-    """Verdicts on the claims of every study that states some."""
+    """Verdicts on claims, for every study with claims."""
     return [f"{study.folder}/{name}" for study in STUDIES if study.config.claims for name in CLAIM_FILES]
 
 
@@ -186,8 +189,14 @@ def of_tabled(*names):
     return [f"{folder}/{name}" for folder, _ in TABLED.values() for name in names]
 
 
+def published_files():
+    """The digitised panels of the published Figure 2."""
+    panels = ["test_error", "normalized_test_error", "lmc", "cka"]
+    return [of_checkout(f"reference/figure2/{panel}_bounds.csv") for panel in panels]
+
+
 def figure_files(*kinds):
-    """Every figure in these formats."""
+    """All figures in these formats."""
     return [f"{folder}/figures/{name}.{kind}" for folder, names in TABLED.values() for name in names for kind in kinds]
 
 

@@ -1,4 +1,4 @@
-# Data: verified downloads, and one array file of images, or one folder of text, that training maps.
+# Data: verified downloads, and preparation into one array file per image data set or one folder per corpus.
 
 from three_regime.config import DatasetChoice
 from three_regime.preparation.prepare import recipe as prepare_recipe
@@ -46,7 +46,7 @@ rule prepare:
         "../scripts/prepare.py"
 
 
-# Text that is cut and split alike is prepared once, whatever number of studies use it.
+# Studies with equal settings of text preparation share one prepared corpus.
 for study in rule_parts.prepared_as_chosen(STUDIES):
 
     rule:

@@ -1,4 +1,4 @@
-# Dense training: with the epochs knob one run yields every early-stop checkpoint.
+# Dense training; with the epochs knob, one run yields every early-stop checkpoint.
 
 for study in STUDIES:
     job = stage_rule(study, "dense")

@@ -1,4 +1,4 @@
-# Disk space: weights that a study does not keep go as soon as everything at their temperature has been measured.
+# Disk space: remove weights that a study does not keep, once everything at their temperature has been measured.
 
 for study in STUDIES:
     if study.config.keep != "all":

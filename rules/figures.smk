@@ -1,4 +1,4 @@
-# Figures from the tables, and the HTML report. Nothing here needs torch or a cluster's queue.
+# Figures from the tables, the explorer and the HTML report. These jobs do not need torch and do not go through a cluster's queue.
 
 for name, (folder, figures_of) in TABLED.items():
 
@@ -35,6 +35,26 @@ for name, (folder, figures_of) in TABLED.items():
             "../scripts/draw.py"
 
 
+rule build_explorer:
+    input:
+        of_studies("grid.csv", *(f"{table}.csv" for table in CELL_TABLES)),
+        published_files() if CONFIG.published else [],
+    output:
+        f"{RESULTS}/{EXPLORER_FILE}",
+    log:
+        f"{RESULTS}/logs/explorer.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        thresholds={str(study.folder): asdict(study.thresholds) for study in STUDIES},
+        published=asdict(thresholds_of(CONFIG, PUBLISHED)) if CONFIG.published else None,
+    message:
+        "The explorer: one page to open in a browser"
+    script:
+        "../scripts/build_explorer.py"
+
+
 rule settings:
     output:
         f"{RESULTS}/{SETTINGS_FILE}",
@@ -46,7 +66,7 @@ rule settings:
     params:
         config=CONFIG.model_dump(mode="json"),
     message:
-        "Write down every setting, defaults filled in"
+        "Write all settings, including defaults"
     script:
         "../scripts/settings.py"
 

@@ -28,7 +28,7 @@ for study in STUDIES:
             "../scripts/lmc.py"
 
 
-# CKA: how similar the outputs of each pair of replicas are.
+# CKA: similarity of the outputs of each pair of replicas.
 
 for study in STUDIES:
     job = stage_rule(study, "cka")
@@ -58,7 +58,7 @@ for study in STUDIES:
             "../scripts/cka.py"
 
 
-# Measures beside LMC and CKA, where a study names some (`measure.also`): of each pair or replica.
+# Additional measures of pairs and replicas in studies that name them (`measure.also`).
 
 for study in [study for study in STUDIES if study.config.measure.also]:
     job = stage_rule(study, "measures")
@@ -83,6 +83,6 @@ for study in [study for study in STUDIES if study.config.measure.also]:
         params:
             **job.params,
         message:
-            "Measures, {wildcards}"
+            "Additional measures, {wildcards}"
         script:
             "../scripts/measures.py"

@@ -1,4 +1,4 @@
-# Pruning of a dense checkpoint to every density: one-shot, by magnitude, unless the study says otherwise.
+# Pruning of each dense checkpoint to every density: one-shot and by magnitude unless the study sets a criterion.
 
 for study in STUDIES:
     job = stage_rule(study, "prune")

@@ -1,4 +1,4 @@
-# Retraining of the pruned networks: every density and replica of a dense checkpoint in one pack.
+# Retraining of the pruned networks; one pack holds every density and replica of a dense checkpoint.
 
 for study in STUDIES:
     job = stage_rule(study, "retrain")

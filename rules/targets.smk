@@ -1,5 +1,5 @@
-# Collection targets: names without wildcards, each a part of the DAG for every planned study. Long lists of files are
-# functions, so that a job on a cluster, which reads this again, does not build them.
+# Collection targets: rules without wildcards, each for a part of the DAG of every planned study. Long lists of files
+# are functions, so cluster jobs, which parse this again, do not build them.
 
 
 localrules:
@@ -10,6 +10,7 @@ localrules:
     landscape,
     tables,
     figures,
+    explorer,
     report,
     discarded,
 
@@ -52,6 +53,11 @@ rule figures:
         figure_files(*FIGURE_FORMATS),
 
 
+rule explorer:
+    input:
+        f"{RESULTS}/{EXPLORER_FILE}",
+
+
 rule report:
     input:
         f"{RESULTS}/report.html",
@@ -62,7 +68,7 @@ rule discarded:
         [path for study in STUDIES for path in discard_records(study)],
 
 
-# The same for one study, `<study>_<target>`, and all of one study, `<study>`; with underscores for hyphens.
+# Targets of one study: `<study>_<target>`, and `<study>` for all of it; hyphens in the name become underscores.
 
 for study in STUDIES:
     for target in ["", *COLLECTIONS, "tables", "figures"]:

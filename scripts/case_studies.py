@@ -1,4 +1,4 @@
-"""Case studies 2 and 3 over all planned studies (`three_regime.analysis.case_studies`)."""
+"""Run case studies 2 and 3 over all planned studies (`three_regime.analysis.case_studies`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tables of one study from its result files (`three_regime.analysis.tables`)."""
+"""Build the tables of one study from its result files (`three_regime.analysis.tables`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CKA: how similar the outputs of each pair of replicas are."""
+"""CKA: similarity of the outputs of each pair of replicas."""
 
 from three_regime.workflow.running import run_script
 

@@ -1,4 +1,4 @@
-"""Claims stated beforehand, judged on a study's tables (`three_regime.analysis.claims`)."""
+"""Test a study's claims on its tables (`three_regime.analysis.claims`)."""
 
 from pathlib import Path
 

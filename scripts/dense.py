@@ -1,4 +1,4 @@
-"""Dense training: with the epochs knob one run yields every early-stop checkpoint."""
+"""Dense training; with the epochs knob, one run yields every early-stop checkpoint."""
 
 from three_regime.workflow.running import run_script
 

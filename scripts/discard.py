@@ -1,4 +1,4 @@
-"""Weights that a study does not keep (`three_regime.jobs.discarding`)."""
+"""Remove the weights that a study does not keep (`three_regime.jobs.discarding`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One verified download (`three_regime.preparation.download`)."""
+"""Download and verify one source (`three_regime.preparation.download`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Figures of one study from its tables (`three_regime.figures`)."""
+"""Draw the figures of one study from its tables (`three_regime.figures`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One data set as training maps it (`three_regime.preparation.prepare`)."""
+"""Prepare one data set (`three_regime.preparation.prepare`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One-shot magnitude pruning of a dense checkpoint to every density."""
+"""One-shot magnitude pruning of each dense checkpoint to every density."""
 
 from three_regime.workflow.running import run_script
 

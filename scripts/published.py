@@ -1,4 +1,4 @@
-"""The published Figure 2, digitised, as a table of cells (`three_regime.analysis.figure2`)."""
+"""Write the digitised published Figure 2 as a table of cells (`three_regime.analysis.figure2`)."""
 
 from pathlib import Path
 

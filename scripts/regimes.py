@@ -1,4 +1,4 @@
-"""Grid, regimes, boundaries and algorithms of one study from its cells (`three_regime.analysis.regime_tables`)."""
+"""Build grid, regimes, boundaries and algorithms of one study (`three_regime.analysis.regime_tables`)."""
 
 from pathlib import Path
 

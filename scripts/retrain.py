@@ -1,4 +1,4 @@
-"""Retraining of the pruned networks: every density and replica of a dense checkpoint in one pack."""
+"""Retraining of the pruned networks; one pack holds every density and replica of a dense checkpoint."""
 
 from three_regime.workflow.running import run_script
 

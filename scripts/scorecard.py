@@ -1,4 +1,4 @@
-"""Published against obtained (`three_regime.analysis.scorecard`)."""
+"""Score the obtained cells against the published Figure 2 (`three_regime.analysis.scorecard`)."""
 
 from pathlib import Path
 

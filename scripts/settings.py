@@ -1,4 +1,4 @@
-"""Every setting of a run, defaults filled in, beside its results."""
+"""Write all settings of a run, including defaults, beside its results."""
 
 from pathlib import Path
 

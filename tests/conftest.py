@@ -18,11 +18,14 @@ from tiny_study import compute_all
 from benchmarks.setting import MOSAICS, rebuild_cifar10
 from three_regime import kernels
 from three_regime.datasets.sources import load_sources
+from three_regime.logs import TERSE
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
 
 TESTS = Path(__file__).parent
+
+os.environ[TERSE] = "0"  # tests read what Snakemake and jobs print; those of the terse output ask for it
 
 LONGEST_FIRST = ("cluster", "workflow", "project", "jobs", "training", "tasks", "kernels")
 """Folders whose files take longest; the others follow in the order of the alphabet."""
@@ -30,7 +33,7 @@ LONGEST_FIRST = ("cluster", "workflow", "project", "jobs", "training", "tasks", 
 
 @pytest.fixture(scope="session")
 def cifar10_batches(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the real ``cifar-10-batches-py``, rebuilt once (13 s) and then kept in pytest's cache."""
+    """Folder with the real ``cifar-10-batches-py``, rebuilt once (13 s) and kept in pytest's cache."""
     if not (MOSAICS / "rebuild.py").is_file():
         pytest.skip(f"the real CIFAR-10 is not at {MOSAICS}")
     cache = getattr(pytestconfig, "cache", None)
@@ -45,13 +48,13 @@ def cifar10_batches(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(autouse=True)
 def _plain_kernels() -> None:
-    """Tests compute with torch's operations until a job or a test asks for the compiled kernels."""
+    """Use torch's operations unless a job or a test requests the compiled kernels."""
     kernels.allow("plain")
 
 
 @pytest.fixture
 def library() -> Iterator[Library]:
-    """The compiled kernels; work is divided among threads, so that torch's number of them is put back."""
+    """The compiled kernels; torch's number of threads is restored afterwards."""
     import torch
 
     found = kernels.library()
@@ -70,7 +73,7 @@ def _complete(folder: Path, members: dict[str, str]) -> bool:
 
 
 def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that the first worker of the run fills with `make` while the others wait; not to be changed."""
+    """Return a read-only folder that the first worker fills with `make` while the others wait."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     done = folder.with_suffix(".done")
@@ -84,13 +87,13 @@ def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obj
 
 @pytest.fixture(scope="session")
 def finished_tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with the finished results of ``config/tiny.yaml``, made once without Snakemake; not to be changed."""
+    """Read-only checkout with the finished results of ``config/tiny.yaml``, made once without Snakemake."""
     return Checkout(_once(tmp_path_factory, "finished-tiny", finish))
 
 
 @pytest.fixture(scope="session")
 def complete_tiny(finished_tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The same run to its end by Snakemake, so that nothing is to be done; not to be changed.
+    """The same after a complete Snakemake run, with nothing left to do; read-only.
 
     A test that asks for it goes on with real runs of Snakemake, so it is `slow`.
     """
@@ -101,13 +104,13 @@ def complete_tiny(finished_tiny: Checkout, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every stage of the smallest study (`tiny_study`) is done; not to be changed."""
+    """Read-only folder in which every stage of the smallest study (`tiny_study`) is complete."""
     return _once(tmp_path_factory, "finished-study", compute_all)
 
 
 @pytest.fixture
 def study_folder(finished_study: Path, tmp_path: Path) -> Path:
-    """The same in a folder of the test's own."""
+    """A copy of it for one test."""
     shutil.copytree(finished_study, tmp_path, dirs_exist_ok=True)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Random streams: named, independent of each other, and the same in every process."""
+"""Random streams: named, independent, and the same in every process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkout import ROOT
-from tiny_study import config, owner
+from tiny_study import config, study_of
 
 from three_regime.random_streams import Streams
 from three_regime.study.products import pack
@@ -66,7 +66,7 @@ def test_the_numbers_of_a_stream_are_pinned():
 
 
 def recipes(tmp_path: Path, **changes) -> dict[tuple, list]:
-    study = owner(config(tmp_path, **changes))
+    study = study_of(config(tmp_path, **changes))
     return {
         (stage, *product.coordinates.values()): product.recipe["streams"]
         for stage in ("dense", "retrain")

@@ -2,7 +2,7 @@
 
 Importing this package, or any module that the Snakefile needs, never imports torch.
 
-For a notebook: ``three_regime.load_results("results/demo")`` gives every table (`three_regime.analysis.load`).
+In a notebook, ``three_regime.load_results("results/demo")`` loads every table (`three_regime.analysis.load`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ former_places.install()
 
 
 def __getattr__(name: str) -> Any:
-    """`load_results`, imported when it is asked for: pandas is no business of the command line."""
+    """Import `load_results` on first use, so the command line does not load pandas."""
     if name == "load_results":
         from three_regime.analysis.load import load_results
 

@@ -1,4 +1,4 @@
-"""The ways in which a command ends without a result and without a traceback."""
+"""Exceptions that end a command with a message and an exit code, without a traceback."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message is one clear sentence naming the key or the file."""
+    """An error that the user can fix; the message is one sentence that names the key or file."""
 
     exit_code = 2
 
 
 class Damaged(UserError):
-    """A file that cannot be read, or that does not hold what its digest says.
+    """A file that cannot be read or does not match its digest.
 
     Attributes
     ----------
     path
         The file.
     what
-        What is wrong with it, without advice: one sentence that begins with the path.
+        Description of the damage without advice: one sentence that begins with the path.
     """
 
     def __init__(self, path: Path, what: str, advice: str = "delete it and run again") -> None:

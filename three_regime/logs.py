@@ -1,4 +1,4 @@
-"""Log lines on the terminal and in a rule's log file, and the one place where errors become exit codes."""
+"""Log to the terminal and to a rule's log file, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -12,33 +12,38 @@ from pathlib import Path
 
 from three_regime.errors import Interrupted, UserError
 
+TERSE = "THREE_REGIME_TERSE"
+"""Environment variable for terminal output. ``1``, set by the `workflow` command: jobs print only warnings (log files
+stay complete). ``0``: the command leaves the output of Snakemake and of jobs unchanged."""
+
 ENVIRONMENT = frozenset((
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE,
     errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENOLCK, errno.ENODEV, errno.ENXIO,
     errno.EREMOTEIO, errno.EHOSTDOWN, errno.ENOTCONN,
 ))  # fmt: skip
-"""What a disk or a place can be at fault for, whatever the program does."""
+"""Error codes of the file system or its medium, which are not faults of the program."""
 
 
 @contextlib.contextmanager
 def reporting(title: str = "", path: Path | None = None) -> Iterator[None]:
-    """Log to the terminal, and to `path` where given; turn expected errors into one sentence and an exit code.
+    """Log to the terminal, and to `path` if given; turn expected errors into one sentence and an exit code.
 
     Parameters
     ----------
     title
-        Put before each line: several jobs share a terminal.
+        Prefix of each line, because several jobs share a terminal.
 
     Raises
     ------
     SystemExit
-        With the error's exit code after `UserError` or `Interrupted`, and after what the system says of a file
-        (``ENVIRONMENT``); other exceptions are logged with their traceback and pass through.
+        With the error's exit code on `UserError` and `Interrupted`, and with exit code 2 on file-system errors
+        (``ENVIRONMENT``). Other exceptions are logged with their traceback and re-raised.
     """
     prefix = f"{title} | " if title else ""
     line = logging.Formatter(f"%(asctime)s {prefix}%(levelname)s %(message)s", "%H:%M:%S")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
+        handlers[0].setLevel(logging.WARNING if os.environ.get(TERSE) == "1" else logging.NOTSET)
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="a", encoding="utf-8"))
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""Names that a user writes: whether they are known, and which known one was meant."""
+"""Look up names that a user wrote, and suggest the nearest known one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def registered(name: str, registry: Iterable[str], kind: str) -> str:
-    """Return `name` when it is in `registry`, else raise ``ValueError`` with the nearest and all allowed names."""
+    """Return `name` if it is in `registry`; else raise ``ValueError`` with the nearest and all allowed names."""
     names = sorted(registry)
     if name in names:
         return name

@@ -1,9 +1,9 @@
 """Named random streams.
 
-Every random number comes from a stream whose name says what it is for, e.g. ``("retrain", 1, 2, "order", 17)`` for
-the image order in epoch 17 of replica 2 on dense seed 1. A stream depends on its own name alone: adding a stage, a
-density or a temperature changes no other stream, and a replica sees the same order at every density (the authors
-share it over densities too; they do not separate dense seeds, we do).
+Every random number comes from a stream named by its purpose, e.g. ``("retrain", 1, 2, "order", 17)`` for the image
+order in epoch 17 of replica 2 on dense seed 1. A stream depends only on its name: adding a stage, a density or a
+temperature changes no other stream, and a replica sees the same order at every density (as in the authors' code,
+which, unlike this project, also shares it over dense seeds).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Settings: what the studies of one kind of data have of their own, found by that kind.
+"""Settings: everything that depends on the kind of data (images, text), looked up by that kind.
 
-A setting is a folder of `three_regime.tasks` and an entry of ``SETTINGS``. The folder has two halves: `Setting`, below,
-is the half without torch, for configuration, plan, tables and figures; the other is the task that it returns
-(`three_regime.tasks.interface.Task`). Whatever depends on the kind of data is asked of these two objects; no other code
-may look at the kind itself.
+A setting is a folder of `three_regime.tasks` and an entry of ``SETTINGS``. The folder has two halves: a `Setting`
+(below), free of torch, for configuration, plan, tables and figures; and the task that it returns
+(`three_regime.tasks.interface.Task`). All code that depends on the kind of data belongs in these two classes; no other
+code may test the kind.
 
-This module is low, and names the settings by their modules, because the configuration asks them and they know the
-configuration: an import from here to there would be a circle.
+``SETTINGS`` names modules instead of importing them because the configuration uses settings and settings use the
+configuration: an import would be circular.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ SETTINGS: dict[str, str] = {
     "images": "three_regime.tasks.images.setting",
     "text": "three_regime.tasks.translation.setting",
 }
-"""Kind of data, as data sets and families of networks have it → module whose ``SETTING`` is its `Setting`."""
+"""Kind of data (of data sets and model families) → module whose ``SETTING`` is the `Setting`."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Data in a folder that is no study's, opened to measure single checkpoints on.
+    """Data outside a study, opened to measure single checkpoints.
 
     Attributes
     ----------
     counts
-        Split (``train``, ``test``) → number of its examples.
+        Split (``train``, ``test``) → number of examples.
     digest
-        Computes the digest that a study records of these data.
+        Compute the digest that a study records for these data.
     task
-        Function of a model name, a device (``cpu`` or ``cuda``), and how many training and test examples to use (None:
-        all) → the task.
+        Make the task from a model name, a device (``cpu`` or ``cuda``), and the numbers of training and test examples
+        to use (None: all).
     """
 
     counts: Mapping[str, int]
@@ -58,41 +58,40 @@ class Opened:
 
 
 class Setting(ABC):
-    """The torch-free half of a setting; what is not abstract suits one that has no settings of its own.
+    """The torch-free half of a setting; defaults suit a setting without special configuration.
 
     Attributes
     ----------
     kind
         Key in ``SETTINGS``.
     title, does
-        Its name, and the predicate of a sentence about a study or model of it, in messages.
+        Name, and predicate for messages about a study or model ("<study> <does>").
     unit, inputs
-        What CKA counts, a key of recipes and results; and the inputs that there are of them, in words.
+        Unit that CKA counts (a key of recipes and results), and the name of the inputs in messages.
     dataset_keys, dataset_defaults
-        Keys of `dataset` that no other kind has, and defaults where they are not null.
+        Keys of `dataset` specific to this kind, and their defaults if not null.
     sizes
-        Those that cannot exceed the data set's attribute of the same name.
+        Keys of `dataset` that cannot exceed the data set's attribute of the same name.
     cleaned_alike
-        Those in which studies that share a prepared file must agree.
+        Keys of `dataset` in which studies that share a prepared file must agree.
     measure_keys
-        Keys of `measure` that have a meaning here, but not for every kind.
+        Keys of `measure` that apply to this kind but not to every kind.
     training_defaults
-        Keys of `dense` and `retrain` that have a meaning here, but not for every kind, with the value that changes
-        nothing.
+        Keys of `dense` and `retrain` that apply to this kind but not to every kind, with the value that has no effect.
     knob_labels
         Knob → axis label, where it differs from the knob's own.
     prepared_by_name
-        Whether the prepared data follow from the data set's name alone, so that one file serves every study.
+        Whether the prepared data depend only on the data set's name, so one file serves every study.
     refuses_other_data
-        Whether a network is meaningless on other data than its own.
+        Whether a network is meaningless on any data but its own.
     reads_foreign_checkpoints
-        Whether checkpoints of other programs can be read.
+        Whether checkpoints of other programs can be imported.
     packs_advance_together
         Whether the members of a pack may be retrained in lock-step.
     line_columns
-        Names that `line_scores` may give.
+        Names that `line_scores` may return.
     averaged_scores
-        Those of `score_columns` that tables average over the replicas of a cell.
+        Score columns that tables average over the replicas of a cell.
     """
 
     kind: ClassVar[str]
@@ -118,25 +117,25 @@ class Setting(ABC):
     # Configuration
 
     def takes(self, model: str) -> bool:
-        """Whether a model works on this kind of data; ``UserError`` when there is no such model."""
+        """Whether a model takes this kind of data; raise ``UserError`` if there is no such model."""
         return families.parse(model).kind == self.kind
 
     def fill_training(self, training: Training, choice: DatasetChoice) -> Training:
-        """`training` with this setting's defaults in place of what nobody has set."""
+        """Fill unset values of `training` with this setting's defaults."""
         return training
 
     def fill_measure(self, measure: Measurement, choice: DatasetChoice, retrain: Training) -> Measurement:
-        """`measure` with what nobody has set lowered to what there is."""
+        """Lower unset values of `measure` to the size of the data."""
         return measure
 
     @abstractmethod
     def check(self, study: StudyConfig) -> None:
-        """Raise ``ValueError`` where the settings of a study do not agree."""
+        """Raise ``ValueError`` if the settings of a study are inconsistent."""
 
     # Preparation
 
     def prepared_file(self, choice: DatasetChoice) -> str:
-        """Path of the prepared file below the folder of the data."""
+        """Path of the prepared file, relative to the data folder."""
         return f"{choice.name}.safetensors"
 
     def prepare_recipe(self, choice: DatasetChoice) -> dict[str, Any]:
@@ -145,71 +144,71 @@ class Setting(ABC):
 
     @abstractmethod
     def prepare(self, choice: DatasetChoice, path: Path, raw: Path, recipe: dict[str, Any]) -> None:
-        """Write the prepared file `path`, which carries the fingerprint of `recipe`, from the folder `raw`.
+        """Prepare the data in the folder `raw` and write them to `path` with the fingerprint of `recipe`.
 
         Raises
         ------
         UserError
-            Naming the raw file that is missing or altered.
+            When a raw file is missing or altered; the message names it.
         """
 
     def verify(self, path: Path) -> None:
-        """Raise ``UserError`` when the content of a prepared file has not the digest that it carries."""
+        """Raise ``UserError`` if the content of a prepared file does not match its digest."""
         read_arrays(path)
 
-    # Recipes: all that changes the numbers of a result, beside what every setting has
+    # Recipes: the settings of this kind that change the numbers of a result
 
     def examples(self, choice: DatasetChoice) -> dict[str, Any]:
-        """Which examples a stage uses, and how they are treated; what was read is in the data's digest."""
+        """Which examples a stage uses and how they are processed; their content is in the digest of the data."""
         return {"dataset": choice.name}
 
     def dense_recipe(self, measure: Measurement) -> dict[str, Any]:
-        """How a dense checkpoint is measured, where that is a setting."""
+        """Settings that change how a dense checkpoint is measured."""
         return {}
 
     def retrain_recipe(self, measure: Measurement) -> dict[str, Any]:
-        """How a retrained network is measured, where that is a setting."""
+        """Settings that change how a retrained network is measured."""
         return {"last_epochs": measure.last_epochs}
 
     def lmc_recipe(self, measure: Measurement) -> dict[str, Any]:
-        """How the line between two replicas is measured."""
+        """Settings that change how the line between two replicas is measured."""
         return {"points": measure.points}
 
     @abstractmethod
     def cka_recipe(self, measure: Measurement) -> dict[str, Any]:
-        """On what CKA is measured: `unit` → how many, and what else there is to say."""
+        """Settings that change CKA: the number of `unit`, and others."""
 
     @abstractmethod
     def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:
-        """How many training and test examples the line is measured on; None: all."""
+        """Numbers of training and test examples that the line is measured on; None: all."""
 
     # Results
 
     def error(self, result: Mapping[str, Any]) -> float:
-        """Error of a checkpoint, a fraction, from its JSON result: what figures show as its test error."""
+        """Test error of a checkpoint (a fraction) from its JSON result, as figures show it."""
         return result["test"]["error"]
 
     def retrained_error(self, result: Mapping[str, Any], last: Sequence[Mapping[str, float]]) -> float:
-        """The same of a retrained network, whose last epochs (rows of its history) are `last`: their mean (A)."""
+        """Test error of a retrained network: the mean over `last`, the last rows of its history (authors' code)."""
         return fmean(row["test_error"] for row in last)
 
     def score_columns(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Columns of tables for what else is measured of a checkpoint (`Task.scores`)."""
+        """Table columns for further scores of a checkpoint (`Task.scores`)."""
         return {}
 
     def words(self, figure: str) -> Sequence[tuple[str, str]]:
-        """Phrase → what takes its place in the figure of that name, in the order in which they are tried."""
+        """Pairs (phrase, replacement) for the texts of a figure, in the order they are tried."""
         return ()
 
     # Plan
 
     @abstractmethod
     def pricer(self, study: Study) -> Pricer:
-        """What prices a study."""
+        """The pricer of a study."""
 
     @abstractmethod
     def speed(self, rates: Rates, study: Study) -> Speed | None:
-        """Rates of a study's network; None where nothing like it has been measured."""
+        """Rates for a study's network; None if no similar network has been measured."""
 
     # The other half
 
@@ -218,16 +217,16 @@ class Setting(ABC):
         """The task of a study, with its data on the device (``cpu`` or ``cuda``). Imports torch."""
 
     def line_scores(self, measure: Measurement, task: Task, networks: Iterable[Weights]) -> dict[str, list[float]]:
-        """What else is measured at each point of the line between two replicas."""
+        """Further scores at each point of the line between two replicas."""
         return {}
 
     @abstractmethod
     def opened(self, dataset: str, folder: Path) -> Opened:
-        """A data set in a folder: raw, or prepared where its checkpoints depend on that. Imports torch."""
+        """Open a data set in a folder: raw, or prepared if its checkpoints depend on that. Imports torch."""
 
 
 def setting_of(kind: str) -> Setting:
-    """The setting of a kind of data; ``ValueError`` when there is none."""
+    """The setting for a kind of data; raise ``ValueError`` if there is none."""
     return importlib.import_module(SETTINGS[registered(kind, SETTINGS, "kind of data")]).SETTING
 
 

@@ -1,3 +1,3 @@
 #!/bin/sh
-# Delete the Kubernetes Jobs of a workflow that was stopped; their pods get SIGTERM and save their state.
+# Delete the Kubernetes Jobs of a stopped workflow; their pods get SIGTERM and save their state.
 exec kubectl delete --namespace "${NAMESPACE:-default}" --wait=false "$@"

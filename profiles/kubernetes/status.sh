@@ -1,9 +1,9 @@
 #!/bin/sh
-# One word for Snakemake: is a Kubernetes Job running, has it ended well, or has it failed?
+# Print the status of a Kubernetes Job for Snakemake: running, success or failed.
 told=$(kubectl get --namespace "${NAMESPACE:-default}" "$1" \
   --output 'jsonpath={.status.conditions[?(@.status=="True")].type}' 2>&1) || {
   case $told in
-    *NotFound*) echo failed ;; # deleted by somebody
+    *NotFound*) echo failed ;; # deleted by a user
     *) echo running ;;         # the server did not answer
   esac
   exit

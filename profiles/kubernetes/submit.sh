@@ -1,10 +1,10 @@
 #!/bin/sh
-# Make a Kubernetes Job that runs one job of the workflow; print its name.
+# Create a Kubernetes Job that runs one job of the workflow; print its name.
 # usage: submit.sh CORES MEMORY_MB GPUS MINUTES SCRIPT
 set -eu
-namespace=${NAMESPACE:-default}            # -> here, or as variables
+namespace=${NAMESPACE:-default}            # -> set here or as environment variables
 claim=${CLAIM:-three-regime}               # -> PersistentVolumeClaim that holds the checkout
-mount=${MOUNT:-$PWD}                       # -> where the pods mount it: the volume's place on this machine
+mount=${MOUNT:-$PWD}                       # -> mount path in the pods: the volume's path on this machine
 image=${IMAGE:-python:3.11}                # -> any image in which the checkout's .venv runs
 cores=$1 memory=$2 gpus=$3 minutes=$4 script=$5
 
@@ -20,7 +20,7 @@ spec:
   template:
     spec:
       restartPolicy: Never
-      activeDeadlineSeconds: $((minutes * 60)) # of the pod, from its start: the Job's would count the queue too
+      activeDeadlineSeconds: $((minutes * 60)) # of the pod, from its start; that of the Job would include the queue
       terminationGracePeriodSeconds: 60
       containers:
         - name: job

@@ -1,11 +1,11 @@
 #!/bin/sh
-# One word for Snakemake: is a job running, has it ended well, or has it failed? A job that was killed, or whose node was
-# lost, leaves no exit code (submit.sh); the batch system then knows it no more, or calls it finished.
+# Print the status of a job for Snakemake: running, success or failed. A job that was killed, or whose node was lost,
+# leaves no exit code (submit.sh); the batch system then no longer lists it, or reports it as finished.
 job=$1
 folder=.snakemake/pbs
-wait=${CODE_WAIT_S:-120} # -> seconds until a file that a node wrote must be seen here
+wait=${CODE_WAIT_S:-120} # -> seconds to wait for a file written by a node to appear here
 
-ls "$folder" > /dev/null 2>&1 # so that a network file system looks again
+ls "$folder" > /dev/null 2>&1 # makes a network file system refresh its cache
 if [ -s "$folder/$job.code" ]; then
   if [ "$(cat "$folder/$job.code")" = 0 ]; then echo success; else echo failed; fi
   exit
@@ -15,7 +15,7 @@ ended=
 if told=$(qstat -f "$job" 2>&1); then # -> Grid Engine: qstat -j "$job"
   case $told in *"job_state = "[FC]*) ended=yes ;; esac
 else
-  case $told in *"Unknown Job"* | *"has finished"* | *"do not exist"*) ended=yes ;; esac # else it did not answer
+  case $told in *"Unknown Job"* | *"has finished"* | *"do not exist"*) ended=yes ;; esac # else the query failed
 fi
 if [ -z "$ended" ]; then
   echo running

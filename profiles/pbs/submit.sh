@@ -1,6 +1,6 @@
 #!/bin/sh
-# Put one job of the workflow into the queue; print its id. What it runs ends by writing its exit code into a file that
-# status.sh finds as .snakemake/pbs/ID.code: a batch system need not remember jobs that have ended.
+# Submit one job of the workflow; print its id. The job finally writes its exit code to .snakemake/pbs/ID.code for
+# status.sh, because a batch system need not keep finished jobs.
 # usage: submit.sh NAME CORES MEMORY_MB GPUS MINUTES SCRIPT
 set -eu
 name=$(printf '%.15s' "$1") cores=$2 memory=$3 gpus=$4 minutes=$5 script=$6
@@ -24,5 +24,5 @@ exit "\$code"
 END
 )
 ln -sf "$code" "$folder/$id.code"
-rm -f "$folder/$id.ended" # of a job that had the same number, long ago
+rm -f "$folder/$id.ended" # from an earlier job with the same number
 echo "$id"

@@ -126,7 +126,7 @@ def test_baselines():
 
 
 def test_columns_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="equal length"):
         Column(0.05, ("s",), np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2))
 
 
@@ -161,6 +161,20 @@ def test_regret_with_one_density_left_out_stays_small(published, drawn):
     assert len(refitted) == 9 and refitted.nunique() > 1 and refitted.between(-0.15, -0.08).all()
     table = algorithms.summary(left_out)
     assert regret(table, "algorithm 1", "160") < 0.5 and regret(table, "algorithm 2.1") < 0.3
+
+
+def test_a_refitted_threshold_must_be_a_barrier():
+    """A fit in the middle of -0.1 and 0.1 is 0, which is no barrier: the study's own threshold stays."""
+    both = pd.concat(
+        [make_grid([-0.1, 0.1], density=density, test_error=0.2, cka_softmax=0.9) for density in (0.05, 0.1)]
+    )
+    labels = pd.DataFrame(
+        {"temperature": [10.0, 20.0] * 2, "density": [0.05] * 2 + [0.1] * 2, "regime": ["I", "II-A"] * 2}
+    )
+    assert regimes.fit_lmc_threshold(both, labels).threshold == 0
+    left_out = algorithms.leave_one_density_out(both, labels, Thresholds(lmc=-0.07))
+    assert set(left_out["threshold"]) == {-0.07}
+    assert set(left_out["density"]) == {0.05, 0.1} and left_out.index.is_unique
 
 
 def test_sensitivity_joins_the_fit_with_the_regrets(published, drawn):
@@ -205,6 +219,38 @@ def test_colder_means_a_smaller_radius_for_sam():
     cold = result[(result["algorithm"] == "algorithm 1") & (result["start"] == 0.1)].iloc[0]
     assert cold["temperature"] == 0.2 and cold["regret"] == 0
     assert result.set_index("algorithm").loc["default temperature", "temperature"] == 0.1
+
+
+EVALUATION = [
+    "study", "knob", "algorithm", "start", "density", "temperature", "test_error", "oracle_error", "regret", "probes",
+    "dense_error",
+]  # fmt: skip
+
+
+def test_the_columns_of_an_evaluation_and_its_summary():
+    cells = make_grid([0.0, -0.5, 0.0], test_error=[0.3, 0.1, 0.2], dense_test_error=[0.3, 0.2, 0.1], cka_softmax=0.9)
+    table = algorithms.evaluate(cells, Thresholds())
+    assert list(table) == EVALUATION
+    assert list(algorithms.evaluate(make_grid([NAN]), Thresholds())) == EVALUATION, "whether or not there is a row"
+    chosen = table.set_index("algorithm").loc["lowest dense error"]
+    assert chosen[["study", "knob", "density", "temperature", "dense_error"]].tolist() == [
+        "s",
+        "epochs",
+        0.05,
+        30,
+        "measured",
+    ]
+    assert chosen[["test_error", "oracle_error", "regret"]].tolist() == pytest.approx([0.2, 0.1, 0.1])
+    summary = algorithms.summary(table)
+    assert list(summary) == [
+        "study", "algorithm", "start", "mean_regret", "worst_regret", "mean_test_error", "mean_probes", "densities",
+    ]  # fmt: skip
+    one = table[(table["algorithm"] == "algorithm 1")]
+    every = summary.set_index(["algorithm", "start"]).loc[("algorithm 1", "all")]
+    assert every["mean_regret"] == pytest.approx(one["regret"].mean()) and every["worst_regret"] == one["regret"].max()
+    assert every["mean_test_error"] == pytest.approx(one["test_error"].mean())
+    assert every["mean_probes"] == pytest.approx(one["probes"].mean()) and every["densities"] == 1
+    assert summary.set_index("algorithm").loc["lowest dense error", "start"] == ""
 
 
 def test_usual_temperature_of_each_knob():

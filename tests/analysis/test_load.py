@@ -1,4 +1,4 @@
-"""Tables for a notebook."""
+"""Loading tables in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean deviation over the middle of a line between two networks, and tables that lack it."""
+"""Mean deviation over the middle of the line between two networks, and tables without it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def test_older_tables_get_it_from_their_lines():
     folder = ROOT / "reference" / "obtained" / "cifar10-cpu" / "cifar10-cpu"
     cells, pairs, lines = (pd.read_csv(folder / f"{name}.csv") for name in ("cells", "pairs", "lines"))
     older = [table.drop(columns=[name for name in table if "middle" in name]) for table in (cells, pairs)]
-    found_cells, found_pairs = tables.with_middle(*older, lines)
+    found_cells, found_pairs = tables.with_middle(*older, lines[::-1])
+    assert list(found_cells) == list(cells) and list(found_pairs) == list(pairs), "in the places of today's tables"
     assert found_pairs["lmc_middle"].notna().all() and len(found_pairs) == len(pairs)
     line = lines[(lines[["dense_seed", "temperature", "density", "pair"]] == [1, 5.0, 0.03, "1-3"]).all(axis=1)]
     row = found_pairs[

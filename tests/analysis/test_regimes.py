@@ -56,6 +56,16 @@ def test_near_zero_is_a_worse_threshold_than_the_fitted_one(published, drawn):
     assert table.loc[-0.005, "agreement"] < 0.75
 
 
+def test_a_cell_exactly_on_a_threshold_is_connected():
+    table = grid([-0.2, -0.1, 0.0], seeds=1)
+    truth = pd.DataFrame({"temperature": table["temperature"], "density": 0.05, "regime": ["I", "II-A", "II-A"]})
+    found = regimes.sensitivity(table, truth, (-0.2, -0.1, 0.0)).set_index("threshold")
+    assert list(found) == ["agreement", "balanced_accuracy", "cells"]
+    assert found["agreement"].tolist() == pytest.approx([2 / 3, 1, 2 / 3])
+    assert found["balanced_accuracy"].tolist() == pytest.approx([0.5, 1, 0.75])
+    assert set(found["cells"]) == {3}
+
+
 def test_the_cka_threshold_is_fitted_to_connected_cells_alone(published, drawn):
     """Cells that are connected by LMC and not drawn as Regime I: neither condition alone gives this number."""
     fit = regimes.fit_cka_threshold(published, drawn, Thresholds().lmc)

@@ -1,4 +1,4 @@
-"""The published figure against obtained grids: whole, partial, imported, and with nothing to compare."""
+"""Scorecard of the published figure: complete, partial and imported grids, and grids with nothing to compare."""
 
 import numpy as np
 import pandas as pd
@@ -57,6 +57,26 @@ def test_the_published_values_score_perfectly_against_themselves(published):
     assert value(card, "balanced accuracy, Regime I against the rest, as drawn", "lmc") == pytest.approx(
         0.958, abs=0.001
     )
+
+
+def test_a_published_cell_stands_beside_the_obtained_one(published):
+    cells = score(published, obtained_cells(published, noise=0.01)).cells
+    assert list(cells) == [
+        "study", "panel", "temperature", "density", "published", "lower", "upper", "obtained", "se", "ci95",
+        "seeds", "one_seed", "difference", "within", "status",
+    ]  # fmt: skip
+    row = cells.query("panel == 'lmc' and temperature == 40 and density == 0.1").iloc[0]
+    assert row["difference"] == pytest.approx(row["obtained"] - row["published"])
+    assert row["lower"] <= row["published"] <= row["upper"]
+    assert (row["seeds"], row["status"]) == (3, "obtained")
+    grid = seed_means.grid(obtained_cells(published, noise=0.01)).query("temperature == 40 and density == 0.1").iloc[0]
+    assert row[["obtained", "se", "ci95"]].tolist() == grid[["lmc", "lmc_se", "lmc_ci95"]].tolist()
+
+
+def test_three_temperatures_are_the_fewest_for_a_rank():
+    table = pd.DataFrame({"density": [0.1] * 3 + [0.2] * 2, "a": [1, 2, 3, 1, 2], "b": [3, 2, 1, 1, 2]})
+    assert scorecard.spearman_within_density(table, "a", "b").to_dict() == {0.1: -1}
+    assert scorecard.spearman_within_density(table.assign(b=1), "a", "b").empty
 
 
 def test_cka_is_scored_on_both_outputs_and_the_closer_is_named(published):
@@ -120,7 +140,7 @@ def test_a_shift_beyond_the_uncertainty_is_flagged(published):
     card = score(published, obtained_cells(published).assign(lmc=lambda cells: cells["lmc"] - 0.05))
     assert not card.cells.loc[card.cells["panel"] == "lmc", "within"].any()
     assert value(card, "mean absolute difference", "lmc") == pytest.approx(0.05)
-    assert "5.00 points" in to_markdown(card) and "* |" in to_markdown(card)
+    assert "0.0500" in to_markdown(card) and "* |" in to_markdown(card)
 
 
 def test_the_same_shift_within_the_uncertainty_is_not(published):
@@ -213,6 +233,14 @@ def test_what_no_setting_changes_is_said_after_the_deviations(published):
     assert "TF32" in said and "retraining stream" in said and "not known" in said
     nothing = scorecard.score(published, seed_means.grid(obtained_cells(published)).iloc[:0])
     assert scorecard.IN_EVERY_RUN not in set(nothing.headline["measure"])
+
+
+@pytest.mark.parametrize("text", ["studies: [a]", "studies: a"])
+def test_a_file_that_is_no_configuration_of_a_run_is_named(tmp_path, published, text):
+    obtained_cells(published).to_csv(tmp_path / "cells.csv", index=False)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml is not the config\.yaml of a run"):
+        scorecard.of_export(tmp_path)
 
 
 def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, published):

@@ -34,6 +34,27 @@ def test_one_row_per_cell_of_the_plane_with_the_mean_over_seeds():
     assert cell(grid, 10, 0.05)["test_error"] == pytest.approx(0.1 + 0.02 + 0.01 + 0.05)
 
 
+def test_the_columns_of_a_grid():
+    metrics = [
+        "dense_test_error", "test_error", "lmc", "lmc_middle", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax",
+    ]  # fmt: skip
+    about = ["study", "knob", "temperature", "density", "dataset", "model", "origin", "seeds"]
+    kinds = ["", "_se", "_ci95", "_seeds", "_one_seed"]
+    expected = [*about, *(f"{name}{kind}" for name in [*metrics, "normalised_test_error"] for kind in kinds)]
+    grid = seed_means.grid(cells())
+    assert set(grid) == set(expected) and list(grid)[: len(about)] == about
+    with_proxy = seed_means.grid(cells(dense_proxy=0.1))
+    assert set(with_proxy) - set(grid) == {f"dense_proxy{kind}" for kind in kinds}
+    assert (with_proxy["dense_proxy"] - 0.1).abs().max() < 1e-12 and set(with_proxy["dense_proxy_seeds"]) == {3}
+
+
+def test_rows_are_ordered_by_study_density_and_temperature():
+    grid = seed_means.grid(pd.concat([cells(study="b"), cells(study="a")])[::-1])
+    places = grid[["study", "density", "temperature"]]
+    pd.testing.assert_frame_equal(places, places.sort_values(list(places)))
+    assert list(grid.index) == list(range(8))
+
+
 def test_variance_is_pooled_with_weight_seeds_minus_one():
     errors = {(10.0, 1): 0.10, (10.0, 2): 0.12, (10.0, 3): 0.17, (20.0, 1): 0.20, (20.0, 2): 0.21}
     table = cells(densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
@@ -127,6 +148,23 @@ def test_a_cell_of_one_seed_has_no_standard_error():
     of_one = grid["temperature"] == first
     assert grid.loc[of_one, "test_error"].notna().all() and grid.loc[of_one, "test_error_se"].isna().all()
     assert grid.loc[~of_one, "test_error_se"].notna().all()
+
+
+def test_a_cell_of_one_seed_tells_nothing_of_the_spread():
+    """Beside cells of three seeds it neither adds to the pooled variance nor to its degrees of freedom."""
+    three = cells(temperatures=(10.0,), densities=(0.05,))
+    both = pd.concat([three, cells(seeds=(1,), temperatures=(20.0,), densities=(0.05,))])
+    alone, beside = (cell(seed_means.grid(table), 10, 0.05) for table in (three, both))
+    assert beside["test_error_se"] == pytest.approx(alone["test_error_se"]) and alone["test_error_se"] > 0
+    assert beside["test_error_ci95"] == pytest.approx(alone["test_error_ci95"])
+
+
+def test_the_ends_of_a_range_are_possible():
+    whole = cells(value=lambda seed, t, d: float(seed == 1), cka_softmax=1.0, lmc=-1.0)
+    assert seed_means.check_cells(whole)["test_error"].max() == 1
+    for wrong in (1.001, -0.001):
+        with pytest.raises(UserError, match="'test_error' holds"):
+            seed_means.check_cells(whole.assign(test_error=wrong))
 
 
 def test_a_shared_seed_cancels_in_the_normalised_error():

@@ -1,4 +1,4 @@
-"""Jobs on a real SLURM with accounting, asked by `sacct`: profiles/slurm as its comments say to adapt it."""
+"""Jobs on a real SLURM with accounting, queried by `sacct`, under profiles/slurm adapted as its comments say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration is edited while jobs of a real SLURM wait and run: they use the settings of the start."""
+"""Editing the configuration while SLURM jobs wait and run: jobs use the settings from the start of the run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_edit_while_cluster_jobs_run_mixes_nothing(cluster: Cluster, tmp_path
     assert code == 0, log.read_text()[-3000:]
     folder = checkout.path / "results/tiny"
     (frozen,) = (folder / "logs/runs").iterdir()
-    assert "overlay.yaml: edited while this run was under way" in log.read_text()
+    assert "overlay.yaml: edited during this run" in log.read_text()
     results = [json.loads(path.read_text()) for path in sorted((folder / "tiny").rglob("*.json"))]
     assert {result["provenance"]["run"] for result in results} == {str(frozen.relative_to(checkout.path))}
     assert len(pd.read_csv(folder / "tiny/lines.csv")) == 11

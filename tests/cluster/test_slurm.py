@@ -1,7 +1,7 @@
-"""The tiny study on a real SLURM: GPUs, arrays, preemption, time limit, a drained node, and a local run's numbers.
+"""The tiny study on a real SLURM: GPUs, arrays, preemption, time limit, drained node, and equality with a local run.
 
-One study serves all tests: its dense job is cancelled by hand; of its three retraining jobs, the tasks of one array,
-which run at once, one is preempted, one reaches its time limit, and the node of the third is drained.
+All tests share one study. Its dense job is cancelled by hand; its three retraining jobs run at once as the tasks of
+one array: one is preempted, one reaches its time limit, and the node of the third is drained.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Run:
-    """What the run left behind."""
+    """Output and records of the run."""
 
     checkout: Checkout
     local: Checkout
@@ -75,7 +75,7 @@ class Run:
 
 
 def checkout_in(folder: Path) -> Checkout:
-    """A checkout with the overlay, and the profile as its comments say to adapt it."""
+    """Return a checkout with the overlay and the profile adapted as its comments say."""
     checkout = copy_to(folder)
     (checkout.path / "overlay.yaml").write_text(yaml.safe_dump({"studies": {"tiny": STUDY}}))
     profile = checkout.path / "profiles/slurm-no-accounting/config.yaml"
@@ -96,7 +96,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The whole run, and the same study computed on this machine."""
+    """The complete run, and the same study computed on this machine."""
     folder = tmp_path_factory.mktemp("slurm")
     checkout = checkout_in(folder / "cluster")
     log = folder / "log"
@@ -114,7 +114,7 @@ def run(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @contextlib.contextmanager
 def running(cluster: Cluster, checkout: Checkout, target: str, stream: IO[str]) -> Iterator[subprocess.Popen]:
-    """Snakemake under way, with what it prints in `stream`; killed at the end."""
+    """Run Snakemake in the background with output to `stream`; kill it at the end."""
     process = subprocess.Popen(
         snakemake("profiles/slurm-no-accounting", target, *CONFIG),
         cwd=checkout.path, env=cluster.environment(**checkout.environment()), stdout=stream, stderr=stream,
@@ -128,7 +128,7 @@ def running(cluster: Cluster, checkout: Checkout, target: str, stream: IO[str]) 
 
 
 def dense_job(cluster: Cluster, process: subprocess.Popen, log: Path) -> int | None:
-    """The number of the dense job, once it runs."""
+    """Return the number of the dense job once it runs."""
     assert process.poll() is None, log.read_text()[-4000:]
     jobs = cluster.jobs().items()
     return next((number for number, job in jobs if is_of("dense", job) and job["JobState"] == "RUNNING"), None)
@@ -201,7 +201,7 @@ def compute_here(checkout: Checkout) -> Checkout:
         prepare("digits", Path(config.data.folder))
         for stage in STAGES:
             finished.compute(config, stage)
-        tables.write(finished.owner(config))
+        tables.write(finished.study_of(config))
     return checkout
 
 

@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is named, with the nearest valid key; what is right is the paper."""
+"""Configuration: errors name the key and the nearest valid one; valid settings reproduce the paper."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ MALFORMED = [
     ("study.knob", "epoch", "knob.*did you mean 'epochs'"),
     # the grid
     ("study.temperatures", [], "temperatures"),
-    ("study.temperatures", [1, 3], "temperatures: 3 lies beyond the dense run of 2 epochs"),
+    ("study.temperatures", [1, 3], "temperatures: 3 is beyond the dense run of 2 epochs"),
     ("study.temperatures", [0], "temperatures: 0.* out of range"),
     ("study.temperatures", [1.5], "temperatures: 1.5 must be a whole number"),
     ("study.temperatures", [1, 1], "temperatures.*twice"),
@@ -110,7 +110,8 @@ MALFORMED = [
     ("study.dense.iterations", 10, "dense.*not both"),
     ("study.dense", {"iterations": 100}, "dense.*epochs"),
     ("study.dense.milestones", [2, 1], "dense.*milestones"),
-    ("study.dense.milestones", [3], "dense.*milestone 3 lies beyond"),
+    ("study.dense.milestones", [3], "dense.*milestone 3 is beyond"),
+    ("study.dense.milestones", [1, 3], "dense.*milestone 3 is beyond"),
     ("study.dense.milestones", [1, 1], "dense.*milestones"),
     ("study.dense.learning_rate", 0, "dense.learning_rate"),
     ("study.dense.learning_rate", float("inf"), "dense.learning_rate"),
@@ -220,10 +221,10 @@ def test_messages_speak_of_keys_and_not_of_the_library():
 def test_mirrors_are_of_known_sources_and_are_addresses():
     for mirrors, said in (
         ({"cifra10": ["https://m.example/"]}, "unknown source 'cifra10'; did you mean 'cifar10'"),
-        ({"cifar10": ["javascript:x"]}, "'javascript:x' is no address"),
-        ({"cifar10": ["m.example/cifar"]}, "'m.example/cifar' is no address"),
-        ({"cifar10": ["http://m.example:port/"]}, "is no address"),
-        ({"cifar10": ["https://m.example/a b"]}, "is no address"),
+        ({"cifar10": ["javascript:x"]}, "'javascript:x' is not a valid address"),
+        ({"cifar10": ["m.example/cifar"]}, "'m.example/cifar' is not a valid address"),
+        ({"cifar10": ["http://m.example:port/"]}, "is not a valid address"),
+        ({"cifar10": ["https://m.example/a b"]}, "is not a valid address"),
         ({"cifar10": "https://m.example/"}, "must be a list"),
     ):
         with pytest.raises(UserError, match=rf"config\.data\.mirrors.*{said}"):
@@ -309,7 +310,7 @@ def test_a_fault_names_file_line_and_words(tmp_path):
         load([tmp_path / "a.yaml", tmp_path / "b.yaml"])
     assert str(refused.value).splitlines() == [
         "config.studies.tiny.temperatures.1: must be a number: write it as a decimal number (it is '0o10';"
-        f" {tmp_path}/b.yaml, line 4), as 1 more of the list",
+        f" {tmp_path}/b.yaml, line 4), and 1 more in the list",
         f"config.studies.tiny.dense.gama: unknown key; did you mean 'gamma'? ({tmp_path}/b.yaml, line 5)",
     ]
 

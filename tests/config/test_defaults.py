@@ -1,4 +1,4 @@
-"""Defaults ask for no more than there is; what was written is refused, and nothing else is spoken of."""
+"""Defaults are limited to the available data; explicit settings beyond it are refused."""
 
 from __future__ import annotations
 

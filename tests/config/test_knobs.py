@@ -1,10 +1,11 @@
-"""Names of folders: results made yesterday are found today."""
+"""Folder names of temperatures: stable, so existing results are found."""
 
 from __future__ import annotations
 
 import pytest
 
-from three_regime.config.knobs import KNOBS, density_folder
+from three_regime.config.knobs import KNOBS, density_folder, number_in_path
+from three_regime.errors import UserError
 
 FOLDERS = {
     "epochs": {4: "epochs004", 160: "epochs160", 1000: "epochs1000"},
@@ -27,3 +28,15 @@ def test_folders_of_temperatures_are_those_of_finished_studies(name: str) -> Non
 def test_folders_of_densities_are_those_of_finished_studies() -> None:
     wanted = {0.05: "density005", 0.125: "density012p5", 0.8: "density080", 1.0: "density100", 0.001: "density000p1"}
     assert {density: density_folder(density) for density in wanted} == wanted
+
+
+def test_a_path_holds_six_decimals_and_nothing_below_zero() -> None:
+    assert number_in_path(0.123456, 1) == "0p123456" and number_in_path(0, 3) == "000"
+    for value in (0.1234567, 1e-7, -0.1):
+        with pytest.raises(UserError, match="cannot be written in a path"):
+            number_in_path(value, 1)
+
+
+def test_the_hottest_comes_first() -> None:
+    hottest = {"epochs": 1, "batch_size": 1, "sam_rho": 3, "learning_rate": 3, "dropout": 3}
+    assert {name: knob.hot_first([2, 3, 1])[0] for name, knob in KNOBS.items()} == hottest

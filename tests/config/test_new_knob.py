@@ -1,11 +1,11 @@
-"""A new knob is one `Knob`: its temperatures are the values that the setting it replaces may have, and no others."""
+"""Adding a knob takes one `Knob`, whose temperatures are the valid values of the setting that it replaces."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from tiny_study import NAME, config, mapping, owner, run
+from tiny_study import NAME, config, mapping, run, study_of
 
 from three_regime.config import knobs, resolve
 from three_regime.config.knobs import Knob
@@ -54,14 +54,14 @@ def test_other_values_are_refused_by_key_and_study(knob: str, temperatures: list
 
 
 def test_settings_must_agree_at_every_temperature() -> None:
-    with pytest.raises(UserError, match=r"studies\.tiny: temperatures: 1.0 is .*milestone 2 lies beyond the end"):
+    with pytest.raises(UserError, match=r"studies\.tiny: temperatures: 1.0 is .*milestone 2 is beyond the end"):
         resolve(mapping(Path("anywhere"), knob="length", temperatures=[1, 4], dense={"epochs": 4, "milestones": [2]}))
 
 
 def test_it_is_trained(tmp_path: Path) -> None:
     settings = config(tmp_path, knob="weight_decay", temperatures=[0, 0.0005])
     assert run(settings, "dense") == Outcome(2, 0)
-    products = [pack(owner(settings), "dense", 1, value)[0] for value in (0, 0.0005)]
+    products = [pack(study_of(settings), "dense", 1, value)[0] for value in (0, 0.0005)]
     assert [product.recipe["training"]["weight_decay"] for product in products] == [0, 0.0005]
     assert [product.outputs[0].parent.name for product in products] == ["wd0", "wd0p0005"]
     assert all(product.done for product in products)

@@ -1,4 +1,4 @@
-"""config.yaml is the paper: what each study runs, and that presets are parts of it."""
+"""config.yaml reproduces the paper: the runs of each study, and presets as parts of it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ TEMPERATURES = {
 
 def members(name: str, stage: str, config=PAPER) -> int:
     """Products of a stage of a study, over all seeds and temperatures."""
-    owner = study_named(config, name)
-    return sum(len(pack(owner, stage, seed, t)) for seed in owner.config.dense_seeds for t in owner.temperatures)
+    study = study_named(config, name)
+    return sum(len(pack(study, stage, seed, t)) for seed in study.config.dense_seeds for t in study.temperatures)
 
 
 @pytest.mark.parametrize("name", sorted(PAPER.studies))

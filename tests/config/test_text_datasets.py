@@ -1,4 +1,4 @@
-"""Configuration of text data sets: defaults, keys of the other kind, shared folders, fingerprints."""
+"""Configuration of text data sets: defaults, keys of images, shared folders, fingerprints."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_paths_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ({"name": "toy", "train_images": 10}, "train_images has no meaning for toy, which holds text"),
-        ({"name": "toy", "test_images": 10}, "test_images has no meaning for toy, which holds text"),
-        ({"name": "digits", "subwords": 500}, "subwords has no meaning for digits, which holds images"),
-        ({"name": "digits", "train_pairs": 500}, "train_pairs has no meaning for digits"),
-        ({"name": "digits", "ratio": 2}, "ratio has no meaning for digits"),
+        ({"name": "toy", "train_images": 10}, "train_images does not apply to toy, which holds text"),
+        ({"name": "toy", "test_images": 10}, "test_images does not apply to toy, which holds text"),
+        ({"name": "digits", "subwords": 500}, "subwords does not apply to digits, which holds images"),
+        ({"name": "digits", "train_pairs": 500}, "train_pairs does not apply to digits"),
+        ({"name": "digits", "ratio": 2}, "ratio does not apply to digits"),
         ({"name": "toy", "train_pairs": 20_001}, "train_pairs is 20001, but toy has 20000"),
         ({"name": "toy", "test_pairs": 301}, "test_pairs is 301, but toy has 300"),
         ({"name": "toy", "subwords": 7}, "subwords: must be at least 8"),
@@ -98,5 +98,5 @@ def test_the_recipe_holds_exactly_what_changes_the_files() -> None:
 
 def test_a_rule_notices_other_cleaning_and_other_held_out_pairs() -> None:
     variants = [FIRST, {**FIRST, "ratio": 3}, {**FIRST, "validation_pairs": 9}]
-    owners = [planned(resolve(studies(dataset)))[0] for dataset in variants]
-    assert len({settings_fingerprint(owner, "retrain", 1) for owner in owners}) == 3
+    found = [planned(resolve(studies(dataset)))[0] for dataset in variants]
+    assert len({settings_fingerprint(study, "retrain", 1) for study in found}) == 3

@@ -1,4 +1,4 @@
-"""Thresholds of one study: where they are written, what they override, and that everything that judges uses them."""
+"""Thresholds of a study: where they are set, what they override, and where they are used."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_plan_names_thresholds_of_another_data_set(tmp_path):
     def said(run: dict) -> str:
         return render(plan.make(resolve(mapping(tmp_path, top={"regimes": run})), ["tables"], None))
 
-    assert "The regimes of tiny part at thresholds that were set for cifar10" in said({})
+    assert "The regimes of tiny are separated by thresholds set for cifar10" in said({})
     assert "set for" not in said({"lmc": -0.02, "cka": 0.97})
 
 

@@ -1,4 +1,4 @@
-"""Configuration of translation studies: what fits together, what enters a fingerprint, what a plan says of them."""
+"""Configuration of translation studies: compatible settings, fingerprints, and plan."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ TEXT_RATES = {"transformer-1x16x2": {"train_tokens_per_s": 100, "evaluate_tokens
 
 
 @pytest.mark.parametrize(("changes", "said"), [
-    ({"model": "preresnet-20"}, "model preresnet-20 works on images, but toy holds text"),
+    ({"model": "preresnet-20"}, "model preresnet-20 takes images, but toy holds text"),
     ({"model": "transformer-1x16x3"}, "nearest: transformer-1x16x2"),
-    ({"measure": {"cka_images": 100}}, "measure.cka_images has no meaning for toy, which holds text"),
-    ({"measure": {"last_epochs": 2}}, "measure.last_epochs has no meaning for toy"),
+    ({"measure": {"cka_images": 100}}, "measure.cka_images does not apply to toy, which holds text"),
+    ({"measure": {"last_epochs": 2}}, "measure.last_epochs does not apply to toy"),
     ({"measure": {"train_pairs": 201}}, "measure.train_pairs 201 exceeds the 200 training pairs"),
     ({"measure": {"beam": 0}}, "measure.beam"),
     ({"measure": {"length_penalty": -1}}, "measure.length_penalty"),
@@ -52,8 +52,8 @@ def test_what_does_not_fit_is_refused_by_its_key(tmp_path, changes, said):
 
 def test_keys_of_text_are_refused_for_images():
     whole = load([ROOT / "config.yaml", ROOT / "config" / "tiny.yaml"]).model_dump(mode="json")
-    for change, said in (({"measure": {"beam": 8}}, "measure.beam has no meaning for digits, which holds images"),
-                         ({"model": "transformer-base"}, "works on text, but digits holds images")):  # fmt: skip
+    for change, said in (({"measure": {"beam": 8}}, "measure.beam does not apply to digits, which holds images"),
+                         ({"model": "transformer-base"}, "takes text, but digits holds images")):  # fmt: skip
         study_ = {**whole["studies"]["tiny"], **change}
         with pytest.raises(UserError, match=said):
             resolve({**whole, "studies": {"tiny": study_}})
@@ -65,7 +65,7 @@ def test_an_alias_stands_for_the_one_name_in_fingerprints(tmp_path):
 
 
 def fingerprints(settings, stage):
-    return [product.recipe for product in pack(tiny.owner(settings), stage, 1, 2.0)]
+    return [product.recipe for product in pack(tiny.study_of(settings), stage, 1, 2.0)]
 
 
 @pytest.mark.parametrize(("changes", "stale"), [
@@ -113,10 +113,10 @@ def test_adam_is_fairseqs_for_text_and_torchs_for_images(tmp_path):
 def test_another_epsilon_makes_text_stale_but_not_images(tmp_path):
     """Recipes from before the setting had no such key: those of text have changed, those of images have not."""
     settings = tiny.prepared(tiny.config(tmp_path))
-    (dense,) = (product for product in pack(tiny.owner(settings), "dense", 1, 2.0))
+    (dense,) = (product for product in pack(tiny.study_of(settings), "dense", 1, 2.0))
     assert dense.recipe["training"].pop("epsilon_placement") == "fairseq"
     before = dense.fingerprint
-    (now,) = pack(tiny.owner(settings), "dense", 1, 2.0)
+    (now,) = pack(tiny.study_of(settings), "dense", 1, 2.0)
     assert now.accepts(now.fingerprint) and not now.accepts(before)
     assert all("epsilon_placement" in recipe["training"] for recipe in fingerprints(settings, "retrain"))
 
@@ -133,7 +133,7 @@ def test_another_epsilon_makes_text_stale_but_not_images(tmp_path):
 def test_hours_are_unknown_until_a_transformer_has_been_measured(tmp_path):
     settings = tiny.config(tmp_path)
     text = render(make(settings, [], Rates.model_validate(RATES)))
-    assert "Hours of tiny-translation are unknown (?) and in no sum" in text
+    assert "Hours of tiny-translation are unknown (?) and not in the totals" in text
     assert "Longest chain, with a device for every job: unknown." in text
     assert all(" ? " in line for line in text.splitlines() if line.split()[1:2] in (["dense"], ["retrain"], ["lmc"]))
 
@@ -163,37 +163,37 @@ def test_cpu_hours_count_the_threads_of_the_rates(tmp_path):
 
 def test_measured_rates_price_tokens_and_sentences(tmp_path):
     settings = tiny.config(tmp_path)
-    owner = tiny.owner(settings)
+    study = tiny.study_of(settings)
     rates = Rates.model_validate({**RATES, "text_models": TEXT_RATES})
-    speed, pricer = text_speed(rates, owner), TextPricer(owner)
+    speed, pricer = text_speed(rates, study), TextPricer(study)
     assert speed.scaled == ""
-    work = pricer.job(pack(owner, "retrain", 1, 2.0))
+    work = pricer.job(pack(study, "retrain", 1, 2.0))
     tokens = 200 * pricer.tokens_a_pair
     assert work.train == 4 * tokens and work.decoded == 4 * 2 * tiny.HELD_OUT * pricer.tokens_a_pair / 28
     assert work.evaluate == pytest.approx(4 * (100 + 2 * tiny.HELD_OUT) * pricer.tokens_a_pair)
     assert speed.seconds(work) == pytest.approx(work.train / 100 + work.evaluate / 400 + work.decoded / 5)
     assert "unknown" not in render(make(settings, [], rates))
-    larger = tiny.owner(tiny.config(tmp_path, model="transformer-2x32x2"))
+    larger = tiny.study_of(tiny.config(tmp_path, model="transformer-2x32x2"))
     scaled = text_speed(rates, larger)
     assert scaled.train < speed.train and "transformer-1x16x2 with 300 subwords" in scaled.scaled
 
 
 def test_unmeasured_transformers_ask_for_configured_minutes(tmp_path, monkeypatch):
-    owner = tiny.owner(tiny.config(tmp_path))
+    study = tiny.study_of(tiny.config(tmp_path))
     rates = {**RATES, "device": "cpu"}
     monkeypatch.setattr(job_resources, "_rates", lambda gpu: Rates.model_validate(rates))
-    assert first_runtime(owner, "retrain", 2.0, None, 1) == owner.config.resources.retrain.runtime
+    assert first_runtime(study, "retrain", 2.0, None, 1) == study.config.resources.retrain.runtime
     slow = {**TEXT_RATES["transformer-1x16x2"], "train_tokens_per_s": 1}
     rates["text_models"] = {"transformer-1x16x2": slow}
-    assert first_runtime(owner, "retrain", 2.0, None, 1) > owner.config.resources.retrain.runtime
+    assert first_runtime(study, "retrain", 2.0, None, 1) > study.config.resources.retrain.runtime
 
 
 def test_the_wmt14_study_is_read_without_its_data():
-    owner = study_named(load([ROOT / "config.yaml"]), "wmt14-transformer-epochs")
-    pricer = TextPricer(owner)
+    study = study_named(load([ROOT / "config.yaml"]), "wmt14-transformer-epochs")
+    pricer = TextPricer(study)
     assert pricer.pairs == 640_000 and pricer.network.prunable == 44_040_192
-    steps, first = pricer.steps(owner.config.dense), min(owner.temperatures)
-    assert owner.config.dense.warmup <= steps and first * steps >= 2 * owner.config.dense.warmup
+    steps, first = pricer.steps(study.config.dense), min(study.temperatures)
+    assert study.config.dense.warmup <= steps and first * steps >= 2 * study.config.dense.warmup
     trained = 3 * 20 + 486 * 20
     assert trained * pricer.pairs * pricer.tokens_a_pair == pytest.approx(1.75e11, rel=0.01)
 
@@ -205,6 +205,6 @@ def test_measured_rates_are_in_the_format_that_the_plan_reads(tmp_path):
         optimiser="adam", learning_rate=1e-4, epochs=1, batch_size=500, schedule="inverse_sqrt", warmup=10, dropout=0.1
     )  # fmt: skip
     found = {"transformer-1x16x2": rates("transformer-1x16x2", 100, "cpu", training, 64, 1)}
-    owner = tiny.owner(tiny.config(tmp_path))
-    speed = text_speed(Rates.model_validate({**RATES, "text_models": found}), owner)
+    study = tiny.study_of(tiny.config(tmp_path))
+    speed = text_speed(Rates.model_validate({**RATES, "text_models": found}), study)
     assert speed.train > 0 and speed.evaluate > 0 and 0 < speed.decode < speed.train

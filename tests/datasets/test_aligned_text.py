@@ -1,4 +1,4 @@
-"""Raw parallel text: aligned files, WMT's SGML, cleaning; and what is said when something is wrong."""
+"""Raw parallel text: aligned files, WMT's SGML, cleaning, and error messages."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_segment_is_one_line_as_in_sacrebleus_references(tmp_path: Path, text:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("</hl>", "</hl></DOC>", r"line 6: a segment stands outside a document"),
+        ("</hl>", "</hl></DOC>", r"line 6: a segment is outside a document"),
         ('<seg id="2">', "<seg>", r"line 6: a segment has no id"),
         ('<seg id="2">', '<seg id="1">', r"line 6: document one has two segments 1"),
         ("&amp;amp;</seg>", "&amp;amp;", r"segment 1 of document one is not closed"),
@@ -168,7 +168,7 @@ def test_both_sides_must_hold_the_same_segments(tmp_path: Path) -> None:
     german = write(tmp_path, "a.de.sgm", sgml("srcset", ["eins", "zwei", "drei"], size=2))
     for other, message in (
         (sgml("refset", ["one", "two"]), "they hold 3 and 2 segments"),
-        (sgml("refset", ["one", "two", "three"], size=3), r"segment 1 of document news\.2 stands against segment 3 of"),
+        (sgml("refset", ["one", "two", "three"], size=3), r"segment 1 of document news\.2 is paired with segment 3 of"),
     ):
         english = write(tmp_path, "a.en.sgm", other)
         with pytest.raises(UserError, match=rf"a\.de\.sgm and .*a\.en\.sgm are not aligned: {message}"):

@@ -1,4 +1,4 @@
-"""Readers: the arrays that preparation writes, from real and from hand-made raw files."""
+"""Readers: arrays written by preparation from real and synthetic raw files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set is one `ImageDataset`: what it says of the pixels is in every fingerprint, and its version is its own."""
+"""Adding a data set takes one `ImageDataset`; every fingerprint has its pixel treatment, and it has its own version."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkout import copy_to
-from tiny_study import ALL, NAME, config, mapping, owner, products, run
+from tiny_study import ALL, NAME, config, mapping, products, run, study_of
 
 from three_regime.config import Config, resolve
 from three_regime.datasets.registry import DATASETS, IMPLIED, ImageDataset
@@ -22,7 +22,7 @@ DIGITS = DATASETS["digits"]
 
 
 def dense_recipe(**changes: object) -> dict:
-    study = owner(resolve(mapping(Path("anywhere"), **changes)))
+    study = study_of(resolve(mapping(Path("anywhere"), **changes)))
     return pack(study, "dense", 1)[0].recipe
 
 
@@ -59,13 +59,13 @@ def test_a_new_data_set_records_its_treatment_at_once(monkeypatch: pytest.Monkey
 def test_a_raised_version_prepares_again_only_what_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = config(tmp_path, temperatures=[1], densities=[0.5])
     run(settings, "dense")
-    before = read_metadata(owner(settings).prepared)
+    before = read_metadata(study_of(settings).prepared)
     monkeypatch.setitem(DATASETS, "digits", replace(DIGITS, version=2))
     assert run(settings, "dense") == Outcome(0, 1)
     with pytest.raises(UserError, match=r"digits\.safetensors was prepared for another version of digits"):
         run(config_without_preparing(tmp_path), "dense")
     assert preparing.prepare("digits", tmp_path / "data")
-    after = read_metadata(owner(settings).prepared)
+    after = read_metadata(study_of(settings).prepared)
     assert after["fingerprint"] != before["fingerprint"] and after[DIGEST_KEY] == before[DIGEST_KEY]
     assert run(config_without_preparing(tmp_path), "dense") == Outcome(1, 1)
 

@@ -1,4 +1,4 @@
-"""The table of downloads: its digests, and what is said of its faults."""
+"""Table of downloads: digests, and messages about errors in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing torchvision, real and pretended."""
+"""Importing torchvision, real and simulated."""
 
 import importlib.util
 import subprocess

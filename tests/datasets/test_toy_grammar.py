@@ -1,4 +1,4 @@
-"""The generated corpus: the same at every call, held-out text apart from training, and grammatical where it is hard."""
+"""Generated corpus: deterministic, with disjoint held-out text, and grammatical in the difficult constructions."""
 
 from __future__ import annotations
 

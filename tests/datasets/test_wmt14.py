@@ -1,4 +1,4 @@
-"""WMT14 and Multi30k from archives and folders to binary files: by HTTP from this machine, through the bare stage."""
+"""WMT14 and Multi30k from archives and folders to binary files, over local HTTP, with and without the workflow."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Checkpoints from elsewhere."""
+"""Foreign checkpoints."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -90,6 +91,16 @@ def test_a_state_dict_is_found_on_top_or_under_a_known_key(tmp_path, model, key,
     assert_same(match(found.arrays, build()), own_values(model))
 
 
+@pytest.mark.parametrize(("levels", "found"), [(4, True), (5, False)])
+def test_a_state_dict_is_looked_for_four_levels_deep(tmp_path, levels, found):
+    content = {"weight": torch.ones(2)}
+    for _ in range(levels):
+        content = {STATE_DICT_KEYS[0]: content}
+    torch.save(content, tmp_path / "deep.pt")
+    with contextlib.nullcontext() if found else pytest.raises(UserError, match="holds no state dict"):
+        assert list(read_foreign(tmp_path / "deep.pt").arrays) == ["weight"]
+
+
 def test_the_old_file_format_of_torch_is_read(tmp_path, model):
     torch.save(model.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert_same(read_foreign(tmp_path / "old.pth").arrays, own_values(model))
@@ -150,8 +161,8 @@ def test_sparse_tensors_are_read_in_full(tmp_path, model):
         (lambda v: v.to(torch.complex64).conj(), "complex numbers; save real ones"),
         (lambda v: (v * 100).to(torch.int8), "holds int8 where weights are real numbers; save float32"),
         (lambda v: v > 0, "holds bool where weights"),
-        (lambda v: torch.zeros(1).expand(1 << 20, 1 << 20), "unfolds to .* numbers, too many"),
-        (lambda v: torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=int), [1.0], (1 << 30, 1 << 30)), "unfolds to"),
+        (lambda v: torch.zeros(1).expand(1 << 20, 1 << 20), "expands to .* numbers, too many"),
+        (lambda v: torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=int), [1.0], (1 << 30, 1 << 30)), "expands to"),
     ],
 )
 def test_numbers_that_are_no_weights_are_named(tmp_path, model, change, said):
@@ -229,6 +240,19 @@ def test_a_very_long_name_is_read_quickly_and_shown_in_short(tmp_path):
     assert len(str(refused.value)) < 500 and time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, NotImplementedError, ValueError])
+def test_numbers_that_numpy_refuses_are_named(tmp_path, monkeypatch, error):
+    """Whatever a kind of tensor that is not foreseen here makes of being read."""
+    torch.save({"conv.weight": torch.ones(2)}, tmp_path / "new.pt")
+
+    def refuse(tensor):
+        raise error("no such numbers")
+
+    monkeypatch.setattr(checkpoint_files, "_as_array", refuse)
+    with pytest.raises(UserError, match=r"new\.pt: conv\.weight cannot be read as numbers; save it as float32"):
+        read_foreign(tmp_path / "new.pt")
+
+
 @pytest.mark.parametrize("bit", [0, 5])
 def test_a_flipped_bit_is_seen(tmp_path, model, bit):
     path = tmp_path / "flipped.pt"
@@ -301,7 +325,7 @@ def test_unreadable_files_are_named(tmp_path, model):
         read_foreign(tmp_path / "half.safetensors")
     with pytest.raises(UserError, match="absent.pt is missing"):
         read_foreign(tmp_path / "absent.pt")
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match="not a file"):
         read_foreign(tmp_path)
 
 

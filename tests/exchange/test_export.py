@@ -13,7 +13,7 @@ import pytest
 import yaml
 from checkout import Checkout
 from click.testing import CliRunner
-from finished import NAME, OPTIONS, copied, inside, owner, tiny
+from finished import NAME, OPTIONS, copied, inside, study_of, tiny
 
 from three_regime.analysis import regime_tables, seed_means, tables
 from three_regime.cli import main
@@ -30,7 +30,7 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
     """The finished study with regimes and a figure."""
     own = copied(finished_tiny, tmp_path / "own")
     with inside(own):
-        folder = owner(tiny()).folder
+        folder = study_of(tiny()).folder
         regime_tables.write(folder, Thresholds())
         for suffix in ("csv", "png", "pdf", "part"):
             (folder / "figures").mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def test_an_export_is_read_like_results(own: Checkout) -> None:
     with inside(own):
         out = export(tiny(), Path("share/mine"))
         cells = seed_means.read_cells(out)
-        original = seed_means.read_cells(owner(tiny()).folder)
+        original = seed_means.read_cells(study_of(tiny()).folder)
     pd.testing.assert_frame_equal(cells, original)
     assert len(cells) == 4 and cells["lmc"].notna().all()
 
@@ -80,9 +80,9 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
         import_checkpoint(
             tiny(), Path("elsewhere.safetensors"), NAME, seed=1, temperature=2, density=0.1, replica=1
         )  # fmt: skip
-        with pytest.raises(UserError, match="was made from other results than are there now"):
+        with pytest.raises(UserError, match="was built from other results than the current ones"):
             export(tiny(), Path("mine"))
-        tables.write(owner(tiny()))
+        tables.write(study_of(tiny()))
         digest = hashlib.sha256(Path("elsewhere.safetensors").read_bytes()).hexdigest()
         found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]
     assert sum(environment["results"] for environment in found["environments"]) == 22
@@ -96,7 +96,7 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
 def test_provenance_says_how_networks_were_computed(own: Checkout) -> None:
     with inside(own):
         found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]["stages"]["retrain"]["arithmetic"]
-        records = [read_json(path)["provenance"] for path in owner(tiny()).folder.rglob("retrained.json")]
+        records = [read_json(path)["provenance"] for path in study_of(tiny()).folder.rglob("retrained.json")]
     expected = Counter((record["kernels"], record["together"]) for record in records)
     assert {(way["kernels"], way["together"]): way["results"] for way in found} == expected
 
@@ -104,8 +104,10 @@ def test_provenance_says_how_networks_were_computed(own: Checkout) -> None:
 def test_a_dense_run_counts_once_for_all_its_checkpoints(own: Checkout) -> None:
     with inside(own):
         found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]["stages"]
-        last = read_json(owner(tiny()).at(1, 4) / "dense.json")["provenance"]["wall_s"]
-        retrained = [read_json(path)["provenance"]["wall_s"] for path in owner(tiny()).folder.rglob("retrained.json")]
+        last = read_json(study_of(tiny()).at(1, 4) / "dense.json")["provenance"]["wall_s"]
+        retrained = [
+            read_json(path)["provenance"]["wall_s"] for path in study_of(tiny()).folder.rglob("retrained.json")
+        ]
     assert found["dense"]["wall_s"] == pytest.approx(last, abs=1e-3)
     assert found["retrain"]["wall_s"] == pytest.approx(sum(retrained), abs=1e-2)
 
@@ -129,7 +131,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(own: Checkout) -> None:
         Path("mine").mkdir()
         with pytest.raises(UserError, match="mine exists already"):
             export(tiny(), Path("mine"))
-        (owner(tiny()).folder / "cells.csv").unlink()
+        (study_of(tiny()).folder / "cells.csv").unlink()
         with pytest.raises(UserError, match=r"cells\.csv is missing: run `snakemake tables`"):
             export(tiny(), Path("other"))
         assert not Path("other").exists()

@@ -1,4 +1,4 @@
-"""Checkpoints made elsewhere, brought in as results."""
+"""Importing foreign checkpoints as results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from checkout import Checkout
 from click.testing import CliRunner
-from finished import FILES, NAME, OPTIONS, compute, copied, inside, owner, tiny
+from finished import FILES, NAME, OPTIONS, compute, copied, inside, study_of, tiny
 from torch import nn
 from torch.nn.utils import prune
 
@@ -22,6 +22,7 @@ from three_regime.jobs.run import run_job
 from three_regime.models import families
 from three_regime.pruning.masks import split_masks
 from three_regime.study.products import pack
+from three_regime.study.verdicts import judge
 from three_regime.system.files import read_arrays, read_json, write_arrays
 
 ELSEWHERE = Path("elsewhere/tiny/seed1")
@@ -55,9 +56,11 @@ def test_with_imported_replicas_only_measuring_is_planned(own: Checkout) -> None
     assert own.planned("landscape", *OPTIONS) == {"lmc_tiny": 2, "cka_tiny": 2, "landscape": 1}
     with inside(own):
         config = tiny()
-        assert all(product.done for value in (2, 4) for product in pack(owner(config), "retrain", 1, value))
+        assert all(product.done for value in (2, 4) for product in pack(study_of(config), "retrain", 1, value))
         compute(config, "lmc")
-        found = tables.build(owner(config))
+        imported = {(finding.product.stage, finding.imported) for finding in judge(study_of(config)) if finding.done}
+        assert imported == {("retrain", True), ("lmc", False)}
+        found = tables.build(study_of(config))
         before = read_json(ELSEWHERE / "epochs004/density050/pair1-2/lmc.json")["lmc"]
     assert set(found["replicas"]["origin"]) == set(found["cells"]["origin"]) == {"imported"}
     assert len(found["pairs"]) == 4 and len(found["curves"]) == 0
@@ -110,7 +113,7 @@ def test_a_dense_checkpoint_is_pruned_like_one_trained_here(own: Checkout) -> No
         after = read_arrays(Path("results/tiny/tiny/seed1/epochs002/density010/pruned.safetensors"))
         before = read_arrays(ELSEWHERE / "epochs002/density010/pruned.safetensors")
         assert all(np.array_equal(after[name], before[name]) for name in before)
-        found = tables.build(owner(tiny()))
+        found = tables.build(study_of(tiny()))
     assert (found["cells"]["origin"] == "imported").tolist() == [True, True, False, False]
     with inside(own):
         assert run_job(tiny(), NAME, "dense", 1).kept == 1, "one run yields the other temperature, this one stays"
@@ -119,8 +122,8 @@ def test_a_dense_checkpoint_is_pruned_like_one_trained_here(own: Checkout) -> No
 def test_only_a_change_of_its_own_stage_makes_it_stale(own: Checkout) -> None:
     with inside(own):
         bring(source(), density=0.1, replica=1)
-        upstream = find_product(owner(tiny(dense={"learning_rate": 0.2})), 1, 2, 0.1, 1)
-        itself = find_product(owner(tiny(retrain={"learning_rate": 0.2})), 1, 2, 0.1, 1)
+        upstream = find_product(study_of(tiny(dense={"learning_rate": 0.2})), 1, 2, 0.1, 1)
+        itself = find_product(study_of(tiny(retrain={"learning_rate": 0.2})), 1, 2, 0.1, 1)
         assert upstream.done
         assert itself.stored() not in (itself.imported_fingerprint, None)
 
@@ -128,7 +131,7 @@ def test_only_a_change_of_its_own_stage_makes_it_stale(own: Checkout) -> None:
 def test_it_counts_for_its_own_place_alone(own: Checkout) -> None:
     with inside(own):
         paths = bring(source(), density=0.1, replica=1)
-        other = find_product(owner(tiny()), 1, 4, 0.1, 1)
+        other = find_product(study_of(tiny()), 1, 4, 0.1, 1)
         for path, target in zip(paths, other.outputs, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
@@ -178,7 +181,7 @@ def test_with_global_pruning_the_whole_counts(own: Checkout) -> None:
         ({"density": 0.2}, "no density 0.2; it has 0.1, 0.5"),
         ({"density": 0.1, "replica": 9}, "no replica 9; it has 1, 2"),
         ({"replica": 1}, "give --density"),
-        ({}, "no dense checkpoint"),
+        ({}, "not a dense checkpoint"),
     ],
 )
 def test_a_wrong_place_is_named(own: Checkout, place: dict, complaint: str) -> None:

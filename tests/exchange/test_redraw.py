@@ -1,4 +1,4 @@
-"""Exports and archives of obtained studies: what follows from their tables does so again, without torch."""
+"""Redrawing exports and archives of studies from their tables, without torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from three_regime.errors import UserError
 from three_regime.exchange.export import MANIFEST, export
 from three_regime.exchange.redraw import CURVES, read_settings, redraw
 from three_regime.jobs.without_snakemake import run_stage
-from three_regime.study.outputs import CASE_TABLES, CELL_TABLES, CLAIM_FILES, REGIME_TABLES, SCORECARD_FILES
+from three_regime.study.outputs import (
+    CASE_TABLES,
+    CELL_TABLES,
+    CLAIM_FILES,
+    EXPLORER_FILE,
+    REGIME_TABLES,
+    SCORECARD_FILES,
+)
 from three_regime.system.files import read_json
 
 ARCHIVES = sorted(path.parent for path in (ROOT / "reference" / "obtained").glob(f"*/{MANIFEST}"))
@@ -64,7 +71,7 @@ def test_it_is_whole_small_and_holds_no_weights(archive: Path) -> None:
     for name, about in listed.items():
         assert hashlib.sha256(files[name].read_bytes()).hexdigest() == about["sha256"], f"{name} was changed"
     assert sum(path.stat().st_size for path in files.values()) < LARGEST
-    assert {path.suffix for path in files.values()} <= {".csv", ".json", ".md", ".pdf", ".png", ".yaml"}
+    assert {path.suffix for path in files.values()} <= {".csv", ".html", ".json", ".md", ".pdf", ".png", ".yaml"}
 
 
 def test_recomputed_tables_are_the_committed_ones(archive: Path, again: Path) -> None:
@@ -93,7 +100,8 @@ def test_every_figure_redraws_from_it(archive: Path, again: Path) -> None:
 def test_what_was_redrawn_is_an_export_itself(archive: Path, again: Path) -> None:
     about, source = read_json(again / MANIFEST), read_json(archive / MANIFEST)
     files = {path.relative_to(again).as_posix(): path for path in again.rglob("*") if path.is_file()}
-    assert files.keys() - {MANIFEST} == about["files"].keys() == source["files"].keys()
+    # An export of tables that were made by hand has no explorer.
+    assert files.keys() - {MANIFEST} == about["files"].keys() == source["files"].keys() | {EXPLORER_FILE}
     for name, listed in about["files"].items():
         assert hashlib.sha256(files[name].read_bytes()).hexdigest() == listed["sha256"], name
     assert about["redrawn_from"] == source.get("redrawn_from", source["commit"])

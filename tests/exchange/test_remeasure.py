@@ -1,4 +1,4 @@
-"""LMC and CKA computed again from the networks of an export."""
+"""Recomputing LMC and CKA from the networks of an export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from checkout import ROOT, Checkout
-from finished import NAME, copied, inside, owner, tiny
+from finished import NAME, copied, inside, study_of, tiny
 
 from three_regime.analysis import regime_tables
 from three_regime.config import load
@@ -24,7 +24,7 @@ def archive(finished_tiny: Checkout, tmp_path: Path) -> Path:
     """An export with weights, and the folder of the study's raw images beside it."""
     own = copied(finished_tiny, tmp_path / "own")
     with inside(own):
-        regime_tables.write(owner(tiny()).folder, Thresholds())
+        regime_tables.write(study_of(tiny()).folder, Thresholds())
         return (own.path / export(tiny(), Path("archive"), weights=True)).resolve()
 
 

@@ -2,26 +2,32 @@
 
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_study
 from checkout import ROOT
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, run_tables, tables, ticks
 
 from three_regime import figures
 from three_regime.analysis import regime_tables
+from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.figures import densities as by_density
 from three_regime.figures import study, style
-from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
 from three_regime.system.files import write_csv
 
-TABLES = ("grid", "regimes", "boundaries")
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,8 @@ def test_dense_seeds_stand_beside_error_and_paired_regret(smooth):
     without = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS, cells=cells(seeds=(1,)))
     for axes, bare in zip(figure.axes[:2], without.axes[:2], strict=True):
         assert len(axes.lines) == len(bare.lines) + 3 * 3
+        places = {tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == len(DENSITIES)}
+        assert places == {tuple(range(len(DENSITIES)))}, "every curve and every seed stands at its density"
     assert "dense seeds" in [text.get_text() for text in figure.legends[0].texts]
 
 
@@ -99,6 +107,63 @@ def test_pairs_have_the_colour_of_their_dense_seed():
     *pairs, _, _ = figure.axes[0].lines
     colours = [line.get_color() for line in pairs]
     assert colours[0] == colours[1] != colours[2] == colours[3]
+    named = {handle.get_label(): handle.get_color() for handle in figure.legends[0].get_lines()}
+    assert (named["pairs of seed 1"], named["pairs of seed 2"]) == (colours[0], colours[2])
+
+
+def test_a_single_pair_is_drawn_once_and_named_so():
+    lines = run_tables()["lines"].query("dense_seed == 1 and pair == '1-2'")
+    figure = figures.lmc_lines(lines, EPOCHS)
+    assert all(len(axes.lines) == 2 for axes in figure.axes)
+    assert [text.get_text() for text in figure.legends[0].texts] == ["the pair", "mean of the ends"]
+
+
+def test_rows_that_are_not_shown_are_announced(smooth):
+    assert "4 of 6 densities are shown" in " ".join(words(figures.seed_points(smooth["grid"], cells(), EPOCHS)))
+    tables_of_run = run_tables()
+    many = [tables_of_run["lines"].assign(temperature=value) for value in range(10, 70, 10)]
+    assert any("shown: 4 of 6 temperatures" in text for text in words(figures.lmc_lines(pd.concat(many), EPOCHS)))
+    retrained = tables_of_run["curves"].query("stage == 'retrain' and temperature == 10")
+    more = [retrained.assign(temperature=value) for value in range(10, 70, 10)]
+    assert any("3 of 6 temperatures" in text for text in words(figures.training_curves(pd.concat(more), EPOCHS)))
+    assert not any(" of 2 " in text for text in words(figures.lmc_lines(tables_of_run["lines"], EPOCHS)))
+
+
+def test_equal_curves_are_one_with_both_names(smooth):
+    selection = smooth["selection"]
+    same = selection[selection["algorithm"] == "oracle"].assign(algorithm="default temperature")
+    equal = pd.concat([selection[selection["algorithm"] != "default temperature"], same])
+    figure = figures.error_against_density(smooth["grid"], equal, EPOCHS, start=20)
+    assert len(figure.axes[0].containers) == 2
+    assert "default temperature\n= oracle" in words(figure)
+    table = pd.DataFrame({"threshold": [-0.3, -0.2], "agreement": np.nan, "balanced_accuracy": np.nan})
+    figure = figures.threshold_sensitivity(table.assign(algorithm_2=[1, 2], algorithm_2_1=[1, 2]), -0.12)
+    assert "Algorithm 2\n= Algorithm 2.1" in words(figure)
+
+
+def test_panels_that_say_nothing_are_left_out_in_words(smooth):
+    oracle = smooth["selection"].query("algorithm == 'oracle'").assign(temperature=80.0, regret=0.0)
+    figure = figures.error_against_density(smooth["grid"], oracle, EPOCHS)
+    assert len(figure.axes) == 1
+    said = figure.legends[0].get_title().get_text()
+    assert "none is above the oracle" in said and "chosen at every density: 80 (dense training epochs)" in said
+    table = pd.DataFrame({"threshold": [-0.3, -0.2], "agreement": np.nan, "balanced_accuracy": np.nan})
+    blank = figures.threshold_sensitivity(table.assign(algorithm_2=0.01), -0.12)
+    assert not blank.axes and "the same at every threshold" in " ".join(words(blank)).replace("\n", " ")
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8)).assign(cka_softmax=1.0)
+    points = figures.seed_points(tables(plane)["grid"], plane, EPOCHS)
+    assert len(points.axes) == 2 * 2 and any("CKA of softmax outputs: 1 everywhere" in text for text in words(points))
+
+
+def test_a_logarithmic_axis_needs_something_above_zero():
+    curves = run_tables()["curves"].assign(test_error=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figures.training_curves(curves, EPOCHS)
+        figure.canvas.draw()
+    panels = np.array(figure.axes).reshape(2, 4)
+    assert {axes.get_yscale() for axes in panels[0]} == {"log"}
+    assert {axes.get_yscale() for axes in panels[1]} == {"linear"}
 
 
 def test_training_curves_average_replicas_before_dense_seeds():
@@ -126,7 +191,7 @@ def test_sensitivity_shows_agreement_only_with_drawn_regimes(smooth):
     table = pd.DataFrame({"threshold": [-0.3, -0.2, -0.1], "agreement": np.nan, "balanced_accuracy": np.nan})
     table["algorithm_2"] = [0.001, 0.002, 0.003]
     assert len(figures.threshold_sensitivity(table, -0.12).axes) == 1
-    drawn = table.assign(agreement=0.9, balanced_accuracy=0.8)
+    drawn = table.assign(agreement=[0.9, 0.9, 0.7], balanced_accuracy=[0.8, 0.8, 0.7])
     figure = figures.threshold_sensitivity(drawn, -0.12)
     assert len(figure.axes) == 2
     assert sorted(100 * value for value in (0.8, 0.9)) == sorted(
@@ -143,8 +208,8 @@ def test_lmc_lines_have_temperatures_down_and_densities_across():
     coldest = panels[2, 0]
     *pairs, mean, ends = coldest.lines
     assert len(pairs) == 4
-    assert mean.get_ydata()[5] == pytest.approx(100 * (0.02 + 0.2 * 0.25))
-    np.testing.assert_allclose(ends.get_ydata(), 2.0)
+    assert mean.get_ydata()[5] == pytest.approx(0.02 + 0.2 * 0.25), "in the unit of LMC"
+    np.testing.assert_allclose(ends.get_ydata(), 0.02)
     few = figures.lmc_lines(lines, EPOCHS, temperatures=[160, 20], densities=[0.8], measure="test_nll")
     assert len(few.axes) == 2
     assert [text.get_text() for text in few.axes[0].texts if "run" in text.get_text()] == ["not run"]
@@ -183,7 +248,7 @@ def test_a_study_with_nothing_run_still_has_its_figures(tmp_path):
     regime_tables.write(tmp_path, THRESHOLDS)
     for name, run in run_tables().items():
         write_csv(tmp_path / f"{name}.csv", run.iloc[:0])
-    names = ["lmc", "error_against_density", "model_selection", "threshold_sensitivity", *RUN_FIGURES]
+    names = ["lmc", "error_against_density", "model_selection", "threshold_sensitivity", *RUN_FIGURES, *LAYER_FIGURES]
     assert len(figures.draw(tmp_path, names, THRESHOLDS)) == 3 * len(names)
 
 
@@ -191,6 +256,8 @@ def test_sensitivity_marks_the_threshold_without_a_border(tmp_path):
     write_csv(tmp_path / "cells.csv", cells(temperatures=(10, 20), densities=(0.4, 0.8)))
     regime_tables.write(tmp_path, THRESHOLDS)
     assert "lmc" not in set(pd.read_csv(tmp_path / "boundaries.csv")["boundary"])
+    table = pd.read_csv(tmp_path / "sensitivity.csv")
+    write_csv(tmp_path / "sensitivity.csv", table.assign(algorithm_2=np.linspace(0, 0.01, len(table))))
     figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), "threshold_sensitivity")
     assert figure.axes[0].get_title() == "vertical line: threshold in use, −0.12"
     borrowed = replace(THRESHOLDS, inherited="cifar10")
@@ -201,7 +268,7 @@ def test_sensitivity_marks_the_threshold_without_a_border(tmp_path):
 def test_drawn_twice_the_files_are_the_same_and_none_is_empty(tmp_path, smooth):
     written = []
     for place in ("first", "second"):
-        figure = figures.panel_figure(*(smooth[name] for name in TABLES), EPOCHS, THRESHOLDS, "lmc", "t")
+        figure = figures.panel_figure(smooth["grid"], smooth["regimes"], EPOCHS, THRESHOLDS, "lmc", "t")
         written.append(figures.save(figure, tmp_path / place / "phase.2", smooth["grid"]))
     assert [path.name for path in written[0]] == ["phase.2.pdf", "phase.2.png", "phase.2.csv"]
     for one, two in zip(*written, strict=True):
@@ -216,7 +283,7 @@ def test_drawn_twice_the_files_are_the_same_and_none_is_empty(tmp_path, smooth):
 def test_drawing_leaves_the_settings_of_matplotlib_alone(smooth):
     with mpl.rc_context({"font.size": 23, "lines.linewidth": 9}):
         before = dict(mpl.rcParams)
-        figure = figures.panel_figure(*(smooth[name] for name in TABLES), EPOCHS, THRESHOLDS, "lmc")
+        figure = figures.panel_figure(smooth["grid"], smooth["regimes"], EPOCHS, THRESHOLDS, "lmc")
         assert dict(mpl.rcParams) == before
     assert panels_of(figure)[0].xaxis.get_ticklabels()[0].get_fontsize() == 7
 
@@ -234,7 +301,7 @@ def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
         "assert not any(name.split('.')[0] == 'torch' for name in sys.modules)\n"
     )
     panels = {"test_error", "normalised_test_error", "cka"}  # drawn like "lmc", which stands for them
-    names = [name for name in GRID_FIGURES + RUN_FIGURES if name not in panels]
+    names = [name for name in GRID_FIGURES + RUN_FIGURES + LAYER_FIGURES if name not in panels]
     command = [sys.executable, "-W", "error::UserWarning", "-c", code, str(tmp_path), *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -245,15 +312,28 @@ def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
 
 
 def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypatch):
-    assert set(study.DRAWERS) == set(GRID_FIGURES + RUN_FIGURES)
+    every = GRID_FIGURES + RUN_FIGURES + LAYER_FIGURES
+    assert set(study.DRAWERS) == set(every)
     asked = []
     monkeypatch.setattr(study, "draw", lambda folder, names, thresholds: asked.extend(names) or [])
-    figures.draw_all(tmp_path, THRESHOLDS)
-    assert asked == list(GRID_FIGURES)
+    figures.draw_all(tmp_path, THRESHOLDS, (*every, "agreement"))
+    assert asked == [*GRID_FIGURES, "agreement"]
     asked.clear()
     (tmp_path / "lines.csv").touch()
-    figures.draw_all(tmp_path, THRESHOLDS)
-    assert asked == list(GRID_FIGURES + RUN_FIGURES)
+    figures.draw_all(tmp_path, THRESHOLDS, every)
+    assert asked == list(every)
+
+
+def test_layers_are_drawn_only_where_they_are_not_pruned_alike(tmp_path):
+    for allocation, layers in (("uniform", ()), ("global", LAYER_FIGURES)):
+        settings = resolve(tiny_study.mapping(tmp_path, prune={"allocation": allocation}))
+        assert tiny_study.study_of(settings).figures == GRID_FIGURES + RUN_FIGURES + layers
+
+
+def test_the_title_says_data_set_model_and_knob(tmp_path):
+    write_csv(tmp_path / "grid.csv", tables(cells("batch_size", (10, 80)))["grid"].assign(model="vgg-19"))
+    found = study.Tables(tmp_path, THRESHOLDS)
+    assert found.title == "smooth\ndigits, vgg-19, dense batch size (images)"
 
 
 @pytest.mark.parametrize(("dataset", "unit"), [("toy", "tokens"), ("digits", "images")])
@@ -265,6 +345,8 @@ def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, n
     figure, _ = study.drawn(study.Tables(tmp_path, THRESHOLDS), name)
     said = [text.get_text() for text in figure.findobj(Text) if "batch size" in text.get_text()]
     assert said and all(f"dense batch size ({unit})" in text for text in said)
+    if name == "phase_diagram":
+        assert any("100 − BLEU,\nabove the best" in text for text in words(figure)) == (dataset == "toy")
 
 
 def test_missing_tables_and_unknown_figures_are_named(tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, tables, ticks, with_id
+from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, tables, ticks, touching, with_id
 
 from three_regime import figures
 from three_regime.analysis import figure2, regimes, seed_means
@@ -17,7 +17,7 @@ from three_regime.config.knobs import KNOBS
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.figures import phase, style
-from three_regime.figures.borders import border_lines, crossings_in_gaps, roomiest_point, width_at
+from three_regime.figures.borders import border_lines, roomiest_point, width_at
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,16 @@ def smooth() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def drawn(smooth) -> Figure:
-    return figures.phase_diagram(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "title")
+    return figures.phase_diagram(smooth["grid"], smooth["regimes"], EPOCHS, THRESHOLDS, "title")
+
+
+def said(figure: Figure) -> str:
+    return " ".join(figure.legends[0].get_title().get_text().split())
 
 
 def diagram(of: pd.DataFrame, knob: str = "epochs") -> Figure:
     found = tables(of)
-    return figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], KNOBS[knob], THRESHOLDS, "title")
+    return figures.phase_diagram(found["grid"], found["regimes"], KNOBS[knob], THRESHOLDS, "title")
 
 
 @pytest.mark.parametrize(
@@ -64,25 +68,30 @@ def test_four_panels_each_with_a_labelled_colour_bar(drawn):
 
 
 def test_cells_hold_the_grids_values_in_the_bars_unit(smooth):
-    figure = figures.panel_figure(
-        smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "test_error"
-    )
+    figure = figures.panel_figure(smooth["grid"], smooth["regimes"], EPOCHS, THRESHOLDS, "test_error")
     mesh = next(item for item in panels_of(figure)[0].collections if isinstance(item, QuadMesh))
     wide = smooth["grid"].pivot(index="temperature", columns="density", values="test_error").sort_index()
     np.testing.assert_allclose(np.ma.getdata(mesh.get_array()).reshape(wide.shape), 100 * wide.to_numpy())
 
 
 @pytest.mark.parametrize("name", ["lmc", "cka"])
-def test_exactly_the_computed_crossings_are_vertices(smooth, drawn, name):
-    rows = smooth["boundaries"].query("boundary == @name")
-    expected = {
-        (DENSITIES.index(row.density) + 0.5, round(row.temperature_index + 0.5, 9)) for row in rows.itertuples()
-    }
-    assert len(expected) >= 2
+def test_borders_are_the_edges_between_unlike_cells(smooth, drawn, name):
+    wide = smooth["regimes"].pivot(index="temperature", columns="density", values="regime").sort_index().to_numpy()
+    sides = {"lmc": lambda label: label == "I", "cka": lambda label: {"II-A": 0, "II-B": 1}.get(label)}[name]
+    expected = set()
+    for row, column in np.ndindex(wide.shape):
+        for down, right, edge in ((1, 0, (column + 0.5, row + 1.0)), (0, 1, (column + 1.0, row + 0.5))):
+            if row + down < wide.shape[0] and column + right < wide.shape[1]:
+                pair = {sides(wide[row, column]), sides(wide[row + down, column + right])}
+                expected |= {edge} if len(pair) == 2 and None not in pair else set()
+    assert len(expected) >= 4
     for axes in panels_of(drawn):
-        vertices = np.concatenate([line.get_xydata() for line in with_id(axes, f"border-{name}")])
-        on_centres = {(x, round(y, 9)) for x, y in vertices if x % 1 == 0.5}
-        assert on_centres == expected
+        middles = [
+            tuple(point)
+            for line in with_id(axes, f"border-{name}")
+            for point in (line.get_xydata()[1:] + line.get_xydata()[:-1]) / 2
+        ]
+        assert len(middles) == len(expected) and set(middles) == expected
 
 
 def test_cells_at_chance_are_grey_without_dot_or_border():
@@ -90,12 +99,12 @@ def test_cells_at_chance_are_grey_without_dot_or_border():
     plane.loc[plane["density"] == 0.05, "test_error"] = 0.9
     found = tables(plane)
     assert set(found["regimes"].query("density == 0.05")["regime"]) == {"chance"}
-    figure = figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS)
+    figure = figures.phase_diagram(found["grid"], found["regimes"], EPOCHS, THRESHOLDS)
     rows = found["grid"]["temperature"].nunique()
     for axes in panels_of(figure):
         grey = with_id(axes, "chance")
         assert sorted(patch.get_xy() for patch in grey) == [(0, row) for row in range(rows)]
-        dots = [x for line in with_id(axes, "undecided") for x in line.get_xdata()]
+        dots = [x for line in with_id(axes, "decided") for x in line.get_xdata()]
         lines = [x for name in ("lmc", "cka") for line in with_id(axes, f"border-{name}") for x in line.get_xdata()]
         assert lines and min([*lines, *dots]) >= 1
     mesh = next(item for item in panels_of(figure)[0].collections if isinstance(item, QuadMesh))
@@ -108,22 +117,22 @@ def test_a_corner_is_marked_where_one_seed_dominates():
     at = (plane["density"] == 0.8) & (plane["temperature"] == 40)
     plane.loc[at & (plane["dense_seed"] == 3), "lmc"] += 0.3
     found = tables(plane)
-    figure = figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS)
+    figure = figures.phase_diagram(found["grid"], found["regimes"], EPOCHS, THRESHOLDS)
     marked = [len(with_id(axes, "one-seed")) for axes in panels_of(figure)]
     assert marked == [0, 0, 1, 0]
     corner = with_id(panels_of(figure)[2], "one-seed")[0].get_xy()
     assert corner.min(axis=0)[1] == 1 and corner.max(axis=0)[0] == len(DENSITIES)
     assert "one-seed spread" in [text.get_text() for text in figure.legends[0].texts]
-    bare = figures.panel_figure(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS, "cka_softmax")
+    bare = figures.panel_figure(found["grid"], found["regimes"], EPOCHS, THRESHOLDS, "cka_softmax")
     assert "one-seed spread" not in [text.get_text() for text in bare.legends[0].texts]
 
 
 def test_thresholds_of_another_data_set_are_named_in_the_legend(smooth):
     borrowed = replace(THRESHOLDS, inherited="cifar10")
-    figure = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, borrowed, "lmc")
-    assert figure.legends[0].get_title().get_text() == "thresholds set for cifar10, not for this data set"
-    own = figures.panel_figure(smooth["grid"], smooth["regimes"], smooth["boundaries"], EPOCHS, THRESHOLDS, "lmc")
-    assert own.legends[0].get_title().get_text() == ""
+    figure = figures.panel_figure(smooth["grid"], smooth["regimes"], EPOCHS, borrowed, "lmc")
+    assert said(figure) == "thresholds set for cifar10, not for this data set"
+    own = figures.panel_figure(smooth["grid"], smooth["regimes"], EPOCHS, THRESHOLDS, "lmc")
+    assert said(own) == ""
 
 
 def test_the_two_borders_differ_in_dash_and_have_casings(drawn):
@@ -145,6 +154,77 @@ def test_region_names_stand_inside_their_regions(smooth, drawn):
         assert wide[int(y), int(x)] == text.get_text()
 
 
+@pytest.mark.parametrize("temperatures", [tuple(range(10, 170, 10)), (10, 80, 160)])
+def test_region_names_lie_on_no_border_and_on_no_value(temperatures):
+    figure = diagram(
+        cells(temperatures=temperatures, densities=DENSITIES if len(temperatures) > 3 else (0.05, 0.4, 0.8))
+    )
+    figure.canvas.draw()
+    for axes in panels_of(figure):
+        boxes = [text.get_window_extent() for text in with_id(axes, "region")]
+        assert boxes
+        values = [text.get_window_extent() for text in with_id(axes, "value")]
+        lines = [line for name in ("lmc", "cka") for line in with_id(axes, f"border-{name}")]
+        paths = [line.get_path().transformed(axes.transData) for line in lines]
+        assert not any(path.intersects_bbox(box, filled=False) for path in paths for box in boxes)
+        assert not any(box.overlaps(value) for box in boxes for value in values)
+
+
+def test_small_grids_print_their_values_large_ones_do_not(drawn):
+    assert not any(with_id(axes, "value") for axes in panels_of(drawn))
+    figure = diagram(cells(temperatures=(10, 80, 160), densities=(0.05, 0.4, 0.8)))
+    grid = tables(cells(temperatures=(10, 80, 160), densities=(0.05, 0.4, 0.8)))["grid"].set_index(
+        ["temperature", "density"]
+    )
+    for axes, name, decimals in zip(panels_of(figure), phase.FIGURE_2, (1, 1, 3, 3), strict=True):
+        texts = {tuple(np.floor(text.get_position())): text.get_text() for text in with_id(axes, "value")}
+        assert len(texts) == 9
+        value = grid.loc[(80.0, 0.4), name] * phase.PANELS[name].factor
+        assert texts[1, 1] == f"{value:.{decimals}f}".replace("-", "−")
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        {"temperatures": tuple(range(5, 130, 5)), "densities": tuple(np.round(np.linspace(0.025, 0.9, 15), 4))},
+        {"knob": "batch_size", "temperatures": (16, 64, 512), "densities": (0.05, 0.8)},
+    ],
+    ids=["large", "small"],
+)
+def test_no_two_tick_labels_touch(of):
+    plane = cells(**of)
+    found = tables(plane)
+    knob = KNOBS[of.get("knob", "epochs")]
+    shown = [
+        diagram(plane, knob.name),
+        figures.panel_figure(found["grid"], found["regimes"], knob, THRESHOLDS, "lmc", "t"),
+        figures.error_against_density(found["grid"], found["selection"], knob, cells=plane),
+        figures.selection_comparison(found["selection"]),
+        figures.seed_points(found["grid"], plane, knob),
+    ]
+    for figure in shown:
+        assert not touching(figure)
+
+
+def test_a_panel_that_is_the_same_everywhere_is_left_out():
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8)).assign(cka_softmax=1.0)
+    figure = diagram(plane)
+    assert [axes.get_xlabel()[:3] for axes in figure.axes if axes.get_xlabel()[:1] == "("] == ["(a)", "(b)", "(c)"]
+    assert "CKA of softmax outputs: 1 in every cell" in said(figure)
+    one = diagram(cells(temperatures=(80,), densities=(0.8,)))
+    assert len(panels_of(one)) == 3 and "nothing to compare with" in said(one)
+
+
+def test_without_regime_i_the_range_of_lmc_is_fixed():
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8))
+    for scale in (0.01, 0.1):
+        calm = plane.assign(lmc=scale * (plane["lmc"] + 0.3).clip(-0.4, 0.4))
+        mesh = next(item for item in panels_of(diagram(calm))[2].collections if isinstance(item, QuadMesh))
+        assert mesh.get_clim() == (THRESHOLDS.lmc, 0.0)
+    mesh = next(item for item in panels_of(diagram(cells()))[2].collections if isinstance(item, QuadMesh))
+    assert mesh.get_clim()[0] < THRESHOLDS.lmc
+
+
 def test_missing_cells_are_hatched_and_named_in_the_legend():
     table = cells()
     table.loc[(table["temperature"] == 60) & (table["density"] < 0.07), MEASURED] = np.nan
@@ -159,14 +239,18 @@ def test_missing_cells_are_hatched_and_named_in_the_legend():
     assert "not run" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_undecided_cells_carry_a_dot(smooth):
-    labels = smooth["regimes"].assign(decided=True)
+def test_decided_cells_carry_a_dot(smooth):
+    labels = smooth["regimes"].assign(decided=False)
     place = (labels["temperature"] == 40) & (labels["density"] == 0.08)
-    labels.loc[place, "decided"] = False
-    figure = figures.phase_diagram(smooth["grid"], labels, smooth["boundaries"], EPOCHS, THRESHOLDS)
+    labels.loc[place, "decided"] = True
+    figure = figures.phase_diagram(smooth["grid"], labels, EPOCHS, THRESHOLDS)
     for axes in panels_of(figure):
-        (dots,) = with_id(axes, "undecided")
+        (dots,) = with_id(axes, "decided")
         np.testing.assert_array_equal(dots.get_xydata(), [[2.5, 1.5]])
+    assert "regime decided" in [text.get_text() for text in figure.legends[0].texts]
+    none = figures.phase_diagram(smooth["grid"], labels.assign(decided=False), EPOCHS, THRESHOLDS)
+    assert "regime decided" not in [text.get_text() for text in none.legends[0].texts]
+    assert "no regime is decided" in said(none)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +268,7 @@ def test_small_grids_draw_without_a_warning(of):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for figure in (
-            figures.phase_diagram(found["grid"], found["regimes"], found["boundaries"], EPOCHS, THRESHOLDS, "title"),
+            figures.phase_diagram(found["grid"], found["regimes"], EPOCHS, THRESHOLDS, "title"),
             figures.error_against_density(found["grid"], found["selection"], EPOCHS),
             figures.selection_comparison(found["selection"]),
         ):
@@ -192,21 +276,22 @@ def test_small_grids_draw_without_a_warning(of):
 
 
 @pytest.mark.parametrize(
-    ("regime", "says"),
+    ("regime", "shown", "absent"),
     [
-        ("II-B", ["no border of Regime I (LMC = −0.12)", "no border II-A / II-B (CKA = 0.97)"]),
-        ("by density", ["no border of Regime I (LMC = −0.12)", "border II-A / II-B (CKA = 0.97)"]),
+        ("II-B", [], ["no border of Regime I (LMC = −0.12)", "no border II-A / II-B (CKA = 0.97)"]),
+        ("by density", ["border II-A / II-B (CKA = 0.97)"], ["no border of Regime I (LMC = −0.12)"]),
     ],
 )
-def test_the_legend_says_both_thresholds_without_a_crossing(smooth, regime, says):
-    """As for a border that runs between two columns, or a study that lies in one regime: boundaries.csv has no row."""
-    labels, nothing = smooth["regimes"].copy(), smooth["boundaries"].iloc[:0]
+def test_the_legend_names_what_is_seen_a_note_the_rest(smooth, regime, shown, absent):
+    labels = smooth["regimes"].copy()
     labels["regime"] = np.where(labels["density"] < 0.1, "II-A", "II-B") if regime == "by density" else regime
     for figure in (
-        figures.phase_diagram(smooth["grid"], labels, nothing, EPOCHS, THRESHOLDS),
-        figures.panel_figure(smooth["grid"], labels, nothing, EPOCHS, THRESHOLDS, "lmc"),
+        figures.phase_diagram(smooth["grid"], labels, EPOCHS, THRESHOLDS),
+        figures.panel_figure(smooth["grid"], labels, EPOCHS, THRESHOLDS, "lmc"),
     ):
-        assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == says
+        texts = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert [text for text in texts if "border" in text] == shown
+        assert all(sentence in said(figure) for sentence in absent)
         figure.canvas.draw()
         box = figure.legends[0].get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, "the legend stays on the page"
@@ -215,16 +300,11 @@ def test_the_legend_says_both_thresholds_without_a_crossing(smooth, regime, says
 @pytest.mark.skipif(not figure2.FIGURE2_FOLDER.is_dir(), reason="reference/figure2 is not here")
 def test_the_published_figure_is_drawn_with_computed_borders():
     grid = seed_means.grid(figure2.as_cells(figure2.load()))
-    lines = regimes.boundaries(grid, Thresholds())
-    figure = figures.phase_diagram(grid, regimes.label(grid, Thresholds()), lines, EPOCHS, Thresholds(), "published")
+    figure = figures.phase_diagram(grid, regimes.label(grid, Thresholds()), EPOCHS, Thresholds(), "published")
     left = panels_of(figure)[0]
     assert ticks(left.yaxis) == [str(epoch) for epoch in range(10, 170, 10)]
     assert ticks(left.xaxis) == ["5", "6", "7", "8", "10", "14", "20", "40", "80"]
-    rows = lines.query("boundary == 'lmc'")
-    vertices = np.concatenate([line.get_xydata() for line in with_id(left, "border-lmc")])
-    for row in rows.itertuples():
-        column = sorted(grid["density"].unique()).index(row.density)
-        assert np.isclose(vertices, (column + 0.5, row.temperature_index + 0.5)).all(axis=1).any()
+    assert with_id(left, "border-lmc") and with_id(left, "border-cka")
 
 
 def test_letters_are_at_least_seven_points_and_stay_on_the_page(drawn):
@@ -234,7 +314,7 @@ def test_letters_are_at_least_seven_points_and_stay_on_the_page(drawn):
     assert min(text.get_fontsize() for text in texts) >= 7
     box = drawn.get_tightbbox(drawn.canvas.get_renderer())
     assert box.x0 >= 0 and box.y0 >= 0
-    assert box.x1 <= style.TEXT_WIDTH and box.y1 <= drawn.get_figheight()
+    assert box.x1 <= style.SCREEN_WIDTH and box.y1 <= drawn.get_figheight()
 
 
 def test_lightness_rises_steadily_towards_the_good_end():
@@ -251,54 +331,43 @@ def test_line_looks_differ_in_colour_marker_and_dash():
 
 
 def test_wrong_tables_are_refused_by_name(smooth):
-    grid, labels, lines = smooth["grid"], smooth["regimes"], smooth["boundaries"]
+    grid, labels = smooth["grid"], smooth["regimes"]
     for broken, word in (
-        ((grid.drop(columns="lmc"), labels, lines), "lmc"),
-        ((grid, labels.drop(columns="decided"), lines), "decided"),
-        ((grid, labels, lines.drop(columns="temperature_index")), "temperature_index"),
-        ((grid.iloc[:0], labels, lines), "no rows"),
-        ((pd.concat([grid, grid.assign(study="other")]), labels, lines), "more than one study"),
-        ((pd.concat([grid, grid]), labels, lines), "more than one row"),
-        ((grid, labels.assign(regime="III"), lines), "III"),
-        ((grid, labels, lines.assign(density=0.3)), "0.3"),
+        ((grid.drop(columns="lmc"), labels), "lmc"),
+        ((grid, labels.drop(columns="decided")), "decided"),
+        ((grid.iloc[:0], labels), "no rows"),
+        ((pd.concat([grid, grid.assign(study="other")]), labels), "more than one study"),
+        ((pd.concat([grid, grid]), labels), "more than one row"),
+        ((grid, labels.assign(regime="III")), "III"),
     ):
         with pytest.raises(UserError, match=word):
             figures.phase_diagram(*broken, EPOCHS, THRESHOLDS)
     with pytest.raises(UserError, match="sam_rho"):
-        figures.phase_diagram(grid, labels, lines, KNOBS["sam_rho"], THRESHOLDS)
+        figures.phase_diagram(grid, labels, KNOBS["sam_rho"], THRESHOLDS)
     with pytest.raises(UserError, match="unknown metric 'bleu'"):
-        figures.panel_figure(grid, labels, lines, EPOCHS, THRESHOLDS, "bleu")
+        figures.panel_figure(grid, labels, EPOCHS, THRESHOLDS, "bleu")
 
 
 # Geometry of borders
 
 
-def test_a_border_follows_crossings_and_reaches_the_frame():
-    inside = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0]], dtype=float)
-    (line,) = border_lines(inside, {0: [0.25], 1: [1.75]})
-    if line[0, 0] > line[-1, 0]:
-        line = line[::-1]
-    np.testing.assert_allclose(line, [[0, 0.75], [0.5, 0.75], [1, 1.5], [1.5, 2.25], [2, 2.5], [2, 3]])
+def test_a_border_is_one_line_along_edges_to_the_frame():
+    (line,) = border_lines(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0]], dtype=float))
+    np.testing.assert_array_equal(line, [[0, 1], [1, 1], [1, 2], [2, 2], [2, 3]])
 
 
 def test_a_border_separates_unlike_cells_whatever_the_labels():
     inside = np.random.default_rng(0).integers(0, 2, (6, 5)).astype(float)
-    vertices = np.concatenate(border_lines(inside, {}))
-    unlike = [(c + 0.5, r + 1.0) for r in range(5) for c in range(5) if inside[r, c] != inside[r + 1, c]]
-    unlike += [(c + 1.0, r + 0.5) for r in range(6) for c in range(4) if inside[r, c] != inside[r, c + 1]]
-    for point in unlike:
-        assert np.isclose(vertices, point).all(axis=1).any()
+    lines = border_lines(inside)
+    middles = [tuple(point) for line in lines for point in (line[1:] + line[:-1]) / 2]
+    unlike = {(c + 0.5, r + 1.0) for r in range(5) for c in range(5) if inside[r, c] != inside[r + 1, c]}
+    unlike |= {(c + 1.0, r + 0.5) for r in range(6) for c in range(4) if inside[r, c] != inside[r, c + 1]}
+    assert len(middles) == len(unlike) and set(middles) == unlike
 
 
 def test_no_border_between_like_or_unknown_cells():
-    assert border_lines(np.ones((3, 3)), {}) == []
-    assert border_lines(np.full((3, 3), np.nan), {0: [0.5]}) == []
-
-
-def test_a_crossing_beside_a_missing_cell_is_drawn():
-    missing = np.array([[False, False], [True, False], [False, False]])
-    (dash,) = crossings_in_gaps(missing, {0: [0.6], 1: [0.6]})
-    np.testing.assert_allclose(dash, [[0, 1.1], [0.5, 1.1], [1, 1.1]])
+    assert border_lines(np.ones((3, 3))) == []
+    assert border_lines(np.array([[1, np.nan, 0]])) == []
 
 
 def test_the_roomiest_point_is_the_middle_and_avoids_obstacles():

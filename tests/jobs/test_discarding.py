@@ -1,4 +1,4 @@
-"""What a study keeps on disk when it has been measured, and what the plan says about it."""
+"""Disk space of a measured study, and the plan's estimate of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkout import Checkout
-from finished import NAME, OPTIONS, compute, copied, inside, owner, tiny
+from finished import NAME, OPTIONS, compute, copied, inside, study_of, tiny
 
 from three_regime.analysis import tables
 from three_regime.errors import UserError
@@ -29,14 +29,14 @@ def weights(folder: Path = Path("results")) -> dict[Path, str]:
 
 
 def discard_all(keep: str) -> int:
-    """Discard at every temperature; returns the bytes that went."""
+    """Discard at every temperature; return the bytes freed."""
     config = tiny(keep=keep)
-    return sum(discard(config, NAME, 1, temperature).size for temperature in owner(config).temperatures)
+    return sum(discard(config, NAME, 1, temperature).size for temperature in study_of(config).temperatures)
 
 
 def verdicts(**changes: object) -> dict[str, int]:
     """Stage → members that would be computed."""
-    found = [finding.product.stage for finding in judge(owner(tiny(**changes))) if not finding.done]
+    found = [finding.product.stage for finding in judge(study_of(tiny(**changes))) if not finding.done]
     return {stage: found.count(stage) for stage in STAGES if stage in found}
 
 
@@ -60,7 +60,7 @@ def test_what_is_kept_and_that_nothing_is_to_be_done_after(own: Checkout, keep: 
         findings = explain(tiny(keep=keep))
         assert "nothing would be computed: all 22 results are up to date" in render(findings)
         assert sum(finding.discarded for finding in findings) == sum(".state" not in path.parts for path in lost)
-        record = read_json(record_file(owner(tiny()), 1, 2))
+        record = read_json(record_file(study_of(tiny()), 1, 2))
         assert record["keep"] == keep and (keep == "all") == (record["discarded"] == [])
         assert discard_all(keep) == 0, "a second time there is nothing left to remove"
 
@@ -108,12 +108,12 @@ def test_before_all_is_measured_nothing_goes(own: Checkout, lost: str) -> None:
         with pytest.raises(UserError, match=f"{pair} is not up to date, so nothing was discarded"):
             discard(tiny(keep="none"), NAME, 1, 2)
         assert weights() == before
-        assert not record_file(owner(tiny()), 1, 2).exists()
+        assert not record_file(study_of(tiny()), 1, 2).exists()
 
 
 def test_an_imported_checkpoint_stays(own: Checkout) -> None:
     with inside(own):
-        product = pack(owner(tiny()), "retrain", 1, 2, 0.1)[0]
+        product = pack(study_of(tiny()), "retrain", 1, 2, 0.1)[0]
         source = Path("elsewhere.safetensors")
         shutil.move(product.outputs[-1], source)
         product.outputs[0].unlink()
@@ -124,14 +124,14 @@ def test_an_imported_checkpoint_stays(own: Checkout) -> None:
 
 
 def test_results_without_a_recorded_digest_stay(own: Checkout) -> None:
-    """Results of earlier versions: without weights nobody could say what was made from them."""
+    """Results of earlier versions: without weights, products derived from them could not be verified."""
     with inside(own):
-        for product in pack(owner(tiny()), "prune", 1, 2):
+        for product in pack(study_of(tiny()), "prune", 1, 2):
             result = read_json(product.outputs[0])
             del result["provenance"]["tensor_digest"], result["provenance"]["result_digest"]
             write_json(product.outputs[0], result)
         discard(tiny(keep="endpoints"), NAME, 1, 2)
-        assert all(path.exists() for product in pack(owner(tiny()), "prune", 1, 2) for path in product.outputs)
+        assert all(path.exists() for product in pack(study_of(tiny()), "prune", 1, 2) for path in product.outputs)
 
 
 @pytest.mark.slow
@@ -161,10 +161,11 @@ def test_the_plan_agrees_with_the_disk(own: Checkout, keep: str) -> None:
     with inside(own):
         discard_all(keep)
         config = tiny(keep=keep)
-        tables.write(owner(config))
+        tables.write(study_of(config))
         found = {row.stage: row.size for row in plan.make(config, ["landscape"], None).rows}
-        for stage in [stage for stage in STAGES if stage in found]:
-            files = [path for value in owner(config).temperatures for product in pack(owner(config), stage, 1, value)
+        study = study_of(config)
+        for stage in (stage for stage in STAGES if stage in found):
+            files = [path for value in study.temperatures for product in pack(study, stage, 1, value)
                      for path in product.outputs if path.exists()]  # fmt: skip
             files += Path("results").rglob("dense.state.safetensors") if stage == "dense" else []
             jobs = 1 if stage == "dense" else 2

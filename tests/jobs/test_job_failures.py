@@ -1,4 +1,4 @@
-"""Jobs that fail, are stopped, or find their inputs damaged: nothing finished is lost, and the fault is named."""
+"""Jobs that fail, are stopped, or have damaged inputs: finished results survive, and the message names the fault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_study import NAME, config, digests, files, owner, products, run, run_to
+from tiny_study import NAME, config, digests, files, products, run, run_to, study_of
 
 from three_regime.config import Config
 from three_regime.errors import Interrupted, UserError
@@ -23,7 +23,7 @@ from three_regime.system.files import read_arrays, read_metadata, write_arrays
 
 def failing_pack(settings: Config) -> tuple[list[Product], Product]:
     """Members of the pack at temperature 2, and the third, whose pruned weights are poisoned."""
-    members = pack(owner(settings), "retrain", 1, 2)
+    members = pack(study_of(settings), "retrain", 1, 2)
     return members, members[2]
 
 
@@ -47,7 +47,7 @@ def test_finished_members_survive_the_failure_of_a_mate(study_folder, caplog):
         run(settings, "retrain")
     done = members[:2]
     for member in done:
-        assert all(sidecar(owner(settings), path).exists() for path in member.outputs)
+        assert all(sidecar(study_of(settings), path).exists() for path in member.outputs)
         for path in member.outputs:
             path.unlink()  # as Snakemake does with the outputs of a failed job
     write_arrays(bad.inputs["pruned"], sound, read_metadata(bad.inputs["pruned"]))
@@ -55,7 +55,7 @@ def test_finished_members_survive_the_failure_of_a_mate(study_folder, caplog):
         assert run(settings, "retrain") == Outcome(2, 6)
     assert caplog.text.count("restored from an earlier, unfinished job") == 2
     assert digests(settings, "retrain") == expected
-    assert not sidecar(owner(settings), done[0].outputs[0]).exists()
+    assert not sidecar(study_of(settings), done[0].outputs[0]).exists()
 
 
 def test_what_was_kept_aside_is_not_restored_when_it_is_stale(study_folder):
@@ -74,7 +74,7 @@ def test_what_was_kept_aside_is_not_restored_when_it_is_stale(study_folder):
     with pytest.raises(UserError):
         run(other, "retrain")
     weights = read_metadata(members[0].outputs[-1])
-    fresh = pack(owner(other), "retrain", 1, 2)[0]
+    fresh = pack(study_of(other), "retrain", 1, 2)[0]
     assert weights["fingerprint"] == fresh.fingerprint
 
 
@@ -170,7 +170,7 @@ def test_two_processes_take_turns(study_folder, caplog):
     lost = files(settings, "prune")[0]
     lost.unlink()
     entered, leave = threading.Event(), threading.Event()
-    study = owner(settings)
+    study = study_of(settings)
 
     def hold() -> None:
         with locked(study, "prune", 1, 1, None):
@@ -185,7 +185,7 @@ def test_two_processes_take_turns(study_folder, caplog):
     run(settings, "prune")
     holder.join()
     assert time.monotonic() - began >= 0.25
-    assert "another process works on prune tiny seed1 epochs001: waiting" in caplog.text
+    assert "another process is working on prune tiny seed1 epochs001: waiting" in caplog.text
     assert lost.exists()
 
 
@@ -210,7 +210,7 @@ def test_what_a_killed_writer_left_behind_is_removed(study_folder):
     settings = config(study_folder)
     product = products(settings, "retrain")[0]
     left = [path.with_name(f".{path.name}.abc123.part")
-            for path in (*product.outputs, state_file(owner(settings), product))]  # fmt: skip
+            for path in (*product.outputs, state_file(study_of(settings), product))]  # fmt: skip
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half a file")

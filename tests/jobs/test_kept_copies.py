@@ -1,4 +1,4 @@
-"""Finished results survive a job that ends badly after its pack; stale ones do not survive, and no link stays."""
+"""Finished results survive a job that fails after its pack; stale results do not, and no links remain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tiny_study
 from checkout import Checkout
-from finished import NAME, OPTIONS, copied, inside, owner, tiny
+from finished import NAME, OPTIONS, copied, inside, study_of, tiny
 from tiny_study import config, products
 
 from three_regime.config import Config
@@ -34,18 +34,18 @@ PRESET_SECONDS = 120
 
 @pytest.fixture
 def settings(study_folder: Path) -> Config:
-    """The study in a folder of its own."""
+    """Return the study's configuration in a separate folder."""
     return config(study_folder)
 
 
 def run_stage(settings: Config, stage: str, temperature: float = 2) -> Outcome:
-    """A job as Snakemake starts it."""
+    """Run a job as Snakemake starts it."""
     return run_job(settings, NAME, stage, 1, temperature, under_workflow=True)
 
 
 @pytest.fixture(autouse=True)
 def _own_signals():
-    """A job of Snakemake leaves its signals ignored: in a test's process they come back."""
+    """Restore signal handlers, since a Snakemake job leaves its signals ignored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -53,7 +53,7 @@ def _own_signals():
 
 
 def members(settings: Config, stage: str, temperature: float = 2) -> list[Product]:
-    return pack(tiny_study.owner(settings), stage, 1, temperature)
+    return pack(tiny_study.study_of(settings), stage, 1, temperature)
 
 
 def files(found: list[Product]) -> list[Path]:
@@ -61,13 +61,13 @@ def files(found: list[Product]) -> list[Path]:
 
 
 def held(root: Path) -> list[Path]:
-    """Every link in a folder of results."""
+    """Return every link in a results folder."""
     names = {name for stage in STAGES.values() for name in stage.files}
     return [path for path in (root / ".state").rglob("*") if path.name in names]
 
 
 def remove(paths: list[Path]) -> dict[Path, bytes]:
-    """Remove files, as Snakemake does with the outputs of a failed job; returns what was in them."""
+    """Remove files, as Snakemake does with the outputs of a failed job; return their content."""
     content = {path: path.read_bytes() for path in paths}
     for path in paths:
         path.unlink()
@@ -84,7 +84,7 @@ def test_a_pack_that_had_ended_is_not_computed_again(settings: Config, stage: st
 
 
 def test_computed_members_are_held_until_they_are_read(settings: Config) -> None:
-    study = tiny_study.owner(settings)
+    study = tiny_study.study_of(settings)
     shutil.rmtree(study.at(1, 2) / "density010" / "replica1")
     assert run_stage(settings, "retrain") == Outcome(1, 3)
     content = remove(files(members(settings, "retrain")))
@@ -97,13 +97,13 @@ def test_computed_members_are_held_until_they_are_read(settings: Config) -> None
 
 def test_without_snakemake_nothing_is_held(settings: Config) -> None:
     run_stage(settings, "cka")
-    assert held(tiny_study.owner(settings).root)
+    assert held(tiny_study.study_of(settings).root)
     run_job(settings, NAME, "cka", 1, 2)
-    assert not held(tiny_study.owner(settings).root)
+    assert not held(tiny_study.study_of(settings).root)
 
 
 def test_a_damaged_result_does_not_come_back(settings: Config, caplog: pytest.LogCaptureFixture) -> None:
-    """It and its link are one file; the fingerprint in its metadata is as it was."""
+    """The result and its link are the same file; the fingerprint in its metadata is unchanged."""
     run_stage(settings, "retrain")
     product = members(settings, "retrain")[1]
     path = product.outputs[-1]
@@ -111,7 +111,7 @@ def test_a_damaged_result_does_not_come_back(settings: Config, caplog: pytest.Lo
     with open(path, "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(bytes([good[-1] ^ 1]))
-    assert product.done and sidecar(tiny_study.owner(settings), path).read_bytes() == path.read_bytes() != good
+    assert product.done and sidecar(tiny_study.study_of(settings), path).read_bytes() == path.read_bytes() != good
     path.unlink()
     assert run_stage(settings, "retrain") == Outcome(1, 3)
     assert "density 10 %, replica 2 is not restored: " in caplog.text and " is damaged: " in caplog.text
@@ -140,7 +140,7 @@ def test_a_file_system_without_hard_links_is_served_by_copies(
 
 
 def test_what_is_removed_while_the_job_runs_is_put_back(settings: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by a Snakemake that takes an earlier attempt of the same job for failed only now."""
+    """E.g. by a Snakemake that notices the failure of an earlier attempt of the same job only now."""
     found = members(settings, "retrain")
     remove(list(found[0].outputs))
     compute = run._put_back_lost
@@ -165,16 +165,16 @@ def test_after_a_failure_signals_mean_what_they_meant() -> None:
 
 
 def test_a_state_that_outlived_its_run_is_removed(settings: Config) -> None:
-    state = state_file(tiny_study.owner(settings), members(settings, "retrain")[0])
+    state = state_file(tiny_study.study_of(settings), members(settings, "retrain")[0])
     state.write_text("of a job that was killed when the result had just been written")
     assert run_stage(settings, "retrain") == Outcome(0, 4)
     assert not state.exists()
 
 
 def test_discarded_weights_are_not_held(settings: Config, tmp_path: Path) -> None:
-    """The disk space is free, also where jobs were killed before they could let go."""
+    """Disk space is freed even if jobs were killed before they removed their links."""
     none = config(tmp_path, keep="none")
-    study = tiny_study.owner(none)
+    study = tiny_study.study_of(none)
     for stage in ("lmc", "cka"):
         run_stage(none, stage)
     for path in files(products(none, "retrain")):
@@ -193,7 +193,7 @@ def test_discarded_weights_are_not_held(settings: Config, tmp_path: Path) -> Non
 
 
 def test_links_of_recorded_files_go_and_no_others(settings: Config) -> None:
-    study = tiny_study.owner(settings)
+    study = tiny_study.study_of(settings)
     for path in files(products(settings, "retrain")):
         kept_copies.keep(study, path)
     recorded = files(members(settings, "retrain"))
@@ -207,8 +207,8 @@ def test_links_of_recorded_files_go_and_no_others(settings: Config) -> None:
 
 
 def test_stale_results_make_way_with_all_that_was_made_from_them(settings: Config, tmp_path: Path) -> None:
-    study = tiny_study.owner(settings)
-    other = tiny_study.owner(config(tmp_path, retrain={"learning_rate": 0.05}))
+    study = tiny_study.study_of(settings)
+    other = tiny_study.study_of(config(tmp_path, retrain={"learning_rate": 0.05}))
     stale = [path for stage in ("retrain", "lmc", "cka") for path in files(members(settings, stage))]
     planned = [str(path) for stage in STAGES for path in files(members(settings, stage))]
     before = {path: path.read_bytes() for path in stale}
@@ -228,7 +228,7 @@ def test_stale_results_make_way_with_all_that_was_made_from_them(settings: Confi
 def test_a_missing_input_makes_nothing_stale(settings: Config) -> None:
     planned = [str(path) for stage in STAGES for path in files(members(settings, stage))]
     remove(files(members(settings, "prune")))
-    assert kept_copies.set_aside([tiny_study.owner(settings)], planned) == 0
+    assert kept_copies.set_aside([tiny_study.study_of(settings)], planned) == 0
 
 
 def test_a_finished_successor_is_not_lost_to_what_it_replaces(settings: Config, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_finished_successor_is_not_lost_to_what_it_replaces(settings: Config, 
     for path, content in old.items():  # as Snakemake puts them back, into another file or the same
         path.unlink()
         path.write_bytes(content)
-    assert kept_copies.set_aside([tiny_study.owner(changed)], map(str, product.outputs)) == 1
+    assert kept_copies.set_aside([tiny_study.study_of(changed)], map(str, product.outputs)) == 1
     assert run_stage(changed, "retrain") == Outcome(0, 4)
     assert {path: path.read_bytes() for path in product.outputs} == new
 
@@ -249,7 +249,7 @@ def test_a_finished_successor_is_not_lost_to_what_it_replaces(settings: Config, 
 
 
 def spoil(checkout: Checkout, ending: str) -> Path:
-    """Let the retraining script end in this way for as long as the returned file is there."""
+    """Make the retraining script end in this way while the returned file exists."""
     script = checkout.path / "scripts" / "retrain.py"
     flag = checkout.path / "spoilt"
     flag.touch()
@@ -265,7 +265,7 @@ def spoil(checkout: Checkout, ending: str) -> Path:
 
 
 def start(checkout: Checkout, *arguments: str) -> str:
-    """Run the workflow in a process group of its own; what it printed."""
+    """Run the workflow in its own process group; return its output."""
     log = checkout.path / "output.txt"
     with open(log, "w") as stream:
         process = subprocess.Popen(
@@ -279,7 +279,7 @@ def start(checkout: Checkout, *arguments: str) -> str:
 
 def results_of(checkout: Checkout, stage: str) -> dict[Path, bytes]:
     with inside(checkout):
-        found = [path for temperature in (2, 4) for path in files(pack(owner(tiny()), stage, 1, temperature))]
+        found = [path for temperature in (2, 4) for path in files(pack(study_of(tiny()), stage, 1, temperature))]
         return {path: path.read_bytes() for path in found if path.exists()}
 
 
@@ -298,7 +298,7 @@ def test_a_job_that_ends_badly_keeps_its_finished_pack(complete_tiny: Checkout, 
     assert not left if ending == "failed after its end" else left
     flag.unlink()
     output = own.run("retrained", *OPTIONS)
-    assert ("results of unfinished jobs are back in their place" in output) == (ending == "failed after its end")
+    assert ("results of unfinished jobs were restored" in output) == (ending == "failed after its end")
     for title in ended:  # with all in its place and recorded, nothing is left to do
         assert f"{title}: 0 computed, 4 kept" in output or title not in output, output
     assert len(results_of(own, "retrain")) == 16
@@ -313,20 +313,20 @@ def test_a_job_that_ends_badly_keeps_its_finished_pack(complete_tiny: Checkout, 
 def test_a_failed_job_leaves_nothing_stale_behind(
     complete_tiny: Checkout, tmp_path: Path, ending: str, target: str, stale: int
 ) -> None:
-    """Snakemake notes the new settings for a failed job's outputs, too, and would call the old ones up to date."""
+    """Snakemake records the new settings for a failed job's outputs too, and would treat the old ones as up to date."""
     own = copied(complete_tiny, tmp_path / "own")
     (own.path / "rate.yaml").write_text("studies: {tiny: {retrain: {learning_rate: 0.05}}}\n")
     before = results_of(own, "retrain")
     flag = spoil(own, ending)
     arguments = (target, *OPTIONS, "rate.yaml")
     output = own.run(*arguments, check=False)
-    assert f"{stale} stale results are kept in .state until they have been computed anew" in output
+    assert f"{stale} stale results are kept in .state until they have been recomputed" in output
     assert not results_of(own, "retrain")
     assert own.planned(*arguments)["retrain_tiny"] == 2
     flag.unlink()
     output = own.run(*arguments)
     assert output.count(": 4 computed, 0 kept") == (2 if ending == "never begun" else 0), output
-    assert ("8 results of unfinished jobs are back" in output) == (ending == "failed after its end")
+    assert ("8 results of unfinished jobs were restored" in output) == (ending == "failed after its end")
     assert results_of(own, "retrain").keys() == before.keys()
     assert all(content != before[path] for path, content in results_of(own, "retrain").items())
     with inside(own):

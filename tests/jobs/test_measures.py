@@ -7,17 +7,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import translation_study
-from tiny_study import config, mapping, owner, products, run, run_to
+from tiny_study import config, mapping, products, run, run_to, study_of
 
 from three_regime import figures
 from three_regime.analysis import claims, regime_tables, tables
 from three_regime.config import measures, resolve
 from three_regime.config.measures import MEASURES, Column, Measure
 from three_regime.errors import Damaged, UserError
+from three_regime.figures.explorer.content import of_study
 from three_regime.jobs.run import Outcome
 from three_regime.planning import plan
 from three_regime.planning.pricing import RATES, read_rates
-from three_regime.study.outputs import figures_of
 from three_regime.study.products import pack
 from three_regime.study.results import read_result
 from three_regime.study.verdicts import judge
@@ -44,7 +44,7 @@ def test_every_measure_from_yaml_to_figures(tmp_path):
     count = len(products(settings, "measures"))
     assert run(settings, "measures") == Outcome(count, 0)
     assert run(settings, "measures") == Outcome(0, count)
-    study = owner(settings)
+    study = study_of(settings)
     assert all(finding.done for finding in judge(study))
     found = tables.build(study)
     assert found["cells"][COLUMNS].notna().all(axis=None)
@@ -62,6 +62,8 @@ def test_every_measure_from_yaml_to_figures(tmp_path):
     drawn = figures.draw(study.folder, ["seeds", COLUMNS[0]], study.thresholds)
     assert all(path.exists() for path in drawn)
     assert set(COLUMNS) <= set(pd.read_csv(study.folder / "figures" / "seeds.csv")["measure"])
+    explored = of_study(study.folder, study.thresholds)["measures"]
+    assert set(COLUMNS) <= {measure["name"] for measure in explored}
 
 
 def test_what_is_added_later_computes_nothing_twice(tmp_path):
@@ -73,15 +75,13 @@ def test_what_is_added_later_computes_nothing_twice(tmp_path):
 
 def test_files_and_rules_agree():
     settings = resolve(mapping(Path("anywhere"), measure={"also": ALL}, replicas=[1, 2, 3], **SMALL))
-    study = owner(settings)
+    study = study_of(settings)
     [declared] = patterns(study, "measures").values()
     filled = [path.format(seed=1, temperature="epochs002", density="density010") for path in declared]
     assert filled == kept_files(study, "measures")
     assert len(filled) == sum({"pair": 3, "replica": 3}[MEASURES[name].of] for name in ALL)
-    assert figures_of(study.config)[-len(COLUMNS) :] == tuple(
-        column.name for name in ALL for column in MEASURES[name].columns
-    )
-    by_cell = owner(resolve(mapping(Path("anywhere"), measure={"also": ALL}, pack=["replica"])))
+    assert study.figures[-len(COLUMNS) :] == tuple(column.name for name in ALL for column in MEASURES[name].columns)
+    by_cell = study_of(resolve(mapping(Path("anywhere"), measure={"also": ALL}, pack=["replica"])))
     assert all("/{density}/" in path for path in patterns(by_cell, "measures")["metrics"])
 
 
@@ -109,7 +109,7 @@ def test_a_plugin_adds_one(tmp_path, monkeypatch):
     settings = config(tmp_path, measure={"also": ["ones"]}, **SMALL)
     run_to(settings, "retrain")
     assert run(settings, "measures") == Outcome(2, 0)
-    cells = tables.build(owner(settings))
+    cells = tables.build(study_of(settings))
     kept = cells["sparsity"]["kept"].sum()
     assert (cells["replicas"]["ones"] == kept).all()
 
@@ -118,9 +118,9 @@ def test_a_result_without_its_number_is_damaged(tmp_path):
     settings = config(tmp_path, measure={"also": ["distance"]}, **SMALL)
     run_to(settings, "retrain")
     run(settings, "measures")
-    path = pack(owner(settings), "measures", 1, 2.0)[0].outputs[0]
+    path = pack(study_of(settings), "measures", 1, 2.0)[0].outputs[0]
     write_result(path, {**read_json(path), "distance": "near"})
-    with pytest.raises(Damaged, match="no distance"):
+    with pytest.raises(Damaged, match="no readable distance"):
         read_result(path)
 
 
@@ -128,8 +128,8 @@ def test_a_result_without_its_number_is_damaged(tmp_path):
     ("changes", "said"),
     [
         ({"measure": {"also": ["agreemnt"]}}, "unknown measure 'agreemnt'; did you mean 'agreement'"),
-        ({"measure": {"also": ["distance", "distance"]}}, "holds a measure twice"),
-        ({"claims": [claim("agreement")], **SMALL}, "'agreement' needs measure.also to name agreement"),
+        ({"measure": {"also": ["distance", "distance"]}}, "names a measure twice"),
+        ({"claims": [claim("agreement")], **SMALL}, "'agreement' needs agreement in measure.also"),
         ({"claims": [claim("agreemnt")], **SMALL}, "unknown measure 'agreemnt'"),
     ],
 )
@@ -155,8 +155,8 @@ def test_translation_is_pruned_and_measured_too(tmp_path):
     for stage in ("dense", "prune", "retrain", "measures"):
         outcomes = translation_study.run(settings, stage)
     assert outcomes == [Outcome(4, 0)]
-    study = translation_study.owner(settings)
+    study = translation_study.study_of(settings)
     names = [column.name for name in also for column in MEASURES[name].columns]
     assert tables.build(study)["pairs"][names].notna().all(axis=None)
-    with pytest.raises(UserError, match="hessian is for images only"):
+    with pytest.raises(UserError, match="hessian applies only to images"):
         translation_study.config(tmp_path, measure={"also": ["hessian"]})

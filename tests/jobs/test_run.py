@@ -1,4 +1,4 @@
-"""Jobs: fingerprints decide what is computed and what is kept."""
+"""Jobs: fingerprints decide which results are computed and which are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_study import ALL, ROOT, TOTALS, command, config, digests, files, owner, products, run, run_to
+from tiny_study import ALL, ROOT, TOTALS, command, config, digests, files, products, run, run_to, study_of
 
 from three_regime.config import Config
 from three_regime.jobs.run import Outcome
@@ -100,10 +100,10 @@ def test_a_deleted_file_comes_back_and_its_mates_are_kept(study_folder, name):
 
 
 def test_an_early_checkpoint_comes_back_from_a_new_run(study_folder):
-    """The saved state is that of the end: epoch 1 is trained again, and equals the first time."""
+    """The saved state is from the end of the run, so epoch 1 is retrained and equals the first result."""
     settings = config(study_folder)
     before = digests(settings, "dense")
-    (owner(settings).at(1, 1) / "dense.safetensors").unlink()
+    (study_of(settings).at(1, 1) / "dense.safetensors").unlink()
     assert outcomes(settings) == kept(dense=1)
     assert digests(settings, "dense") == before
 
@@ -117,7 +117,7 @@ def test_a_file_in_the_place_of_a_result_is_replaced(study_folder):
 
 
 def test_kept_results_become_younger_than_their_inputs(study_folder):
-    """Else Snakemake would plan the job for ever: results copied from elsewhere have any times."""
+    """Otherwise Snakemake would always plan the job: copied results have arbitrary times."""
     settings = config(study_folder)
     product = products(settings, "retrain")[0]
     for path in product.outputs:
@@ -288,7 +288,7 @@ def test_no_training_state_is_left_but_the_dense_run(finished_study):
 
 
 def test_after_a_clock_jump_times_are_in_order_again(study_folder):
-    """Inputs from the future would make Snakemake plan the job for ever."""
+    """Inputs with times in the future would make Snakemake always plan the job."""
     settings = config(study_folder)
     product = products(settings, "retrain")[0]
     future = time.time() + 1e8

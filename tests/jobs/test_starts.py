@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_study import config, mapping, owner, products, run, run_to
+from tiny_study import config, mapping, products, run, run_to, study_of
 
 from three_regime.config import Config, resolve
 from three_regime.errors import UserError
@@ -29,8 +29,8 @@ def starts(settings: Config, monkeypatch: pytest.MonkeyPatch, temperature: float
     """What each replica would be trained from."""
     members: list = []
     monkeypatch.setattr(retrain, "train_pack", lambda task, training, pack, session: members.extend(pack))
-    wanted = pack(owner(settings), "retrain", 1, temperature)
-    retrain.compute(Job(settings, owner(settings), 1, temperature, wanted, Stop()))
+    wanted = pack(study_of(settings), "retrain", 1, temperature)
+    retrain.compute(Job(settings, study_of(settings), 1, temperature, wanted, Stop()))
     return [member.start for member in members]
 
 
@@ -58,9 +58,9 @@ def test_rewound_starts_from_a_checkpoint_of_the_dense_run(tmp_path, monkeypatch
     """The extra checkpoint costs no run of its own, and is that of a study with such a temperature."""
     settings = config(tmp_path, retrain=REWOUND, **ONE_CELL)
     assert run(settings, "dense") == Outcome(2, 0)
-    assert [finding.done for finding in judge(owner(settings), ["dense"])] == [True, True]
+    assert [finding.done for finding in judge(study_of(settings), ["dense"])] == [True, True]
     run(settings, "prune")
-    early = read_arrays(owner(settings).at(1, 1) / "dense.safetensors")
+    early = read_arrays(study_of(settings).at(1, 1) / "dense.safetensors")
     _, masks = split_masks(read_arrays(products(settings, "prune")[0].outputs[-1]))
     start = starts(settings, monkeypatch)[0]
     for name, array in start.items():
@@ -70,7 +70,7 @@ def test_rewound_starts_from_a_checkpoint_of_the_dense_run(tmp_path, monkeypatch
 
 def test_the_checkpoint_is_planned_and_declared():
     settings = resolve(mapping(Path("anywhere"), retrain=REWOUND, **ONE_CELL))
-    study = owner(settings)
+    study = study_of(settings)
     [_, weights] = patterns(study, "dense").values()
     assert weights == [
         str(study.folder / "seed{seed}" / each / "dense.safetensors") for each in ("epochs001", "epochs002")
@@ -80,13 +80,13 @@ def test_the_checkpoint_is_planned_and_declared():
     rows = {row.stage: row for row in plan.make(settings, [], None).rows}
     assert (rows["dense"].jobs, rows["dense"].members) == (1, 2)
     # Already a temperature of the study: nothing is added.
-    both = owner(resolve(mapping(Path("anywhere"), retrain=REWOUND)))
+    both = study_of(resolve(mapping(Path("anywhere"), retrain=REWOUND)))
     assert both.checkpoints == both.temperatures
 
 
 def test_recipes_tell_starts_apart_and_keep_the_papers():
     def first(**keys):
-        return pack(owner(resolve(mapping(Path("anywhere"), retrain=keys))), "retrain", 1, 2)[0]
+        return pack(study_of(resolve(mapping(Path("anywhere"), retrain=keys))), "retrain", 1, 2)[0]
 
     plain, anew, back = first(), first(start="reinitialised"), first(**REWOUND)
     assert {"start", "initialisation"}.isdisjoint(plain.recipe) and set(plain.inputs) == {"pruned", "data"}
@@ -98,10 +98,10 @@ def test_recipes_tell_starts_apart_and_keep_the_papers():
     ("changes", "said"),
     [
         ({"retrain": {"start": "rewound"}}, "rewound needs `rewind_epoch`"),
-        ({"retrain": {"rewind_epoch": 1}}, "no other start has one"),
-        ({"retrain": {"start": "rewound", "rewind_epoch": 2}}, "2 lies beyond the hottest model, stopped after 1"),
+        ({"retrain": {"rewind_epoch": 1}}, "the other starts do not take it"),
+        ({"retrain": {"start": "rewound", "rewind_epoch": 2}}, "2 is after the hottest model, which stops at 1"),
         ({"retrain": REWOUND, "knob": "sam_rho", "temperatures": [0, 0.1]}, "rewound needs the epochs knob"),
-        ({"retrain": REWOUND, "keep": "none"}, "keep: none removes the checkpoint"),
+        ({"retrain": REWOUND, "keep": "none"}, "keep: none discards the checkpoint"),
         ({"dense": {"start": "reinitialised"}}, "start"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A whole study of translation, from preparation to tables and figures; kills; the commands for single checkpoints."""
+"""A complete translation study, from preparation to tables and figures; kills; commands on single checkpoints."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def finished(tmp_path_factory):
     for stage in STAGES:
         outcomes = tiny.run(settings, stage)
         assert all(outcome.kept == 0 for outcome in outcomes)
-    tables.write(tiny.owner(settings))
-    regime_tables.write(tiny.owner(settings).folder, Thresholds(-0.12, 0.99))
+    tables.write(tiny.study_of(settings))
+    regime_tables.write(tiny.study_of(settings).folder, Thresholds(-0.12, 0.99))
     return settings
 
 
 @pytest.fixture(scope="session")
 def built(finished):
-    return tables.build(tiny.owner(finished))
+    return tables.build(tiny.study_of(finished))
 
 
 def results(settings, stage):
-    owner = tiny.owner(settings)
-    return [read_json(p.outputs[0]) for t in owner.temperatures for p in pack(owner, stage, 1, t)]
+    study = tiny.study_of(settings)
+    return [read_json(p.outputs[0]) for t in study.temperatures for p in pack(study, stage, 1, t)]
 
 
 def test_nothing_is_computed_twice(finished):
@@ -91,9 +91,9 @@ def test_the_error_of_a_cell_is_one_minus_bleu_on_validation(finished, built):
 
 
 def test_density_is_of_prunable_weights_beside_the_models(finished, built):
-    about = read_metadata(pack(tiny.owner(finished), "dense", 1, 1.0)[0].outputs[-1])
+    about = read_metadata(pack(tiny.study_of(finished), "dense", 1, 1.0)[0].outputs[-1])
     prunable = json.loads(about["prunable"])
-    arrays = read_arrays(pack(tiny.owner(finished), "dense", 1, 1.0)[0].outputs[-1])
+    arrays = read_arrays(pack(tiny.study_of(finished), "dense", 1, 1.0)[0].outputs[-1])
     of_prunable = sum(arrays[name].size for name in prunable)
     everything = sum(array.size for array in arrays.values())
     assert int(about["parameters"]) == everything
@@ -119,27 +119,27 @@ def test_a_line_of_token_errors_ends_at_the_replicas(finished):
 def test_bleu_along_the_line_is_measured_where_it_is_asked_for(finished, tmp_path):
     folder = Path(finished.results).parent
     settings = tiny.config(folder, measure={"bleu_along_line": True, "points": 3})
-    owner = tiny.owner(settings)
+    study = tiny.study_of(settings)
     from three_regime.jobs.run import run_job
 
     run_job(settings, tiny.NAME, "lmc", 1, 2.0, 0.5)
-    (line,) = [read_json(p.outputs[0]) for p in pack(owner, "lmc", 1, 2.0, 0.5)]
+    (line,) = [read_json(p.outputs[0]) for p in pack(study, "lmc", 1, 2.0, 0.5)]
     replicas = {r["replica"]: r for r in results(finished, "retrain") if (r["temperature"], r["density"]) == (2.0, 0.5)}
     assert len(line["bleu"]) == 3
     assert line["bleu"][0] == pytest.approx(replicas[1]["scores"]["validation"]["bleu"])
     assert line["bleu"][-1] == pytest.approx(replicas[2]["scores"]["validation"]["bleu"])
-    assert "bleu" in tables.build(owner)["lines"]
+    assert "bleu" in tables.build(study)["lines"]
     run_job(finished, tiny.NAME, "lmc", 1, 2.0, 0.5)  # as it was
 
 
 @pytest.mark.parametrize(("name", "words"), [
     ("phase_diagram", ["100 − BLEU", "LMC, training\ntoken error (fraction)"]),
-    ("error_against_density", ["100 − BLEU", "(a) 100 − BLEU", "BLEU points"]),
-    ("lmc_lines", ["training token error (%)"]),
+    ("error_against_density", ["100 − BLEU", "(a) 100 − BLEU"]),
+    ("lmc_lines", ["training token error (fraction)"]),
     ("training_curves", ["validation token error (%)"]),
 ])  # fmt: skip
 def test_figures_speak_of_bleu_and_tokens(finished, name, words):
-    figure, data = drawn(Tables(tiny.owner(finished).folder, Thresholds()), name)
+    figure, data = drawn(Tables(tiny.study_of(finished).folder, Thresholds()), name)
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert all(any(word in text for text in texts) for word in words), texts
     assert not any("test error" in text for text in texts)
@@ -189,14 +189,14 @@ def invoke(monkeypatch, finished):
 
 
 def checkpoint(finished, stage="retrain", index=0) -> Path:
-    owner = tiny.owner(finished)
+    study = tiny.study_of(finished)
     density = None if stage == "dense" else 0.5
-    return pack(owner, stage, 1, 2.0, density)[index].outputs[-1]
+    return pack(study, stage, 1, 2.0, density)[index].outputs[-1]
 
 
 def test_a_file_is_translated_and_scored_by_hand(finished, invoke, tmp_path):
     source, out = tmp_path / "in.de", tmp_path / "out.en"
-    folder = tiny.owner(finished).prepared.parent
+    folder = tiny.study_of(finished).prepared.parent
     lines = (folder / "validation.de").read_text().splitlines()[: tiny.HELD_OUT]
     source.write_text("\n".join([*lines, "", "Unbekanntes Wort ☃"]) + "\n")
     answer = invoke("translate", checkpoint(finished), "--source", source, "--out", out, "--beam", 2)
@@ -216,14 +216,14 @@ def test_a_file_is_translated_and_scored_by_hand(finished, invoke, tmp_path):
 
 def test_kept_translations_are_the_checkpoints_and_comparable(finished, invoke, tmp_path):
     first, second = checkpoint(finished), checkpoint(finished, index=1)
-    folder = tiny.owner(finished).prepared.parent
+    folder = tiny.study_of(finished).prepared.parent
     source, out = tmp_path / "in.de", tmp_path / "out.en"
     source.write_text("".join(f"{line}\n" for line in (folder / "test.de").read_text().splitlines()[: tiny.HELD_OUT]))
     assert invoke("translate", first, "--source", source, "--out", out, "--beam", 2).startswith("0 ")
     assert hypotheses_of(first.with_suffix(".json"), "test") == out.read_text().split("\n")[:-1]
     answer = invoke("bootstrap", first, second, "--data", folder)
     assert answer.startswith("0 BLEU ") and "chrF2 " in answer and "p = " in answer and "bs:1000" in answer
-    assert "keeps no translations of split test" in invoke(
+    assert "holds no translations of split test" in invoke(
         "bootstrap", first, checkpoint(finished, "prune"), "--data", folder
     )
 
@@ -236,12 +236,12 @@ def test_a_checkpoint_without_its_record_needs_model_and_corpus(finished, invoke
     arguments = ["translate", alone, "--source", source, "--out", out]
     assert "give --model" in invoke(*arguments)
     assert "name its folder: --data" in invoke(*arguments, "--model", "transformer-1x16x2")
-    folder = tiny.owner(finished).prepared.parent
+    folder = tiny.study_of(finished).prepared.parent
     assert invoke(*arguments, "--model", "transformer-1x16x2", "--data", folder).startswith("0 ")
     assert "of another architecture" in invoke(*arguments, "--model", "transformer-1x32x2", "--data", folder)
     pickled = tmp_path / "model.pt"
     pickled.write_bytes(b"whatever")
-    assert "is no .safetensors file" in invoke("translate", pickled, *arguments[2:], "--model", "transformer-1x16x2",
+    assert "is not a .safetensors file" in invoke("translate", pickled, *arguments[2:], "--model", "transformer-1x16x2",
                                                "--data", folder)  # fmt: skip
 
 
@@ -253,7 +253,7 @@ def test_a_pruned_checkpoint_translates(finished, invoke, tmp_path):
 
 
 def test_another_corpus_of_as_many_subwords_is_refused(finished, invoke, tmp_path):
-    """Its subwords are others under the same numbers: what came out would be nonsense."""
+    """The same numbers stand for other subwords, so outputs would be meaningless."""
     choice = DatasetChoice(name="toy", train_pairs=150, subwords=300, max_tokens=40)
     prepare(choice, tmp_path)
     other = prepared_path(choice, tmp_path)
@@ -262,14 +262,14 @@ def test_another_corpus_of_as_many_subwords_is_refused(finished, invoke, tmp_pat
     about = ["--data", other.parent, "--out", out]
     measured = ["--model", "transformer-1x16x2", "--dataset", "toy"]
     pair = [checkpoint(finished, index=index) for index in (0, 1)]
-    digests = [input_digest(path)[:12] for path in (tiny.owner(finished).prepared, other)]
+    digests = [input_digest(path)[:12] for path in (tiny.study_of(finished).prepared, other)]
     for arguments in (
         *(["translate", checkpoint(finished, stage), "--source", source] for stage in ("dense", "prune", "retrain")),
         ["lmc", *pair, *measured],
         ["cka", *pair, *measured],
     ):
         answer = invoke(*arguments, *about)
-        assert answer.startswith("2 ") and "its subwords are others" in answer
+        assert answer.startswith("2 ") and "its subwords differ" in answer
         assert all(digest in answer for digest in digests)
         assert not out.exists()
 
@@ -280,30 +280,30 @@ def test_an_image_checkpoint_is_refused_in_words(finished, invoke, tmp_path):
     path = tmp_path / "dense.safetensors"
     write_arrays(path, {"fc.weight": np.zeros((10, 4), np.float32)}, {})
     path.with_suffix(".json").write_text(json.dumps({"provenance": {"recipe": {"model": "preresnet-20"}}}))
-    about = ["--source", source, "--out", tmp_path / "o", "--data", tiny.owner(finished).prepared.parent]
+    about = ["--source", source, "--out", tmp_path / "o", "--data", tiny.study_of(finished).prepared.parent]
     for more in ([], ["--model", "preresnet-8"]):
         answer = invoke("translate", path, *about, *more)
         assert answer.startswith("2 ") and "cannot translate: its model preresnet-" in answer
 
 
 def test_lmc_and_cka_by_hand_are_those_of_the_study(finished, invoke, tmp_path):
-    folder = tiny.owner(finished).prepared.parent
+    folder = tiny.study_of(finished).prepared.parent
     pair = [checkpoint(finished, index=index) for index in (0, 1)]
     about = ["--model", "transformer-1x16x2", "--dataset", "toy", "--data", folder]
     line = tmp_path / "lmc.json"
     assert invoke(
         "lmc", *pair, *about, "--train-images", 100, "--test-images", tiny.HELD_OUT, "--out", line
     ).startswith("0 ")
-    wanted = read_json(pack(tiny.owner(finished), "lmc", 1, 2.0, 0.5)[0].outputs[0])
+    wanted = read_json(pack(tiny.study_of(finished), "lmc", 1, 2.0, 0.5)[0].outputs[0])
     assert read_json(line)["lmc"] == wanted["lmc"] and read_json(line)["test_nll"] == wanted["test_nll"]
     assert "--train-images 99999: there are only" in invoke(
         "lmc", *pair, *about, "--train-images", 99999, "--out", tmp_path / "more.json"
     )
     similar = tmp_path / "cka.json"
     assert invoke("cka", *pair, *about, "--images", 200, "--out", similar).startswith("0 ")
-    wanted = read_json(pack(tiny.owner(finished), "cka", 1, 2.0, 0.5)[0].outputs[0])
+    wanted = read_json(pack(tiny.study_of(finished), "cka", 1, 2.0, 0.5)[0].outputs[0])
     assert read_json(similar)["softmax"] == pytest.approx(wanted["softmax"], abs=1e-6)
-    assert "works on images, but toy holds text" in invoke(
+    assert "takes images, but toy holds text" in invoke(
         "lmc", *pair, "--model", "preresnet-20", *about[2:], "--out", line
     )
 
@@ -316,13 +316,13 @@ def test_a_vocabulary_that_does_not_fit_is_refused(finished, invoke, tmp_path):
     source = tmp_path / "in.de"
     source.write_text("Die Katze schläft.\n")
     answer = invoke("translate", path, "--source", source, "--out", tmp_path / "o", "--model", "transformer-1x16x2",
-                    "--data", tiny.owner(finished).prepared.parent)  # fmt: skip
+                    "--data", tiny.study_of(finished).prepared.parent)  # fmt: skip
     assert not answer.startswith("0 ")
     assert "has a vocabulary of 295 subwords" in answer and "has 300" in answer
 
 
 def test_newstest2014_goes_through_to_sacrebleu(finished, tmp_path):
-    """The untrained network ends each sentence after two words; what counts is that every line has its translation."""
+    """The untrained network ends each sentence after two words; the test checks that every line has a translation."""
     if not (NEWSTEST / "newstest2014.de").is_file():
         pytest.skip(f"newstest2014 is not at {NEWSTEST}")
     from three_regime.exchange.single_translations import translate_file
@@ -332,6 +332,6 @@ def test_newstest2014_goes_through_to_sacrebleu(finished, tmp_path):
     out = tmp_path / "newstest2014.hyp"
     search = Search(beam=1, factor=0.0, extra=2)
     assert translate_file(checkpoint(finished, "dense"), NEWSTEST / "newstest2014.de", out, search=search,
-                          data=tiny.owner(finished).prepared.parent) == 3003  # fmt: skip
+                          data=tiny.study_of(finished).prepared.parent) == 3003  # fmt: skip
     score = scores_of_files(out, NEWSTEST / "newstest2014.en")
     assert score["sentences"] == 3003 and score["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp")

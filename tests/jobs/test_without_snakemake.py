@@ -1,4 +1,4 @@
-"""`run-stage`: the stages of a study on a bare machine, without Snakemake."""
+"""`run-stage`: the stages of a study without Snakemake."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, mapping, owner, run_to, start
+from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, mapping, run_to, start, study_of
 
 from three_regime.config import resolve
 from three_regime.errors import UserError
-from three_regime.jobs import without_snakemake
 from three_regime.jobs.without_snakemake import run_stage
-from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
+from three_regime.study.grid import Study
+from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES, RUN_FIGURES
 from three_regime.study.verdicts import unfit
 
 HEAVY = ("dense", "prune", "retrain", "lmc", "cka")
@@ -34,7 +34,7 @@ def weights(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """Everything, one stage after another."""
+    """Run all stages in order."""
     folder = tmp_path_factory.mktemp("finished")
     for stage in ("prepare", *HEAVY):
         run_stage(stage, write(folder))
@@ -48,7 +48,7 @@ def test_equals_the_jobs_of_the_workflow(finished, tmp_path):
 
 
 def test_tables_and_figures_of_what_is_there(finished, monkeypatch):
-    monkeypatch.setattr(without_snakemake, "figures_of", lambda config: ("phase_diagram",))
+    monkeypatch.setattr(Study, "figures", ("phase_diagram", *RUN_FIGURES))
     run_stage("tables", write(finished))
     names = {path.stem for path in (finished / "results" / NAME).glob("*.csv")}
     assert {*CELL_TABLES, *REGIME_TABLES} <= names
@@ -128,7 +128,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(finished, tmp_path, stage
     if before == "prepare":
         (tmp_path / "data" / "digits.safetensors").unlink()
     else:
-        folder = owner(config(tmp_path)).folder
+        folder = study_of(config(tmp_path)).folder
         name = {"prune": "pruned", "retrain": "retrained"}.get(before, before)
         sorted(folder.rglob(f"{name}.safetensors"))[-1].unlink()
     with pytest.raises(UserError, match=f"is missing: run stage {before} of tiny first"):
@@ -136,7 +136,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(finished, tmp_path, stage
 
 
 def test_tables_and_figures_of_a_part(tmp_path):
-    """Networks that are not retrained yet have empty places."""
+    """Cells of networks not yet retrained are empty."""
     run_to(config(tmp_path), "dense")
     run_stage("tables", write(tmp_path))
     assert (tmp_path / "results" / NAME / "figures" / "lmc_lines.png").exists()
@@ -152,20 +152,20 @@ NEW_RATE = {"retrain": {**TRAINING, "learning_rate": 0.05}}
 
 
 def test_tables_of_results_of_other_settings_are_refused(finished, tmp_path):
-    """With their number, the setting, and the command that mends it; nothing is written."""
+    """The message has their number, the setting and the command that fixes it; nothing is written."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.csv")}
     files = write(tmp_path, **NEW_RATE)
     with pytest.raises(UserError) as refused:
         run_stage("tables", files)
     said = str(refused.value)
-    assert said.startswith("16 results of tiny (8 retrain, 4 lmc, 4 cka) do not follow from its settings, the first ")
+    assert said.startswith("16 results of tiny (8 retrain, 4 lmc, 4 cka) do not match its settings, the first ")
     assert "retrained.json: stale, training.learning_rate from 0.1 to 0.05; run" in said
     assert "run-stage retrain --study tiny` with the same --configfile, then lmc, cka" in said
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.csv")} == before
     for stage in ("retrain", "lmc", "cka"):
         run_stage(stage, files)
-    assert unfit(owner(resolve(mapping(tmp_path, **NEW_RATE)))) == []
+    assert unfit(study_of(resolve(mapping(tmp_path, **NEW_RATE)))) == []
 
 
 def test_what_was_half_computed_again_is_refused_too(finished, tmp_path):
@@ -192,11 +192,11 @@ def remove_a_cell(folder):
 
 @pytest.mark.parametrize("remove", [remove_weights, remove_dense, remove_a_cell])
 def test_missing_is_not_stale(finished, tmp_path, remove):
-    """Results without weights, as on a laptop; without what they were made from; and a study that is not finished."""
+    """Results without weights, as on a laptop; without their inputs; and an unfinished study."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     remove(tmp_path)
-    assert unfit(owner(resolve(mapping(tmp_path)))) == []
-    stale = unfit(owner(resolve(mapping(tmp_path, **NEW_RATE))))
+    assert unfit(study_of(resolve(mapping(tmp_path)))) == []
+    stale = unfit(study_of(resolve(mapping(tmp_path, **NEW_RATE))))
     assert {finding.product.stage for finding in stale} == {"retrain", "lmc", "cka"}
 
 
@@ -208,7 +208,7 @@ def test_one_replica_is_no_error(tmp_path):
 
 
 def test_preparing_needs_the_raw_files(tmp_path):
-    """CIFAR-10 that lies in no folder and cannot be fetched: every place that was tried is named."""
+    """If CIFAR-10 is in no folder and cannot be downloaded, every location tried is named."""
     raw = {"train_images": None, "test_images": None, "name": "cifar10"}
     mirrors = {"cifar10": ["http://127.0.0.1:9/cifar-10-python.tar.gz"]}
     top = {"data": {"folder": str(tmp_path / "data"), "offline": [str(tmp_path / "offline")], "mirrors": mirrors}}

@@ -1,4 +1,4 @@
-"""The compiled kernels compute what torch computes, give the same bits again, and are never needed."""
+"""Compiled kernels equal torch, are deterministic, and are optional."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NETWORKS = ["preresnet-8", "preresnet-8x0.25", "vgg-11", "densenet-7"]
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Correlated with nothing; mean and deviation differ from channel to channel."""
+    """Random images; mean and standard deviation differ between channels."""
     generator = torch.Generator().manual_seed(seed)
     channels = torch.linspace(0.5, 3, shape[1]).view(1, -1, 1, 1)
     numbers = torch.randn(shape, generator=generator) * channels + channels.flip(1) - 1.5
@@ -173,7 +173,7 @@ def test_the_same_bits_again(library, threads):
 
 
 def test_not_a_number_stays_visible(library):
-    """A diverged network must end with a loss that is not finite."""
+    """A diverged network must produce a non-finite loss."""
     layer = NormRelu(16)
     use_kernels(layer, library)
     broken = images(2, 16, 4, 4)

@@ -108,3 +108,11 @@ def test_a_vocabulary_of_32_000_is_condensed_within_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < outputs.nbytes / 2, "less than the outputs themselves, let alone as float64"
+
+
+def test_two_inputs_are_the_fewest():
+    """Centred, they are one direction: every pair of outputs agrees."""
+    first, second = np.array([[0.0, 1.0], [2.0, 5.0]]), np.array([[1.0], [0.0]])
+    assert linear_cka(first, second) == pytest.approx(1)
+    with pytest.raises(UserError, match="two or more inputs"):
+        linear_cka(first[:1], second[:1])

@@ -1,4 +1,4 @@
-"""LMC: the authors' protocol, re-implemented here in the plainest way and compared."""
+"""LMC compared with a plain re-implementation of the authors' protocol."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def task() -> ImageClassification:
 
 @pytest.fixture(scope="module")
 def replicas(task, tmp_path_factory) -> list[dict[str, torch.Tensor]]:
-    """Two networks that have learnt something, with statistics of their own."""
+    """Two partially trained networks with their own BatchNorm statistics."""
     training = settings(epochs=3, milestones=(), batch_size=16)
     state = tmp_path_factory.mktemp("replicas") / "state"
     checkpoints = [train(task, state, training, streams=Streams(("dense", seed)))[3] for seed in (1, 2)]
@@ -90,7 +90,7 @@ def plain_errors(network: nn.Module, split: str, count: int) -> tuple[float, flo
 
 @pytest.fixture(params=["off", "auto"])
 def stack(task, request) -> Stack:
-    """Points one after another, and together."""
+    """Parametrise over points measured one at a time and together."""
     return stack_of(task, request.param)
 
 
@@ -133,7 +133,7 @@ def test_the_middle_equals_the_plain_mean_of_all_parameters(stack, task, replica
 
 
 def test_own_statistics_do_not_enter(stack, task, replicas):
-    """Whatever running statistics a replica brings, the point is the same."""
+    """The points are the same whatever the replicas' running statistics."""
     spoilt = {name: value + 5 if name.endswith(("running_mean", "running_var")) else value
               for name, value in replicas[0].items()}  # fmt: skip
     assert measured(stack, spoilt) == measured(stack, replicas[0])
@@ -196,7 +196,7 @@ def test_the_result_has_what_is_promised(stack, task, replicas):
 
 
 def test_each_barrier_is_that_of_its_own_curve() -> None:
-    """With four curves of different barriers, none can be taken for another."""
+    """Four curves with different barriers, so none can be mistaken for another."""
     rises = {"train_error": 0.1, "train_nll": 0.2, "test_error": 0.3, "test_nll": 0.4}
     middle = [Point(Metrics(rises["train_error"], rises["train_nll"]), Metrics(rises["test_error"], rises["test_nll"]))]
     ends = Point(Metrics(0.0, 0.0), Metrics(0.0, 0.0))

@@ -1,4 +1,4 @@
-"""Network families: names, sizes, wiring, initial weights."""
+"""Network families: names, sizes, architecture, initial weights."""
 
 import subprocess
 import sys

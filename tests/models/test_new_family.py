@@ -1,4 +1,4 @@
-"""A new family of networks is one `Family` and one module: planned, asked for, trained, with or without its layers."""
+"""Adding a network family takes one `Family` and one module, with or without its layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from tiny_study import NAME, ROOT, config, owner, run
+from tiny_study import NAME, ROOT, config, run, study_of
 from torch import Tensor, nn
 
 from three_regime.jobs.run import Outcome
@@ -97,13 +97,13 @@ def test_its_layers_are_those_of_the_network(family: Family) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_its_jobs_ask_for_minutes(family: Family, tmp_path: Path, stage: str) -> None:
-    study = owner(config(tmp_path, model=MODEL, resources={name: {"gpu": 0, "runtime": 77} for name in STAGES}))
+    study = study_of(config(tmp_path, model=MODEL, resources={name: {"gpu": 0, "runtime": 77} for name in STAGES}))
     minutes = first_runtime(study, stage, study.temperatures[0], None, 1)
     assert minutes == 77 if not family.layers else 0 < minutes <= 20
 
 
 def test_without_layers_its_size_chooses_no_lockstep_on_a_cpu(family: Family, tmp_path: Path) -> None:
-    task = of_study(owner(config(tmp_path, model=MODEL)), "cpu")
+    task = of_study(study_of(config(tmp_path, model=MODEL)), "cpu")
     assert (task.stack("auto") is not None) == bool(family.layers)
     assert task.stack(2) is not None
     assert task.stack("off") is None

@@ -1,4 +1,4 @@
-"""Sizes of networks without torch, against the built networks."""
+"""Network sizes computed without torch, compared with the built networks."""
 
 import subprocess
 import sys
@@ -45,9 +45,9 @@ def test_the_base_transformer_has_the_parameters_of_its_layers():
 
 
 def test_a_network_has_the_size_of_its_kind_alone():
-    with pytest.raises(UserError, match="is not one for images"):
+    with pytest.raises(UserError, match="is not a model for images"):
         size("transformer-base", classes=10, channels=3, image_size=32)
-    with pytest.raises(UserError, match="is not one for text"):
+    with pytest.raises(UserError, match="is not a model for text"):
         text_size("vgg-19", vocabulary=100)
 
 

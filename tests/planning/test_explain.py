@@ -1,4 +1,4 @@
-"""Why a target would run."""
+"""Explanations of why a target would be computed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_targets_select(finished_tiny: Checkout) -> None:
         assert {finding.product.stage for finding in explain(config, "landscape")} == {"lmc", "cka"}
         assert {finding.product.stage for finding in explain(config, "prune")} == {"prune"}
         assert len(explain(config, "tiny")) == len(explain(config))
-        with pytest.raises(UserError, match="nonsense is no result, table or figure of the planned studies; unknown"):
+        with pytest.raises(
+            UserError, match="nonsense is not a result, table or figure of the planned studies; unknown"
+        ):
             explain(config, "nonsense")
 
 
@@ -54,7 +56,9 @@ def test_a_missing_file_is_named(finished_tiny: Checkout, tmp_path: Path) -> Non
 
 
 FIGURE, TABLE = Path("results/tiny/tiny/figures/lmc.pdf"), Path("results/tiny/tiny/cells.csv")
-OVER_ALL = tuple(Path("results/tiny") / name for name in ("report.html", "scorecard.md", "case_studies/sam.csv"))
+OVER_ALL = tuple(
+    Path("results/tiny") / name for name in ("report.html", "explorer.html", "scorecard.md", "case_studies/sam.csv")
+)
 
 
 @pytest.mark.parametrize("path", [TABLE, FIGURE, *OVER_ALL])
@@ -72,7 +76,10 @@ def test_behind_the_published_figure_stands_none(finished_tiny: Checkout, path: 
 
 @pytest.mark.parametrize("path", ["results/tiny/tiny/nosuch.csv", "results/tiny/nosuch.html"])
 def test_what_is_no_table_or_figure_is_refused(finished_tiny: Checkout, path: str) -> None:
-    with inside(finished_tiny), pytest.raises(UserError, match="is no result, table or figure of the planned studies"):
+    with (
+        inside(finished_tiny),
+        pytest.raises(UserError, match="is not a result, table or figure of the planned studies"),
+    ):
         explain(tiny(), path)
 
 

@@ -1,8 +1,9 @@
-"""The priced plan: counts by fingerprint, work by formula, hours by measured rates."""
+"""Plan: counts by fingerprint, work by formula, hours by measured rates."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from three_regime.errors import UserError
 from three_regime.exchange.importing import import_checkpoint
 from three_regime.planning import plan
 from three_regime.planning.plan import Plan, Row
-from three_regime.planning.plan_table import render
+from three_regime.planning.plan_table import render, wall_s, worked
 from three_regime.planning.pricing import JOB_START_S, OTHER_START_S, Rates, read_rates
 from three_regime.study.grid import study_named
 from three_regime.study.products import pack
@@ -43,7 +44,7 @@ def rows(found: Plan) -> dict[str, Row]:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """The tiny configuration where nothing has been computed."""
+    """The tiny configuration without results."""
     monkeypatch.chdir(ROOT)
     return tiny().model_copy(update={"results": str(tmp_path / "results")})
 
@@ -57,22 +58,32 @@ def test_everything_is_missing_at_first(empty: Config) -> None:
     assert all(row.done == row.stale == 0 for stage, row in found.items() if stage != "data")
 
 
+def test_the_wall_time_is_the_chain_or_the_work_shared(empty: Config) -> None:
+    found = plan.make(empty, (), rates())
+    _, work = worked(found)
+    assert wall_s(found, 1) == max(work, found.longest_chain_s) > wall_s(found, 1000) == found.longest_chain_s
+    cores = len(os.sched_getaffinity(0))
+    assert f"On this machine ({cores} cores): about " in render(found)
+    assert wall_s(plan.make(empty, (), rates("NVIDIA H100")), 2) is None, "rates of another machine"
+    assert "On this machine" not in render(plan.make(empty, (), None))
+
+
 def test_pruned_networks_are_priced_by_density(empty: Config) -> None:
-    """Along straight lines between measured densities; dense training, and networks in lock-step, as ever."""
-    owner = study_named(empty, "tiny")
-    usual, pricer = image_speed(rates(), owner), ImagePricer(owner)
+    """Linear interpolation between measured densities; dense training and lock-step packs are unaffected."""
+    study = study_named(empty, "tiny")
+    usual, pricer = image_speed(rates(), study), ImagePricer(study)
     faster = replace(usual, relative_times={0.1: (0.25, 0.5), 0.2: (0.45, 0.6)})
     assert faster.at(0.15).train == pytest.approx(usual.train / 0.35)
     assert faster.at(0.05).evaluate == pytest.approx(usual.evaluate / 0.5)
     assert faster.at(0.6).reestimate == pytest.approx(usual.reestimate / 0.8)
     assert faster.at(1.0) == faster.at(None) == faster
     for stage in ("retrain", "lmc", "cka"):
-        products = pack(owner, stage, 1, owner.temperatures[0])
+        products = pack(study, stage, 1, study.temperatures[0])
         assert pricer.seconds(products, faster) < pricer.seconds(products, usual)
         assert pricer.seconds(products, replace(faster, together=1.0)) == pricer.seconds(
             products, replace(usual, together=1.0)
         )  # fmt: skip
-    dense = pack(owner, "dense", 1)
+    dense = pack(study, "dense", 1)
     assert pricer.seconds(dense, faster) == pricer.seconds(dense, usual)
 
 
@@ -100,17 +111,17 @@ def test_the_longest_chain_is_one_job_of_each_stage_in_turn(empty: Config) -> No
 
 def test_with_three_replicas_the_ends_are_still_measured_once(empty: Config) -> None:
     three = tiny(replicas=[1, 2, 3], densities=[0.1], temperatures=[4])
-    owner = study_named(three, NAME)
-    pairs = pack(owner, "lmc", 1, 4)
+    study = study_named(three, NAME)
+    pairs = pack(study, "lmc", 1, 4)
     assert len(pairs) == 3
-    assert ImagePricer(owner).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
-    assert ImagePricer(owner).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
+    assert ImagePricer(study).job(pairs).reestimate == (3 + 3 * 9) * MEASURED
+    assert ImagePricer(study).job(pairs[:1]).reestimate == (2 + 9) * MEASURED
 
 
 def dense_images(**changes: object) -> list[float]:
     """Training images of each temperature's dense run."""
-    owner = study_named(tiny(**changes), NAME)
-    return [ImagePricer(owner).job(pack(owner, "dense", 1, value)).train for value in owner.config.temperatures]
+    study = study_named(tiny(**changes), NAME)
+    return [ImagePricer(study).job(pack(study, "dense", 1, value)).train for value in study.config.temperatures]
 
 
 def test_fixed_iterations_are_priced_by_images(empty: Config) -> None:
@@ -124,10 +135,10 @@ def test_sharpness_aware_steps_cost_two_passes(empty: Config) -> None:
 
 
 def test_the_last_epochs_are_evaluated_whatever_the_interval(empty: Config) -> None:
-    owner = study_named(tiny(retrain={"epochs": 10, "milestones": [], "evaluate_every": 4}), NAME)
-    product = pack(owner, "retrain", 1, 4)[0]
+    study = study_named(tiny(retrain={"epochs": 10, "milestones": [], "evaluate_every": 4}), NAME)
+    product = pack(study, "retrain", 1, 4)[0]
     # Epochs 4 and 8 by the interval; 9 and 10 are the last two; then both splits once.
-    assert ImagePricer(owner).job([product]).evaluate == 4 * TEST + TRAIN + TEST
+    assert ImagePricer(study).job([product]).evaluate == 4 * TEST + TRAIN + TEST
 
 
 def test_a_finished_study_costs_nothing(finished_tiny: Checkout) -> None:
@@ -144,14 +155,14 @@ def test_disk_agrees_with_the_files(finished_tiny: Checkout) -> None:
         config = tiny()
         found = rows(plan.make(config, (), rates()))
         for stage in ("dense", "prune", "retrain", "lmc", "cka"):
-            owner = study_named(config, NAME)
-            files = [path for value in owner.temperatures for product in pack(owner, stage, 1, value)
+            study = study_named(config, NAME)
+            files = [path for value in study.temperatures for product in pack(study, stage, 1, value)
                      for path in product.outputs]  # fmt: skip
-            files += sorted((owner.root / ".state").rglob("dense.state.safetensors")) if stage == "dense" else []
+            files += sorted((study.root / ".state").rglob("dense.state.safetensors")) if stage == "dense" else []
             actual = sum(path.stat().st_size for path in files)
             actual += plan.disk.of_logs(found[stage].jobs, found[stage].members)
             assert found[stage].size == pytest.approx(actual, rel=0.1), stage
-        assert found["data"].size == pytest.approx(owner.prepared.stat().st_size, rel=0.1)
+        assert found["data"].size == pytest.approx(study.prepared.stat().st_size, rel=0.1)
 
 
 def test_a_changed_setting_makes_what_follows_stale(finished_tiny: Checkout) -> None:
@@ -210,6 +221,7 @@ def test_members_that_advance_together_are_priced_so(empty: Config) -> None:
         ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables, figures"]),
         ("tables", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables"]),
         ("figures", ["data", "dense", "prune", "retrain", "lmc", "cka", "figures"]),
+        ("explorer", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables"]),
         ("report", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables, figures", "tables, figures, report"]),
     ],
 )
@@ -227,9 +239,9 @@ def test_an_unknown_target_is_named_with_the_nearest(empty: Config, target: str)
 
 
 def test_a_network_that_was_not_measured_is_scaled_and_marked(empty: Config) -> None:
-    owner = study_named(empty, NAME)
-    assert image_speed(rates(), owner).scaled == ""
-    other_size = image_speed(rates(side=32), owner)
+    study = study_named(empty, NAME)
+    assert image_speed(rates(), study).scaled == ""
+    other_size = image_speed(rates(side=32), study)
     assert other_size.scaled == "preresnet-8x0.25 at 32 pixels"
     assert other_size.train == pytest.approx(100 * 16, rel=0.1), "a sixteenth of the area"
     text = render(plan.make(empty, (), rates(side=32)))

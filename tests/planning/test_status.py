@@ -1,4 +1,4 @@
-"""What is running: locks, saved states, logs and counts."""
+"""Status: locks, saved states, logs and counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tiny_study
 from checkout import Checkout
 from click.testing import CliRunner
 from filelock import FileLock
-from finished import NAME, copied, inside, owner, tiny
+from finished import NAME, copied, inside, study_of, tiny
 
 from three_regime.cli import main
 from three_regime.jobs.job import lock_file, state_file
@@ -45,7 +45,7 @@ def test_a_finished_study_runs_nothing(finished_tiny: Checkout) -> None:
 
 def test_a_running_job_is_shown_with_epoch_and_time_left(own: Checkout) -> None:
     with inside(own):
-        study = owner(tiny())
+        study = study_of(tiny())
         third = pack(study, "retrain", 1, 4)[2]
         for path in third.outputs:
             path.unlink()
@@ -71,7 +71,7 @@ def test_a_running_job_is_shown_with_epoch_and_time_left(own: Checkout) -> None:
 
 def test_members_not_begun_count_in_the_time_left(own: Checkout) -> None:
     with inside(own):
-        study = owner(tiny())
+        study = study_of(tiny())
         second, third = pack(study, "retrain", 1, 4)[1:3]
         for path in (*second.outputs, *third.outputs):
             path.unlink()
@@ -83,7 +83,7 @@ def test_members_not_begun_count_in_the_time_left(own: Checkout) -> None:
 
 def test_members_that_advance_together_share_the_time(own: Checkout) -> None:
     with inside(own):
-        study = owner(tiny())
+        study = study_of(tiny())
         members = pack(study, "retrain", 1, 4)
         for member in members:
             for path in member.outputs:
@@ -97,7 +97,7 @@ def test_members_that_advance_together_share_the_time(own: Checkout) -> None:
 
 def test_one_dense_run_serves_all_temperatures(own: Checkout) -> None:
     with inside(own):
-        study = owner(tiny())
+        study = study_of(tiny())
         last = pack(study, "dense", 1, 4)[0]
         last.outputs[0].unlink()
         save(state_file(study, last), epoch=3, step=0, wall_s=6.0)
@@ -108,7 +108,7 @@ def test_one_dense_run_serves_all_temperatures(own: Checkout) -> None:
 
 def test_pairs_are_timed_by_those_that_are_done(own: Checkout) -> None:
     with inside(own):
-        study = owner(tiny())
+        study = study_of(tiny())
         first, second = pack(study, "lmc", 1, 2)
         second.outputs[0].unlink()
         with FileLock(lock_file(study, "lmc", 1, 2.0, None)):
@@ -119,7 +119,7 @@ def test_pairs_are_timed_by_those_that_are_done(own: Checkout) -> None:
 
 def test_a_state_without_a_lock_is_not_running(own: Checkout) -> None:
     with inside(own):
-        study = owner(tiny())
+        study = study_of(tiny())
         product = pack(study, "retrain", 1, 2)[0]
         save(state_file(study, product), epoch=1, step=0, wall_s=1.0)
         assert status.look(tiny()).running == []

@@ -1,4 +1,4 @@
-"""Downloads: what is verified, refused, taken from disk, and what the user is told."""
+"""Downloads: verification, refusals, files found on disk, and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strangers send and what a machine's settings break: a reason for this address, and the next one is tried."""
+"""Malformed responses and broken network settings: each is reported, and the next address is tried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import requests
 import urllib3
 from serving import Server, serving
-from toy_source import ARCHIVE, MEMBERS, NAME, QUICK, SOURCE, UNPUBLISHED, assert_complete, get, keep_partial
+from toy_source import ARCHIVE, MEMBERS, NAME, QUICK, SOURCE, UNPUBLISHED, assert_complete, get, keep_partial, packed
 
 from three_regime.errors import UserError
 from three_regime.preparation import download, transfer
@@ -40,7 +40,7 @@ def header(size: int, kind: bytes = tarfile.REGTYPE, name: str = "toy/part_0") -
 
 
 def pax(**records: str) -> bytes:
-    """An extended header, well-formed itself, before the header of a member."""
+    """A well-formed extended header before the header of a member."""
     body = b""
     for key, value in records.items():
         text = f" {key.replace('__', '.')}={value}\n"
@@ -101,7 +101,7 @@ def test_a_damaged_archive_does_not_block_the_next_run(tmp_path, start, name):
 
 
 def test_headers_cannot_fill_the_memory(tmp_path, monkeypatch):
-    """An extended header is read as a whole, whatever size it announces."""
+    """An extended header is read into memory whole, whatever size it announces."""
     monkeypatch.setattr(archives, "HEADERS", 1 << 16)
     (tmp_path / "a.tgz").write_bytes(gzip.compress(header(1 << 24, tarfile.XHDTYPE, "pax") + bytes(1 << 24)))
     with pytest.raises(archives.ArchiveError, match="unpacks to more than"):
@@ -161,13 +161,14 @@ def test_a_bundle_of_certificates_that_is_not_there(tmp_path, start, monkeypatch
     assert_complete(tmp_path / "raw")
 
 
+@pytest.mark.parametrize("announced", [True, False])
 @pytest.mark.parametrize("source", [UNPUBLISHED, SOURCE], ids=["unpublished", "published"])
-def test_what_has_no_end_is_given_up(tmp_path, start, monkeypatch, source):
+def test_what_has_no_end_is_given_up(tmp_path, start, monkeypatch, source, announced):
     monkeypatch.setattr(download, "LARGEST_UNKNOWN", 100_000)
     monkeypatch.setattr(download, "SLACK", -2 * len(ARCHIVE) + 100_000)
-    endless = start(ARCHIVE)
+    endless = start(ARCHIVE, length=announced)
     endless.files[NAME] = ARCHIVE * 20
-    told = "announces|sends more than 100,000"
+    told = f"announces {len(ARCHIVE) * 20:,} bytes, at most 100,000" if announced else "sends more than 100,000 bytes"
     with pytest.raises(UserError, match=told):
         get(tmp_path, endless, source=source)
     assert not list(tmp_path.glob("*.part*")), "or the next run would go on from it"
@@ -232,3 +233,68 @@ def test_what_the_disk_says_is_not_the_addresss_fault(tmp_path, start, monkeypat
     with pytest.raises(UserError, match=rf"cannot write .*{NAME}\.part: Input/output error"):
         get(tmp_path, start(), second)
     assert not second.requests
+
+
+# --- what an archive may hold ---------------------------------------------------------------------------------------
+
+
+def extracted(folder: Path, content: bytes, members: list[str], limit: int = 1000) -> dict[str, bytes]:
+    """What `archives.extract` writes: path → content."""
+    (folder / "a.tgz").write_bytes(content)
+    archives.extract(folder / "a.tgz", "a.tgz", members, folder / "out", limit)
+    return {
+        str(path.relative_to(folder / "out")): path.read_bytes()
+        for path in (folder / "out").rglob("*")
+        if path.is_file()
+    }
+
+
+def test_members_in_folders_of_folders_and_nothing_else(tmp_path):
+    content = packed({"./a/b/c/one": b"1", "a/two": b"22", "a/b/three": b"333", "other": b"4"})
+    assert extracted(tmp_path, content, ["a/b/c/one", "a/two"]) == {"a/b/c/one": b"1", "a/two": b"22"}
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(6, True), (5, False)])
+def test_the_limit_counts_every_entry_and_is_the_largest_allowed(tmp_path, limit, fits):
+    content = packed({"a": b"12", "b": b"3456"})
+    with contextlib.nullcontext() if fits else pytest.raises(archives.ArchiveError, match="more than 5 bytes"):
+        assert extracted(tmp_path, content, ["a"], limit) == {"a": b"12"}
+
+
+@pytest.mark.parametrize("path", ["/a", "../a", "a/../../b", "x/.."])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path, path):
+    with pytest.raises(archives.ArchiveError, match="holds the unsafe path"):
+        extracted(tmp_path, packed({"a": b"1", path: b"2"}), ["a"])
+
+
+def test_a_member_stands_once(tmp_path):
+    with pytest.raises(archives.ArchiveError, match="holds a twice"):
+        extracted(
+            tmp_path,
+            gzip.compress(gzip.decompress(packed({"a": b"1"}))[:1024] + gzip.decompress(packed({"a": b"2"}))),
+            ["a"],
+        )
+
+
+def test_what_is_missing_is_named_in_order(tmp_path):
+    with pytest.raises(archives.ArchiveError, match="^lacks a, c$"):
+        extracted(tmp_path, packed({"b": b"1"}), ["c", "b", "a"])
+
+
+def test_more_content_than_announced_is_refused(tmp_path, monkeypatch):
+    def lying(path: Path, most: int) -> Iterator[archives.Entry]:
+        yield archives.Entry("a", 3, io.BytesIO(b"1234"))
+
+    monkeypatch.setitem(archives.READERS, ".tgz", lying)
+    with pytest.raises(archives.ArchiveError, match="holds more of a than it announces"):
+        extracted(tmp_path, b"", ["a"])
+
+
+@pytest.mark.parametrize("error", [PermissionError("x"), gzip.BadGzipFile("x")])
+def test_the_disks_fault_is_not_the_archives(tmp_path, monkeypatch, error):
+    def fail(path: Path, most: int) -> Iterator[archives.Entry]:
+        raise error
+
+    monkeypatch.setitem(archives.READERS, ".tgz", fail)
+    with pytest.raises(PermissionError if isinstance(error, PermissionError) else archives.ArchiveError):
+        extracted(tmp_path, b"", ["a"])

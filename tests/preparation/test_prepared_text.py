@@ -1,4 +1,4 @@
-"""Preparation of text: cleaned, split into subwords, binarised, and read back; bad input loses nothing."""
+"""Text preparation: cleaning, subwords, binary files and reading; invalid input destroys nothing."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_vocabulary_that_cannot_be_is_explained(
 
 def test_too_few_pairs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, tmp_path, train=[*SENTENCES, ("", "x")])
-    with pytest.raises(UserError, match=r"50 training pairs after cleaning, 51 are wanted \(51 pairs were read and 1"):
+    with pytest.raises(UserError, match=r"50 training pairs after cleaning, 51 are requested \(51 pairs were read"):
         prepared(tmp_path, subwords=100, train_pairs=51)
 
 
@@ -226,7 +226,7 @@ def test_a_reader_that_leaves_line_breaks_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_text_of_another_number_of_lines_is_never_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else every later translation would be compared with its neighbour's reference."""
+    """Otherwise every later translation would be compared with its neighbour's reference."""
     register(monkeypatch, tmp_path, train=SENTENCES)
     text = prepared(tmp_path, subwords=100)
     path = text.folder / "validation.en"

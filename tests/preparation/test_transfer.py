@@ -1,4 +1,4 @@
-"""Transfers: what is resumed, retried, given up, and never glued together."""
+"""Transfers: resumption, retries, giving up, and no mixing of versions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from serving import Server, serving
 from toy_source import ARCHIVE, HASTY, NAME, QUICK, UNPUBLISHED, assert_complete, get, keep_partial
 
 from three_regime.errors import UserError
+from three_regime.preparation import transfer
 
 
 @pytest.fixture
@@ -33,6 +34,12 @@ def test_resumes_with_range_and_fetches_only_the_rest(tmp_path: Path, start: Cal
     assert (request.range, request.if_range, request.status) == ("bytes=200000-", '"first"', 206)
     assert request.sent == len(ARCHIVE) - 200_000
     assert_complete(tmp_path)
+
+
+def test_a_new_file_is_asked_for_as_a_whole(tmp_path: Path, start: Callable[..., Server]) -> None:
+    server = start()
+    get(tmp_path, server)
+    assert [(request.range, request.if_range, request.status) for request in server.requests] == [(None, None, 200)]
 
 
 def test_a_changed_file_is_not_glued_to_the_old_start(tmp_path: Path, start: Callable[..., Server]) -> None:
@@ -92,6 +99,16 @@ def test_a_partial_file_of_full_size_or_more(tmp_path: Path, start: Callable[...
     assert_complete(tmp_path)
 
 
+@pytest.mark.parametrize("told", ["", "bytes", "bytes 200000-/", "items 200000-449999/450000", "bytes */*"])
+def test_a_range_that_cannot_be_read_starts_from_zero(tmp_path: Path, start: Callable[..., Server], told: str) -> None:
+    """Nothing says where those bytes belong: they are not appended."""
+    server = start(content_range=told)
+    keep_partial(tmp_path, ARCHIVE[:200_000], server)
+    get(tmp_path, server)
+    assert [request.status for request in server.requests] == [206, 200]
+    assert_complete(tmp_path)
+
+
 # --- faults of servers ---------------------------------------------------------------------------------------------
 
 
@@ -136,3 +153,30 @@ def test_a_web_page_is_named_and_does_not_cost_the_partial_file(tmp_path: Path, 
         get(tmp_path, page)
     assert part.read_bytes() == ARCHIVE[:200_000]
     assert len(page.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "left_after"),
+    [
+        ([(1, 10), (9, 10)], None),  # not yet a whole window
+        ([(10, 100), (20, 100)], None),  # exactly fast enough
+        ([(10, 99)], 10),
+        ([(10, 100), (20, 99)], 20),  # slows down: what came before does not count
+        ([(5, 500), (10, 0), (15, 50), (20, 0)], 20),
+    ],
+)
+def test_every_window_of_time_must_bring_enough(
+    monkeypatch: pytest.MonkeyPatch, arrivals: list[tuple[int, int]], left_after: int | None
+) -> None:
+    """10 bytes a second over windows of 10 s; (second, bytes that arrive then)."""
+    now = 0
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: float(now))
+    pace = transfer._Pace(slowest=10, window=10)
+    given_up = None
+    for now, arrived in arrivals:
+        try:
+            pace.check(arrived)
+        except transfer.TooSlow:
+            given_up = now
+            break
+    assert given_up == left_after

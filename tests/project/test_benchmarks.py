@@ -1,4 +1,4 @@
-"""Benchmarks: they run, what they write is complete, and both sides of a comparison do the same arithmetic."""
+"""Benchmarks run, write complete results, and do the same arithmetic on both sides."""
 
 from __future__ import annotations
 

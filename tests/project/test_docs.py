@@ -1,4 +1,4 @@
-"""The site builds without a dead link, and what it and the README say is what the code and the archive say."""
+"""The documentation builds without dead links, and it and the README agree with the code and the archive."""
 
 from __future__ import annotations
 
@@ -94,3 +94,13 @@ def test_readme_and_site_tell_the_fault_run_that_is_kept() -> None:
         f"of {trials} injected faults, {correct} runs ended bit-identical, {refused} were refused by name, {wrong} were"
         in readme
     )
+
+
+def test_the_map_of_concepts_leads_to_them() -> None:
+    """A row of CONTRIBUTING.md names the file of a concept of the paper, and what to look for in it."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| (`three_regime/.*`.*) \|$", page, flags=re.MULTILINE)
+    assert len(rows) >= 8
+    for concept, place in rows:
+        for file, name in re.findall(r"`(three_regime/[\w/]+\.py)`(?: \(`(\w+)`\))?", place):
+            assert name in (ROOT / file).read_text(encoding="utf-8"), concept

@@ -1,4 +1,4 @@
-"""The environment: pins and lock agree with each other, with the code's imports and with the conda environments."""
+"""Environment: pins, lock, imports and conda environments agree."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LATE = {
 
 
 def pins(name: str) -> dict[str, str]:
-    """Distribution → version of a file of ``==`` pins."""
+    """Map distributions to versions, from a file of ``==`` pins."""
     lines = (ENVS / name).read_text().replace("\\\n", " ").splitlines()
     return exact(line.split(" --hash")[0] for line in lines if line.strip() and not line.startswith("#"))
 
@@ -364,7 +364,7 @@ def test_without_python_make_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The installer in a folder of its own, whose commands are written down and not run."""
+    """The installer in its own folder, with commands recorded instead of run."""
     spec = importlib.util.spec_from_file_location("install", ENVS / "install.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -427,7 +427,7 @@ def test_a_moved_checkout_makes_another_environment(install: ModuleType) -> None
 
 
 def somebody_elses(venv: Path, kind: str) -> None:
-    """Something at the place of the environment that `install` did not make."""
+    """A folder at the environment's path that `install` did not create."""
     if kind == "file":
         venv.write_text("mine")
     elif kind == "link":
@@ -483,6 +483,14 @@ def test_the_lock_binds_source_builds_and_later_installs_too(install: ModuleType
     constraints = (install.ROOT / ".venv" / "constraints.txt").read_text()
     assert exact(constraints.splitlines()) == pins("requirements-lock.txt")
     assert "hash" not in constraints, "or whatever is installed by hand would need one too"
+
+
+def test_pip_is_quiet_and_each_step_is_a_line(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    install.main()
+    assert all("pip install --quiet" in command for command in install.commands if "pip install" in command)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].strip() for line in told[1:]] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert re.search(r"\b\d{3} packages", told[2])
 
 
 def test_the_lock_is_installed_by_its_hashes_first(install: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Six trials of `make faults` with fixed seeds, and that its judge is not blind."""
+"""Six trials of `make faults` with fixed seeds, and its detection of wrong outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from three_regime.system.files import read_arrays, read_metadata, write_arrays
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The study run to its end, once."""
+    """The finished study."""
     return faults.reference(tmp_path_factory.mktemp("faults") / "reference")
 
 
@@ -110,6 +110,6 @@ def test_a_message_is_clear_when_it_names_a_file(tmp_path: Path, text: str, clea
 
 @pytest.mark.slow
 def test_an_unclear_refusal_is_wrong(place: Place, expected: dict[str, str]) -> None:
-    """Something that no rule makes is not named by this project, so the judge must not be content."""
+    """The message names a file that no rule makes, so the outcome must be wrong."""
     outcome, message = faults._judge(place, Injected("no_such_target", "nothing"), expected)
     assert outcome == "WRONG" and message.startswith("unclear") and NAME

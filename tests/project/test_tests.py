@@ -1,4 +1,4 @@
-"""The tests themselves: they lie in the rooms of the library, and their names can be read in one line."""
+"""The tests mirror the packages of the library, and their names fit on one line."""
 
 from __future__ import annotations
 

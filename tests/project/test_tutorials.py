@@ -1,4 +1,4 @@
-"""Every block of the tutorials is executed as it stands on the page."""
+"""Every code block of the tutorials is executed unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLOCKS = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, flags=re.
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What plugins register is gone after each test."""
+    """Remove the entries registered by plugins after each test."""
     before = {id(registry): dict(registry) for registry in (DATASETS, FAMILIES, KNOBS)}
     yield
     for registry in (DATASETS, FAMILIES, KNOBS):
@@ -43,7 +43,7 @@ def command(folder: Path, *arguments: str) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which somebody followed the page."""
+    """Folder in which the steps of the page were followed."""
     found = tmp_path_factory.mktemp("tutorials")
     assert set(BLOCKS) == {"config/mine.yaml", "stripes.py", "plain.py", "decay.py"}
     for name, text in BLOCKS.items():
@@ -57,7 +57,7 @@ MINE = ("--base", str(ROOT / "config.yaml"), "--configfile", "config/mine.yaml")
 
 
 def test_the_study_of_the_page_runs_to_its_tables(folder: Path) -> None:
-    """Data set, model and knob of the plugins, from preparing to the regimes, by the command line."""
+    """Run the plugins' data set, model and knob from preparation to regimes on the command line."""
     priced = command(folder, "plan", *MINE)
     assert priced.exit_code == 0, priced.output
     assert "stripes-by-decay" in priced.output and "?" not in priced.output
@@ -83,7 +83,7 @@ def test_without_its_plugins_the_study_is_refused(folder: Path) -> None:
     [
         ("import nosuch_module", "broken_plugin.py cannot be imported: ModuleNotFoundError"),
         ("1/0", "broken_plugin.py cannot be imported: ZeroDivisionError"),
-        (BLOCKS["decay.py"].replace('name="weight_decay"', 'name="epochs"'), "a knob called epochs already"),
+        (BLOCKS["decay.py"].replace('name="weight_decay"', 'name="epochs"'), "a knob named epochs exists already"),
         (None, "broken_plugin.py does not exist"),
     ],
 )  # fmt: skip

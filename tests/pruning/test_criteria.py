@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_study import NAME, config, mapping, owner, products, run, run_to
+from tiny_study import NAME, config, mapping, products, run, run_to, study_of
 
 from three_regime.config import resolve
 from three_regime.errors import UserError
@@ -99,8 +99,8 @@ def test_rounds_end_at_the_density():
 @pytest.mark.parametrize(
     ("prune", "said"),
     [
-        ({"criterion": "lamp"}, "lamp does not go with allocation uniform: use global"),
-        ({"rounds": 3}, "3 rounds of criterion magnitude remove what one does"),
+        ({"criterion": "lamp"}, "lamp does not support allocation uniform; use global"),
+        ({"rounds": 3}, "3 rounds of criterion magnitude remove the same weights as one"),
         ({"criterion": "magnitud"}, "unknown criterion 'magnitud'; did you mean 'magnitude'"),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_makes_no_sense_is_refused(prune, said):
 
 def test_fingerprints_tell_criteria_apart_and_keep_the_papers():
     def recipe(**prune):
-        return pack(owner(resolve(mapping(Path("anywhere"), prune=prune))), "prune", 1, 2, 0.5)[0]
+        return pack(study_of(resolve(mapping(Path("anywhere"), prune=prune))), "prune", 1, 2, 0.5)[0]
 
     plain = recipe()
     assert plain.recipe == {
@@ -158,5 +158,5 @@ def test_a_single_file_is_pruned_alike(tmp_path):
     expected = masks_of(CRITERIA["random"].score(Known(prunable, Streams(("prune", 3)))), 0.2, "erk")
     found = split_masks(read_arrays(out))[1]
     assert all((found[name] == mask).all() for name, mask in expected.items())
-    with pytest.raises(UserError, match="lamp does not go with allocation uniform"):
+    with pytest.raises(UserError, match="lamp does not support allocation uniform"):
         prune_file(tmp_path / "dense.safetensors", "preresnet-8x0.25", 0.2, "uniform", out, "lamp")

@@ -1,4 +1,4 @@
-"""Damaged results: named, set aside, computed anew; never accepted, and never in the way of anything else."""
+"""Damaged results are named, set aside and recomputed; they are never accepted and block nothing else."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from checkout import Checkout
 from click.testing import CliRunner
-from finished import FILES, NAME, OPTIONS, copied, inside, owner, tiny
+from finished import FILES, NAME, OPTIONS, copied, inside, study_of, tiny
 from tiny_study import ROOT, config, digests, files, products, run
-from tiny_study import owner as small_owner
+from tiny_study import study_of as small_study
 
 from three_regime.analysis import tables
 from three_regime.cli import main
@@ -48,7 +48,7 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
 
 
 def flip(path: Path) -> None:
-    """Alter a bit of the last tensor; metadata and times stay as they are."""
+    """Flip a bit of the last tensor, keeping metadata and times."""
     content, times = bytearray(path.read_bytes()), path.stat()
     content[-5] ^= 1
     path.write_bytes(content)
@@ -56,7 +56,7 @@ def flip(path: Path) -> None:
 
 
 def signed(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
-    """Change a result so that its digest is right."""
+    """Change a result and update its digest."""
 
     def alter(path: Path) -> None:
         result = json.loads(path.read_text())
@@ -92,13 +92,13 @@ ODD: dict[str, Callable[[Path], object]] = {
 
 
 def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
-    """Whatever is odd about it: `adopt`, `status`, `plan`, `explain` and `verify` go on, and tables are refused."""
+    """Whatever the damage, `adopt`, `status`, `plan`, `explain` and `verify` continue, and tables are refused."""
     sound = (own.path / LMC).read_bytes()
     with inside(own):
         settings = tiny()
         for name, spoil in ODD.items():
             spoil(LMC)
-            found = [finding for finding in judge(owner(settings)) if not finding.done]
+            found = [finding for finding in judge(study_of(settings)) if not finding.done]
             assert [(each.product.outputs[0], each.verdict) for each in found] == [(LMC, Verdict.DAMAGED)], name
             assert str(LMC) in found[0].reason, name
             assert (NAME, "lmc", 3, 4) in status.look(settings).counts, name
@@ -108,10 +108,10 @@ def test_one_odd_result_is_damaged_and_hides_no_other(own: Checkout) -> None:
             assert [each.file for each in verifying.verify(settings).problems] == [str(LMC), str(TABLES)], name
             assert "1 damaged" in adopting.render(adopting.adopt(settings, FILES, dry_run=True), dry_run=True), name
             with pytest.raises(UserError, match=rf"1 results of tiny \(1 lmc\) .*{LMC}: damaged, "):
-                tables.write(owner(settings))
+                tables.write(study_of(settings))
             shutil.rmtree(LMC) if LMC.is_dir() else LMC.unlink()
             LMC.write_bytes(sound)
-        assert all(finding.done for finding in judge(owner(settings)))
+        assert all(finding.done for finding in judge(study_of(settings)))
 
 
 @pytest.mark.parametrize("spoil", ["cut", "folder", "no value"])
@@ -142,7 +142,7 @@ def test_a_flipped_bit_in_an_input_is_mended_by_the_next_run(study_folder, stage
 
 
 def test_what_was_found_damaged_is_read_before_it_is_kept(study_folder):
-    """`adopt` and `distrust` set the time back: the metadata alone would call the file good."""
+    """`adopt` and `distrust` set the time back; by metadata alone the file would look intact."""
     settings = config(study_folder)
     expected = digests(settings, "retrain")
     path = products(settings, "retrain")[0].outputs[-1]
@@ -162,10 +162,10 @@ def test_weights_and_json_of_two_runs_are_never_accepted(study_folder):
     arrays["fc.bias"] = arrays["fc.bias"] + 1
     write_arrays(weights, arrays, {"fingerprint": product.fingerprint})
     assert product.stored() is None and not product.done
-    (found,) = [each for each in judge(small_owner(settings), ["retrain"]) if each.verdict is Verdict.DAMAGED]
+    (found,) = [each for each in judge(small_study(settings), ["retrain"]) if each.verdict is Verdict.DAMAGED]
     assert "not of the same run" in found.reason
     with pytest.raises(UserError, match="retrained"):
-        tables.write(small_owner(settings))
+        tables.write(small_study(settings))
     assert run(settings, "retrain") == Outcome(1, 7)
     assert digests(settings, "retrain") == expected
     assert Path(f"{weights}{damage.SUFFIX}").exists()
@@ -196,7 +196,7 @@ def test_verify_reads_everything_and_changes_nothing(own: Checkout) -> None:
         whole = verifying.verify(tiny())
         assert whole.problems == [] and whole.read > 22
         good = CliRunner().invoke(main, ["verify", *OPTIONS])
-        assert good.exit_code == 0 and "all of them right" in good.output
+        assert good.exit_code == 0 and "no problems" in good.output
         weights = Path("results/tiny/tiny/seed1/epochs004/density010/replica2/retrained.safetensors")
         flip(weights)
         flip(Path("data/digits.safetensors"))
@@ -219,7 +219,7 @@ def test_verify_sees_tables_of_other_results(own: Checkout) -> None:
 
 
 def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
-    """Of a writer that lives, nothing goes."""
+    """Files of a running writer stay."""
     path = tmp_path / "cells.csv"
     code = (
         "import os, signal, sys; from pathlib import Path; from three_regime.system.files import replacing\n"

@@ -1,4 +1,4 @@
-"""What goes into a result's fingerprint: every setting that changes its numbers."""
+"""Fingerprints contain every setting that changes a result."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_study import mapping, owner
+from tiny_study import mapping, study_of
 
 from three_regime.analysis import seed_means, tables
 from three_regime.config import resolve
@@ -41,20 +41,20 @@ SPREAD = ("_se", "_ci95", "_seeds", "_one_seed")
 
 @pytest.mark.parametrize("stage", sorted(PINNED))
 def test_fingerprints_of_the_tiny_study(stage: str) -> None:
-    study = owner(resolve(mapping(Path("anywhere"))))
+    study = study_of(resolve(mapping(Path("anywhere"))))
     product = pack(study, stage, 1, 2.0)[0]
     found = fingerprint_of(product.recipe, {role: role for role in product.inputs})[:16]
     assert (found, settings_fingerprint(study, stage, 2.0)) == PINNED[stage]
 
 
 def test_nothing_is_added_to_it() -> None:
-    study = owner(resolve(mapping(Path("anywhere"))))
+    study = study_of(resolve(mapping(Path("anywhere"))))
     assert {stage for stage in STAGES if pack(study, stage, 1, 2.0)} == set(PINNED)
     assert study_fingerprint(study) == "ebedd25d102e1290"
 
 
 def test_columns_of_its_tables() -> None:
-    built = tables.build(owner(resolve(mapping(Path("anywhere")))))
+    built = tables.build(study_of(resolve(mapping(Path("anywhere")))))
     assert {name: list(built[name]) for name in COLUMNS} == {name: each.split() for name, each in COLUMNS.items()}
     columns = [column for column in seed_means.grid(built["cells"]) if not column.endswith(SPREAD)]
     assert columns == GRID.split()

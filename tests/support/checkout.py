@@ -1,4 +1,4 @@
-"""A copy of the checkout to run Snakemake in: its lock, metadata and results belong to one test."""
+"""Copy of the checkout in which a test runs Snakemake with its own lock, metadata and results."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ PARTS = ("Snakefile", "config.yaml", *FOLDERS)
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder with the project in it."""
+    """A folder that contains the project."""
 
     path: Path
 
     def environment(self) -> dict[str, str]:
-        """Variables under which the copy, and not the original, is imported."""
+        """Return environment variables that make Python import the copy instead of the original."""
         return {**os.environ, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1"}
 
     def command(self, *arguments: str) -> list[str]:
-        """Snakemake through the project's own wrapper."""
+        """Return the Snakemake command of the project's wrapper."""
         return [sys.executable, "-m", "three_regime", "workflow", "--cores", "2", *arguments]
 
     def run(self, *arguments: str, check: bool = True) -> str:
-        """Run the workflow to its end; returns everything it printed."""
+        """Run the workflow to completion; return its output."""
         ended = subprocess.run(
             self.command(*arguments),
             cwd=self.path,
@@ -49,7 +49,7 @@ class Checkout:
         return ended.stdout
 
     def planned(self, *arguments: str) -> dict[str, int]:
-        """Jobs that a dry-run would run: rule → number, without targets."""
+        """Return the jobs of a dry run: rule → number, without targets."""
         output = self.run("--dry-run", *arguments)
         if "Nothing to be done" in output:
             return {}

@@ -1,4 +1,4 @@
-"""The finished study of ``config/tiny.yaml`` in a checkout of its own, made by the library alone, and copies of it."""
+"""Finished study of ``config/tiny.yaml`` in its own checkout, made by the library, and copies of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tiny(**changes: Any) -> Config:
     return resolve(whole)
 
 
-def owner(config: Config) -> Study:
+def study_of(config: Config) -> Study:
     return study_named(config, NAME)
 
 
@@ -42,14 +42,14 @@ def finish(folder: Path) -> Checkout:
         prepare("digits", Path(config.data.folder))
         for stage in STAGES:
             compute(config, stage)
-        tables.write(owner(config))
+        tables.write(study_of(config))
     return checkout
 
 
 def compute(config: Config, stage: str) -> None:
-    """All jobs of a stage."""
+    """Run all jobs of a stage."""
     for seed in config.studies[NAME].dense_seeds:
-        for temperature in [None] if stage == "dense" else owner(config).temperatures:
+        for temperature in [None] if stage == "dense" else study_of(config).temperatures:
             run_job(config, NAME, stage, seed, temperature)
 
 
@@ -67,7 +67,7 @@ def copied(source: Checkout, folder: Path, copy: Callable[..., Any] = shutil.cop
 
 
 def shuffle_times(checkout: Checkout) -> None:
-    """Give results and data times as a copy may: what was made last is oldest, the data youngest."""
+    """Reverse the times of results and data, as a copy may: the last products are oldest, the data newest."""
     files = [path for part in ("results", "data") for path in (checkout.path / part).rglob("*") if path.is_file()]
     files.sort(key=lambda path: ("data" in path.parts, -len(path.parts), path.name))
     for second, path in enumerate(files):

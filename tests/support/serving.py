@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Request:
-    """What one request asked for and got."""
+    """A request and its response."""
 
     path: str
     range: str | None
@@ -35,6 +35,10 @@ class Server:
         Answer everything with an HTML page and status 200.
     truncate, truncations
         Close the connection after `truncate` bytes of body, in the first `truncations` requests.
+    length
+        Announce the size of the body.
+    content_range
+        Sent with status 206 in the place of the true one.
     stall
         Fall silent after that many bytes of body.
     pause
@@ -52,6 +56,8 @@ class Server:
     page: bool = False
     truncate: int | None = None
     truncations: int = 1_000_000
+    length: bool = True
+    content_range: str | None = None
     stall: int | None = None
     pause: float = 0.0
     requests: list[Request] = field(default_factory=list)
@@ -63,7 +69,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(**attributes: object) -> Iterator[Server]:
-    """Run a `Server` on 127.0.0.1 at a free port until the block ends."""
+    """Run a `Server` on a free port of 127.0.0.1 for the duration of the block."""
     server = Server(**attributes)
 
     class Handler(BaseHTTPRequestHandler):
@@ -108,7 +114,11 @@ def _answer(handler: BaseHTTPRequestHandler, server: Server) -> None:
             headers["Content-Range"] = f"bytes {first}-{size - 1}/{size}" if first < size else f"bytes */{size}"
             body = body[first:]
     handler.send_response(request.status)
-    for name, value in {**headers, "Content-Length": str(len(body))}.items():
+    if request.status == 206 and server.content_range is not None:
+        headers["Content-Range"] = server.content_range
+    if server.length:
+        headers["Content-Length"] = str(len(body))
+    for name, value in headers.items():
         handler.send_header(name, value)
     handler.end_headers()
     end = server.truncate if server.truncate is not None and number <= server.truncations else len(body)

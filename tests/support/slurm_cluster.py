@@ -1,4 +1,4 @@
-"""A real SLURM on this machine for tests: started with ``../shared/tools/slurm``, asked, stopped without a trace."""
+"""A real SLURM on this machine for tests: start with ``../shared/tools/slurm``, query, and stop without remains."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Cluster:
     nodes: tuple[str, ...] = ("gpu1", "gpu2")
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Variables under which the client programs find it."""
+        """Return the environment variables through which client programs find the cluster."""
         path = f"{self.base / 'bin'}{os.pathsep}{os.environ['PATH']}"
         return {**os.environ, **more, "SLURM_CONF": str(self.base / "etc/slurm.conf"), "PATH": path}
 
@@ -54,7 +54,7 @@ class Cluster:
         return ended.stdout
 
     def jobs(self) -> dict[int, dict[str, str]]:
-        """Every job that the controller remembers: number → its fields, as ``scontrol show job`` writes them."""
+        """Return the jobs known to the controller: number → fields, as written by ``scontrol show job``."""
         found = {}
         for line in self.ask("scontrol", "--oneliner", "--details", "show", "job").splitlines():
             fields = dict(part.split("=", 1) for part in line.split() if "=" in part)
@@ -65,7 +65,7 @@ class Cluster:
 
 @dataclass
 class Watch:
-    """What was seen of the cluster's jobs, asked twice a second and once at the end."""
+    """Observed states of the cluster's jobs, polled twice a second and once at the end."""
 
     cluster: Cluster
     seen: list[dict[int, dict[str, str]]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Watch:
                 self.seen.append(self.cluster.jobs())
 
     def last(self) -> dict[int, dict[str, str]]:
-        """Every job as it was seen last; the controller forgets ended ones."""
+        """Return the last observed state of every job; the controller forgets finished ones."""
         return {number: job for moment in self.seen for number, job in moment.items()}
 
     def running(self) -> list[dict[int, dict[str, str]]]:
@@ -97,7 +97,7 @@ class Watch:
 
 
 def name_of(job: dict[str, str]) -> str:
-    """What SLURM calls a job alone; the number of one task of an array is that of the array too."""
+    """Return SLURM's identifier of a single job; the last task of an array shares the array's number."""
     return f"{job['ArrayJobId']}_{job['ArrayTaskId']}" if "ArrayJobId" in job else job["JobId"]
 
 
@@ -108,7 +108,7 @@ def gpus_of(job: dict[str, str]) -> set[tuple[str, str]]:
 
 
 def until(value: Callable[[], Value], what: str, seconds: float = LONGER_S) -> Value:
-    """Ask until the answer is true; return it."""
+    """Poll until the answer is true; return it."""
     deadline = time.monotonic() + seconds
     while not (answer := value()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
@@ -124,7 +124,7 @@ def snakemake(profile: str, *arguments: str) -> list[str]:
 
 @contextlib.contextmanager
 def started(*, accounting: bool) -> Iterator[Cluster]:
-    """Start a cluster, or skip the test saying why it cannot be; stop it and leave no process."""
+    """Start a cluster, or skip the test with the reason; stop it and leave no process."""
     if not (TOOLS / "slurm-up.sh").is_file():
         pytest.skip(f"the scripts that start SLURM are not at {TOOLS}")
     if os.getuid() != 0:
@@ -176,7 +176,7 @@ def _start(cluster: Cluster, accounting: bool) -> None:
 
 
 def _stop(cluster: Cluster) -> list[str]:
-    """Stop the daemons and every process that belongs to the cluster; what could not be ended."""
+    """Stop the daemons and every process of the cluster; return those still running."""
     environment = cluster.environment(BASE=str(cluster.base))
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(

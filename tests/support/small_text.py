@@ -22,7 +22,7 @@ WORDS = 30
 
 @dataclass(frozen=True)
 class SmallText:
-    """Random sentences; the translation is the source backwards, each word moved on by one."""
+    """Random sentences; the translation is the reversed source, each word replaced by the next in the vocabulary."""
 
     dictionary: Dictionary
     splits: dict[str, Sentences]

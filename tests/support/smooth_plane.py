@@ -1,7 +1,8 @@
-"""Tables of a made-up study with three smooth regimes, and ways to look into a figure drawn from them."""
+"""Tables of a synthetic study with three smooth regimes, and helpers that inspect figures drawn from them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from three_regime.analysis import algorithms, regimes, seed_means
 from three_regime.config.knobs import KNOBS
@@ -113,3 +115,22 @@ def ticks(axis: Axis) -> list[str]:
 
 def with_id(axes: Axes, gid: str) -> list:
     return [artist for artist in axes.get_children() if artist.get_gid() == gid]
+
+
+def _within(axis: Axis, label: Text) -> bool:
+    """Whether a tick label is drawn: matplotlib keeps some beyond the ends of the axis."""
+    low, high = sorted(axis.get_view_interval())
+    return low <= label.get_position()[axis.axis_name == "y"] <= high
+
+
+def touching(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of tick labels of the whole figure that touch."""
+    figure.draw_without_rendering()
+    shown = [
+        (label.get_text(), label.get_window_extent())
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for label in axis.get_ticklabels()
+        if label.get_text() and label.get_visible() and _within(axis, label)
+    ]
+    return [(one, two) for (one, a), (two, b) in itertools.combinations(shown, 2) if a.overlaps(b)]

@@ -1,4 +1,4 @@
-"""The smallest study on digits, in any folder, with helpers that run its stages in this process or in another."""
+"""The smallest study on digits, in any folder, with helpers that run its stages in this or another process."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ STUDY: dict[str, Any] = {
     **{key: value for key, value in TINY.items() if key not in ("claims", "resources")},
     "dataset": {"name": "digits", "train_images": 200, "test_images": 100},
     "temperatures": [1, 2],
+    "lockstep": 32,  # packs, as on a GPU: `auto` would choose the CPU engine (tests/tasks/images/test_sparse.py)
     "dense": {**TRAINING},  # mappings of their own: tests change one of them
     "retrain": {**TRAINING},
     "measure": {"train_images": 128, "cka_images": 64, "last_epochs": 2, "points": 3},
@@ -35,7 +36,7 @@ STUDY: dict[str, Any] = {
 
 
 def mapping(folder: Path, *, top: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """The configuration as plain data: `changes` are laid over the study, `top` over the whole."""
+    """Return the configuration as plain data: `changes` override the study, `top` the whole."""
     whole = {
         "results": str(folder / "results"),
         "run": [NAME],
@@ -54,22 +55,22 @@ def config(folder: Path, *, top: dict[str, Any] | None = None, **changes: Any) -
     return resolve(mapping(folder, top=top, **changes))
 
 
-def owner(settings: Config) -> Study:
+def study_of(settings: Config) -> Study:
     return study_named(settings, NAME)
 
 
 def run(settings: Config, stage: str, seed: int = 1) -> Outcome:
-    """Every job of a stage and dense seed; the sum of their outcomes."""
+    """Run every job of a stage and dense seed; return the sum of their outcomes."""
     one_run = stage == "dense" and settings.studies[NAME].knob == "epochs"
     outcomes = [
         run_job(settings, NAME, stage, seed, temperature)
-        for temperature in ([None] if one_run else owner(settings).temperatures)
+        for temperature in ([None] if one_run else study_of(settings).temperatures)
     ]
     return Outcome(sum(each.computed for each in outcomes), sum(each.kept for each in outcomes))
 
 
 def run_to(settings: Config, stage: str) -> Outcome:
-    """All stages up to `stage`; the outcome of the last."""
+    """Run all stages up to `stage`; return the outcome of the last."""
     for name in ("dense", "prune", "retrain", "lmc", "cka"):
         outcome = run(settings, name)
         if name == stage:
@@ -80,8 +81,8 @@ def run_to(settings: Config, stage: str) -> Outcome:
 def products(settings: Config, stage: str, seed: int = 1) -> list[Product]:
     return [
         product
-        for temperature in owner(settings).temperatures
-        for product in pack(owner(settings), stage, seed, temperature)
+        for temperature in study_of(settings).temperatures
+        for product in pack(study_of(settings), stage, seed, temperature)
     ]
 
 
@@ -91,7 +92,7 @@ TOTALS = {"dense": 2, "prune": 4, "retrain": 8, "lmc": 4, "cka": 4}
 
 
 def compute_all(folder: Path) -> Path:
-    """Bring every stage of the study in `folder` up to date; returns `folder`."""
+    """Bring every stage of the study in `folder` up to date; return `folder`."""
     settings = config(folder)
     assert {stage: run(settings, stage) for stage in ALL} == {stage: Outcome(TOTALS[stage], 0) for stage in ALL}
     return folder
@@ -121,7 +122,7 @@ def start(arguments: list[str], **options: Any) -> subprocess.Popen:
 
 
 def finish(arguments: list[str]) -> str:
-    """Run to a successful end; what was logged."""
+    """Run to a successful end; return the log."""
     process = start(arguments)
     log = process.communicate(timeout=120)[1]
     assert process.returncode == 0, log

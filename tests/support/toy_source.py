@@ -1,4 +1,4 @@
-"""A small source with its archive, a poisoned one, and helpers for tests of downloads."""
+"""A small source with its archive, a malicious archive, and helpers for tests of downloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task without images for tests of the trainer, and small helpers around `train_pack`."""
+"""A task without images for tests of the trainer, and helpers for `train_pack`."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def session(
 
 
 class StopAfter(Stop):
-    """Requested by itself after it has been asked so many times; the trainer asks once a step."""
+    """Stop request that triggers after being polled a number of times; the trainer polls once per step."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def train(task: Any, state: Path, training: Training, about: Session | None = No
 
 
 def assert_same(first: Checkpoint, second: Checkpoint) -> None:
-    """Equal to the last bit, but for wall time."""
+    """Assert bitwise equality except for wall time."""
     assert first.epoch == second.epoch
     assert first.weights.keys() == second.weights.keys()
     for name, array in first.weights.items():

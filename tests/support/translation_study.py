@@ -1,4 +1,4 @@
-"""The study of ``config/tiny-translation.yaml`` below a folder of a test, run by the library or by its command."""
+"""The study of ``config/tiny-translation.yaml`` in a test's folder, run by the library or the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HELD_OUT = 4
 
 
 def mapping(folder: Path, **changes: Any) -> dict[str, Any]:
-    """The configuration as plain data, everything below `folder`, with keys of the study replaced."""
+    """Return the configuration as plain data, with all paths in `folder` and keys of the study replaced."""
     whole = load([ROOT / "config.yaml", ROOT / "config" / "tiny-translation.yaml"]).model_dump(mode="json")
     whole |= {"results": str(folder / "results"), "device": "cpu", "data": {"folder": str(folder / "data")}}
     whole["studies"] = {NAME: merge(whole["studies"][NAME], changes)}
@@ -34,7 +34,7 @@ def config(folder: Path, **changes: Any) -> Config:
     return resolve(mapping(folder, **changes))
 
 
-def owner(settings: Config) -> Study:
+def study_of(settings: Config) -> Study:
     return study_named(settings, NAME)
 
 
@@ -44,7 +44,7 @@ def prepared(settings: Config) -> Config:
 
 
 def run(settings: Config, stage: str) -> list[Outcome]:
-    temperatures = [None] if stage == "dense" else owner(settings).temperatures
+    temperatures = [None] if stage == "dense" else study_of(settings).temperatures
     return [run_job(settings, NAME, stage, 1, temperature) for temperature in temperatures]
 
 
@@ -56,7 +56,7 @@ def command(folder: Path, stage: str, **changes: Any) -> list[str]:
 
 
 def finish(arguments: list[str]) -> str:
-    """Run to a successful end; what was logged. A loaded machine needs minutes for the imports alone."""
+    """Run to a successful end; return the log. On a loaded machine the imports alone take minutes."""
     process = start(arguments)
     log = process.communicate(timeout=600)[1]
     assert process.returncode == 0, log
@@ -65,5 +65,5 @@ def finish(arguments: list[str]) -> str:
 
 def digests(settings: Config, stage: str) -> dict[str, str]:
     """Weights file → digest of its tensors, computed from them."""
-    paths = [p.outputs[-1] for t in owner(settings).temperatures for p in pack(owner(settings), stage, 1, t)]
+    paths = [p.outputs[-1] for t in study_of(settings).temperatures for p in pack(study_of(settings), stage, 1, t)]
     return {str(path.relative_to(settings.results)): tensor_digest(read_arrays(path)) for path in paths}

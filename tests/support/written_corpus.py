@@ -1,4 +1,4 @@
-"""A parallel corpus of files that a test writes, registered for the length of that test; and WMT's SGML around text."""
+"""A parallel corpus of files written and registered by a test, and WMT's SGML around text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory freed by a step is there for the next one."""
+"""Memory freed by a step is reused by the next."""
 
 from __future__ import annotations
 

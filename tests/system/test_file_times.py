@@ -1,4 +1,4 @@
-"""Times of results in the order that Snakemake takes for up to date."""
+"""Modification times in the order that Snakemake accepts as up to date."""
 
 from __future__ import annotations
 

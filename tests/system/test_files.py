@@ -1,4 +1,4 @@
-"""Files: all or nothing on writing, checked on reading."""
+"""Files: atomic writes, verified reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules by the paths that they had before the rooms."""
+"""Modules under their former import paths."""
 
 import importlib
 import subprocess

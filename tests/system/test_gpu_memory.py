@@ -1,4 +1,4 @@
-"""A GPU that runs out of memory beside the training step: one network at a time, or one sentence; never a traceback."""
+"""GPU out of memory outside the training step: retry with one network at a time, or one sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_study import config, digests, files, owner, run
+from tiny_study import config, digests, files, run, study_of
 
 from three_regime.errors import UserError
 from three_regime.jobs.run import Outcome
@@ -23,7 +23,7 @@ FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capaci
 
 
 def full(monkeypatch: pytest.MonkeyPatch, where: type, name: str, times: range = range(1)) -> list[int]:
-    """Let these calls of a method run out of memory; returns the list of calls."""
+    """Make these calls of a method run out of memory; return the list of calls."""
     sound, calls = getattr(where, name), []
 
     def failing(*arguments: Any, **options: Any) -> Any:
@@ -54,7 +54,10 @@ def test_timing_goes_one_by_one_where_several_do_not_fit(caplog: pytest.LogCaptu
 
     chosen = choose(Large(), "auto", seconds)
     assert isinstance(chosen, Alone) and not chosen.together
-    assert "does not suffice for several networks (CUDA out of memory. Tried to allocate 2.00 GiB)" in caplog.text
+    assert (
+        "not enough GPU memory for several networks at once (CUDA out of memory. Tried to allocate 2.00 GiB)"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize(("calls", "together"), [(0, [0, 0, 2, 2]), (5, [2, 0, 2, 2])])
@@ -109,7 +112,7 @@ def test_out_of_memory_in_a_measurement_is_one_sentence(study_folder, monkeypatc
                                         r" to allocate 2\.00 GiB\);.*`gpu_slots: 1`, `lockstep: off`"):  # fmt: skip
         run(settings, stage)
     run(settings, stage)
-    assert all(product.done for product in pack(owner(settings), stage, 1, 1))
+    assert all(product.done for product in pack(study_of(settings), stage, 1, 1))
     found = digests(settings, stage) if stage in ("dense", "retrain") else [*map(values, files(settings, stage))]
     assert found == expected
 

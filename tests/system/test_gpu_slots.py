@@ -1,4 +1,4 @@
-"""Local GPU slots: never more jobs on a device than allowed, freed by any death; a batch job's one device is kept."""
+"""Local GPU slots: never more jobs per device than allowed, released on any exit; a batch job keeps its device."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ with device(shares, Stop(), find=lambda: found, slots=Path(folder)) as held:
 
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No batch system, no device chosen before, slots of its own."""
+    """Environment without a batch system or a chosen device, with separate slots."""
     for name in (*gpu_slots.BATCH_JOBS, gpu_slots.VISIBLE, gpu_slots.CHOSEN_HERE):
         monkeypatch.setenv(name, "")  # so that what a test sets is undone
         monkeypatch.delenv(name)
@@ -51,7 +51,7 @@ def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def hold(
     folder: Path, found: list[str], shares: int, seconds: float, journal: Path, **environment: str
 ) -> subprocess.Popen:
-    """A process that holds a slot for so long."""
+    """Start a process that holds a slot for a given time."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", HOLDER, json.dumps([str(folder), found, shares, seconds, str(journal)])]
     own = (*gpu_slots.BATCH_JOBS, gpu_slots.VISIBLE, gpu_slots.CHOSEN_HERE)
@@ -340,4 +340,4 @@ def test_a_pack_with_nothing_stale_is_quick_and_asks_for_no_gpu(tmp_path):
     # Processor time: the job waits for nothing, so that this is its time on a machine that does nothing else.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 3
     os.environ.pop(gpu_slots.VISIBLE, None)
-    assert wants_gpu(tiny_study.config(tmp_path, top=top), tiny_study.owner(settings), "retrain")
+    assert wants_gpu(tiny_study.config(tmp_path, top=top), tiny_study.study_of(settings), "retrain")

@@ -1,4 +1,4 @@
-"""Being asked to stop: what is not seen in the tests of whole runs."""
+"""Stop requests not covered by tests of whole runs."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Exports whose files are not those that were packed, or are no tables: named, and nothing half made is left."""
+"""Exports with changed files or invalid tables: the file is named, and nothing partial is left."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_cells_of_another_study_are_named(own: Path) -> None:
     (own / manifest.MANIFEST).unlink()
     path = own / "tiny/cells.csv"
     path.write_text(path.read_text().replace("\ntiny,", "\nother,"))
-    with pytest.raises(UserError, match=r"cells\.csv is a table of the study 'other', but config\.yaml runs tiny"):
+    with pytest.raises(UserError, match=r"cells\.csv is a table of study 'other', but config\.yaml runs tiny"):
         redraw(own, own.parent / "again")
     assert not (own.parent / "again").exists()
 

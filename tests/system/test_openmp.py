@@ -1,4 +1,4 @@
-"""Threads that wait give way soon: torch's OpenMP is told before it is loaded."""
+"""OpenMP wait policy, set before torch is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`~` means the same everywhere, and folders that cannot be are refused by their key before anything runs."""
+"""`~` expands everywhere, and impossible folders are refused by key before anything runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_tilde_works_in_every_path_of_the_command_line(home, tmp_path, monkeyp
 
 @pytest.mark.usefixtures("homeless")
 def test_without_a_home_a_tilde_is_refused_by_its_key():
-    with pytest.raises(UserError, match=r"config\.results: .*home folder that ~ stands for is not known"):
+    with pytest.raises(UserError, match=r"config\.results: .*home folder for ~ is unknown"):
         resolve(mapping(Path("anywhere"), top={"results": "~/r"}))
     with pytest.raises(UserError, match=r"config\.data\.offline\.0|config\.data\.offline"):
         resolve(mapping(Path("anywhere"), top={"data": {"offline": ["~/o"]}}))
@@ -123,7 +123,7 @@ def test_results_among_the_data_are_refused(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "other").symlink_to(tmp_path / "data")
     for name in ("data", "data/x", "other", "other/x"):
-        with pytest.raises(UserError, match=r"^config\.results: .* lies in config\.data\.folder"):
+        with pytest.raises(UserError, match=r"^config\.results: .* is inside config\.data\.folder"):
             settle(tmp_path, results=str(tmp_path / name))
     settle(tmp_path, data={"folder": str(tmp_path / "results" / "data")})
 

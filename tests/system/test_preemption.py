@@ -1,4 +1,4 @@
-"""A preempted SLURM job goes back into the queue, and no other does; `cluster/test_slurm.py` has the real SLURM."""
+"""Only preempted SLURM jobs are requeued; `cluster/test_slurm.py` has the real SLURM."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ PREEMPTED = {"JobState": "RUNNING", "Requeue": "1", "PreemptTime": "2026-11-23T0
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in for scontrol: it prints ``answer``, and notes what it was asked in ``asked``."""
+    """Stand-in for scontrol that prints ``answer`` and records its arguments in ``asked``."""
     program = tmp_path / "scontrol"
     program.write_text(f"#!/bin/sh\necho \"$*\" >> '{tmp_path}/asked'\ncat '{tmp_path}/answer'\n")
     program.chmod(0o755)
@@ -25,7 +25,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def interrupt(asked: Path, **fields: str) -> str:
-    """Last thing that scontrol was asked after an interruption."""
+    """Return the last arguments of scontrol after an interruption."""
     job = {"JobId": "17", "JobName": "a=b c", **PREEMPTED, **fields}
     (asked.parent / "answer").write_text(" ".join(f"{key}={value}" for key, value in job.items()) + "\n")
     with pytest.raises(Interrupted, match="received SIGTERM"), requeued_if_preempted():
@@ -73,4 +73,4 @@ def test_without_an_answer_the_interruption_stays_what_it_is(
         (asked.parent / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(Interrupted, match="received SIGTERM"), requeued_if_preempted():
         raise Interrupted("received SIGTERM")
-    assert "job 17 could not be put back into SLURM's queue" in caplog.text
+    assert "job 17 could not be requeued in SLURM" in caplog.text

@@ -1,4 +1,4 @@
-"""Pruned weights on disk: small, and bit for bit what was written."""
+"""Pruned weights on disk: compact and bit-identical."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of settings are read as people mean them, or refused with file and line."""
+"""YAML files are read as intended, or refused with file and line."""
 
 from __future__ import annotations
 
@@ -79,15 +79,15 @@ def test_anchors_and_merge_keys_work(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a: 1\nb: 2\na: 3\n", "line 3: the key 'a' stands twice, first in line 1"),
-        ("a:\n  b:\n    c: 1\n    c: 1\n", "line 4: the key 'c' stands twice, first in line 3"),
-        ("a:\n- x: 1\n  x: 2\n", "line 3: the key 'x' stands twice"),
-        ("on: 1\n'on': 2\n", "line 2: the key 'on' stands twice"),
-        ("a: {<<: {x: 1}, <<: {y: 1}}\n", "the key '<<' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: the key 'a' is given twice, first in line 1"),
+        ("a:\n  b:\n    c: 1\n    c: 1\n", "line 4: the key 'c' is given twice, first in line 3"),
+        ("a:\n- x: 1\n  x: 2\n", "line 3: the key 'x' is given twice"),
+        ("on: 1\n'on': 2\n", "line 2: the key 'on' is given twice"),
+        ("a: {<<: {x: 1}, <<: {y: 1}}\n", "the key '<<' is given twice"),
         ("? [1]\n: 2\n", "line 1: a key must be one word"),
         ("<<: 1\n", "`<<` takes mappings"),
-        ("a: &a [*a]\n", "an anchor holds itself"),
-        ("a: &a {<<: *a}\n", "an anchor holds itself"),
+        ("a: &a [*a]\n", "an anchor contains itself"),
+        ("a: &a {<<: *a}\n", "an anchor contains itself"),
         ("a:\n\tb: 1\n", "line 2: a tab; indent with spaces"),
         ("a: 1\n---\nb: 2\n", "another document"),
         ("a: !!python/object/apply:os.system [ls]\n", "the tag !!python/object/apply:os.system is not used here"),

@@ -1,7 +1,7 @@
-"""A new setting is one module and one entry of ``SETTINGS``: no other code may know one kind of data from another.
+"""Adding a setting takes one module and one entry of ``SETTINGS``; no other code may test the kind of data.
 
-The module is this one: points of two Gaussians, told apart by a network of one hidden layer. Its data set and its
-family of networks are an entry each, as in every setting.
+This module is the example: points of two Gaussians, classified by a network with one hidden layer. Its data set and
+its network family are one entry each, as in every setting.
 """
 
 from __future__ import annotations
@@ -303,15 +303,15 @@ def test_its_recipes_hold_nothing_of_other_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "preresnet-20"}, "works on images, but gaussians holds points"),
-        ({"dataset": {"name": "gaussians", "train_images": 5}}, "train_images has no meaning for gaussians"),
-        ({"dataset": {"name": "gaussians", "subwords": 50}}, "subwords has no meaning for gaussians"),
-        ({"measure": {"cka_images": 5}}, "measure.cka_images has no meaning for gaussians"),
-        ({"measure": {"beam": 5}}, "measure.beam has no meaning for gaussians"),
+        ({"model": "preresnet-20"}, "takes images, but gaussians holds points"),
+        ({"dataset": {"name": "gaussians", "train_images": 5}}, "train_images does not apply to gaussians"),
+        ({"dataset": {"name": "gaussians", "subwords": 50}}, "subwords does not apply to gaussians"),
+        ({"measure": {"cka_images": 5}}, "measure.cka_images does not apply to gaussians"),
+        ({"measure": {"beam": 5}}, "measure.beam does not apply to gaussians"),
         ({"dense": {"epochs": 2, "dropout": 0.1}}, "dense.dropout 0.1 is for translation only"),
         ({"knob": "dropout", "temperatures": [0.1]}, "knob dropout is for translation only"),
         ({"temperatures": [97]}, "dense.batch_size 97 exceeds the 96 points"),
-        ({"dataset": "digits", "model": "hidden-12"}, "works on points, but digits holds images"),
+        ({"dataset": "digits", "model": "hidden-12"}, "takes points, but digits holds images"),
     ],
 )  # fmt: skip
 def test_its_checks_and_those_of_others_hold(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -357,7 +357,7 @@ def test_it_goes_through_the_whole_method(tmp_path: Path) -> None:
     line = lmc_of_files(*about, tmp_path / "lmc.json", train_images=None, test_images=None, batch_size=8, points=3)
     kept = json.loads(pack(study, "lmc", 1, 8)[0].outputs[0].read_text())
     assert line["lmc"] == pytest.approx(kept["lmc"])
-    with pytest.raises(UserError, match="points tells points apart, and import brings in image networks"):
+    with pytest.raises(UserError, match="points tells points apart, and only image networks can be imported"):
         import_checkpoint(made, first, "points", seed=1, temperature=8)
 
 

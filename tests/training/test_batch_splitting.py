@@ -1,4 +1,4 @@
-"""A device that runs out of memory: smaller parts and the same step, or a refusal that says why."""
+"""Out of memory in a training step: the same step in smaller parts, or an error that states the reason."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_with_sharpness_aware_steps_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rho", [0.0, 0.1])
 @pytest.mark.parametrize(("task", "chosen"), [(Quadratic(), {"accumulate": 40}), (Limited(2), {})])
 def test_a_step_in_many_parts_holds_one_sum(tmp_path: Path, monkeypatch, rho: float, task, chosen) -> None:
-    """No more gradients than a step in two parts, however many parts make up the step."""
+    """A step needs no more gradient memory than with two parts, whatever the number of parts."""
     gradients: list[weakref.ref] = []
     alive: list[int] = []
     sound = torch.autograd.grad
@@ -97,7 +97,7 @@ def test_a_step_in_many_parts_holds_one_sum(tmp_path: Path, monkeypatch, rho: fl
 
 
 def test_out_of_memory_in_a_later_part_starts_the_step_again(tmp_path: Path) -> None:
-    """What the earlier parts had added is forgotten."""
+    """Gradients of the earlier parts are discarded."""
 
     class FailsLate(Limited):
         def epoch(self, streams, epoch: int, *_) -> ToyEpoch:
@@ -124,7 +124,7 @@ def test_out_of_memory_in_a_later_part_starts_the_step_again(tmp_path: Path) -> 
 
 
 def test_a_single_example_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="toy: the GPU ran out of memory.*a single example has no parts"):
+    with pytest.raises(UserError, match="toy: the GPU ran out of memory.*a single example is indivisible"):
         train(Limited(0), tmp_path / "state", settings())
 
 

@@ -101,3 +101,11 @@ def test_a_trained_run_ends_with_the_last_rate_of_its_schedule(schedule, tmp_pat
     wanted = [learning_rate(training, epoch, (epoch + 1) * steps - 1, steps) for epoch in range(epochs)]
     assert rows(end, "learning_rate") == pytest.approx(wanted)
     assert wanted[-1] < 0.1 * training.learning_rate
+
+
+@pytest.mark.parametrize(("milestone", "recorded"), [(9, [0.1, 0.01]), (10, [0.1, 0.1])])
+def test_the_history_has_the_rate_of_an_epochs_last_step(tmp_path, milestone, recorded):
+    """Of 10 steps the last is taken after 9: a milestone there still changes it, one behind it does not."""
+    training = settings(epochs=None, iterations=10, milestones=(milestone,))
+    (checkpoint,) = train(Quadratic(steps=5), tmp_path / "state", training)
+    assert rows(checkpoint, "learning_rate") == pytest.approx(recorded)

@@ -1,4 +1,4 @@
-"""Optimisers: torch's own rules on a flat vector, SAM in closed form, masks that hold."""
+"""Optimisers: torch's update rules on a flat vector, SAM in closed form, and masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs in lock-step: no member's numbers depend on the others, however a pack is cut, stopped, killed or resumed."""
+"""Packs in lock-step: each member's result is independent of the others, and of cuts, stops, kills and resumption."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def images() -> ImageClassification:
 
 
 def pack_of(task: ImageClassification, folder: Path, size: int = 5) -> dict[str, tuple[Member, Delivered]]:
-    """Members of several densities and replicas, each with what it delivers."""
+    """Return members of several densities and replicas, each with its delivered checkpoints."""
     dense = task.initial_weights(Streams(("dense", 1)))
     made = {}
     for density, replica in itertools.islice(itertools.product(DENSITIES, REPLICAS), size):
@@ -77,7 +77,7 @@ def ends(pack: dict[str, tuple[Member, Delivered]]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def together(images, tmp_path_factory) -> dict[str, Any]:
-    """What five members deliver that nothing disturbed."""
+    """Checkpoints delivered by five undisturbed members."""
     pack = pack_of(images, tmp_path_factory.mktemp("together"))
     train_members(images, pack, settings(**SGD))
     return {label: list.__getitem__(delivered, -1) for label, (_, delivered) in pack.items()}
@@ -250,7 +250,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("kill_at", [7, 13])
 def test_killed_between_two_saves_the_members_behind_catch_up(tmp_path, images, together, monkeypatch, kill_at, caplog):
-    """Some states are from one step later than the others: all end as if nothing had happened, together again."""
+    """Some states are one step ahead of the others; all catch up and finish together, bit-identical."""
     pack = pack_of(images, tmp_path)
     save, saves = saved_state.save, itertools.count(1)
 
@@ -273,7 +273,7 @@ def test_killed_between_two_saves_the_members_behind_catch_up(tmp_path, images, 
 
 
 def test_a_finished_or_new_member_does_not_disturb_the_others(tmp_path, images, together):
-    """Two members begin, three join later: a density that was added to the grid."""
+    """Two members start and three join later, as for a density added to the grid."""
     pack = pack_of(images, tmp_path)
     first = dict(itertools.islice(pack.items(), 2))
     with pytest.raises(Interrupted):
@@ -307,7 +307,7 @@ def test_a_state_of_the_other_way_is_refused(tmp_path, images):
     pack = pack_of(images, tmp_path, 1)
     with pytest.raises(Interrupted):
         train_members(images, pack, settings(**SGD), session(stop=StopAfter(2)))
-    with pytest.raises(UserError, match=r"advanced in lock-step, and these advance one after another.*`lockstep`"):
+    with pytest.raises(UserError, match=r"advanced in lock-step, and now they advance one after another.*`lockstep`"):
         train_members(images, pack, settings(**SGD), session(lockstep="off"))
 
 

@@ -84,6 +84,15 @@ def test_a_state_that_cannot_be_used_is_ignored_with_a_warning(tmp_path, caplog,
     assert "ignoring the training state" in record.message and str(tmp_path / "state") in record.message
 
 
+@pytest.mark.parametrize("how", ["empty", "half-written", "text", "other arrays", "a list", "no JSON"])
+def test_kernels_of_a_state_that_cannot_be_read_are_unknown(tmp_path, how):
+    assert saved_state.written_with(tmp_path / "none") is None
+    saved_state.save(tmp_path / "state", STATE, **MINE, computed_with="sparse")
+    assert saved_state.written_with(tmp_path / "state") == "sparse"
+    SPOILT[how](tmp_path / "state")
+    assert saved_state.written_with(tmp_path / "state") is None
+
+
 @pytest.mark.parametrize("how", ["half-written", "other metadata", "another run"])
 def test_the_result_is_right_after_a_spoilt_state(tmp_path, how):
     expected = train(Quadratic(), tmp_path / "clean", settings())[4]
@@ -140,7 +149,7 @@ def histories(settings_of: Config, stage: str) -> list:
 
 @pytest.fixture(scope="module")
 def before_retraining(tmp_path_factory) -> Path:
-    """A folder in which everything up to pruning is done."""
+    """Folder in which all stages up to pruning are complete."""
     folder = tmp_path_factory.mktemp("before")
     run_to(config(folder, **LONG), "prune")
     return folder
@@ -148,14 +157,14 @@ def before_retraining(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(before_retraining, tmp_path_factory) -> dict[str, Any]:
-    """Tensors and histories of a study that nothing interrupted."""
+    """Tensors and histories of an uninterrupted study."""
     settings_of = prepared(tmp_path_factory.mktemp("whole"), "retrain", before_retraining)
     run(settings_of, "retrain")
     return {stage: (digests(settings_of, stage), histories(settings_of, stage)) for stage in ("dense", "retrain")}
 
 
 def prepared(folder: Path, stage: str, before_retraining: Path) -> Config:
-    """The study with everything that comes before `stage`."""
+    """The study with all stages before `stage` complete."""
     if stage == "retrain":
         shutil.copytree(before_retraining, folder, dirs_exist_ok=True)
     return config(folder, top=OFTEN, **LONG)
@@ -180,7 +189,7 @@ def check(settings_of: Config, stage: str, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("stage", "seed"), [("dense", 1), ("retrain", 2)])
 def test_killed_at_random_moments_a_run_ends_bit_identical(tmp_path, expected, before_retraining, stage, seed):
-    """SIGKILL, twice, at moments drawn with a fixed seed; the third process ends the run."""
+    """SIGKILL twice, at times drawn with a fixed seed; the third process finishes the run."""
     settings_of = prepared(tmp_path, stage, before_retraining)
     arguments = command(tmp_path, stage, top=OFTEN, **LONG)
     generator = random.Random(seed)

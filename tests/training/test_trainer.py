@@ -1,4 +1,4 @@
-"""The trainer: deterministic, early stops are prefixes, interruptions leave no trace in the numbers."""
+"""Trainer: deterministic; early stops are prefixes of longer runs; interruptions do not change results."""
 
 from __future__ import annotations
 
@@ -120,6 +120,16 @@ def test_equals_a_plain_torch_loop(tmp_path, images):
     assert rows(found, "train_loss") == pytest.approx(losses, rel=1e-4)
 
 
+def test_reduced_precision_is_for_a_gpu_alone(tmp_path, images):
+    """On a CPU a study of ``precision: bf16`` computes what its records say: single precision."""
+    training = settings(epochs=1, milestones=(), batch_size=32)
+    full, reduced = (
+        train(images, tmp_path / precision, training.model_copy(update={"precision": precision}))[1]
+        for precision in ("fp32", "bf16")
+    )
+    assert_same(full, reduced)
+
+
 # -- what is delivered
 
 
@@ -213,7 +223,7 @@ def test_a_stop_saves_and_a_new_start_continues(tmp_path, images, chosen, lockst
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 @pytest.mark.parametrize("place", ["evaluate", "deliver"])
 def test_a_signal_during_evaluation_or_delivery_stops_at_once(tmp_path, uninterrupted, place, epoch):
-    """Both may take long on a CPU; the state from before them is saved."""
+    """Both may take long on a CPU; the state before them is saved."""
     state, about = tmp_path / "state", session(evaluate_last=1)
     task, delivered = Quadratic(steps=STEPS), Delivered()
 
@@ -324,9 +334,9 @@ def test_progress_names_epoch_error_rate_and_time_left(tmp_path, caplog):
 
 @pytest.mark.parametrize("length", [{}, {"epochs": None, "iterations": 4}])
 def test_an_epoch_without_a_step_is_refused(tmp_path, images, length):
-    """Dense training would deliver the weights that it began with, and retraining divide by zero."""
+    """Dense training would deliver its initial weights, and retraining would divide by zero."""
     training = settings(batch_size=10_000, drop_last=True, **length)
-    message = r"toy: no step can be made, .* at batch_size 10000 and accumulate 1 .*set drop_last: false"
+    message = r"toy: an epoch has no steps: .* with batch_size 10000 and accumulate 1 .*set drop_last: false"
     for task in (images, Quadratic(steps=0)):
         for checkpoints in ((), (4,)):
             delivered = Delivered()
@@ -384,7 +394,7 @@ def test_a_gpu_without_bf16_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
     task = Quadratic()
     monkeypatch.setattr(task, "device", torch.device("cuda"), raising=False)
-    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not have.*precision to fp32"):
+    with pytest.raises(UserError, match=r"bf16, which the GPU Tesla V100 does not support.*precision to fp32"):
         train(task, tmp_path / "state", settings(precision="bf16"))
     assert task.passes == 0
     monkeypatch.undo()

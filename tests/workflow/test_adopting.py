@@ -1,4 +1,4 @@
-"""Results copied from another machine, with other times and without Snakemake's records."""
+"""Adopting results from another machine, with other times and without Snakemake's records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from checkout import Checkout
 from click.testing import CliRunner
-from finished import FILES, NAME, OPTIONS, copied, inside, owner, shuffle_times, tiny
+from finished import FILES, NAME, OPTIONS, copied, inside, shuffle_times, study_of, tiny
 
 from three_regime.cli import main
 from three_regime.study.products import pack
@@ -41,7 +41,7 @@ def changed(checkout: Checkout) -> str:
 
 def findings(**changes: object) -> dict[str, Finding]:
     """Folder below the study and stage → finding, of those that are not done."""
-    study = owner(tiny(**changes))
+    study = study_of(tiny(**changes))
     found = judge(study, verify=True)
     return {
         f"{finding.product.outputs[0].parent.relative_to(study.folder)} {finding.product.stage}": finding
@@ -119,13 +119,13 @@ def test_a_version_bump_is_named(finished_tiny: Checkout, monkeypatch: pytest.Mo
 def test_files_of_another_run_and_damaged_files_are_named(finished_tiny: Checkout, tmp_path: Path) -> None:
     own = copied(finished_tiny, tmp_path / "own")
     with inside(own):
-        cell = owner(tiny()).at(1, 2) / "density010"
+        cell = study_of(tiny()).at(1, 2) / "density010"
         shutil.copy(cell / "replica1/retrained.json", cell / "replica2/retrained.json")
         (cell / "pair1-2/lmc.json").write_text('{"lmc": ')
         (cell / "pair1-2/cka.json").write_text('{"softmax": 1}')
-        other = owner(tiny()).at(1, 4) / "density010"
+        other = study_of(tiny()).at(1, 4) / "density010"
         (other / "replica1/retrained.safetensors").unlink()
-        shutil.copy(owner(tiny()).at(1, 4) / "density050/pruned.safetensors", other / "pruned.safetensors")
+        shutil.copy(study_of(tiny()).at(1, 4) / "density050/pruned.safetensors", other / "pruned.safetensors")
         found = findings()
     at = "seed1/epochs002/density010"
     assert found[f"{at}/replica2 retrain"].verdict is Verdict.DAMAGED
@@ -185,7 +185,7 @@ def test_only_tables_known_to_be_of_these_results_are_kept(
         Path(".snakemake/metadata").mkdir(parents=True)
         assert adopt(tiny(), FILES).remade_tables == []
         assert cells.stat().st_mtime_ns > snakemake_records.LONG_AGO_NS
-        pack(owner(tiny()), "cka", 1, 2)[0].outputs[0].unlink()
+        pack(study_of(tiny()), "cka", 1, 2)[0].outputs[0].unlink()
         assert adopt(tiny(), FILES).remade_tables == [NAME]
 
 

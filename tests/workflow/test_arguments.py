@@ -1,4 +1,4 @@
-"""What the workflow looks at before it starts."""
+"""Workflow arguments inspected before Snakemake starts."""
 
 from __future__ import annotations
 

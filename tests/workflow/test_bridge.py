@@ -1,4 +1,4 @@
-"""Snakemake and the command line see one configuration, whichever flags it comes by."""
+"""Snakemake and the command line read the same configuration, whichever flags set it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Text in tables and in the report stays text, whatever it holds; what the system says of a file is one sentence."""
+"""Text in tables and the report is escaped; system errors about a file are one sentence."""
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import logging
@@ -12,7 +13,7 @@ import pytest
 
 from three_regime.logs import reporting
 from three_regime.system import markdown
-from three_regime.workflow.html_report import without_early_ends
+from three_regime.workflow.html_report import arranged, without_early_ends
 
 HOSTILE = [
     "x |\n| `forged`: all is well | **holds** |\n\n# Heading <b>",
@@ -81,3 +82,35 @@ def test_faults_of_the_program_keep_their_traceback(capsys):
             raise fault
         assert "Traceback" in capsys.readouterr().err
     logging.getLogger("three_regime").debug("done")
+
+
+def test_the_report_is_in_order_and_opens_on_a_figure():
+    def entry(mime: str, text: str = "") -> dict:
+        return {
+            "labels": {"figure": "name"},
+            "mime_type": mime,
+            "data_uri": f"data:{mime};base64,{base64.b64encode(text.encode()).decode()}",
+        }
+
+    paths = ["r/s/figures/cka.png", "r/s/claims.csv", "r/s/figures/seeds.png", "r/s/figures/phase_diagram.png"]
+    results = {path: entry("image/png") for path in paths}
+    results["r/s/claims.csv"] = entry("text/csv", "claim,outcome\n<b>bold</b>,holds\n")
+    page = '<body><script id="results">\n    var results = ' + json.dumps(results) + ";\n    </script>\n"
+    page += '<script id="categories">\n    var categories = ' + json.dumps({"s": {"Other": paths}}) + ";\n"
+    page += "    </script>\n</body>"
+    made = arranged(page)
+    scripts = _Scripts()
+    scripts.feed(made)
+    ordered = json.loads(scripts.blocks["categories"].strip().removeprefix("var categories = ").removesuffix(";"))
+    assert [path.split("/")[-1] for path in ordered["s"]["Other"]] == [
+        "phase_diagram.png", "cka.png", "claims.csv", "seeds.png",
+    ]  # fmt: skip
+    shown = json.loads(scripts.blocks["results"].strip().removeprefix("var results = ").removesuffix(";"))
+    assert shown["r/s/claims.csv"]["mime_type"] == "text/html"
+    table = base64.b64decode(shown["r/s/claims.csv"]["data_uri"].partition(";base64,")[2]).decode()
+    assert "<td>&lt;b&gt;bold&lt;/b&gt;</td>" in table and shown["r/s/figures/cka.png"]["labels"] == {
+        "figure": "02 name"
+    }
+    assert 'path = "r/s/figures/phase_diagram.png"' in made.rpartition("</script>")[0].rpartition("<script>")[2]
+    with pytest.raises(ValueError, match="categories"):
+        arranged(page.replace('id="categories"', 'id="other"'))

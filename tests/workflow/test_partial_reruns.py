@@ -1,7 +1,7 @@
-"""Edits to a finished pair of studies: which jobs each schedules, and which members it computes. One table.
+"""Edits to two finished studies: jobs scheduled and members computed by each, in one table.
 
-Every case is the same command in a copy of one finished folder. Jobs that are scheduled and find nothing stale compute
-nothing; both numbers are stated. Some cases are real runs; in the others a dry-run says which jobs are scheduled, and
+Every case runs the same command in a copy of one finished folder. Scheduled jobs that find nothing stale compute
+nothing; each case states both numbers. Some cases are real runs; in the others a dry run lists the scheduled jobs, and
 all jobs of their stages are then called in this process, which takes a third of the time.
 """
 
@@ -261,12 +261,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     with contextlib.chdir(checkout.path):
         config = load([Path("config.yaml"), Path("edits.yaml")])
         prepare("digits", Path(config.data.folder))
-        for owner in planned(config):
+        for study in planned(config):
             for stage in STAGES:
-                for temperature in [None] if stage == "dense" else owner.temperatures:
-                    run_job(config, owner.name, stage, 1, temperature)
+                for temperature in [None] if stage == "dense" else study.temperatures:
+                    run_job(config, study.name, stage, 1, temperature)
     output = checkout.run(*COMMAND)
-    assert "Snakemake has no record of results of first, second: adopting them" in output
+    assert "Snakemake has no record of the results of first, second: adopting them" in output
     assert jobs(output) == tables("first", "second")
     return checkout
 

@@ -1,4 +1,4 @@
-"""Profiles: the same plan under each, what jobs ask for, and batch systems other than SLURM by their commands."""
+"""Profiles: same plan under each, resource requests, and batch systems other than SLURM with stand-in commands."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_cluster_retries_and_waits_for_its_file_system(profile: str) -> None:
 
 
 def test_rules_leave_retries_to_the_profiles() -> None:
-    """As a directive they would be applied inside the allocation too."""
+    """As a directive, retries would also apply inside the allocation."""
     assert "retries" not in settings("default")
     for path in (ROOT / "rules").glob("*.smk"):
         assert not re.search(r"^\s*retries:", path.read_text(), flags=re.MULTILINE), path
@@ -111,7 +111,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def under(profile: str, checkout: Checkout, *arguments: str, path: str = "", **more: str) -> str:
-    """Run the workflow under a profile; returns everything it printed."""
+    """Run the workflow under a profile; return its output."""
     command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", f"profiles/{profile}"]
     environment = {**checkout.environment(), **more}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment["PYTHONPATH"], path]))
@@ -247,8 +247,8 @@ def test_rates_of_another_kind_of_device_say_nothing(rates) -> None:
 def test_rates_of_images_say_nothing_of_translation(rates) -> None:
     rates("cpu", 1e9)
     ours = load([ROOT / "config.yaml", ROOT / "config/tiny-translation.yaml"])
-    owner = study_named(ours, "tiny-translation")
-    assert first_runtime(owner, "lmc", owner.temperatures[0], None, 1) == owner.config.resources.lmc.runtime
+    study = study_named(ours, "tiny-translation")
+    assert first_runtime(study, "lmc", study.temperatures[0], None, 1) == study.config.resources.lmc.runtime
 
 
 def test_cpu_rates_count_without_a_gpu_and_by_threads(rates) -> None:
@@ -392,7 +392,7 @@ UNKNOWN = ("pbs", "qstat", "qstat: Unknown Job Id 12", 153)
 
 
 def test_a_pbs_job_gone_without_exit_code_has_failed(tmp_path: Path) -> None:
-    """Another machine's file may be seen late."""
+    """A file written on another machine may appear late."""
     assert state_of_job(tmp_path, *UNKNOWN, CODE_WAIT_S="1") == "running"
     time.sleep(2)
     assert state_of_job(tmp_path, *UNKNOWN, CODE_WAIT_S="60") == "running"

@@ -1,4 +1,4 @@
-"""Results computed anew on purpose, and what is said when forced jobs computed nothing."""
+"""Recomputing results on request, and the message when forced jobs computed nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from tiny_study import command, config, digests, finish, owner, products, run
+from tiny_study import command, config, digests, finish, products, run, study_of
 
 from three_regime import cli
 from three_regime.errors import UserError
@@ -21,7 +21,7 @@ from three_regime.workflow.recomputing import notice, set_aside
 
 def missing(folder: Path) -> dict[str, int]:
     """Stage → results that are not there."""
-    found = [each.product.stage for each in judge(owner(config(folder))) if not each.done]
+    found = [each.product.stage for each in judge(study_of(config(folder))) if not each.done]
     return {stage: found.count(stage) for stage in dict.fromkeys(found)}
 
 
@@ -32,12 +32,12 @@ def test_a_member_is_computed_anew_and_what_follows_is_kept(
     settings = config(study_folder)
     product = products(settings, "retrain")[0]
     before, time = digests(settings, "retrain"), product.outputs[0].stat().st_mtime_ns
-    kept_copies.keep(owner(settings), product.outputs[0])
-    kept_copies.keep(owner(settings), product.outputs[1])
+    kept_copies.keep(study_of(settings), product.outputs[0])
+    kept_copies.keep(study_of(settings), product.outputs[1])
     found = set_aside(settings, [product.outputs[1]])
     assert [each.outputs for each in found.products] == [product.outputs]
     assert all((found.folder / path.relative_to(settings.results)).exists() for path in product.outputs)
-    assert not any(path.exists() or kept_copies.sidecar(owner(settings), path).exists() for path in product.outputs)
+    assert not any(path.exists() or kept_copies.sidecar(study_of(settings), path).exists() for path in product.outputs)
     assert run(settings, "retrain") == Outcome(1, 7)
     assert product.outputs[0].stat().st_mtime_ns > time
     assert digests(settings, "retrain") == before
@@ -45,11 +45,11 @@ def test_a_member_is_computed_anew_and_what_follows_is_kept(
 
 
 def test_a_dense_run_begins_at_its_start_again(study_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would otherwise be continued from its kept state, which is its end."""
+    """Otherwise it would resume from its kept state, which is its end."""
     monkeypatch.chdir(study_folder)
     settings = config(study_folder)
     last = products(settings, "dense")[-1]
-    state = state_file(owner(settings), last)
+    state = state_file(study_of(settings), last)
     assert state.exists()
     found = set_aside(settings, [last.outputs[0]])
     assert not state.exists()
@@ -81,11 +81,11 @@ def test_what_is_no_result_is_refused_and_nothing_is_touched(
     settings = config(study_folder)
     good = products(settings, "cka")[0].outputs[0]
     for wrong in (study_folder / "results/tiny/cells.csv", study_folder / "nowhere"):
-        with pytest.raises(UserError, match=f"{wrong} is no result"):
+        with pytest.raises(UserError, match=f"{wrong} is not a result"):
             set_aside(settings, [good, wrong])
     (study_folder / snakemake_lock.LOCKS).mkdir(parents=True)
     (study_folder / snakemake_lock.LOCKS / "0.output.lock").touch()
-    with pytest.raises(UserError, match="a run is under way"):
+    with pytest.raises(UserError, match="a run is in progress"):
         set_aside(settings, [good])
     assert missing(study_folder) == {}
 

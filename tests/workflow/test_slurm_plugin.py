@@ -1,4 +1,4 @@
-"""What is mended in Snakemake's SLURM plugin; `cluster/test_slurm.py` has the real SLURM."""
+"""Patches of Snakemake's SLURM plugin; `cluster/test_slurm.py` has the real SLURM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ within = sys.modules["snakemake_executor_plugin_slurm_jobstep"]
 
 @pytest.fixture(autouse=True)
 def mended() -> Iterator[None]:
-    """The real plugins, mended for one test."""
+    """The real plugins, patched for one test."""
     names = ("run_jobs", "check_active_jobs", "report_job_submission")
     seams = [(submitting, "query_job_status"), *((submitting.Executor, name) for name in names)]
     seams += [(within.Executor, "run_job"), (within.Executor, "format_job_exec")]
@@ -37,7 +37,7 @@ def mended() -> Iterator[None]:
 
 
 def job(rule: str = "retrain_tiny", *, threads: int = 1, group: bool = False, **resources: Any) -> SimpleNamespace:
-    """What the plugin asks of a job."""
+    """A job with the attributes that the plugin reads."""
     return SimpleNamespace(
         name=rule, rule=SimpleNamespace(name=rule), threads=threads, resources=resources, is_group=lambda: group
     )
@@ -60,7 +60,7 @@ def test_only_the_named_rules_have_arrays_and_no_groups() -> None:
 
 
 def test_no_job_is_lost_when_the_queue_is_full() -> None:
-    """The plugin alone waits for jobs that Snakemake gives it only when those that it was given have ended."""
+    """Unpatched, the plugin waits for jobs that Snakemake submits only after the previous ones have finished."""
     executor = submitting.Executor.__new__(submitting.Executor)
     executor.logger, executor._main_event_loop = logging.getLogger("test"), None
     executor.array_jobs, executor.max_array_size = {"all"}, 50
@@ -105,7 +105,7 @@ def test_a_task_that_was_cancelled_while_it_waited_is_missing() -> None:
 def test_a_missing_task_is_called_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, questions: int
 ) -> None:
-    """At once where SLURM's controller was asked, else when it is missing again."""
+    """Immediately if SLURM's controller was queried, else when it is missing again."""
     (tmp_path / program).write_text("#!/bin/sh\necho '1_[2-3]|PENDING'\n")
     (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

@@ -1,4 +1,4 @@
-"""Snakemake's lock: removed when the run that left it is known to be dead, and by nobody but people otherwise."""
+"""Snakemake's lock is removed only if the run that left it is known to be dead, otherwise only by the user."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(process: psutil
 
 
 def test_while_one_of_the_noted_runs_lives_the_lock_stays(process: psutil.Process) -> None:
-    """The one that ended last may not be the one that holds the lock."""
+    """The run that ended last may not hold the lock."""
     lock()
     note(of(process))
     note(of(process, pid=2**22 + 1, started=process.create_time() + 60))
@@ -119,7 +119,7 @@ TARGET = "results/tiny/tiny/cells.csv"
 
 
 def started(checkout: Checkout, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of the workflow."""
+    """Return exit code and output of the workflow."""
     ended = subprocess.run(
         [sys.executable, "-m", "three_regime", "workflow", "--cores", "1", *OPTIONS, *arguments],
         cwd=checkout.path, env=checkout.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -129,7 +129,7 @@ def started(checkout: Checkout, *arguments: str) -> tuple[int, str]:
 
 
 def leave_lock(checkout: Checkout) -> None:
-    """Lock what the workflow makes."""
+    """Leave a lock on the workflow's outputs."""
     folder = checkout.path / LOCKS
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "0.output.lock").write_text(f"{TARGET}\n")
@@ -150,7 +150,7 @@ def test_after_a_run_elsewhere_a_kill_here_is_recovered_from(complete_tiny: Chec
     leave_lock(checkout)
     (checkout.path / TARGET).unlink()
     code, output = started(checkout, "--", TARGET)
-    assert "removing the lock of an earlier run that was killed" in output
+    assert "removing the stale lock of a killed run" in output
     assert code == 0 and (checkout.path / TARGET).exists(), output
 
 

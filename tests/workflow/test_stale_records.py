@@ -1,4 +1,4 @@
-"""Tables never hold results of two configurations, whatever was edited when, and whatever Snakemake's records say."""
+"""Tables never mix results of two configurations, whatever was edited and whatever Snakemake has recorded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from checkout import ROOT, Checkout
-from finished import FILES, OPTIONS, copied, inside, owner, tiny
+from finished import FILES, OPTIONS, copied, inside, study_of, tiny
 from snakemake.settings.types import ConfigSettings, StorageSettings
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
 
@@ -40,12 +40,12 @@ STUDY = Path("results/tiny/tiny")
 
 @pytest.fixture
 def own(complete_tiny: Checkout, tmp_path: Path) -> Checkout:
-    """A checkout of the test's own, in which Snakemake has nothing to do."""
+    """A checkout for one test, in which Snakemake has nothing to do."""
     return copied(complete_tiny, tmp_path / "own")
 
 
 def edit(checkout: Checkout) -> str:
-    """Edit the configuration; returns what it was before."""
+    """Edit the configuration; return its previous text."""
     path = checkout.path / "config/tiny.yaml"
     before = path.read_text()
     path.write_text(before.replace("measure: {train_images: 256, cka_images: 256, last_epochs: 2}", POINTS))
@@ -85,8 +85,8 @@ def test_an_edit_while_jobs_run_changes_nothing_of_that_run(own: Checkout) -> No
     (own.path / "config.yaml").write_text(base)
     assert process.returncode == 0, said[-3000:]
     (frozen,) = (path.relative_to(own.path) for path in begun)
-    assert f"every job of this run uses the settings in {frozen}" in said
-    assert "config/tiny.yaml, config.yaml: edited while this run was under way" in said.replace(
+    assert f"all jobs of this run use the settings in {frozen}" in said
+    assert "config/tiny.yaml, config.yaml: edited during this run" in said.replace(
         "config.yaml, config/tiny.yaml", "config/tiny.yaml, config.yaml"
     )
     assert points(own) == {11}
@@ -105,7 +105,7 @@ def test_touched_after_an_edit_nothing_passes_for_up_to_date(own: Checkout) -> N
     with inside(own), pytest.raises(UserError, match=rf"4 results of tiny \(4 lmc\) .*{CHANGED}; run `python -m"):
         run_stage("tables", FILES)
     said = own.run("tables", *OPTIONS)
-    assert f"to be computed anew: {STUDY}/seed1/epochs002/density010/pair1-2/lmc.json and 3 more" in said
+    assert f"to be recomputed: {STUDY}/seed1/epochs002/density010/pair1-2/lmc.json and 3 more" in said
     assert CHANGED in said
     assert points(own) == {5} and right(own)
 
@@ -117,9 +117,9 @@ def test_an_edit_that_was_undone_leaves_no_result_of_it(own: Checkout) -> None:
         run_stage("lmc", FILES, temperatures=[2])
     (own.path / "config/tiny.yaml").write_text(before)
     said = own.run("--dry-run", "tables", *OPTIONS)
-    assert "to be computed anew" in said and "points from 5 to 11" in said
+    assert "to be recomputed" in said and "points from 5 to 11" in said
     with inside(own), pytest.raises(UserError, match=r"2 results of tiny \(2 lmc\).*points from 5 to 11"):
-        tables.write(owner(tiny()))
+        tables.write(study_of(tiny()))
     own.run("tables", *OPTIONS)
     assert points(own) == {11} and right(own)
 
@@ -152,7 +152,7 @@ def test_a_study_renamed_with_its_folder_gets_tables_of_its_name(own: Checkout) 
 def test_tables_of_another_study_are_named(finished_tiny: Checkout, tmp_path: Path) -> None:
     grid = tmp_path / "grid.csv"
     grid.write_text("study,dataset,model,knob\nold,digits,preresnet-8x0.25,epochs\n")
-    with pytest.raises(UserError, match=r"grid\.csv is a table of the study 'old', which is not among new"):
+    with pytest.raises(UserError, match=r"grid\.csv is a table of study 'old', which is not one of new"):
         case_studies.write(tmp_path, [grid], {"new": Thresholds()})
 
 
@@ -167,7 +167,7 @@ def test_what_is_looked_at_again_is_left_alone_when_it_is_right(own: Checkout) -
 
 
 def test_a_flipped_bit_is_mended_by_the_next_run(own: Checkout) -> None:
-    """Snakemake's record is older than the file: so it is read."""
+    """The file is newer than Snakemake's record, so it is read."""
     path = own.path / STUDY / "seed1/epochs004/density010/replica2/retrained.safetensors"
     whole, expected = path.read_bytes(), tensor_digest(read_arrays(path))
     path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
@@ -205,8 +205,8 @@ def test_a_changed_checkout_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_unfit_results_are_those_of_other_settings(finished_tiny: Checkout) -> None:
     with inside(finished_tiny):
-        assert unfit(owner(tiny())) == []
-        wrong = unfit(owner(tiny(measure={"points": 5})))
+        assert unfit(study_of(tiny())) == []
+        wrong = unfit(study_of(tiny(measure={"points": 5})))
     assert {(each.product.stage, each.reason) for each in wrong} == {("lmc", CHANGED)}
 
 
@@ -219,7 +219,7 @@ def test_an_export_does_not_join_tables_to_other_settings(finished_tiny: Checkou
 
 
 def test_jobs_elsewhere_are_given_the_file_of_the_run(finished_tiny: Checkout, tmp_path: Path) -> None:
-    """The command line of a cluster's job names it and nothing of the user's, which may have been edited."""
+    """The command line of a cluster job names only that file, not the user's files, which may have been edited."""
     own = copied(finished_tiny, tmp_path / "own")
     with inside(own):
         settings = ConfigSettings(config={"threads": 1}, configfiles=[Path("config/tiny.yaml")])

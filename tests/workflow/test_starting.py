@@ -1,4 +1,4 @@
-"""Before a run: missing presets, the question before hours of work, another working folder, the list of presets."""
+"""Before a run: missing presets, the confirmation of long runs, other working folders, the list of presets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORKFLOW = [sys.executable, "-m", "three_regime", "workflow"]
 
 
 def on_a_terminal(*arguments: str, answer: str, **variables: str) -> tuple[int, str]:
-    """Exit code and output of a command of this project that a person types, who answers what it asks."""
+    """Return exit code and output of an interactive command, with its questions answered."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "three_regime", *arguments], cwd=ROOT, env={**os.environ, **variables}, stdin=theirs,
@@ -52,7 +52,7 @@ def test_hours_of_work_are_asked_for_on_a_terminal(arguments: tuple[str, ...]) -
     code, told = on_a_terminal("workflow", "--configfile", "config/figure2-slice.yaml", *arguments, answer="n")
     assert code == 2
     assert told.count("Start?") == 1
-    assert re.search(r"about \d{3} hours of one CPU core", told)
+    assert re.search(r"about \d{3} CPU core hours", told)
     assert "nothing was started" in told
 
 

@@ -1,4 +1,4 @@
-"""The whole workflow on config/tiny.yaml, and what happens to it when it is changed, damaged or killed."""
+"""The whole workflow on config/tiny.yaml: run, changed, damaged and killed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The tiny workflow run to its end, once."""
+    """The finished tiny workflow."""
     checkout = copy_to(tmp_path_factory.mktemp("a folder with spaces"))
     before = os.times()
     checkout.run(*TINY)
@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def own(finished: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the finished run, times and Snakemake's records included, that a test may change."""
+    """A modifiable copy of the finished run, with times and Snakemake's records."""
     target = tmp_path / "own"
     shutil.copytree(finished.path, target, copy_function=shutil.copy2)
     return Checkout(target)
@@ -76,8 +76,8 @@ def computed(output: str) -> list[tuple[str, int, int]]:
 
 def test_it_ends_within_a_minute_with_everything(finished: Checkout) -> None:
     results = finished.path / "results/tiny"
-    for name in ("report.html", "config.yaml", "tiny/cells.csv", "tiny/regimes.csv", "tiny/selection.csv",
-                 "tiny/claims.csv", "tiny/claims.md"):  # fmt: skip
+    for name in ("report.html", "explorer.html", "config.yaml", "tiny/cells.csv", "tiny/regimes.csv",
+                 "tiny/selection.csv", "tiny/claims.csv", "tiny/claims.md"):  # fmt: skip
         assert (results / name).stat().st_size > 0, name
     for kind in ("png", "pdf", "csv"):
         assert (results / f"tiny/figures/phase_diagram.{kind}").stat().st_size > 0
@@ -120,7 +120,7 @@ def test_a_deleted_table_is_remade_and_what_follows(own: Checkout) -> None:
     (own.path / "results/tiny/tiny/grid.csv").unlink()
     planned = set(own.planned(*TINY))
     assert "regimes_tiny" in planned
-    assert planned <= {"regimes_tiny", "case_studies", "draw_tiny", "build_report"}
+    assert planned <= {"regimes_tiny", "case_studies", "draw_tiny", "build_explorer", "build_report"}
 
 
 def test_a_deleted_checkpoint_comes_back_identical_and_alone(own: Checkout) -> None:
@@ -257,7 +257,7 @@ def test_the_whole_paper_is_planned(tmp_path: Path) -> None:
 def test_a_dry_run_refuses_what_must_fail(finished: Checkout) -> None:
     for study, message in (
         ({"densities": [0.1, 1.5]}, "config.studies.tiny.densities"),
-        ({"temperatures": [2, 400]}, "400 lies beyond the dense run of 4 epochs"),
+        ({"temperatures": [2, 400]}, "400 is beyond the dense run of 4 epochs"),
         ({"dense_seeds": []}, "config.studies.tiny.dense_seeds"),
         ({"retrian": {}}, "did you mean 'retrain'?"),
     ):

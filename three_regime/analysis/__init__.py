@@ -1,5 +1,4 @@
-"""From result files to tables and decisions: cells, regimes, algorithms, claims, scorecard.
+"""Tables and decisions from result files: cells, regimes, algorithms, claims, scorecard.
 
-Belongs here: everything that is computed from tables, and the tables themselves. Not here: pictures
-(`three_regime.figures`). No torch.
+Belongs here: tables and everything computed from them. Not here: plots (`three_regime.figures`). Does not import torch.
 """

@@ -1,8 +1,8 @@
-"""Temperature tuning and model selection (paper, Algorithms 1, 2 and 2.1) and what they are compared with.
+"""Temperature tuning and model selection (paper, Algorithms 1, 2 and 2.1), baselines and the oracle.
 
-The step rules are this project's definitions, since the public record names the algorithms only. All of them work on
-one density column whose cells are ordered from hot to cold. A *probe* is the cost of knowing one cell's LMC and CKA:
-two retrainings and one line between them.
+The public record only names the algorithms, so their step rules are this project's definitions. Each works on the
+cells at one density, ordered from hot to cold. A *probe* is the cost of measuring LMC and CKA of one cell: two
+retrainings and the line between them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from three_regime.config.knobs import KNOBS
 from three_regime.config.thresholds import Thresholds
 
 USUAL_TEMPERATURE = {"batch_size": 64.0, "learning_rate": 0.1}
-"""Temperature of ordinary training by knob (authors' code); for other knobs it is the coldest of the study."""
+"""Knob → default temperature (authors' code); for other knobs the coldest of the study is used."""
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """The candidates at one density, ordered from hot to cold; NaN for what was not run.
+    """Candidate models at one density, ordered from hot to cold; NaN where a measurement is missing.
 
     Attributes
     ----------
     density
         Fraction of weights kept.
     studies
-        Study of each candidate: all the same, except in a family (studies one after another, each hot to cold).
+        Study of each candidate: one study, or those of a family one after another, each from hot to cold.
     temperatures, lmc, cka, dense_error, test_error
-        Arrays of one length; errors and LMC are fractions.
+        Arrays of equal length; errors and LMC are fractions.
     """
 
     density: float
@@ -47,16 +47,16 @@ class Column:
     def __post_init__(self) -> None:
         lengths = {len(values) for values in vars(self).values() if isinstance(values, np.ndarray | tuple)}
         if len(lengths) != 1:
-            raise ValueError(f"a column needs arrays of one length, not {sorted(lengths)}")
+            raise ValueError(f"a column needs arrays of equal length, not {sorted(lengths)}")
 
 
 Threshold = float | np.ndarray
-"""LMC below which a candidate is in Regime I: the same for all of a column, or one each."""
+"""LMC below which a candidate is in Regime I: one for the column, or one per candidate."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What an algorithm settled on: place in the column, `probes` paid for, cells looked at in order (`path`)."""
+    """Choice of an algorithm: `index` in the column, number of `probes`, and the cells probed, in order (`path`)."""
 
     temperature: float
     index: int
@@ -65,15 +65,15 @@ class Choice:
 
 
 def algorithm_1(column: Column, threshold: float, start: int) -> Choice:
-    """Algorithm 1: one grid step at a time, hotter out of Regime I, or colder while outputs become more similar.
+    """Algorithm 1 (temperature tuning): step hotter to leave Regime I, or colder while CKA increases.
 
-    While the cell is in Regime I (LMC below `threshold`), step hotter. From a start outside Regime I, step colder
-    while the next cell is not in Regime I and its CKA is higher. A missing neighbour ends the walk.
+    From a start in Regime I (LMC below `threshold`), step hotter until a cell is connected. Otherwise step colder while
+    the next cell is connected and its CKA is higher. A missing neighbour ends the search.
 
     Returns
     -------
     Choice
-        `path` holds every cell whose LMC was looked at, the refused next cell included; each is a probe.
+        `path` holds every cell whose LMC was read, including a rejected last one; each is a probe.
     """
     seen: list[int] = []
 
@@ -85,11 +85,11 @@ def algorithm_1(column: Column, threshold: float, start: int) -> Choice:
 
     here = start
     if known(here):
-        # Poorly connected: the dense model was trained too cold, so go hotter until a cell is connected.
+        # Regime I, poorly connected: the dense model was trained too cold. Go hotter until a cell is connected.
         if column.lmc[here] < threshold:
             while column.lmc[here] < threshold and known(here - 1):
                 here -= 1
-        # Connected: go colder for as long as the replicas stay connected and become more similar.
+        # Regime II, connected: go colder while replicas stay connected and become more similar.
         else:
             while known(here + 1) and column.lmc[here + 1] >= threshold and column.cka[here + 1] > column.cka[here]:
                 here += 1
@@ -97,10 +97,10 @@ def algorithm_1(column: Column, threshold: float, start: int) -> Choice:
 
 
 def algorithm_2(column: Column, threshold: Threshold) -> Choice | None:
-    """Algorithm 2: of the candidates not in Regime I, the one with the lowest dense test error (ties: colder).
+    """Algorithm 2 (model selection): lowest dense test error among candidates outside Regime I (ties: colder).
 
-    Candidates are probed in order of dense error until one is connected, so probes are as few as the rule allows;
-    with none connected, the highest LMC of all. None when no candidate has both an LMC and a dense error.
+    Candidates are probed in order of dense error until one is connected, which needs the fewest probes. If none is
+    connected, the highest LMC is chosen. None when no candidate has both an LMC and a dense error.
     """
     usable = np.isfinite(column.lmc) & np.isfinite(column.dense_error)
     order = [index for index in _coldest_first_by(column.dense_error) if usable[index]]
@@ -112,9 +112,9 @@ def algorithm_2(column: Column, threshold: Threshold) -> Choice | None:
 
 
 def algorithm_2_1(column: Column, threshold: Threshold) -> Choice | None:
-    """Algorithm 2.1: of the candidates not in Regime I, the one with the highest CKA (ties: colder).
+    """Algorithm 2.1 (model selection): highest CKA among candidates outside Regime I (ties: colder).
 
-    Every candidate is probed. With none connected, the highest LMC. None when no candidate has an LMC and a CKA.
+    Every candidate is probed. If none is connected, the highest LMC is chosen. None when no candidate has both.
     """
     usable = np.isfinite(column.lmc) & np.isfinite(column.cka)
     if not usable.any():
@@ -125,14 +125,14 @@ def algorithm_2_1(column: Column, threshold: Threshold) -> Choice | None:
 
 
 def lowest_dense_error(column: Column) -> Choice | None:
-    """Baseline: the model that tests best before pruning (ties: colder); needs no probe."""
+    """Baseline: the model with the lowest test error before pruning (ties: colder); needs no probe."""
     if not np.isfinite(column.dense_error).any():
         return None
     return _choice(column, _coldest_first_by(column.dense_error)[0], [])
 
 
 def at_temperature(column: Column, temperature: float, *, study: str | None = None) -> Choice | None:
-    """Baseline: a temperature (of one study, in a family) fixed beforehand; None when it is not in the column."""
+    """Baseline: a fixed temperature (in a family: of `study`); None when it is not in the column."""
     same = np.isclose(column.temperatures, temperature)
     if study is not None:
         same &= np.array(column.studies) == study
@@ -141,13 +141,13 @@ def at_temperature(column: Column, temperature: float, *, study: str | None = No
 
 
 def oracle(column: Column) -> Choice | None:
-    """Lowest test error after pruning and retraining (ties: colder); `path` holds every cell it has to retrain."""
+    """Lowest test error after pruning and retraining (ties: colder); `path` holds every cell: all are retrained."""
     run = np.flatnonzero(np.isfinite(column.test_error)).tolist()
     return _choice(column, _coldest_first_by(column.test_error)[0], run) if run else None
 
 
 def usual_temperature(grid: pd.DataFrame) -> float:
-    """Default temperature of one study: see `USUAL_TEMPERATURE`."""
+    """Default temperature of one study (`USUAL_TEMPERATURE`)."""
     knob = grid["knob"].iloc[0]
     coldest = KNOBS[knob].hot_first(sorted(set(grid["temperature"])))[-1]
     return float(USUAL_TEMPERATURE.get(knob, coldest))
@@ -156,8 +156,8 @@ def usual_temperature(grid: pd.DataFrame) -> float:
 def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]:
     """One `Column` per density over the studies of `grid` (in order of appearance), each hot to cold.
 
-    The dense error is ``dense_test_error``; a study that has none at all uses ``dense_proxy`` where present (the
-    published test error at 80 %, which makes the lowest "dense" error the oracle at that one density).
+    The dense error is ``dense_test_error``. A study without any uses ``dense_proxy`` if present: the published test
+    error at 80 % density, which makes "lowest dense error" the oracle at that density.
     """
     ordered = []
     for study, part in grid.groupby("study", sort=False):
@@ -185,7 +185,7 @@ OUTCOME = ["density", "temperature", "test_error", "oracle_error", "regret", "pr
 
 
 def outcome(column: Column, choice: Choice) -> dict[str, float]:
-    """What a choice costs, under the names of `OUTCOME`: its test error, the column's lowest, their difference."""
+    """Test error of a choice, lowest test error of the column, their difference (regret), and probes (`OUTCOME`)."""
     error = float(column.test_error[choice.index])
     run = np.isfinite(column.test_error)
     best = float(column.test_error[run].min()) if run.any() else float("nan")
@@ -200,7 +200,7 @@ def outcome(column: Column, choice: Choice) -> dict[str, float]:
 
 
 def choices_without_start(column: Column, threshold: Threshold) -> dict[str, Choice]:
-    """Every method that needs no start and no default, by name; those without the measurements are left out."""
+    """Method name → choice, for methods without a start or default; omitted where measurements are missing."""
     choices = {
         "algorithm 2": algorithm_2(column, threshold),
         "algorithm 2.1": algorithm_2_1(column, threshold),
@@ -222,10 +222,10 @@ def evaluate(
     Parameters
     ----------
     table
-        A grid, or cells: then each dense seed is decided on its own and ``dense_seed`` is a column of the result.
+        A grid, or cells: then each dense seed is evaluated separately and the result has a column ``dense_seed``.
     default
-        The default temperature; `usual_temperature` of each study otherwise. Its rows are left out where it was not
-        run, as are those of any method whose measurements do not exist.
+        Default temperature; None: `usual_temperature` of each study. Methods whose temperature was not run or whose
+        measurements are missing have no rows.
 
     Returns
     -------
@@ -264,14 +264,14 @@ def evaluate(
 
 
 def summary(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """Mean and worst regret over densities (and dense seeds) per study or dataset, algorithm and start.
+    """Mean and maximum regret over densities (and dense seeds), by study or dataset, algorithm and start.
 
     Returns
     -------
     DataFrame
         ``study`` (or ``dataset`` for a family), ``algorithm``, ``start`` (text: a temperature, "all" for Algorithm 1
-        over every start, empty for the others), ``mean_regret``, ``worst_regret``, ``mean_test_error``,
-        ``mean_probes``, ``densities``. Rows without a regret (the chosen cell was not retrained) do not count.
+        over every start, empty for other algorithms), ``mean_regret``, ``worst_regret``, ``mean_test_error``,
+        ``mean_probes``, ``densities``. Rows without a regret (the chosen cell was not retrained) are ignored.
     """
     subject = "study" if "start" in evaluation else "dataset"
     known = evaluation.dropna(subset=["regret"]).copy()
@@ -290,10 +290,10 @@ def summary(evaluation: pd.DataFrame) -> pd.DataFrame:
 def leave_one_density_out(
     grid: pd.DataFrame, drawn: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax"
 ) -> pd.DataFrame:
-    """`evaluate` at each density with the LMC threshold refitted on the drawn labels of the other densities.
+    """`evaluate` at each density, with the LMC threshold fitted to the drawn labels at the other densities.
 
-    `grid` holds one study with drawn labels (`regimes.drawn_labels`). The column ``threshold`` is added; a density
-    whose other densities do not hold both classes, or fit no barrier at all, keeps ``thresholds.lmc``.
+    `grid` holds one study with drawn labels (`regimes.drawn_labels`). The column ``threshold`` is added. If the other
+    densities do not hold both classes, or the fitted threshold is not negative, ``thresholds.lmc`` is used.
     """
     tables = []
     for density in sorted(set(grid["density"])):
@@ -315,7 +315,7 @@ def sensitivity(
     *,
     cka: str = "cka_softmax",
 ) -> pd.DataFrame:
-    """Mean regret of the algorithms on one study at each LMC threshold, beside the fit to drawn labels where given.
+    """Mean regret of the algorithms on one study at each LMC threshold, and the fit to drawn labels if given.
 
     Returns
     -------
@@ -344,7 +344,7 @@ def _choice(column: Column, index: int, path: list[int]) -> Choice:
 
 
 def _coldest_first_by(values: np.ndarray) -> list[int]:
-    """Places in increasing order of `values`, the colder (later) first among equals, NaN last."""
+    """Indices that sort `values` in increasing order; ties: colder (later) first; NaN last."""
     return np.lexsort((-np.arange(len(values)), values)).tolist()
 
 

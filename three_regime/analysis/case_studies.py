@@ -1,4 +1,4 @@
-"""Case studies 2 and 3 of the paper over several studies: a family of models, and SAM's radius."""
+"""Case studies 2 and 3 of the paper: model selection in a family, and tuning of SAM's rho."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from three_regime.study.outputs import CASE_TABLES
 from three_regime.system.files import read_table, write_csv
 
 SAM_COMPARED = (0.0, 0.05)
-"""Radii that Algorithm 1 is compared with: no SAM, and the usual default."""
+"""Values of rho that Algorithm 1 is compared with: no SAM, and the usual default."""
 
 
 def evaluate_family(
@@ -26,16 +26,16 @@ def evaluate_family(
     default: tuple[str, float] | None = None,
     cka: str = "cka_softmax",
 ) -> pd.DataFrame:
-    """Case study 2: choose one dense model among all those of one dataset (several studies, all knobs).
+    """Case study 2: choose a dense model among all models of one dataset (several studies, all knobs).
 
     Parameters
     ----------
     grids
-        Grid rows of two or more studies; their order decides ties, the later study counting as colder.
+        Grid rows of two or more studies; in ties a later study counts as colder.
     thresholds
-        Study → its thresholds: a model counts as connected by those of its own study (this project's choice).
+        Study → thresholds; a model is classified by those of its own study (this project's choice).
     default
-        Study and temperature of the default model; the coldest of the first study with the epochs knob otherwise.
+        Study and temperature of the default model; None: the usual temperature of the first epochs study.
 
     Returns
     -------
@@ -77,27 +77,27 @@ def tune_sam(
     plain: pd.DataFrame | None = None,
     cka: str = "cka_softmax",
 ) -> pd.DataFrame:
-    """Case study 3: Algorithm 1 on SAM's radius against rho 0, rho 0.05 and the rho of lowest dense test error.
+    """Case study 3: Algorithm 1 on SAM's rho, compared with rho 0, rho 0.05 and the lowest dense test error.
 
     Parameters
     ----------
     grid
         One study with the ``sam_rho`` knob.
     plain
-        Grid of an epochs study of the same model and dataset, trained without SAM: its coldest temperature stands for
-        rho 0 where `grid` has none (as a comparison, never as a step of Algorithm 1).
+        Grid of an epochs study of the same model and dataset, trained without SAM: its coldest temperature serves as
+        rho 0 if `grid` has none (only as a comparison, never as a step of Algorithm 1).
 
     Returns
     -------
     DataFrame
-        ``density``, ``method``, ``temperature`` (rho), ``test_error``, ``oracle_error`` (over the radii of `grid`),
-        ``regret`` (negative when better than every radius of `grid`), ``probes``, ``status`` ("obtained" or
+        ``density``, ``method``, ``temperature`` (rho), ``test_error``, ``oracle_error`` (over the rhos of `grid`),
+        ``regret`` (negative when better than every rho of `grid`), ``probes``, ``status`` ("obtained" or
         "not run").
 
     Raises
     ------
     UserError
-        When the knob of `grid` is another.
+        When the knob of `grid` is not ``sam_rho``.
     """
     if set(grid["knob"]) != {"sam_rho"}:
         raise UserError(f"study {grid['study'].iloc[0]}: tuning SAM needs the knob sam_rho")
@@ -132,11 +132,11 @@ def tune_sam(
 
 
 def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> dict[str, pd.DataFrame]:
-    """The tables of ``CASE_TABLES`` over the grids of several studies.
+    """Build the tables of ``CASE_TABLES`` from the grids of several studies.
 
-    ``family`` and ``family_summary`` hold one family for each dataset, of its studies together; ``sam`` holds every
-    study with the SAM knob, beside the epochs study of the same dataset and model where there is one. `thresholds` are
-    those of each study.
+    ``family`` and ``family_summary`` hold one family per dataset, of all its studies; ``sam`` holds every study with
+    the SAM knob, compared with the epochs study of the same dataset and model if there is one. `thresholds` maps
+    studies to theirs.
     """
     everything = pd.concat(grids, ignore_index=True)
     families = [evaluate_family(part, thresholds) for _, part in everything.groupby("dataset", sort=False)]
@@ -162,19 +162,17 @@ def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> di
 
 
 def write(folder: Path, grids: Sequence[Path], thresholds: Mapping[str, Thresholds]) -> list[Path]:
-    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; returns their paths.
+    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; return their paths.
 
     Raises
     ------
     UserError
-        When one is missing or no such table, or is of another study.
+        When a grid is missing, is not such a table, or belongs to another study.
     """
     read = {path: read_table(path, ["study", "dataset", "model", "knob"]) for path in grids}
     for path, grid in read.items():
         if unknown := sorted(set(grid["study"]) - set(thresholds)):
-            raise UserError(
-                f"{path} is a table of the study {unknown[0]!r}, which is not among {', '.join(thresholds)}"
-            )
+            raise UserError(f"{path} is a table of study {unknown[0]!r}, which is not one of {', '.join(thresholds)}")
     tables = build(list(read.values()), thresholds)
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)

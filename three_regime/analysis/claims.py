@@ -1,11 +1,11 @@
-"""Claims stated in a study's configuration, judged on its tables: holds, fails, undecided or not tested. No torch.
+"""Test the claims of a study's configuration on its tables: holds, fails, undecided or not tested.
 
 Dense seeds are the only independent repetitions (`three_regime.analysis.seed_means`), so each claim's difference is
-taken within a dense seed first, and its standard error is that of the seeds' mean. Beside it stands what the replicas
-alone say: whether the difference is there for these very dense networks. Replicas share pairs, and their random streams
-are the same at every temperature and density, so this error is a jackknife that leaves one replica out of all
-cells of a dense seed at once; an algorithm then decides on what is left. A claim may name the noise of a cell that is
-known beforehand, which is added to it, and a study of one dense seed lets the replicas decide (``over: replicas``).
+computed within a dense seed, and its standard error is that of the mean over seeds. A second verdict uses the spread
+between replicas alone: does the difference hold for these dense networks? Replicas share pairs, and their random
+streams are the same at every temperature and density, so this standard error is a jackknife that leaves out one replica
+of all cells of a dense seed at once; algorithms decide again on the rest. A claim may state a known noise per cell,
+which is added, and in a study of one dense seed replicas give the verdict (``over: replicas``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from three_regime.system import markdown
 from three_regime.system.files import read_table, write_csv, write_text
 
 LEVEL = 0.95
-"""Confidence of each one-sided bound: a sign that is stated beforehand is tested on one side."""
+"""Confidence of each one-sided bound; the test is one-sided because claims state the sign beforehand."""
 
 EXPECTED = {
     "lower": "lower by more than the margin",
@@ -37,11 +37,11 @@ EXPECTED = {
     "not_higher": "not higher by as much as the margin",
     "not_lower": "not lower by as much as the margin",
 }
-"""What may be expected of the difference between the two sides, in words."""
+"""Expectation key → wording, about the difference between the two sides."""
 
 NOT_TESTED = "not tested"
 OUTCOMES = ("holds", "fails", "undecided", NOT_TESTED)
-"""What a claim can come to (see `Verdict.outcome`)."""
+"""Possible verdicts on a claim (see `Verdict.outcome`)."""
 
 _COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
 
@@ -50,7 +50,7 @@ Cell = tuple[float, float]
 """Temperature and density."""
 
 Values = Mapping[tuple[int, float, float], pd.Series]
-"""Dense seed, temperature, density → a value each replica or pair; the index holds the replicas concerned, a tuple."""
+"""(dense seed, temperature, density) → values by replica or pair; the index holds tuples of replicas."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,22 @@ class Verdict:
     Attributes
     ----------
     limit
-        Where the expected side begins: 0, or the margin with the sign that it has here.
+        Boundary of the expected side: 0, or the signed margin.
     estimate, se, lower, upper
-        Mean difference over dense seeds, its standard error, and its two one-sided 95 % bounds (Student's t).
+        Mean difference over dense seeds, its standard error, and one-sided 95 % bounds (Student's t).
     seeds, agreeing
-        Dense seeds that have all cells of the claim, and those whose own difference lies on the expected side.
+        Number of dense seeds with all cells of the claim, and of those whose difference is on the expected side.
     outcome
-        ``holds`` when the bound towards the limit lies on the expected side, ``fails`` when even the other one lies
-        beyond the limit, else ``undecided``. ``not tested`` when both sides are the same cells in every dense seed (an
-        algorithm chose what it is compared with): the difference is 0 whatever the networks do.
-        Judged over dense seeds, or for a claim ``over: replicas`` as `these_networks`.
+        ``holds`` when the whole interval is on the expected side of the limit, ``fails`` when all of it is on the
+        other side, else ``undecided``. ``not tested`` when both sides are the same cells in every dense seed (an
+        algorithm chose the cell it is compared with), which makes the difference 0 by construction.
+        Computed over dense seeds, or for a claim ``over: replicas`` as `these_networks`.
     replica_se, replica_lower, replica_upper, these_networks
-        The same from the spread between replicas, with the claim's ``cell_noise`` in quadrature, for the dense
-        networks that were trained; missing where neither is known (the spread of LMC and CKA needs three replicas).
+        The same from the spread between replicas (the claim's ``cell_noise`` added in quadrature), for the dense
+        networks that were trained; missing if neither is known (the spread of LMC and CKA needs three replicas).
     note
-        What is missing; where both sides are the same cells; the dense seed that dominates the spread, and the mean
-        without it: no claim may rest on a mean that one seed makes.
+        Missing cells; dense seeds where both sides are the same cells; the dense seed that dominates the spread, and
+        the mean without it, so no claim rests on one seed unnoticed.
     """
 
     claim: str
@@ -104,19 +104,19 @@ def evaluate(
     pairs: pd.DataFrame,
     thresholds: Thresholds,
 ) -> pd.DataFrame:
-    """Judge the claims of one study.
+    """Test the claims of one study.
 
     Parameters
     ----------
     cells, replicas, pairs
-        The tables of these names (`three_regime.analysis.tables`).
+        Tables as built by `three_regime.analysis.tables`.
     thresholds
-        For claims about algorithms; each dense seed is decided on its own cells.
+        For claims about algorithms, which decide separately for each dense seed.
 
     Returns
     -------
     DataFrame
-        One row a claim, the columns those of `Verdict`. A dense seed that lacks a cell of a claim does not count.
+        One row per claim with the fields of `Verdict`. Dense seeds that lack a cell of a claim are ignored.
     """
     tables = _Tables.of(claims, seed_means.check_cells(cells), replicas, pairs, thresholds)
     rows = [asdict(_judge(claim, tables)) for claim in claims]
@@ -124,7 +124,7 @@ def evaluate(
 
 
 def bounds(estimate: float, se: float, freedom: int) -> tuple[float, float]:
-    """The two one-sided bounds; NaN without a degree of freedom."""
+    """One-sided bounds at confidence `LEVEL`; NaN without degrees of freedom."""
     half = float(stats.t.ppf(LEVEL, freedom)) * se if freedom > 0 else float("nan")
     return estimate - half, estimate + half
 
@@ -140,14 +140,14 @@ def outcome(expect: str, limit: float, lower: float, upper: float) -> str:
 
 
 def to_markdown(table: pd.DataFrame, study: str) -> str:
-    """The verdicts as a page: what the columns mean, and `table_lines`."""
+    """Format the verdicts as a Markdown page: a legend and `table_lines`."""
     counts = table["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
     lines = [
         f"# Claims stated beforehand: {study}",
         "",
-        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; errors and LMC in points",
-        "(`lmc_nll` in nats).",
+        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; test errors in points,",
+        "LMC as a fraction of training error (`lmc_nll` in nats).",
         "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
         "spread between replicas alone, for the dense networks that were trained. *Not tested*: both sides are the",
         "same cells in every dense seed.",
@@ -158,7 +158,7 @@ def to_markdown(table: pd.DataFrame, study: str) -> str:
 
 
 def table_lines(table: pd.DataFrame) -> list[str]:
-    """The verdicts as the lines of a Markdown table."""
+    """Format the verdicts as the lines of a Markdown table."""
     rows = []
     for row in table.itertuples(index=False):
         limit = f" ({_amount(row.measure, row.limit)})" if row.limit else ""
@@ -183,7 +183,7 @@ def _alone(row: tuple, interval: str) -> str:
 
 
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
-    """Judge the study whose tables are in `folder`; writes ``claims.csv`` and ``claims.md`` there."""
+    """Test the claims on the tables in `folder`; write ``claims.csv`` and ``claims.md`` there; return their paths."""
     cells = seed_means.read_cells(folder / "cells.csv")
     replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*CELL, "test_error"])
     pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*CELL, "lmc", "cka_softmax"])
@@ -195,7 +195,7 @@ def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list
 
 @dataclass(frozen=True, eq=False)
 class _Tables:
-    """What the claims are judged on; `without` holds the same without each replica in turn."""
+    """Values that claims are tested on; `without` holds the same tables without each replica (for the jackknife)."""
 
     cells: pd.DataFrame
     chosen: pd.DataFrame | None
@@ -225,7 +225,7 @@ class _Tables:
 def _leave_out(
     name: str, cells: pd.DataFrame, replicas: pd.DataFrame, pairs: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The tables as they would be without a replica, the means that an algorithm decides on included."""
+    """The tables without one replica, including the cell means that algorithms decide on."""
     replicas = replicas[replicas["replica"].astype(str) != name]
     pairs = pairs[[name not in str(pair).split("-") for pair in pairs["pair"]]]
     means = [replicas.groupby(CELL)[["test_error"]].mean(), pairs.groupby(CELL)[["lmc", "cka_softmax"]].mean()]
@@ -280,10 +280,10 @@ def _judge(claim: Claim, tables: _Tables) -> Verdict:
 
 
 def _replica_variance(claim: Claim, tables: _Tables, seed: int) -> tuple[float, float]:
-    """Variance of a dense seed's difference and its degrees of freedom: jackknife over replicas, plus the cell noise.
+    """Variance of a dense seed's difference and its degrees of freedom: jackknife over replicas plus cell noise.
 
-    Without a spread of replicas the cell noise stands alone, with infinite freedom; without both they are NaN and 0.
-    The freedom of their sum is Satterthwaite's (1946).
+    Without a spread of replicas, the cell noise alone with infinite degrees of freedom; without either, NaN and 0.
+    The degrees of freedom of the sum are Satterthwaite's (1946).
     """
     left_out = _leaving_one_out(claim, tables, seed)
     n = len(left_out)
@@ -298,7 +298,7 @@ def _replica_variance(claim: Claim, tables: _Tables, seed: int) -> tuple[float, 
 
 
 def _weights(claim: Claim, tables: _Tables, seed: int) -> dict[Cell, float]:
-    """How much each cell of a dense seed counts in a claim's difference; a cell of both sides cancels."""
+    """Weight of each cell in the difference for a dense seed; a cell on both sides cancels."""
     weights: dict[Cell, float] = {}
     for sign, side in ((1, claim.of), (-1, claim.against)):
         chosen = _cells(side, tables.cells, tables.chosen, seed)
@@ -308,7 +308,7 @@ def _weights(claim: Claim, tables: _Tables, seed: int) -> dict[Cell, float]:
 
 
 def _notes(claim: Claim, differences: Mapping[int, float], missing: list[int], same: list[int]) -> Iterator[str]:
-    """What qualifies a verdict, see `Verdict.note`."""
+    """Qualifications of a verdict (`Verdict.note`)."""
     if claim.over == "replicas":
         noise = f" and a cell noise of {_amount(claim.measure, claim.cell_noise)[1:]}" if claim.cell_noise else ""
         yield f"over replicas{noise}"
@@ -333,7 +333,7 @@ def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values
     table = replicas if of_replicas else pairs
     if measure not in table:
         name = "replicas.csv" if of_replicas else "pairs.csv"
-        raise UserError(f"{name} has no column {measure!r}, which a claim is about: make the tables again")
+        raise UserError(f"{name} has no column {measure!r}, which a claim needs: rebuild the tables")
     table = table.dropna(subset=[measure])
     table = table.assign(density=table["density"].round(6))
     if of_replicas:
@@ -347,7 +347,7 @@ def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values
 
 
 def _cells(side: Side, cells: pd.DataFrame, chosen: pd.DataFrame | None, seed: int) -> list[Cell]:
-    """The cells of one side for a dense seed; empty when an algorithm lacks what it decides on."""
+    """The cells of one side for a dense seed; empty when an algorithm made no choice at one of the densities."""
     densities = sorted({round(value, 6) for value in side.densities or cells["density"]})
     if side.algorithm is None:
         temperatures = side.temperatures or sorted(set(cells["temperature"]))
@@ -360,7 +360,7 @@ def _cells(side: Side, cells: pd.DataFrame, chosen: pd.DataFrame | None, seed: i
 
 
 def _sides(claim: Claim, tables: _Tables, seed: int) -> list[list[pd.Series]] | None:
-    """The values in the cells of both sides for a dense seed; None where a cell is missing."""
+    """Values in the cells of both sides for a dense seed; None if a cell is missing."""
     values = tables.values[claim.measure]
     sides = [_cells(side, tables.cells, tables.chosen, seed) for side in (claim.of, claim.against)]
     if not all(side and all((seed, *cell) in values for cell in side) for side in sides):
@@ -384,7 +384,7 @@ def _difference(claim: Claim, tables: _Tables, seed: int) -> float | None:
 
 
 def _leaving_one_out(claim: Claim, tables: _Tables, seed: int) -> np.ndarray:
-    """The difference without each replica in turn, algorithms deciding anew; empty where a cell would be lost."""
+    """The difference without each replica in turn (algorithms decide again); empty if that would lose a cell."""
     sides = _sides(claim, tables, seed) or []
     names = sorted({name for side in sides for values in side for members in values.index for name in members})
     found = [_difference(claim, tables.without[name], seed) for name in names if name in tables.without]
@@ -393,14 +393,16 @@ def _leaving_one_out(claim: Claim, tables: _Tables, seed: int) -> np.ndarray:
 
 
 def _text(value: object) -> bool:
-    """Whether a field holds a text (an empty one is NaN in a table that was read)."""
+    """Whether a field holds text (empty fields are NaN in a table read from a file)."""
     return isinstance(value, str) and bool(value)
 
 
 def _amount(measure: str, value: float) -> str:
-    if measure == "temperature" or measure in measured_columns():
+    if measure == "temperature":
+        return f"{value:+g}"
+    if measure in measured_columns():  # of any order of magnitude
         return f"{value:+.4g}"
-    return f"{value:+.4f}" if measure in ("cka_softmax", "lmc_nll") else f"{100 * value:+.2f}"
+    return f"{100 * value:+.2f}" if measure == "test_error" else f"{value:+.4f}"
 
 
 def _interval(measure: str, estimate: float, lower: float, upper: float) -> str:

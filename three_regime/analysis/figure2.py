@@ -21,7 +21,7 @@ PANELS = {
     "lmc": "lmc",
     "cka": "cka",
 }
-"""Panel → stem of its files."""
+"""Panel → stem of its file names."""
 
 PROXY_DENSITY = 0.80
 
@@ -38,7 +38,7 @@ def load(folder: Path | None = None) -> pd.DataFrame:
     -------
     DataFrame
         ``panel`` (a key of `PANELS`), ``temperature`` (dense training epochs), ``density`` (fraction), ``value``,
-        ``lower``, ``upper`` (errors and LMC as fractions; the bounds are those of the digitising alone).
+        ``lower``, ``upper`` (errors and LMC as fractions; the bounds cover digitisation error only).
 
     Raises
     ------
@@ -64,7 +64,7 @@ def load(folder: Path | None = None) -> pd.DataFrame:
 
 
 def wide(published: pd.DataFrame) -> pd.DataFrame:
-    """The table of `load` with one row per cell (``temperature``, ``density``) and one column per panel (values)."""
+    """Pivot the table of `load`: one row per cell (``temperature``, ``density``), one column of values per panel."""
     table = published.pivot(index=["density", "temperature"], columns="panel", values="value")
     return table.reset_index().rename_axis(columns=None)
 
@@ -72,8 +72,8 @@ def wide(published: pd.DataFrame) -> pd.DataFrame:
 def as_cells(published: pd.DataFrame) -> pd.DataFrame:
     """The published cells as rows of ``cells.csv`` with ``origin`` "published" and ``dense_seed`` 0.
 
-    The published CKA stands under ``cka_softmax``, the quantity that the public script plots. There is no published
-    dense error; the extra column ``dense_proxy`` holds the test error at 80 % density and the same temperature.
+    The published CKA is in ``cka_softmax``, the quantity that the public script plots. No dense error is published;
+    the extra column ``dense_proxy`` holds the test error at 80 % density and the same temperature.
     """
     table = wide(published)
     at_proxy = table[np.isclose(table["density"], PROXY_DENSITY)].set_index("temperature")["test_error"]
@@ -106,12 +106,12 @@ def as_cells(published: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(folder: Path | None = None) -> dict[str, Any]:
-    """The published figure's settings, in the keys of a study's configuration."""
+    """Settings of the published figure, with the keys of a study's configuration."""
     return {key: value for key, value in _protocol(folder).items() if key != _DIFFERENCES}
 
 
 def differences(folder: Path | None = None) -> list[str]:
-    """Where every run differs from the published one, or what of it is not known, whatever is set: a sentence each."""
+    """Known and possible differences of every run from the published one, whatever its settings; one sentence each."""
     return list(_protocol(folder)[_DIFFERENCES])
 
 
@@ -123,13 +123,13 @@ def _protocol(folder: Path | None) -> dict[str, Any]:
 
 
 def drawn_boundaries(folder: Path | None = None) -> pd.DataFrame:
-    """Where the lines drawn by hand in Figure 2 cross each density column.
+    """Temperatures at which the hand-drawn lines of Figure 2 cross each density.
 
     Returns
     -------
     DataFrame
-        ``density`` (fraction), ``regime_one_above`` and ``similar_above``: a cell trained for more epochs than the
-        first is in Regime I, any other trained for more than the second is in II-B; NaN where the line does not cross.
+        ``density`` (fraction), ``regime_one_above`` and ``similar_above``: a cell with more epochs than the first is
+        in Regime I, any other cell with more epochs than the second is in II-B; NaN where a line does not cross.
     """
     raw = _read(folder, "boundaries.csv", ("density_percent", "regime_i_below_epoch", "regime_iib_below_epoch"))
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Tables of a results folder, or of an unpacked export, for a notebook. No torch."""
+"""Load the tables of a results folder or an unpacked export, for notebooks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from three_regime.study.outputs import CELL_TABLES, OVERALL_FILES, REGIME_TABLES
 from three_regime.system.files import read_table
 
 TABLES = (*CELL_TABLES, *REGIME_TABLES, "claims")
-"""Tables of one study that are loaded, as far as they are there."""
+"""Tables of one study that are loaded if present."""
 
 
 def load_results(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Every table in a folder, those of its studies one below the other.
+    """Load every table in a folder; tables of several studies are concatenated.
 
     Parameters
     ----------
     folder
-        A results folder (``results/demo``), one study in it, or an unpacked export.
+        A results folder (``results/demo``), the folder of one study in it, or an unpacked export.
 
     Returns
     -------
     dict
-        Name (``cells``, ``replicas``, ``pairs``, ``grid``, ``regimes``, ``selection``, ``claims``, …; of all studies
-        together ``family``, ``sam``, ``scorecard``, …) → tidy table; its column ``study`` says which study a row is of.
-        Errors and LMC are fractions, NLL in nats. Tables that no study has are left out.
+        Name (``cells``, ``replicas``, ``pairs``, ``grid``, ``regimes``, ``selection``, ``claims``, …; over all studies
+        ``family``, ``sam``, ``scorecard``, …) → tidy table, with the study of each row in the column ``study``.
+        Errors and LMC are fractions, NLL is in nats. Tables that no study has are omitted.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From ``cells.csv`` to decisions: grid, regimes, boundaries, algorithms, sensitivity. No torch."""
+"""Build the tables derived from ``cells.csv``: grid, regimes, boundaries, algorithms, sensitivity."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from three_regime.system.files import write_csv
 
 
 def build(cells: pd.DataFrame, thresholds: Thresholds, drawn: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
-    """Every table of ``REGIME_TABLES`` for the cells of one study.
+    """Build every table of ``REGIME_TABLES`` from the cells of one study.
 
     Parameters
     ----------
     cells
-        See `seed_means.check_cells`.
+        Rows of ``cells.csv`` (`seed_means.check_cells`).
     drawn
-        Regimes drawn by hand, where there are some (the published Figure 2): the sensitivity table then shows
-        agreement beside regret, and ``leave_one_out`` the algorithms with thresholds refitted without the density
-        that they are applied to (without drawn regimes nothing can be refitted, and it is empty).
+        Regimes drawn by hand, if any (published Figure 2). With them the sensitivity table shows agreement beside
+        regret, and ``leave_one_out`` evaluates the algorithms with a threshold fitted without the density they are
+        applied to; without them that table is empty.
     """
     grid = seed_means.grid(cells)
     choices = algorithms.evaluate(grid, thresholds)
@@ -41,7 +41,7 @@ def build(cells: pd.DataFrame, thresholds: Thresholds, drawn: pd.DataFrame | Non
 
 
 def write(folder: Path, thresholds: Thresholds, drawn: pd.DataFrame | None = None) -> list[Path]:
-    """Read ``<folder>/cells.csv`` and write every table beside it; returns the paths."""
+    """Read ``<folder>/cells.csv``, write every table beside it, and return their paths."""
     paths = []
     for name, table in build(seed_means.read_cells(folder / "cells.csv"), thresholds, drawn).items():
         paths.append(folder / f"{name}.csv")

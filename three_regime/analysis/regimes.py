@@ -1,11 +1,11 @@
-"""The three regimes: thresholds on LMC and CKA, labels with a confidence, and boundary curves.
+"""The three regimes: LMC and CKA thresholds that separate them, labels with a confidence, and boundary curves.
 
 Regime I: poorly connected (LMC below its threshold). Regime II-A: connected, outputs dissimilar (CKA below its
-threshold). Regime II-B: connected, outputs similar. The paper drew its boundaries by hand; here the LMC threshold is
-fitted on those drawings by balanced accuracy and everything else is computed.
+threshold). Regime II-B: connected, outputs similar. The paper draws its boundaries by hand; here the LMC threshold is
+fitted to them by balanced accuracy, and everything else is computed.
 
-A cell whose networks answer no better than chance has no regime: between networks that all say the same, whatever they
-are shown, there is no barrier and all outputs are similar (`at_chance`).
+A cell whose networks perform at chance level has no regime: networks with a constant output have no barrier between
+them and similar outputs, without being in Regime II-B (`at_chance`).
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from three_regime.datasets.registry import chance_error
 
 REGIMES = ("I", "II-A", "II-B")
 CHANCE = "chance"
-"""Stands in ``regimes.csv`` where a regime would, for a cell at chance."""
+"""Value of ``regime`` in ``regimes.csv`` for a cell at chance level."""
 
 LMC_MARGIN = 0.02
 CKA_MARGIN = 0.001
-"""Distance from a threshold at which a value without a standard error counts as decided (this project's choice:
+"""Distance from the threshold at which a value without a standard error counts as decided (this project's choice:
 about half the range of LMC thresholds that fit the drawn Regime I well, and two digitising levels of CKA)."""
 
 CHANCE_MARGIN = 0.01
-"""Distance from chance, a fraction, below which a test error without a standard error counts as chance (this project's
-choice: one percentage point, or one point of BLEU)."""
+"""Distance below chance error (a fraction) within which a test error without a standard error counts as chance (this
+project's choice: one percentage point, or one BLEU point)."""
 
 SENSITIVITY_RANGE = tuple(float(value) for value in np.round(np.arange(-60, 0) * 0.005, 3))
 """LMC thresholds −0.300, −0.295 … −0.005."""
 
 
 def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax", level: float = 0.95) -> pd.DataFrame:
-    """Regime of every cell of a grid, with a confidence (``regimes.csv``).
+    """Label every cell of a grid with its regime and a confidence (``regimes.csv``).
 
     Parameters
     ----------
     grid
         Table of `seed_means.grid`.
     cka
-        Which similarity decides between II-A and II-B: ``cka_softmax`` or ``cka_logits``.
+        CKA column that separates II-A from II-B: ``cka_softmax`` or ``cka_logits``.
     level
-        Confidence from which a label counts as decided.
+        Confidence at which a label counts as decided.
 
     Returns
     -------
@@ -57,11 +57,11 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
         ``study``, ``knob``, ``temperature``, ``density``, ``lmc``, the CKA column, ``regime`` ("I", "II-A", "II-B",
         "chance" for a cell `at_chance`, or missing where LMC, or CKA of a connected cell, is missing), ``decided``,
         ``confidence`` and ``one_seed``. The confidence is the probability, under Student's t with the pooled standard
-        error, that the mean lies on the labelled side of the threshold; for a connected cell the smaller of its two
+        error, that the mean is on the labelled side of the threshold; for a connected cell the smaller of the two
         (LMC and CKA). Without a standard error (one dense seed) the confidence is NaN, and the label is decided when
-        each value that matters is at least `LMC_MARGIN` or `CKA_MARGIN` away from its threshold. A cell at chance has
-        no confidence and is not decided. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
-        a connected cell (`seed_means.dominant_seed`); the mean of such a cell says little.
+        each relevant value is at least `LMC_MARGIN` or `CKA_MARGIN` from its threshold. A cell at chance has no
+        confidence and is not decided. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
+        a connected cell (`seed_means.dominant_seed`); the mean of such a cell is unreliable.
     """
     table = grid[["study", "knob", "temperature", "density", "lmc", cka]].copy()
     # 1. The label: connectivity first, then similarity; a network at chance has no regime.
@@ -71,11 +71,11 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
     known = grid["lmc"].notna() & (poor | grid[cka].notna()) & ~chance
     table["regime"] = pd.Series(np.select([poor, similar], ["I", "II-B"], "II-A"), grid.index).where(known)
     table.loc[chance, "regime"] = CHANCE
-    # 2. How sure it is: of a cell in Regime I its LMC alone matters.
+    # 2. Its confidence; in Regime I only LMC matters.
     lmc_confidence = _confidence(grid, "lmc", thresholds.lmc)
     cka_confidence = _confidence(grid, cka, thresholds.cka).mask(poor, 1.0)
     confidence = np.minimum(lmc_confidence, cka_confidence).where(known)
-    # 3. Without a standard error, distance from the threshold decides.
+    # 3. Whether it is decided: by the confidence or, without a standard error, by the distance from the threshold.
     far = ((grid["lmc"] - thresholds.lmc).abs() >= LMC_MARGIN) & (
         poor | ((grid[cka] - thresholds.cka).abs() >= CKA_MARGIN)
     )
@@ -87,13 +87,13 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
 
 
 def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
-    """Cells whose mean test error cannot be told from chance.
+    """Cells whose mean test error is not significantly below chance.
 
-    Chance is the error of the best constant answer: 1 - 1/classes, or less where the classes of the test set differ in
-    size; for translation it is BLEU 0. A cell is above it when the one-sided bound of its mean (Student's t with the
-    standard error pooled within its density, confidence `level`) lies below; without a standard error (one dense seed),
-    when the mean itself lies at least `CHANCE_MARGIN` below. Cells without a test error, and those of data sets that
-    are not registered, are never at chance.
+    Chance is the error of the best constant prediction: 1 - 1/classes, or less if the test classes are unbalanced; for
+    translation it is BLEU 0. A cell is better than chance when the one-sided upper bound of its mean error (Student's t
+    with the standard error pooled within its density, confidence `level`) is below it; without a standard error (one
+    dense seed), when the mean is more than `CHANCE_MARGIN` below. Cells without a test error, and those of data sets
+    that are not registered, are never at chance.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
 
 
 def drawn_labels(published: pd.DataFrame | None = None, boundaries: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Regime of each published cell by the lines that the authors drew over Figure 2.
+    """Regime of each published cell according to the lines drawn in Figure 2.
 
     Returns
     -------
@@ -125,30 +125,30 @@ def drawn_labels(published: pd.DataFrame | None = None, boundaries: pd.DataFrame
 
 
 def agreement(predicted: Sequence[bool] | np.ndarray, truth: Sequence[bool] | np.ndarray) -> float:
-    """Share of equal entries; NaN for none."""
+    """Fraction of equal entries (accuracy); NaN if empty."""
     predicted, truth = np.asarray(predicted), np.asarray(truth)
     return float((predicted == truth).mean()) if truth.size else float("nan")
 
 
 def balanced_accuracy(predicted: Sequence | np.ndarray, truth: Sequence | np.ndarray) -> float:
-    """Recall averaged over the classes that occur in `truth`; NaN for no entries."""
+    """Recall averaged over the classes that occur in `truth`; NaN if empty."""
     predicted, truth = np.asarray(predicted), np.asarray(truth)
     recalls = [(predicted[truth == value] == value).mean() for value in np.unique(truth)]
     return float(np.mean(recalls)) if recalls else float("nan")
 
 
 def majority_share(truth: Sequence | np.ndarray) -> float:
-    """Agreement of always answering the commonest class; NaN for no entries."""
+    """Accuracy of always predicting the most frequent class; NaN if empty."""
     truth = np.asarray(truth)
     return float(np.unique(truth, return_counts=True)[1].max() / truth.size) if truth.size else float("nan")
 
 
 @dataclass(frozen=True)
 class ThresholdFit:
-    """A threshold by balanced accuracy.
+    """A threshold fitted by balanced accuracy.
 
-    Every threshold above `lower` and up to `upper` (the plateau) separates equally well; `threshold` is its middle.
-    `cells` were used; `majority` is the agreement of always answering the commoner class.
+    Every threshold in (`lower`, `upper`], the plateau, separates equally well; `threshold` is its midpoint. `cells` is
+    the number of cells used, `majority` the accuracy of always predicting the more frequent class.
     """
 
     lower: float
@@ -161,7 +161,7 @@ class ThresholdFit:
 
 
 def fit_lmc_threshold(grid: pd.DataFrame, drawn: pd.DataFrame) -> ThresholdFit:
-    """Fit the LMC threshold: Regime I (LMC below it) against the rest, on cells with a drawn label.
+    """Fit the LMC threshold: Regime I (LMC below it) against II, on cells with a drawn label.
 
     Raises
     ------
@@ -175,9 +175,9 @@ def fit_lmc_threshold(grid: pd.DataFrame, drawn: pd.DataFrame) -> ThresholdFit:
 def fit_cka_threshold(
     grid: pd.DataFrame, drawn: pd.DataFrame, lmc_threshold: float, *, cka: str = "cka_softmax"
 ) -> ThresholdFit:
-    """Fit the CKA threshold: II-A (CKA below it) against II-B, on cells connected by LMC and not drawn as Regime I.
+    """Fit the CKA threshold: II-A (CKA below it) against II-B, on cells with LMC ≥ threshold and not drawn as Regime I.
 
-    On Figure 2 the result is little better than the majority share: the drawn line barely follows CKA.
+    On Figure 2 the fit is little better than the majority class: the drawn line barely follows CKA.
 
     Raises
     ------
@@ -192,12 +192,12 @@ def fit_cka_threshold(
 def sensitivity(
     grid: pd.DataFrame, drawn: pd.DataFrame, thresholds: Sequence[float] = SENSITIVITY_RANGE
 ) -> pd.DataFrame:
-    """Agreement and balanced accuracy of Regime I against the rest at each LMC threshold.
+    """Agreement and balanced accuracy of Regime I against II at each LMC threshold.
 
     Returns
     -------
     DataFrame
-        ``threshold``, ``agreement``, ``balanced_accuracy``, ``cells``; NaN and 0 without a matching cell.
+        ``threshold``, ``agreement``, ``balanced_accuracy``, ``cells``; NaN and 0 if no cell has a drawn label.
     """
     labelled = _labelled(grid, drawn, "lmc")
     truth = (labelled["regime"] == "I").to_numpy()
@@ -213,16 +213,16 @@ def sensitivity(
 
 
 def boundary(grid: pd.DataFrame, column: str, threshold: float) -> pd.DataFrame:
-    """Where `column` crosses `threshold` along the temperatures of each density of one study.
+    """Temperatures at which `column` crosses `threshold`, for each density of one study.
 
-    Temperatures are ordered from hot to cold over the whole study; between two neighbours on opposite sides (below the
-    threshold, or not) the place is interpolated linearly in that order. No crossing is reported across a missing cell.
+    Temperatures are ordered from hot to cold. Between neighbours on opposite sides of the threshold, the crossing is
+    interpolated linearly. No crossing is reported across a missing cell.
 
     Returns
     -------
     DataFrame
-        ``density``, ``crossing`` (0, 1, … from hot to cold), ``temperature_index`` (position in the order, 0 the
-        hottest, with a fraction) and ``temperature`` at that place; no row for a density without a crossing.
+        ``density``, ``crossing`` (0, 1, … from hot to cold), ``temperature_index`` (fractional position in the order,
+        0 = hottest) and ``temperature`` there; no row for a density without a crossing.
 
     Raises
     ------
@@ -245,13 +245,13 @@ def boundary(grid: pd.DataFrame, column: str, threshold: float) -> pd.DataFrame:
 
 
 def boundaries(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax") -> pd.DataFrame:
-    """Both computed boundary curves of one study (``boundaries.csv``).
+    """Both boundary curves of one study (``boundaries.csv``).
 
     Returns
     -------
     DataFrame
         As `boundary`, with ``boundary`` ("lmc": Regime I; "cka": II-A / II-B, among connected cells) and ``threshold``.
-        Cells at chance have no regime: no curve passes beside them.
+        Cells at chance have no regime and are treated as missing.
     """
     grid = grid.assign(lmc=grid["lmc"].mask(at_chance(grid)))
     connected = grid.assign(**{cka: grid[cka].where(grid["lmc"] >= thresholds.lmc)})
@@ -268,7 +268,7 @@ _CROSSING = ["density", "crossing", "temperature_index", "temperature"]
 
 
 def _temperatures_by_density(grid: pd.DataFrame, column: str) -> pd.DataFrame:
-    """`column` of one study as a table of temperatures (hot first) × densities."""
+    """Pivot `column` of one study: temperatures (hot first) × densities."""
     if grid["study"].nunique() > 1 or grid["knob"].nunique() > 1:
         raise ValueError("temperatures of several studies have no common order; select one study first")
     if grid.empty:
@@ -293,7 +293,7 @@ def _labelled(grid: pd.DataFrame, drawn: pd.DataFrame, column: str) -> pd.DataFr
 
 
 def _fit(values: np.ndarray, below: np.ndarray) -> ThresholdFit:
-    """Threshold with ``values < threshold`` closest to `below`; the widest plateau where several are equally good."""
+    """Threshold for which ``values < threshold`` best predicts `below`; of equally good plateaus, the widest."""
     if len(values) < 2 or below.all() or not below.any():
         raise ValueError("a threshold needs cells of both classes")
     levels = np.unique(values)

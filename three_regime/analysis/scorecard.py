@@ -1,7 +1,7 @@
-"""Scorecard: the published Figure 2 against an obtained grid, cell by cell and in a few headline numbers.
+"""Score an obtained grid against the published Figure 2, cell by cell and by headline numbers.
 
-A predictor that knows only the density already ranks the cells of Figure 2 well, so rank correlations are taken
-within each density. Partial grids are scored on what exists; the rest is listed as not run.
+Density alone ranks the cells of Figure 2 well, so rank correlations are computed within each density. A partial grid
+is scored on the cells that were run; the others are listed as not run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PANELS = {
     "cka_logits": "cka",
     "cka_softmax": "cka",
 }
-"""Obtained metric → published panel. CKA is scored on both kinds of outputs: which one was plotted is uncertain."""
+"""Obtained metric → published panel. CKA is scored on both logits and softmax: which one was plotted is uncertain."""
 
 DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (0.91, 0.925)}
 """(dataset, model, knob) → expected test accuracy of the dense network at the default temperature."""
@@ -42,7 +42,7 @@ IN_EVERY_RUN = "differs in every run, or is not known"
 
 DIFFERENCE = "mean absolute difference"
 REGRET = "regret of the obtained best temperature"
-"""Measures of the headline whose values have the unit of their panel (`amount`)."""
+"""Headline measures whose values have the unit of their panel (`amount`)."""
 
 KEYS = ["temperature", "density"]
 _HEADLINE = ["study", "measure", "panel", "value", "beside", "note"]
@@ -58,13 +58,13 @@ class Scorecard:
         One row per metric and published cell: ``study``, ``panel`` (obtained metric), ``temperature``, ``density``,
         ``published``, ``lower``, ``upper`` (digitising bounds), ``obtained``, ``se``, ``ci95``, ``seeds``,
         ``one_seed`` (the dense seed that dominates the spread, see `seed_means.grid`), ``difference`` (obtained −
-        published), ``within`` (the obtained 95 % interval meets the digitising bounds; missing where the value lies
-        outside them and its uncertainty is unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
-        fractions. The published figure's own spread over seeds is unknown and not allowed for, so some misses
-        are expected. Normalised errors are compared only where every published temperature of the density was run,
-        since both are relative to the column's minimum.
+        published), ``within`` (the obtained 95 % interval overlaps the digitising bounds; missing if the value is
+        outside them and its uncertainty unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
+        fractions. The spread of the published figure over seeds is unknown and not accounted for, so some misses
+        are expected. Normalised errors are compared only at densities where every published temperature was run,
+        since both are relative to the minimum at that density.
     headline
-        ``study``, ``measure``, ``panel``, ``value``, ``beside`` (what to compare the value with, a text), ``note``.
+        ``study``, ``measure``, ``panel``, ``value``, ``beside`` (text: what to compare the value with), ``note``.
     """
 
     cells: pd.DataFrame
@@ -87,17 +87,17 @@ def score(
     published
         Table of `figure2.load`.
     obtained
-        Table of `seed_means.grid`, one or more studies (for an export: of the cells read by `seed_means.read_cells`).
+        Table of `seed_means.grid` with one or more studies.
     thresholds
-        For the regime rows; the defaults of `Thresholds` otherwise.
+        Thresholds for the regime rows; default: `Thresholds()`.
     drawn
-        Regimes as drawn (`regimes.drawn_labels`, the default).
+        Regimes as drawn; default: `regimes.drawn_labels`.
     counterpart
-        The study of `obtained` that repeats the published one. Others have no published numbers, and the scorecard
-        says so.
+        The study of `obtained` that repeats the published one. The scorecard notes that other studies have no
+        published numbers.
     deviating
-        Settings in which that study differs from the published protocol (`deviations`); each gets a row, and after
-        them what differs whatever is set (`figure2.differences`).
+        Settings in which that study differs from the published protocol (`deviations`); one row each, followed by the
+        differences of every run (`figure2.differences`).
     """
     thresholds = thresholds or Thresholds()
     drawn = regimes.drawn_labels() if drawn is None else drawn
@@ -120,14 +120,14 @@ def score(
 
 
 def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
-    """Settings that differ from the published protocol, each as a sentence.
+    """Settings that differ from the published protocol, one sentence each.
 
     Parameters
     ----------
     settings
         The resolved configuration of a study.
     protocol
-        Content of ``reference/figure2/protocol.yaml``; keys that it lacks are not compared.
+        Content of ``reference/figure2/protocol.yaml``; keys it lacks are not compared.
     """
     return [
         f"{name} is {_shown(ours)} instead of {_shown(published)}"
@@ -141,15 +141,15 @@ def _shown(value: Any) -> str:
 
 
 def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
-    """Score the cells in a study's folder, a results folder, or another lab's unpacked export.
+    """Score the cells in a study's folder, a results folder or another lab's unpacked export.
 
-    Where the folder, or the one above it, holds the ``config.yaml`` of the run, settings that deviate from the
-    published protocol are named, and thresholds that are not given are those of its study there.
+    If the folder or its parent holds the ``config.yaml`` of the run, settings that deviate from the published protocol
+    are named, and the default thresholds are those configured there.
 
     Raises
     ------
     UserError
-        When there is no ``cells.csv``, or a file of an export is not the one that was packed.
+        When there is no ``cells.csv``, or a file of an export was altered.
     """
     obtained = seed_means.grid(seed_means.read_cells(path))
     settings: Mapping[str, Any] = {}
@@ -179,7 +179,7 @@ def _settings(path: Path) -> Mapping[str, Any]:
 
 
 def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:
-    """`Scorecard.cells`: every published cell under every metric of `PANELS`, beside the grid of one study."""
+    """`Scorecard.cells`: join every published cell, for every metric of `PANELS`, with the grid of one study."""
     tables = []
     for metric, panel in PANELS.items():
         table = published[published["panel"] == panel].drop(columns="panel").rename(columns={"value": "published"})
@@ -198,7 +198,7 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
     whole = cells.groupby(["panel", "density"])["obtained"].transform(lambda values: values.notna().all())
     comparable = cells["obtained"].notna() & (whole | ~normalised)
     cells["difference"] = (cells["obtained"] - cells["published"]).where(comparable)
-    # the column's minimum is 0 by definition, not with certainty
+    # The minimum at a density is 0 by definition; its uncertainty is unknown, not 0.
     spread = cells["ci95"].mask(normalised & (cells["ci95"] == 0))
     half = spread.fillna(0.0)
     meets = (cells["obtained"] + half >= cells["lower"]) & (cells["obtained"] - half <= cells["upper"])
@@ -211,9 +211,9 @@ def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -
 
 
 def spearman_within_density(table: pd.DataFrame, first: str, second: str, *, least: int = 3) -> pd.Series:
-    """Spearman correlation of two columns of `table` at each density.
+    """Spearman correlation of two columns of `table`, by density.
 
-    Densities with fewer than `least` temperatures that have both values, or with a constant column, are left out.
+    Densities with fewer than `least` temperatures that have both values, or with a constant column, are omitted.
     """
     result = {}
     for density, part in table.dropna(subset=[first, second]).groupby("density"):
@@ -223,8 +223,8 @@ def spearman_within_density(table: pd.DataFrame, first: str, second: str, *, lea
 
 
 def amount(metric: str, value: float) -> str:
-    """A difference in `metric` for people: CKA as it is, errors and LMC (fractions) in percentage points."""
-    return f"{value:.4f}" if metric.startswith("cka") else f"{round(100 * value, 2) + 0.0:.2f} points"
+    """Format a difference in `metric`: errors (fractions) in percentage points, LMC and CKA as they are."""
+    return f"{round(100 * value, 2) + 0.0:.2f} points" if metric.endswith("error") else f"{round(value, 4) + 0.0:.4f}"
 
 
 def _row(measure: str, panel: str = "", value: float = float("nan"), beside: str = "", note: str = "") -> dict:

@@ -1,4 +1,4 @@
-"""The scorecard as files: Markdown for people, tables for programs."""
+"""Write the scorecard as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write(folder: Path, scorecard: Scorecard) -> None:
 
 
 def to_markdown(scorecard: Scorecard) -> str:
-    """The scorecard as Markdown: headline numbers, obtained cells (errors and LMC in percent), cells not run."""
+    """Format the scorecard as Markdown: headline numbers, obtained cells (errors and LMC in percent), cells not run."""
     lines = ["# Scorecard", "", _PREAMBLE, ""]
     for study, part in scorecard.headline.groupby("study", sort=False):
         rows = [

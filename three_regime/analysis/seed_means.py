@@ -1,10 +1,10 @@
-"""From cells to a grid: means over dense seeds with their uncertainty.
+"""Average cells over dense seeds, with uncertainty: from ``cells.csv`` to a grid.
 
 The pairs of a cell share replicas, and all cells of a dense seed share one dense training, so the dense seeds are
-the only independent repetitions. Each cell holds one mean per dense seed. The spread of these seed means differs
-between densities by factors of tens and little between temperatures, so their variance is pooled within a density
-(over temperatures), never over densities; intervals use Student's t with one degree of freedom less than there are
-dense seeds. Where the spread of a cell is that of one seed, the cell says so (`dominant_seed`).
+the only independent repetitions. Each contributes one mean per temperature and density. The variance of these seed
+means varies by orders of magnitude between densities but little between temperatures, so it is pooled over the
+temperatures of a density, never over densities. Intervals use Student's t with (number of dense seeds − 1) degrees of
+freedom. Cells whose spread comes from one seed are marked (`dominant_seed`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ DENSE_PROXY = "dense_proxy"
 
 
 def metrics_of(cells: pd.DataFrame) -> list[str]:
-    """`METRICS`, what was measured beside them, and the proxy of the dense error, where the cells have it."""
+    """`METRICS`, and those additional measures and the proxy of the dense error that the cells have."""
     also = [name for name in (*measured_columns(), DENSE_PROXY) if name in cells]
     return [*METRICS, *also]
 
 
 DOMINATES = 5.0
-"""One seed dominates a spread when without it the standard deviation is smaller by this factor (this project's choice).
-Of three seeds from one normal distribution that happens by chance in a quarter of the cells, and in one cell of nine
-when its spread must also be at least the pooled one, as in `grid`; of five seeds in one of two hundred."""
+"""One seed dominates the spread if omitting it reduces the standard deviation by this factor (this project's choice).
+With three seeds from a normal distribution this happens by chance in a quarter of the cells, and in one of nine if the
+cell's variance must also be at least the pooled one, as in `grid`; with five seeds in one of two hundred."""
 
 _FIXED = ["study", "dataset", "model", "knob"]
 _REQUIRED = [*_FIXED, "dense_seed", "temperature", "density", "origin"]
@@ -48,13 +48,13 @@ def read_cells(path: Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        The file, or a folder that holds ``cells.csv`` (a study's results, another lab's export) or one folder with
-        a ``cells.csv`` per study.
+        The file, or a folder that holds ``cells.csv`` (results of a study, another lab's export) or a subfolder with
+        ``cells.csv`` for each study.
 
     Raises
     ------
     UserError
-        When there is no such file, or `check_cells` refuses its content.
+        When there is no such file, or `check_cells` rejects its content.
     """
     path = Path(path)
     files = [path]
@@ -69,13 +69,13 @@ def read_cells(path: Path) -> pd.DataFrame:
 
 
 def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
-    """A copy of `cells` with every metric column, numeric and with densities rounded to 1e-6.
+    """Validate cells; return a copy with every metric column, numeric, and densities rounded to 1e-6.
 
     Raises
     ------
     UserError
-        When an identifying column is missing or empty, a value is not a number or cannot be (an error above 1, half a
-        seed), a density lies outside (0, 1], a knob is unknown, or a cell occurs twice.
+        When an identifying column is missing or empty, a value is not a number or out of range (an error above 1, a
+        fractional seed), a density is outside (0, 1], a knob is unknown, or a cell occurs twice.
     """
     missing = [column for column in _REQUIRED if column not in cells]
     if missing:
@@ -118,13 +118,13 @@ _POSSIBLE = {
     "lmc": (-1, 1),
     "lmc_test": (-1, 1),
 }
-"""Column → least and largest value that there can be, for those that are not errors (0 … 1) or CKA (0 … 1)."""
+"""Column → smallest and largest possible value; errors and CKA are in [0, 1]."""
 
 _ROUNDING = 1e-6
 
 
 def _check_possible(cells: pd.DataFrame, numeric: list[str], source: str) -> None:
-    """Refuse numbers that cannot be, naming column and row: infinite, outside of their range, half a seed."""
+    """Raise `UserError`, naming column and row, for infinite and out-of-range values and fractional seeds."""
     for column in numeric:
         unit = column.startswith("cka") or column.endswith("error") or column == DENSE_PROXY
         least, most = _POSSIBLE.get(column, (0, 1) if unit else (-np.inf, np.inf))
@@ -153,14 +153,14 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The keys; ``dataset``, ``model``, ``origin`` (several joined by "+"), ``seeds`` (dense seeds with any metric);
-        and for each metric m of `metrics_of` and for ``normalised_test_error``: m (mean over dense seeds), ``m_se``
-        (standard error from the variance pooled over the temperatures of the density), ``m_ci95`` (half-width of the
-        95 % interval), ``m_seeds`` (dense seeds that have m) and ``m_one_seed`` (the dense seed that dominates the
-        cell's spread, see `dominant_seed`, where that spread is at least the pooled one; NaN elsewhere). The two
-        uncertainties are NaN where fewer than two seeds have m.
-        ``normalised_test_error`` is the test error minus its smallest mean at that density; its uncertainty is that
-        of the difference paired by dense seed (0 at the smallest itself).
+        The keys; ``dataset``, ``model``, ``origin`` (several joined by "+"), ``seeds`` (number of dense seeds with any
+        metric); and for each metric m of `metrics_of` and for ``normalised_test_error``: m (mean over dense seeds),
+        ``m_se`` (standard error from the variance pooled over the temperatures of the density), ``m_ci95`` (half-width
+        of the 95 % interval), ``m_seeds`` (number of dense seeds with m) and ``m_one_seed`` (the dense seed that
+        dominates the cell's spread, see `dominant_seed`, if that spread is at least the pooled one; otherwise NaN).
+        Both uncertainties are NaN if fewer than two seeds have m. ``normalised_test_error`` is the test error minus the
+        smallest mean at that density; its uncertainty is that of the difference paired by dense seed (0 at the minimum
+        itself).
 
     Raises
     ------
@@ -181,17 +181,17 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def dominant_seed(values: pd.Series) -> float:
-    """The dense seed without which the standard deviation of `values` is smaller by `DOMINATES` or more.
+    """The dense seed whose omission reduces the standard deviation of `values` by a factor of `DOMINATES` or more.
 
     Parameters
     ----------
     values
-        One value a dense seed, the seeds as index; missing ones do not count.
+        One value per dense seed, indexed by seed; missing values are ignored.
 
     Returns
     -------
     float
-        NaN where there is no such seed, where fewer than three seeds have a value, and where all are equal.
+        The seed; NaN if there is none, fewer than three seeds have a value, or all values are equal.
     """
     known = values.dropna()
     spread = known.std(ddof=1)
@@ -202,19 +202,19 @@ def dominant_seed(values: pd.Series) -> float:
 
 
 def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean, pooled standard error, interval half-width, seeds and dominant seed of `metric` per row of the grid."""
-    # 1. Within a cell: its dense seeds, each already the mean of its replicas or pairs.
+    """Mean, pooled standard error, interval half-width, number of seeds and dominant seed of `metric` by grid row."""
+    # 1. Variance over dense seeds within a cell; each value is already a mean over replicas or pairs.
     values = cells.groupby(KEYS)[metric]
     seeds = values.count()
     freedom = (seeds - 1).clip(lower=0)
     own = values.var(ddof=1)
     squares = (own * freedom).fillna(0.0)
-    # 2. Within a density: few seeds estimate a variance badly, so the temperatures pool theirs, weighted by degrees of
-    #    freedom. Never over densities, whose spreads differ by factors of tens.
+    # 2. Pooled over the temperatures of a density, weighted by degrees of freedom, because few seeds estimate a
+    #    variance poorly. Never over densities, whose variances differ by orders of magnitude.
     at_density = ["study", "knob", "density"]
     total = freedom.groupby(at_density).transform("sum")
     pooled = squares.groupby(at_density).transform("sum") / total.where(total > 0)
-    # 3. Of the cell's mean; one seed has no standard error.
+    # 3. Standard error of the cell's mean; undefined for one seed.
     se = np.sqrt(pooled / seeds.where(seeds >= 2))
     one_seed = cells.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed)
     return pd.DataFrame(
@@ -223,14 +223,14 @@ def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
             f"{metric}_se": se,
             f"{metric}_ci95": se * stats.t.ppf(0.975, freedom.where(freedom > 0)),
             f"{metric}_seeds": seeds,
-            # A cell that is quieter than its density does not carry the error that is stated for it.
+            # If the cell's own variance is below the pooled one, its stated error does not come from that seed.
             f"{metric}_one_seed": one_seed.where(own >= pooled * (1 - 1e-9)),
         }
     )
 
 
 def _normalised(cells: pd.DataFrame, test_error: pd.Series) -> pd.DataFrame:
-    """``normalised_test_error`` and its uncertainty, from differences to the column's best temperature, by seed."""
+    """``normalised_test_error`` and its uncertainty, from differences to the best temperature, paired by dense seed."""
     name = "normalised_test_error"
     column = ["study", "knob", "density"]
     known = test_error.dropna()

@@ -1,7 +1,7 @@
-"""From result files to tidy tables: replicas, pairs, cells, lines, curves, sparsity. No torch.
+"""Build tidy tables from result files: replicas, pairs, cells, lines, curves, sparsity, provenance.
 
-What the error of a network is, its setting says: where translations were scored 1 − BLEU/100 on validation, with BLEU
-beside it; errors along lines and in curves are those of tokens then.
+The setting defines the error of a network. For translation it is 1 − BLEU/100 on validation, with BLEU in a column of
+its own; errors along lines and in training curves are then token errors.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from three_regime.system.files import PROVENANCE_KEY, write_csv
 
 CELL = ["dense_seed", "temperature", "density"]
 MIDDLE = (0.3, 0.7)
-"""Part of the line, ends included, over which `middle_deviation` is averaged."""
+"""Range of t (inclusive) over which `middle_deviation` is averaged."""
 _PAIR_MEASURES = ("lmc", "lmc_middle", "lmc_nll", "lmc_test", "lmc_test_nll", "cka_logits", "cka_softmax")
 
 
 def build(study: Study) -> dict[str, pd.DataFrame]:
-    """All tables of a study, from the files of its finished products.
+    """Build all tables of a study from the files of its finished products.
 
     Returns
     -------
-    Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row a cell: means over
-    replicas (test error) and pairs (LMC, CKA), with their standard deviations within the cell; ``density`` is that of
+    Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row per cell: means over
+    replicas (test error) and pairs (LMC, CKA), and their standard deviations within the cell. ``density`` is that of
     the prunable weights (the load, and the axis of every figure), ``model_density`` that of the whole model. Products
-    without a file have no row (or NaN in ``cells``).
+    without a file have no row (NaN in ``cells``).
     """
     records = {stage: list(_finished(study, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
-    # Beside these five only where the study asks for more: the tables of all others keep their columns.
+    # Only in studies with additional measures, so the tables of others keep their columns.
     also = {name: [] for name in study.config.measure.also}
     if also:
         records["measures"] = list(_finished(study, "measures"))
@@ -59,22 +59,22 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
-    """Mean deviation from the mean of the two ends over the middle of the line between two networks.
+    """Mean deviation of the error from the mean of the end points, over the middle of the line between two networks.
 
-    LMC takes the point of largest absolute deviation, so in connected cells noise alone decides its sign; a mean
-    over fixed points has no such preference. As for LMC, below 0 is a barrier.
+    LMC takes the point of largest absolute deviation, so in connected cells noise decides its sign; a mean over fixed
+    points has no such bias. As for LMC, a negative value means a barrier.
 
     Parameters
     ----------
     t
         Positions on the line, increasing from 0 to 1.
     errors
-        The errors there (fractions).
+        Errors at these positions (fractions).
 
     Returns
     -------
     float
-        Mean over the points of `MIDDLE` of (e(0) + e(1)) / 2 - e(t); NaN where no point lies there.
+        Mean of (e(0) + e(1)) / 2 - e(t) over the points in `MIDDLE`; NaN if there are none.
     """
     places, values = np.asarray(t, float), np.asarray(errors, float)
     inside = (places >= MIDDLE[0] - 1e-9) & (places <= MIDDLE[1] + 1e-9)
@@ -82,7 +82,7 @@ def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
 
 
 def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """``cells`` and ``pairs`` of an export older than ``lmc_middle``, with it, from ``lines``; others as they are."""
+    """Add ``lmc_middle``, from ``lines``, to ``cells`` and ``pairs`` of an older export; else return them unchanged."""
     if "lmc_middle" in pairs or "lmc_middle" in cells:
         return cells, pairs
     keys = [*CELL, "pair"]
@@ -101,12 +101,12 @@ def with_middle(cells: pd.DataFrame, pairs: pd.DataFrame, lines: pd.DataFrame) -
 
 
 def write(study: Study) -> list[Path]:
-    """Build and write ``<study>/<table>.csv``; returns the paths.
+    """Build the tables, write them as ``<study>/<table>.csv``, and return their paths.
 
     Raises
     ------
     UserError
-        When a result that is there does not follow from the study's settings (`verdicts.refuse_unfit`).
+        When a present result does not match the study's settings (`verdicts.refuse_unfit`).
     """
     refuse_unfit(study)
     paths = []
@@ -124,7 +124,7 @@ def _finished(study: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any
 
 
 def _where(product: Product) -> dict[str, Any]:
-    """Coordinates as columns."""
+    """Coordinates of a product as table columns."""
     found = {"dense_seed" if key == "seed" else key: value for key, value in product.coordinates.items()}
     if "pair" in found:
         found["pair"] = "-".join(str(replica) for replica in found["pair"])
@@ -171,7 +171,7 @@ def _pairs(lmc: list, cka: list) -> pd.DataFrame:
 
 
 def _also(table: pd.DataFrame, keys: list[str], also: dict[str, list], of: str) -> pd.DataFrame:
-    """`table` with the columns of the measures of each replica, or of each pair."""
+    """`table` with the columns of the additional measures of each replica or pair."""
     how = "left" if of == "replica" else "outer"
     for measure in (MEASURES[name] for name in also if MEASURES[name].of == of):
         names = [column.name for column in measure.columns]
@@ -181,13 +181,13 @@ def _also(table: pd.DataFrame, keys: list[str], also: dict[str, list], of: str) 
 
 
 def _columns_of(config: StudyConfig, of: str) -> list[str]:
-    """Columns that a study asks for beside those of every study."""
+    """Columns of the study's additional measures."""
     measures = (MEASURES[name] for name in config.measure.also)
     return [column.name for measure in measures if measure.of == of for column in measure.columns]
 
 
 def _means(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Each column's mean over a cell, under its own name, and its standard deviation there."""
+    """Aggregations of each column over a cell: its mean under its own name, and its standard deviation."""
     return {name: (column, how) for column in names for name, how in ((column, "mean"), (f"{column}_sd", "std"))}
 
 
@@ -255,7 +255,7 @@ def _curves(dense: list, retrained: list) -> pd.DataFrame:
         for product, result in records
     ]
     rows = [row for part in parts for row in part.to_dict("records")]
-    if not rows:  # nothing has been trained here: imported checkpoints have no history
+    if not rows:  # imported checkpoints have no history
         return pd.DataFrame(columns=[*keys, "epoch", "train_loss", "train_error", "test_error"])
     table = pd.DataFrame(rows)
     return table[[*keys, *(column for column in table if column not in keys)]]
@@ -272,10 +272,11 @@ def _sparsity(records: list) -> pd.DataFrame:
 
 def _provenance(records: dict[str, list]) -> pd.DataFrame:
     wanted = ["origin", "device", "threads", "wall_s", "commit", "finished"]
+    keys = [*CELL, "replica", "pair"]
     rows = [
         {
             "stage": stage,
-            **{key: _where(product).get(key) for key in (*CELL, "replica", "pair")},
+            **{key: _where(product).get(key) for key in keys},
             **{key: result[PROVENANCE_KEY].get(key) for key in wanted},
             "torch": result[PROVENANCE_KEY]["versions"].get("torch"),
             "fingerprint": result[PROVENANCE_KEY]["fingerprint"],
@@ -283,4 +284,4 @@ def _provenance(records: dict[str, list]) -> pd.DataFrame:
         for stage, found in records.items()
         for product, result in found
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["stage", *keys, *wanted, "torch", "fingerprint"])

@@ -1,10 +1,11 @@
 """The configuration: its keys, ranges and defaults, and the one loader of Snakefile and command line.
 
-The models of this package are the schema: ``schemas/config.schema.json`` is generated from them (``python -m
-three_regime schema``) and a test keeps the two equal. Every default is the paper's protocol unless its description says
-"this project's choice". Sources: R = public reproducibility record, A = authors' code at commit b38c972.
+The models of this package define the schema: ``schemas/config.schema.json`` is generated from them (``python -m
+three_regime schema``), and a test keeps the two equal. Every default follows the paper's protocol unless its
+description says "this project's choice". Sources: R = public reproducibility record, A = authors' code at commit
+b38c972.
 
-The modules hold one part of a configuration each; the rest of the project imports the names below from here.
+Each module holds one part of the configuration; other packages import the names below from here.
 """
 
 from three_regime.config.claims import Claim, Side

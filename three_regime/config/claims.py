@@ -1,7 +1,7 @@
-"""Claims of the paper as signs stated in a study's configuration, before the study is run.
+"""Claims: expected signs of differences, stated in a study's configuration before the study is run.
 
-A claim compares two sides, each a set of cells of the study, by one measure; `three_regime.analysis.claims` says
-whether it holds. Stating claims changes no result: they are in no fingerprint.
+A claim compares two sides, each a set of cells of the study, by one measure; `three_regime.analysis.claims` tests it.
+Claims do not change results and are not part of fingerprints.
 """
 
 from __future__ import annotations
@@ -16,57 +16,56 @@ from three_regime.config.section import Name, Section
 from three_regime.names import registered
 
 MEASURED = ("test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature")
-"""What a claim may be about in every study."""
+"""Measures of claims that every study has."""
 
 
 class Side(Section):
-    """One side of a comparison: cells at fixed temperatures, or those that an algorithm chooses at each density."""
+    """One side of a comparison: cells at fixed temperatures, or the cells that an algorithm chooses at each density."""
 
     temperatures: tuple[float, ...] | None = Field(
-        None, min_length=1, description="Values of the knob; null takes all of the study's."
+        None, min_length=1, description="Values of the knob; null: all of the study."
     )
-    densities: tuple[float, ...] | None = Field(
-        None, min_length=1, description="Densities; null takes all of the study's."
-    )
+    densities: tuple[float, ...] | None = Field(None, min_length=1, description="Densities; null: all of the study.")
     algorithm: (
         Literal["algorithm 1", "algorithm 2", "algorithm 2.1", "default temperature", "lowest dense error"] | None
     ) = Field(
-        None, description="At each density the cell that this method chooses for each dense seed (Algorithm 1 from the"
-        " default temperature), instead of `temperatures`."
+        None, description="Use the cell that this method chooses at each density for each dense seed (Algorithm 1 from"
+        " the default temperature), instead of `temperatures`."
     )  # fmt: skip
 
     @model_validator(mode="after")
     def _either(self) -> Side:
         if self.algorithm is not None and self.temperatures is not None:
-            raise ValueError("give temperatures or an algorithm, and not both")
+            raise ValueError("give either temperatures or an algorithm, not both")
         return self
 
 
 class Claim(Section):
-    """A difference whose sign is stated beforehand: mean of a measure on one side minus mean on the other."""
+    """A difference with a sign stated beforehand: mean of a measure on one side minus the mean on the other."""
 
-    name: Name = Field(description="Identifies the claim.")
+    name: Name = Field(description="Name of the claim.")
     statement: str = Field(min_length=1, description="The claim in one sentence.")
     measure: str = Field(
         description="Test error after retraining; LMC of the training error, its mean deviation over t = 0.3 to 0.7"
         " (lmc_middle: noise does not flip its sign) or LMC of the training NLL in nats; CKA of the softmax outputs"
-        " (cka_softmax); the temperature itself, for where an algorithm stops; or a column of what `measure.also` adds."
+        " (cka_softmax); the temperature itself, for the choice of an algorithm; or a column of a measure in"
+        " `measure.also`."
     )
-    of: Side = Field(description="The side whose mean is counted positively.")
+    of: Side = Field(description="The side whose mean enters with a positive sign.")
     against: Side = Field(description="The side that is subtracted.")
     expect: Literal["lower", "higher", "not_higher", "not_lower"] = Field(
-        description="lower/higher: the difference lies beyond the margin; not_higher/not_lower: it stays within it."
+        description="lower/higher: the difference is beyond the margin; not_higher/not_lower: it is within the margin."
     )
     margin: float = Field(
-        0.0, ge=0, description="In the unit of the measure; errors, lmc and lmc_middle are fractions."
+        0.0, ge=0, description="Margin in the unit of the measure; errors, lmc and lmc_middle are fractions."
     )
     over: Literal["dense seeds", "replicas"] = Field(
-        "dense seeds", description="Whose spread decides the outcome: newly trained dense networks, or, for a study of"
-        " one dense seed, the replicas of the dense networks that were trained."
+        "dense seeds", description="Source of the spread that decides the outcome: dense seeds or, in a study of one"
+        " dense seed, replicas."
     )  # fmt: skip
     cell_noise: float = Field(
-        0.0, ge=0, description="Standard deviation of a cell's mean that is known before the run, in the unit of the"
-        " measure; added in quadrature to the spread of the replicas."
+        0.0, ge=0, description="Standard deviation of a cell's mean if known before the run, in the measure's unit;"
+        " added in quadrature to the spread of the replicas."
     )  # fmt: skip
 
     @field_validator("measure")
@@ -78,20 +77,17 @@ class Claim(Section):
 def check_claims(
     claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float], also: Sequence[str] = ()
 ) -> None:
-    """Raise ``ValueError`` when a name occurs twice or a claim speaks of what the study does not have.
+    """Raise ``ValueError`` if a name occurs twice or a claim refers to cells or measures that the study does not have.
 
-    Parameters
-    ----------
-    also
-        The measures beside LMC and CKA that the study names.
+    `also` is the study's `measure.also`.
     """
     names = [claim.name for claim in claims]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"claims: two are called '{name}'")
+            raise ValueError(f"claims: two are named '{name}'")
     for claim in claims:
         if claim.measure not in MEASURED and (measure := measured_columns()[claim.measure][0].name) not in also:
-            raise ValueError(f"claims: '{claim.name}' needs measure.also to name {measure}")
+            raise ValueError(f"claims: '{claim.name}' needs {measure} in measure.also")
         for side in (claim.of, claim.against):
             for key, wanted, available in (
                 ("temperatures", side.temperatures, temperatures),
@@ -100,4 +96,4 @@ def check_claims(
                 unknown = [value for value in wanted or () if value not in available]
                 if unknown:
                     has = ", ".join(f"{value:g}" for value in available)
-                    raise ValueError(f"claims: '{claim.name}' speaks of {key} {unknown[0]:g}; the study has {has}")
+                    raise ValueError(f"claims: '{claim.name}' refers to {key} {unknown[0]:g}; the study has {has}")

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in the words of its keys and not in those of the library that checks it."""
+"""Turn pydantic's validation errors into sentences about configuration keys."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _WORDS = {
     "too_short": "holds fewer values than {min_length}",
     "tuple_type": "must be a list",
 }
-"""Type of a problem → what to say, with what the library tells of it."""
+"""pydantic error type → message template, filled with the error's context."""
 
 _NUMBERS = ("int_type", "float_type")
 
 
 def sentences(problems: Iterable[Problem], origins: Mapping[Place, Written]) -> list[str]:
-    """One sentence a key: where it stands, what is wrong, and the nearest valid name.
+    """One sentence per key: its place, the error, and the nearest valid name.
 
     Parameters
     ----------
     problems
-        As pydantic lists them for a `Config`.
+        Errors of pydantic for a `Config`.
     origins
         Where values were written.
     """
@@ -54,23 +54,23 @@ def sentences(problems: Iterable[Problem], origins: Mapping[Place, Written]) -> 
         grouped.setdefault(_place(problem["loc"]), []).append(problem)
     for place in [place for place, found in grouped.items() if found[0]["type"] == "too_short"]:
         if any(other[: len(place)] == place and other != place for other in grouped):
-            del grouped[place]  # values that are wrong were not counted
+            del grouped[place]  # the list is short only because its invalid values were not counted
     first: dict[Place, Place] = {}
     others: Counter[Place] = Counter()
     for place in [place for place in grouped if place and isinstance(place[-1], int)]:
         if place[:-1] in first:
-            del grouped[place]  # one of a list is enough
+            del grouped[place]  # report only the first error in a list
             others[first[place[:-1]]] += 1
         else:
             first[place[:-1]] = place
     return [
-        _sentence(place, found, origins) + (f", as {others[place]} more of the list" if place in others else "")
+        _sentence(place, found, origins) + (f", and {others[place]} more in the list" if place in others else "")
         for place, found in grouped.items()
     ]
 
 
 def _sentence(place: Place, problems: Sequence[Problem], origins: Mapping[Place, Written]) -> str:
-    """What is wrong at `place`; several problems are the alternatives, none of which fits."""
+    """Describe the error at `place`; several problems are alternative types, none of which matches."""
     first = problems[0]
     name = ".".join(["config", *(str(part) for part in place)])
     written = origins.get(place)
@@ -88,7 +88,7 @@ def _sentence(place: Place, problems: Sequence[Problem], origins: Mapping[Place,
 
 
 def _value(problem: Problem, text: str | None) -> list[str]:
-    """What stands there now, where the message does not say it itself."""
+    """The current value, if the message does not contain it."""
     value = problem["input"]
     if problem["type"] in ("value_error", "missing") or isinstance(value, Mapping | BaseModel):
         return []
@@ -111,7 +111,7 @@ def _alternatives(problem: Problem) -> list[str]:
 
 
 def _place(loc: Sequence[int | str]) -> Place:
-    """The part of `loc` that is keys and positions; behind them pydantic names alternatives of a value's type."""
+    """The part of `loc` with keys and positions; pydantic appends names of alternative types."""
     kind: Any = Config
     for end, part in enumerate(loc):
         if kind is None or (_is_model(kind) and part == "[key]"):
@@ -121,7 +121,7 @@ def _place(loc: Sequence[int | str]) -> Place:
 
 
 def _kind(place: Place) -> Any:
-    """Type of the value at `place`; None where it is no mapping and no list."""
+    """Type of the value at `place`; None if it is neither a mapping nor a list."""
     kind: Any = Config
     for part in place:
         kind = _below(kind, part)
@@ -137,7 +137,7 @@ def _is_model(kind: Any) -> bool:
 
 
 def _below(kind: Any, part: int | str) -> Any:
-    """Type of what stands at key or position `part` of a value of type `kind`; None for what has no parts."""
+    """Type of the value at key or position `part` in a value of type `kind`; None if that has no parts."""
     if _is_model(kind):
         return _container(kind.model_fields[part].annotation) if part in kind.model_fields else None
     arguments = get_args(kind)
@@ -145,7 +145,7 @@ def _below(kind: Any, part: int | str) -> Any:
 
 
 def _container(annotation: Any) -> Any:
-    """`annotation` without what is not mapping or list: null, constraints."""
+    """The mapping or list type in `annotation`, without null and constraints."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _container(get_args(annotation)[0])

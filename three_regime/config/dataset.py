@@ -1,4 +1,4 @@
-"""Which data a study uses."""
+"""The data of a study: `dataset`."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Za-z]+)?$")]
 
 
 class DatasetChoice(Section):
-    """Which images or which pairs of sentences, and how many of them."""
+    """Data set, and how many images or sentence pairs are used."""
 
     name: str = Field(description="A registered data set (`python -m three_regime list`).")
     train_images: Positive | None = Field(
-        None, description="Use the first N training images in file order; null uses all (the paper)."
+        None, description="Use the first N training images in file order; null: all (the paper)."
     )
     test_images: Positive | None = Field(
-        None, description="Use the first N test images in file order; null uses all (the paper)."
+        None, description="Use the first N test images in file order; null: all (the paper)."
     )
     train_pairs: Positive | None = Field(
-        None, description="Text: use the first N training pairs that pass cleaning; null uses all (R: N from 160,000 to"
+        None, description="Text: use the first N training pairs that pass cleaning; null: all (R: N from 160,000 to"
         " 2,560,000 in the group's earlier code)."
     )  # fmt: skip
     validation_pairs: Positive | None = Field(
-        None, description="Text: measure on the first N validation pairs; null measures on all (the paper)."
+        None, description="Text: measure on the first N validation pairs; null: all (the paper)."
     )
     test_pairs: Positive | None = Field(
-        None, description="Text: measure on the first N test pairs; null measures on all (the paper)."
+        None, description="Text: measure on the first N test pairs; null: all (the paper)."
     )
     subwords: Annotated[int, Field(ge=8, le=65_000)] | None = Field(
-        None, description="Text: size of the joint subword vocabulary, special symbols included; by default 32,000"
-        " (this project's choice)."
+        None, description="Text: size of the joint subword vocabulary, including special symbols; default 32,000 (this"
+        " project's choice)."
     )  # fmt: skip
     max_tokens: Positive | None = Field(
-        None, description="Text: training pairs with a longer side, in subwords, are left out; by default 250 (this"
+        None, description="Text: drop training pairs with a side of more subwords than this; default 250 (this"
         " project's choice)."
     )  # fmt: skip
     ratio: Annotated[float, Field(gt=1)] | None = Field(
-        None, description="Text: training pairs are left out when one side has more than so many times the subwords of"
-        " the other; by default 2 (this project's choice)."
+        None, description="Text: drop training pairs in which one side has more than this many times the subwords of"
+        " the other; default 2 (this project's choice)."
     )  # fmt: skip
 
     files: Folder | None = Field(
-        None, description="`text-files` alone: folder of the untokenised text, UTF-8, one sentence a line, in"
-        " {train,validation,test}.<language>. Another text wants another folder: it is read once."
+        None, description="Only `text-files`: folder of untokenised text, UTF-8, one sentence per line, in"
+        " {train,validation,test}.<language>. It is read once, so use a new folder for another text."
     )  # fmt: skip
     languages: tuple[Language, Language] | None = Field(
-        None, description="`text-files` alone: codes of the source and the target language, e.g. [fr, en]."
+        None, description="Only `text-files`: codes of the source and the target language, e.g. [fr, en]."
     )  # fmt: skip
 
     @model_validator(mode="before")
@@ -76,7 +76,7 @@ class DatasetChoice(Section):
         own = self.setting.dataset_keys
         for key in (key for each in all_settings() for key in each.dataset_keys):
             if key not in own and getattr(self, key) is not None:
-                raise ValueError(f"{key} has no meaning for {self.name}, which holds {self.entry.kind}")
+                raise ValueError(f"{key} does not apply to {self.name}, which holds {self.entry.kind}")
         for key in ("files", "languages"):
             if (getattr(self, key) is None) == (self.name == OWN_TEXT):
                 raise ValueError(f"{key} {'is needed for' if self.name == OWN_TEXT else 'belongs to'} {OWN_TEXT}")
@@ -90,7 +90,7 @@ class DatasetChoice(Section):
 
     @property
     def entry(self) -> registry.ImageDataset | registry.ParallelCorpus:
-        """The registered data set; of `text-files`, with this choice's files and languages."""
+        """The registered data set; for `text-files`, with this choice's files and languages."""
         entry = registry.DATASETS[self.name]
         if self.files is None or self.languages is None:
             return entry
@@ -99,16 +99,16 @@ class DatasetChoice(Section):
 
     @property
     def setting(self) -> Setting:
-        """What studies of such data have of their own."""
+        """The setting (images, translation) of the data."""
         return setting_of(self.entry.kind)
 
     @property
     def images(self) -> int:
-        """Training images that a study uses."""
+        """Number of training images used."""
         return self.train_images or self.entry.train_images
 
     @property
     def folder(self) -> str:
-        """Name of the folder of a prepared corpus: its name or that of its files, training pairs and subwords."""
+        """Folder name of a prepared corpus: name (or folder and languages of own text), training pairs, subwords."""
         name = self.name if self.files is None else f"{Path(self.files).name}-{'-'.join(self.languages)}"
         return f"{name}-{self.train_pairs or 'all'}-{self.subwords}"

@@ -1,8 +1,8 @@
-"""Knobs: what sets the temperature of dense training.
+"""Knobs: the settings that control the temperature of dense training.
 
-A knob overrides one training setting (or, for ``epochs``, the moment at which the dense run is stopped) and
+A knob overrides one training setting (or, for ``epochs``, the epoch at which dense training stops) and
 declares which direction is hotter: fewer epochs, a smaller batch, a larger SAM radius, a larger learning rate
-(paper, section 3.1). A new knob is one entry of ``KNOBS``.
+(paper, section 3.1). A new knob is an entry of ``KNOBS``.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Knob:
     Attributes
     ----------
     name
-        Key used in config (`knob:`) and tables.
+        Name in the configuration (`knob:`) and in tables.
     setting
-        The dense training setting that a temperature replaces; ``None`` for ``epochs``, whose temperatures are
-        early-stop points of one run.
+        The dense training setting that a temperature replaces; None for ``epochs``, whose temperatures are early-stop
+        epochs of one run.
     label
-        Axis label of figures, with unit where there is one; a setting may have another (`Setting.knob_labels`).
+        Axis label in figures, with unit if any; a setting may override it (`Setting.knob_labels`).
     prefix, width
         Folder name is `prefix` + the value, padded with zeros to `width` digits before the point
         (``epochs040``, ``rho0p1``).
     hotter
         Whether a ``lower`` or a ``higher`` value is hotter.
     integer
-        Whether values must be whole numbers.
+        Whether values must be integers.
     """
 
     name: str
@@ -66,12 +66,12 @@ KNOBS: dict[str, Knob] = {
 
 
 def register(knob: Knob) -> None:
-    """Add a knob of a plugin's. See `registries.add`."""
+    """Register a knob, for plugins. See `registries.add`."""
     registries.add(KNOBS, knob, "knob")
 
 
 def number_in_path(value: float, width: int) -> str:
-    """`value` as it stands in a path: `width` digits before the point, ``p`` for the point, no trailing zeros.
+    """Format `value` for a path: `width` digits before the point, ``p`` for the point, no trailing zeros.
 
     Raises
     ------

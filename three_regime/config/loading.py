@@ -1,4 +1,4 @@
-"""The one loader of Snakefile and command line: from YAML files to a validated configuration."""
+"""Load and validate a configuration from YAML files, for both Snakefile and command line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FROZEN = "frozen"
 
 @dataclass(frozen=True)
 class Merged:
-    """Files laid over each other: their keys, and where each value was written."""
+    """Merged configuration files: their values, and where each was written."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Place, Written] = field(default_factory=dict)
 
     def under(self, values: Mapping[str, Any], origins: Mapping[Place, Written] | None = None) -> Merged:
-        """These with `values` laid over them, which were written at `origins` (None: nowhere, as in ``--config``)."""
+        """Merge `values` over these; `origins` says where they were written (None: not in a file, as ``--config``)."""
         replaced = set(_leaves(values))
         kept = {
             place: written
@@ -40,22 +40,22 @@ class Merged:
 
 
 def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None = None) -> Config:
-    """Import its plugins, validate a merged mapping and fill in its defaults.
+    """Import the plugins, validate a merged mapping and fill in defaults.
 
-    What a run noted of itself (`FROZEN`) is passed over.
+    The key `FROZEN`, written by runs, is ignored.
 
     Parameters
     ----------
     origins
-        Where the values were written, as far as known, for messages.
+        Where values were written, if known, for messages.
 
     Raises
     ------
     UserError
-        One line for each problem: the key's place, what is wrong, the nearest valid key or value, and where it stands.
+        One line per error: the key, the error, the nearest valid key or value, and where it is written.
     """
     named = mapping.get("plugins") or ()
-    if isinstance(named, (list, tuple)) and all(isinstance(name, str) for name in named):  # else: said below
+    if isinstance(named, (list, tuple)) and all(isinstance(name, str) for name in named):  # else reported below
         plugins.load(named)
     try:
         return Config.model_validate({key: value for key, value in mapping.items() if key != FROZEN})
@@ -64,7 +64,7 @@ def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None 
 
 
 def read(paths: Iterable[Path]) -> Merged:
-    """Read YAML files and lay later ones over earlier ones as Snakemake does (`merge`)."""
+    """Read YAML files and merge later ones over earlier ones as Snakemake does (`merge`)."""
     merged = Merged()
     for path in paths:
         found = read_mapping(places.expanded(path))
@@ -73,7 +73,7 @@ def read(paths: Iterable[Path]) -> Merged:
 
 
 def load(paths: Iterable[Path]) -> Config:
-    """Read YAML files, later ones over earlier ones, and `settle` the result.
+    """Load a configuration: read YAML files, merge later ones over earlier ones, and `settle` the result.
 
     Mappings are merged key by key, everything else is replaced.
     """
@@ -81,7 +81,7 @@ def load(paths: Iterable[Path]) -> Config:
 
 
 def settle(merged: Merged) -> Config:
-    """`resolve` what was read, and check that its folders can be (`places.check`)."""
+    """`resolve` merged files, and check their folders (`places.check`)."""
     config = resolve(merged.values, merged.origins)
     places.check(config.results, config.data.folder)
     return config
@@ -94,7 +94,7 @@ def schema_text() -> str:
 
 
 def _leaves(values: Mapping[str, Any], place: Place = ()) -> Iterator[Place]:
-    """Places of all that is no mapping."""
+    """Places of all values that are not mappings."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, (*place, key))
@@ -103,9 +103,9 @@ def _leaves(values: Mapping[str, Any], place: Place = ()) -> Iterator[Place]:
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """`overlay` over `base`: mappings merged recursively, other values replaced, as Snakemake's `update_config` does.
+    """Merge `overlay` over `base`: mappings recursively, other values replaced, like Snakemake's `update_config`.
 
-    Like there, an empty mapping replaces nothing.
+    As there, an empty mapping replaces nothing.
     """
     merged = dict(base)
     for key, value in overlay.items():

@@ -1,8 +1,8 @@
-"""Measures beside LMC and CKA: what else is asked of the retrained networks of a cell.
+"""Additional measures of the retrained networks of a cell, besides LMC and CKA.
 
-None is computed unless a study names it (``measure: {also: [agreement, hessian]}``). An entry says what it is measured
-of, which columns it fills in the tables, which settings change its numbers, what it costs, and which function computes
-it; rules, tables, claims, figures and plan follow. A new measure is one entry of ``MEASURES``, or of a plugin's.
+A study computes only those that it names (``measure: {also: [agreement, hessian]}``). An entry states what it measures,
+its columns in the tables, the settings that change its numbers, its cost, and the function that computes it; rules,
+tables, claims, figures and plan follow from it. A new measure is an entry of ``MEASURES``.
 """
 
 from __future__ import annotations
@@ -11,27 +11,23 @@ import importlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from three_regime.system import registries
-
-if TYPE_CHECKING:
-    from three_regime.config.study import StudyConfig
-    from three_regime.tasks.pricing import Pricer, Work
 
 
 @dataclass(frozen=True)
 class Column:
-    """A number that a measure gives.
+    """A number computed by a measure.
 
     Attributes
     ----------
     name
-        Of the column in tables, of the measure in claims, of the figure.
+        Name of the column in tables, of the measure in claims, and of the figure.
     label
-        Of an axis, with the unit.
+        Axis label, with unit if any.
     low_is_good
-        Whether a lower value is a better network, or better connected or more similar ones.
+        Whether a low value is good: a better network, or a better connected or more similar pair.
     """
 
     name: str
@@ -41,26 +37,27 @@ class Column:
 
 @dataclass(frozen=True)
 class Measure:
-    """One way to look at the retrained networks of a cell.
+    """A measure of the retrained networks of a cell.
 
     Attributes
     ----------
     name
-        Entry of ``measure.also``, and name of the result file (``pair1-2/<name>.json``).
+        Name in `measure.also`, and of the result file (``pair1-2/<name>.json``).
     of
-        Each ``replica``, or each ``pair`` of replicas.
+        Whether it measures each ``replica`` or each ``pair`` of replicas.
     columns
-        Numbers that it gives; each must be in what its function returns.
+        Its numbers; `function` returns each of them.
     function
-        ``module:function`` of `three_regime.landscape.networks.Networks` → results; imported to compute.
+        ``module:function`` of `three_regime.landscape.networks.Networks` → results; imported only to compute.
     settings
-        What changes its numbers beside model and data, of a study's configuration; JSON types only.
+        Function of the `StudyConfig` → the settings that change the numbers, besides model and data; JSON types only.
     work
-        What so many products of one cell with so many replicas cost.
+        Function of a `three_regime.tasks.pricing.Pricer` and the numbers of products and replicas of a cell → `Work`;
+        None: not priced.
     kinds
-        Kinds of data that it works on; None: all.
+        Kinds of data that it supports; None: all.
     version
-        Raised by hand when its numbers change.
+        Increased by hand when the code changes the numbers.
     """
 
     name: str
@@ -68,38 +65,37 @@ class Measure:
     columns: tuple[Column, ...]
     function: str
     description: str
-    settings: Callable[[StudyConfig], dict[str, Any]] = lambda config: {}
-    work: Callable[[Pricer, int, int], Work] | None = None
+    settings: Callable[[Any], dict[str, Any]] = lambda config: {}
+    work: Callable[[Any, int, int], Any] | None = None
     kinds: tuple[str, ...] | None = None
     version: int = 1
 
     def load(self) -> Callable[..., dict[str, Any]]:
-        """The function; imports torch."""
+        """Import the function, and torch with it."""
         module, _, name = self.function.partition(":")
         return getattr(importlib.import_module(module), name)
 
     def groups(self, replicas: Sequence[int]) -> list[tuple[int, ...]]:
-        """The replicas of each product, the lower first."""
+        """The replicas of each product, in ascending order."""
         return list(itertools.combinations(sorted(replicas), {"replica": 1, "pair": 2}[self.of]))
 
 
-def _compared(config: StudyConfig) -> dict[str, Any]:
-    """The inputs of CKA."""
+def _inputs_of_cka(config: Any) -> dict[str, Any]:
     return config.setting.cka_recipe(config.measure)
 
 
 LANCZOS_PRODUCTS = 40
-"""Products with the Hessian that the top eigenvalue takes, about."""
+"""Approximate number of Hessian-vector products for the top eigenvalue."""
 
 
-def _products_of_hessians(pricer: Pricer, products: int, replicas: int) -> Work:
-    """A product costs about two passes forward and back; as many probes as there may be."""
+def _work_of_hessians(pricer: Any, products: int, replicas: int) -> Any:
+    """A Hessian-vector product costs about two training passes; the maximum number of probes is assumed."""
     hessian = pricer.study.config.measure.hessian
     return pricer.passes(2.0 * products * hessian.images * (LANCZOS_PRODUCTS + hessian.probes))
 
 
-def _curve(config: StudyConfig) -> dict[str, Any]:
-    """How a bend is trained, and how the curve is measured."""
+def _settings_of_curves(config: Any) -> dict[str, Any]:
+    """Settings of the training of a bend, and of the measurement along the curve."""
     retrain = config.retrain.model_dump(mode="json", exclude={"start", "rewind_epoch", "evaluate_every", "milestones"})
     training = {name: value for name, value in retrain.items() if name not in ("epochs", "iterations", "sam_rho")}
     return {"curve": config.measure.bezier.model_dump(mode="json"), "training": training, **config.setting.lmc_recipe(
@@ -115,8 +111,8 @@ MEASURES: dict[str, Measure] = {
             "pair",
             (Column("agreement", "agreement of\npredictions (0 to 1)"),),
             "three_regime.landscape.predictions:agreement_of",
-            "fraction of inputs on which two replicas predict the same class or token, on the inputs of CKA",
-            settings=_compared,
+            "fraction of the inputs of CKA for which two replicas predict the same class or token",
+            settings=_inputs_of_cka,
             work=lambda pricer, products, replicas: pricer.outputs(replicas),
         ),
         Measure(
@@ -124,19 +120,19 @@ MEASURES: dict[str, Measure] = {
             "pair",
             (Column("divergence", "Jensen-Shannon\ndivergence (nats)", low_is_good=True),),
             "three_regime.landscape.predictions:divergence_of",
-            "mean Jensen-Shannon divergence of two replicas' softmax outputs (nats), on the inputs of CKA",
-            settings=_compared,
+            "mean Jensen-Shannon divergence between two replicas' softmax outputs (nats), on the inputs of CKA",
+            settings=_inputs_of_cka,
             work=lambda pricer, products, replicas: pricer.outputs(replicas),
         ),
         Measure(
             "distance",
             "pair",
             (
-                Column("distance", "distance of weights\n(Euclidean)", low_is_good=True),
-                Column("distance_relative", "distance of weights,\nrelative to their norm", low_is_good=True),
+                Column("distance", "Euclidean distance\nof weights", low_is_good=True),
+                Column("distance_relative", "distance of weights\nrelative to their norm", low_is_good=True),
             ),
             "three_regime.landscape.weight_distance:distance_of",
-            "Euclidean distance of two replicas' parameters, and relative to the mean of their norms",
+            "Euclidean distance between two replicas' parameters, also relative to the mean of their norms",
         ),
         Measure(
             "hessian",
@@ -148,20 +144,20 @@ MEASURES: dict[str, Measure] = {
             "three_regime.landscape.hessian:hessian_of",
             "top eigenvalue (Lanczos) and trace (Hutchinson) of the Hessian of the training loss, kept weights only",
             settings=lambda config: config.measure.hessian.model_dump(mode="json"),
-            work=_products_of_hessians,
+            work=_work_of_hessians,
             kinds=("images",),
         ),
         Measure(
             "bezier",
             "pair",
             (
-                Column("bezier", "barrier on a Bezier\ncurve, training error"),
-                Column("bezier_nll", "barrier on a Bezier\ncurve, NLL (nats)"),
-                Column("bezier_test", "barrier on a Bezier\ncurve, test error"),
+                Column("bezier", "LMC on a Bezier curve,\ntraining error (fraction)"),
+                Column("bezier_nll", "LMC on a Bezier curve,\ntraining NLL (nats)"),
+                Column("bezier_test", "LMC on a Bezier curve,\ntest error (fraction)"),
             ),
             "three_regime.landscape.bezier:bezier_of",
-            "mode connectivity by a trained quadratic Bezier curve (Garipov et al. 2018), as LMC along it",
-            settings=_curve,
+            "LMC along a trained quadratic Bezier curve instead of the line (Garipov et al. 2018)",
+            settings=_settings_of_curves,
             work=lambda pricer, products, replicas: pricer.curves(products),
         ),
     )
@@ -169,10 +165,10 @@ MEASURES: dict[str, Measure] = {
 
 
 def register(measure: Measure) -> None:
-    """Add a measure of a plugin's. See `registries.add`."""
+    """Register a measure, for plugins. See `registries.add`."""
     registries.add(MEASURES, measure, "measure")
 
 
 def measured_columns() -> dict[str, tuple[Measure, Column]]:
-    """Column → the measure that gives it, and what it is."""
+    """Column name → its measure and the column, for all additional measures."""
     return {column.name: (measure, column) for measure in MEASURES.values() for column in measure.columns}

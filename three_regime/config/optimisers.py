@@ -1,4 +1,4 @@
-"""Optimisers: what a configuration may name, and what each is set by and remembers. No torch.
+"""Registry of optimisers: their settings and state vectors.
 
 The update rules are in `three_regime.training.optimisers`.
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OptimiserFacts:
-    """What is known of an optimiser without computing.
+    """Properties of an optimiser.
 
     Attributes
     ----------
     settings
-        Keys of `Training` that it reads beside those that all optimisers share.
+        Keys of `Training` that it uses in addition to those shared by all optimisers.
     slots
-        Names of the state vectors that it keeps, each as long as the parameters.
+        Names of its state vectors, each as long as the parameters.
     """
 
     settings: tuple[str, ...]
@@ -28,4 +28,4 @@ OPTIMISERS: dict[str, OptimiserFacts] = {
     "sgd": OptimiserFacts(settings=("momentum",), slots=("momentum",)),
     "adam": OptimiserFacts(settings=("betas", "epsilon"), slots=("first", "second")),
 }
-"""Name in the configuration → facts. A new optimiser is an entry here and a rule in ``UPDATES``."""
+"""Name in the configuration → properties. A new optimiser needs an entry here and an update rule in ``UPDATES``."""

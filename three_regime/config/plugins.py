@@ -1,10 +1,10 @@
-"""Plugins: modules of the user's own that register a data set, a model, a knob, a criterion or a measure.
+"""Plugins: user modules that register a data set, model, knob, criterion or measure without changing this package.
 
-A configuration names them (``plugins: [stripes.py, my_lab.networks]``); an installed package may instead declare an
-entry point in the group ``three_regime``. Each is imported before the configuration is checked, in every process that
-reads it, and registers, without an edit of this package, by calling `three_regime.datasets.registry.register`,
-`three_regime.models.families.register`, `three_regime.config.knobs.register`,
-`three_regime.pruning.criteria.register` or `three_regime.config.measures.register`.
+A configuration lists them (``plugins: [stripes.py, my_lab.networks]``); alternatively, an installed package declares an
+entry point in the group ``three_regime``. Each is imported before the configuration is validated, in every process that
+reads it, and calls `three_regime.datasets.registry.register`, `three_regime.models.families.register`,
+`three_regime.config.knobs.register`, `three_regime.pruning.criteria.register` or
+`three_regime.config.measures.register`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from three_regime.errors import UserError
 from three_regime.system.places import CHECKOUT, expanded
 
 GROUP = "three_regime"
-"""Entry points of this group are imported too; their names are for people."""
+"""Group of entry points that are imported; their names are informative only."""
 
 
 def load(names: Iterable[str]) -> None:
-    """Import plugins, each once a process.
+    """Import plugins, each once per process.
 
     Parameters
     ----------
     names
-        Files (``….py``, looked for in the present folder, then in the checkout) and names of importable modules.
+        Files (``….py``, searched in the working directory, then in the checkout) and names of importable modules.
 
     Raises
     ------
     UserError
-        Naming the plugin and what went wrong in it.
+        When a plugin cannot be imported; the message names it and the error.
     """
     _load_entry_points()
     for name in names:
@@ -58,7 +58,7 @@ def _load_entry_points() -> None:
 
 
 def _load_file(name: str) -> None:
-    """Import a file under its stem, so that ``module:function`` in a registered entry finds it."""
+    """Import a file under its stem, so ``module:function`` in a registered entry can refer to it."""
     path = expanded(name)
     path = path if path.is_file() or path.is_absolute() else CHECKOUT / path
     if not path.is_file():

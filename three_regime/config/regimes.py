@@ -1,4 +1,4 @@
-"""Where one regime ends and the next begins: for the whole run, and a study's own."""
+"""LMC and CKA thresholds that separate the regimes: of the whole run, and of a study."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from three_regime.datasets.registry import DATASETS
 from three_regime.names import registered
 
 FITTED_ON = "cifar10"
-"""Data set of the published Figure 2, on which the defaults are fitted."""
+"""Data set of the published Figure 2, to which the defaults are fitted."""
 
 Lmc = Annotated[float, Field(ge=-1, lt=0)]
 Cka = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Regimes(Section):
-    """Where one regime ends and the next begins, in every study without `regimes` of its own and in Figure 2."""
+    """Thresholds that separate the regimes, in Figure 2 and in every study without its own `regimes`."""
 
     lmc: Lmc = Field(
         Thresholds.lmc,
-        description="Regime I is LMC below this. Default: middle of the plateau fitted on the published Figure 2.",
+        description="Regime I: LMC below this. Default: middle of the plateau fitted to the published Figure 2.",
     )
-    cka: Cka = Field(Thresholds.cka, description="Among connected cells, II-B is softmax CKA above this (same fit).")
+    cka: Cka = Field(Thresholds.cka, description="II-B: connected, and softmax CKA at least this (same source).")
     dataset: str | None = Field(
-        None, description="Data set that these were set for: plan and figures name it where a study on another inherits"
-        " them. null: cifar10 for a value that is the default, else the data sets of the run's studies."
+        None, description="Data set that the thresholds were set for; plan and figures name it if a study on another"
+        " one inherits them. null: cifar10 for default values, else the data sets of the run's studies."
     )  # fmt: skip
 
     @field_validator("dataset")
@@ -38,20 +38,20 @@ class Regimes(Section):
 
     @property
     def thresholds(self) -> Thresholds:
-        """As they are, for the published figure."""
+        """Thresholds for the published figure."""
         return Thresholds(lmc=self.lmc, cka=self.cka)
 
 
 class OwnRegimes(Section):
-    """A study's own thresholds; null takes that of the top level's `regimes`."""
+    """A study's own thresholds; null: those of the top-level `regimes`."""
 
-    lmc: Lmc | None = Field(None, description="Regime I of this study is LMC below this (this project's choice).")
-    cka: Cka | None = Field(None, description="II-B of this study is softmax CKA above this (this project's choice).")
+    lmc: Lmc | None = Field(None, description="Regime I of this study: LMC below this (this project's choice).")
+    cka: Cka | None = Field(None, description="II-B of this study: softmax CKA at least this (this project's choice).")
 
     def over(self, general: Regimes, dataset: str) -> Thresholds:
-        """The thresholds in force in a study on `dataset`, where `general` are those of the top level.
+        """Effective thresholds of a study on `dataset`; `general` are those of the top level.
 
-        A value that repeats the general one counts as inherited too.
+        A value equal to the general one counts as inherited.
         """
         values, sources = {}, set()
         for key in ("lmc", "cka"):

@@ -1,4 +1,4 @@
-"""What the jobs of a study ask a machine or a batch system for."""
+"""Resources that the jobs of a study request: `resources`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from three_regime.config.section import Positive, Section
 
 
 class StageResources(Section):
-    """What one job of a stage asks for."""
+    """Resources of one job of a stage."""
 
-    gpu: int = Field(1, ge=0, description="Graphics processors; where there is none the job says that it runs on CPU.")
-    mem_mb: Positive = Field(8000, description="Memory in MB of a first attempt (this project's choice).")
+    gpu: int = Field(1, ge=0, description="Number of GPUs; without a GPU the job runs on the CPU and logs it.")
+    mem_mb: Positive = Field(8000, description="Memory in MB of the first attempt (this project's choice).")
     runtime: Positive = Field(
-        240, description="Minutes of a first attempt where no rates were measured (this project's choice)."
+        240, description="Minutes of the first attempt if no rates were measured (this project's choice)."
     )
 
 
@@ -32,7 +32,7 @@ class Resources(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_evaluate(cls, values: Any) -> Any:
-        """Read settings that earlier versions wrote beside results: they name a stage that never was."""
+        """Accept settings written by earlier versions, which contain a stage that never existed."""
         if not isinstance(values, dict):
             return values
         return {key: value for key, value in values.items() if key != "evaluate"}

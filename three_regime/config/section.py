@@ -1,4 +1,4 @@
-"""The base of every mapping of the configuration, and the kinds of values that several of them share."""
+"""Base class of the configuration's mappings, and shared value types."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _FLAGS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 class Section(BaseModel):
-    """A mapping of the configuration: immutable; unknown keys, NaN and infinities are errors.
+    """A mapping in the configuration: immutable; unknown keys, NaN and infinities are errors.
 
-    Values have the type that the key asks for: no boolean, number or text stands for another. Only ``yes``, ``no``,
-    ``on`` and ``off``, which the reader of the files takes for text, are booleans where a boolean is asked for.
+    Values are not converted between boolean, number and text, except ``yes``, ``no``, ``on`` and ``off``, which the
+    YAML reader takes as text and which are booleans where a boolean is expected.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 
 def _tuples(value: Any) -> Any:
-    """Lists, as files hold them, as the tuples that immutable models hold."""
+    """Convert lists to tuples, recursively, because the models are immutable."""
     if isinstance(value, list):
         return tuple(_tuples(each) for each in value)
     return {key: _tuples(each) for key, each in value.items()} if isinstance(value, dict) else value
@@ -49,7 +49,7 @@ Filled = TypeVar("Filled", bound=Section)
 
 
 def lowered(section: Filled, key: str, most: int | None) -> Filled:
-    """`section` with a default that exceeds `most` lowered to it; what was written stands, and may be refused."""
+    """Lower a default that exceeds `most` to it; an explicit value is kept, and may be refused later."""
     if most is None or key in section.model_fields_set or getattr(section, key) <= most:
         return section
     return section.model_copy(update={key: most})
@@ -57,7 +57,7 @@ def lowered(section: Filled, key: str, most: int | None) -> Filled:
 
 @contextlib.contextmanager
 def refused(place: str = "") -> Iterator[None]:
-    """Report what the library refuses as pydantic expects it, with the key that it concerns."""
+    """Turn `UserError` into ``ValueError`` for pydantic, prefixed by the key."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""One study, and what its settings must agree on."""
+"""Configuration of one study, and its consistency checks."""
 
 from __future__ import annotations
 
@@ -23,38 +23,39 @@ from three_regime.settings import Setting, all_settings
 class StudyConfig(Section):
     """One temperature x density grid on one data set and model."""
 
-    dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with the keys below.")
+    dataset: DatasetChoice = Field(description="Name of a data set, or a mapping with these keys.")
     model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19 (with BatchNorm),"
                        " densenet-40 (both inferred: no public script selects them), transformer-base.")  # fmt: skip
-    knob: str = Field(description="What sets the temperature: epochs, batch_size, sam_rho, learning_rate, or dropout"
-                      " (translation).")  # fmt: skip
+    knob: str = Field(description="Setting that controls the temperature: epochs, batch_size, sam_rho, learning_rate,"
+                      " dropout (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
-    dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of the dense trainings (A).")
+    dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of dense training (A).")
     replicas: tuple[Seed, ...] = Field(
-        (1, 2, 3), min_length=1, description="Retrainings of each pruned network (A; their stream depends on this seed"
-        " alone, ours on the dense seed too)."
+        (1, 2, 3), min_length=1, description="Seeds of the retrainings of each pruned network (A; there the random"
+        " stream depends only on this seed, here also on the dense seed)."
     )  # fmt: skip
     dense: Training = Field(description="Dense training; the knob overrides one of its settings.")
     retrain: Retraining = Field(description="Retraining of the pruned networks.")
     prune: Pruning = Pruning()
     measure: Measurement = Field(Measurement(), validate_default=True)
     pack: tuple[Literal["density", "replica"], ...] = Field(
-        ("density", "replica"), description="What one job advances together: all densities and replicas of a"
-        " temperature, or, with [replica], one cell."
+        ("density", "replica"), description="Runs in one job: all densities and replicas of a temperature or, with"
+        " [replica], one cell."
     )  # fmt: skip
     lockstep: Positive | Literal["auto", "off"] = Field(
-        "auto", description="Members of a pack computed together, step by step: `off`, the most of them, or `auto`: on"
-        " a CPU small networks only, on a GPU if a timing at the start says so (this project's choice)."
+        "auto", description="Members of a pack computed together, step by step: `off`, a maximum number, or `auto`: on"
+        " a CPU for small networks that the engine does not compute, on a GPU if a timing at the start shows it is"
+        " faster (this project's choice)."
     )  # fmt: skip
     keep: Literal["all", "endpoints", "none"] = Field(
-        "all", description="Weights that stay once all is measured: all; endpoints (dense and retrained networks; the"
-        " pruned ones are made again in seconds); none (results alone) (this project's choice)."
+        "all", description="Weights kept once everything is measured: all; endpoints (dense and retrained networks;"
+        " pruned ones are recomputed in seconds); none (only results) (this project's choice)."
     )  # fmt: skip
     regimes: OwnRegimes = OwnRegimes()
     resources: Resources = Resources()
     claims: tuple[Claim, ...] = Field(
-        (), description="Signs stated before the study is run, judged in claims.csv (this project's choice)."
+        (), description="Claims stated before the study is run, tested in claims.csv (this project's choice)."
     )
 
     @field_validator("dataset", mode="before")
@@ -82,7 +83,7 @@ class StudyConfig(Section):
     @field_validator("measure")
     @classmethod
     def _measured_that_is_there(cls, measure: Measurement, known: ValidationInfo) -> Measurement:
-        """What nobody has set asks for no more than there is."""
+        """Lower unset values to the size of the data."""
         dataset, retrain = (known.data.get(key) for key in ("dataset", "retrain"))
         if dataset is None or retrain is None:
             return measure
@@ -112,7 +113,7 @@ class StudyConfig(Section):
         return self
 
     def _check_grid(self) -> None:
-        """Temperatures must suit the knob, and every value of the grid must have a folder of its own."""
+        """Check that temperatures suit the knob and that every value of the grid has its own folder."""
         knob = KNOBS[self.knob]
         if (other := self._elsewhere.get(knob.setting)) is not None:
             raise ValueError(f"knob {knob.name} is for {other.title} only")
@@ -138,40 +139,40 @@ class StudyConfig(Section):
                 raise ValueError("dense: the epochs knob needs a length in `epochs`")
             if max(self.temperatures) > self.dense.epochs:
                 raise ValueError(
-                    f"temperatures: {max(self.temperatures):g} lies beyond the dense run of {self.dense.epochs} epochs"
+                    f"temperatures: {max(self.temperatures):g} is beyond the dense run of {self.dense.epochs} epochs"
                 )
 
     def _check_rewinding(self) -> None:
-        """The checkpoint to rewind to must be one that the dense runs pass, and that stays."""
+        """The dense run must pass the checkpoint to rewind to, and the study must keep it."""
         epoch = self.retrain.rewind_epoch
         if epoch is None:
             return
         if KNOBS[self.knob].setting is not None:
             raise ValueError(
-                f"retrain.start: rewound needs the epochs knob, whose one dense run passes epoch {epoch}; with"
-                f" {self.knob} every temperature has a run of its own"
+                f"retrain.start: rewound needs the epochs knob, where one dense run passes epoch {epoch}; with"
+                f" {self.knob} each temperature has its own run"
             )
         if epoch > min(self.temperatures):
             raise ValueError(
-                f"retrain.rewind_epoch: {epoch} lies beyond the hottest model, stopped after {min(self.temperatures):g}"
+                f"retrain.rewind_epoch: {epoch} is after the hottest model, which stops at {min(self.temperatures):g}"
             )
         if self.keep == "none":
-            raise ValueError("keep: none removes the checkpoint that retraining rewinds to; use endpoints")
+            raise ValueError("keep: none discards the checkpoint to which retraining rewinds; use endpoints")
 
     def _check_setting(self) -> None:
-        """Model, measures and trainings must suit the kind of data."""
+        """Check that model, measures and trainings suit the kind of data."""
         kind = self.setting.kind
         if not self.setting.takes(self.model):
             spec = families.parse(self.model)
-            raise ValueError(f"model {spec.name} works on {spec.kind}, but {self.dataset.name} holds {kind}")
+            raise ValueError(f"model {spec.name} takes {spec.kind}, but {self.dataset.name} holds {kind}")
         for key in (key for each in all_settings() for key in each.measure_keys):
             if key not in self.setting.measure_keys and (
                 getattr(self.measure, key) != Measurement.model_fields[key].default
             ):
-                raise ValueError(f"measure.{key} has no meaning for {self.dataset.name}, which holds {kind}")
+                raise ValueError(f"measure.{key} does not apply to {self.dataset.name}, which holds {kind}")
         for measure in (MEASURES[name] for name in self.measure.also):
             if measure.kinds is not None and kind not in measure.kinds:
-                raise ValueError(f"measure.also: {measure.name} is for {', '.join(measure.kinds)} only")
+                raise ValueError(f"measure.also: {measure.name} applies only to {', '.join(measure.kinds)}")
         for section, training in (("dense", self.dense), ("retrain", self.retrain)):
             for key, other in self._elsewhere.items():
                 if getattr(training, key) != other.training_defaults[key]:
@@ -179,27 +180,27 @@ class StudyConfig(Section):
 
     @property
     def setting(self) -> Setting:
-        """What studies of such data have of their own."""
+        """The setting (images, translation) of the study's data."""
         return self.dataset.setting
 
     @property
     def _elsewhere(self) -> dict[str, Setting]:
-        """Keys of a training that have no meaning here, and a setting in which they have one."""
+        """Keys of `Training` that do not apply here → a setting to which they apply."""
         own = self.setting.training_defaults
         return {key: each for each in all_settings() for key in each.training_defaults if key not in own}
 
     def batches(self) -> list[tuple[str, Training]]:
-        """Every training of the study, beside the key that sets its batch."""
+        """Every training of the study, with the key of its batch size."""
         dense = [("dense.batch_size", self.dense_at(temperature)) for temperature in self.temperatures]
         return [("retrain.batch_size", self.retrain), *dense]
 
     def dense_at(self, temperature: float) -> Training:
-        """Settings of the dense run at a temperature (for the epochs knob: of the one long run).
+        """Settings of the dense run at a temperature (for the epochs knob: of the single long run).
 
         Raises
         ------
         pydantic.ValidationError
-            When the temperature is no value of the setting that the knob replaces.
+            When the temperature is not a valid value of the setting that the knob replaces.
         """
         knob = KNOBS[self.knob]
         if knob.setting is None:

@@ -1,4 +1,4 @@
-"""Where the regimes part; the configuration takes its defaults and ranges from here. No pandas, no torch."""
+"""LMC and CKA thresholds that separate the regimes, with their default values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from three_regime.errors import UserError
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the regimes part: ``lmc`` (a fraction of training error, < 0) and ``cka`` (0 … 1).
+    """Thresholds that separate the regimes: ``lmc`` (a fraction of training error, < 0) and ``cka`` (in (0, 1)).
 
-    The defaults are fitted on the published Figure 2: `lmc` is the middle of the plateau of balanced accuracy, `cka`
-    barely follows the line drawn there (this project's choice).
+    The default of `lmc` is fitted to the published Figure 2: the middle of the plateau of balanced accuracy. The drawn
+    line between II-A and II-B barely follows CKA, so the default of `cka` is this project's choice.
 
-    `inherited` names the data set that they were set for, where it is another than that of the study which they judge;
-    it is empty otherwise. `plan` and the figures say it.
+    `inherited` names the data set that the thresholds were set for, if that is not the study's own; else it is empty.
+    `plan` and the figures show it.
 
     Raises
     ------

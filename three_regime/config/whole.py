@@ -1,4 +1,4 @@
-"""The whole configuration: the studies, and what holds for all of them."""
+"""The whole configuration: studies, and settings for all of them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from three_regime.names import registered
 
 
 class Data(Section):
-    """Where data sets are kept and looked for."""
+    """Folders and addresses of data sets."""
 
-    folder: Folder = Field("data", description="Downloads (`raw/`) and prepared arrays.")
-    offline: tuple[Source, ...] = Field(("offline",), description="Folders looked at before the network is used.")
-    mirrors: dict[str, tuple[str, ...]] = Field({}, description="Extra addresses tried first: {source: [url, ...]}.")
+    folder: Folder = Field("data", description="Folder for downloads (`raw/`) and prepared data.")
+    offline: tuple[Source, ...] = Field(("offline",), description="Folders searched before the network is used.")
+    mirrors: dict[str, tuple[str, ...]] = Field(
+        {}, description="Additional addresses, tried first: {source: [url, ...]}."
+    )
 
     @field_validator("mirrors")
     @classmethod
     def _of_known_sources(cls, mirrors: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """A misspelt name would be a mirror that nobody asks."""
+        """Check source names, since a mirror of a misspelt source would never be used."""
         if mirrors:
             known = load_sources()
             for name, urls in mirrors.items():
@@ -37,27 +39,28 @@ class Data(Section):
 class Config(Section):
     """The whole configuration."""
 
-    results: Folder = Field("results", description="Folder of all that is made; presets: results/<preset>.")
-    run: tuple[str, ...] = Field(description="Names of the studies that are planned; [] with `published` alone.")
+    results: Folder = Field("results", description="Folder for all outputs; presets: results/<preset>.")
+    run: tuple[str, ...] = Field(description="Names of the studies to run; [] for only `published`.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` uses a GPU if there is one.")
     require_gpu: bool = Field(
         False,
-        description="What asks for a GPU (`resources`) and finds none refuses, instead of using the CPU.",
+        description="Jobs that request a GPU (`resources`) and find none fail instead of using the CPU.",
     )
-    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; a batch system's choice stands.")
+    gpu_slots: Positive = Field(1, description="Jobs that share one local GPU; no effect on a batch system's choice.")
     max_runtime: Positive = Field(
-        2880, description="No job asks for more minutes: one that is cut off continues (this project's choice)."
+        2880, description="Maximum minutes a job requests; a job that is cut off continues (this project's choice)."
     )
-    threads: Positive = Field(2, description="CPU threads of each torch job. Part of bit-identity, so a setting.")
+    threads: Positive = Field(2, description="CPU threads of each torch job; results are bit-identical only for equal"
+                              " numbers.")  # fmt: skip
     kernels: Literal["auto", "plain"] = Field(
-        "auto", description="`auto` computes networks on a CPU with compiled kernels where there is a C compiler;"
-        " `plain` with torch alone. They round differently; recorded, and kept within a run (this project's choice)."
+        "auto", description="`auto` uses compiled kernels on a CPU if there is a C compiler; `plain` uses only torch."
+        " They round differently; the choice is recorded and kept within a run (this project's choice)."
     )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     plugins: tuple[str, ...] = Field(
-        (), description="Python files or modules that register data sets, models or knobs; imported before this"
-        " configuration is checked, and run with your rights."
+        (), description="Python files or modules that register data sets, models or knobs; imported before the"
+        " configuration is validated, and executed with your permissions."
     )  # fmt: skip
     data: Data = Data()
     regimes: Regimes = Regimes()
@@ -80,7 +83,7 @@ class Config(Section):
         return self
 
     def _check_shared_data(self) -> None:
-        """Studies that share a prepared corpus must clean it alike."""
+        """Check that studies that share a prepared corpus agree on its cleaning."""
         first: dict[str, tuple[str, DatasetChoice]] = {}
         for name in self.run:
             choice = self.studies[name].dataset
@@ -91,5 +94,5 @@ class Config(Section):
                     values = [value if isinstance(value, str) else f"{value:g}" for value in both]
                     raise ValueError(
                         f"studies.{name}.dataset.{key} is {values[0]} and studies.{other}.dataset.{key} is {values[1]}:"
-                        f" both use {choice.folder}, which is cleaned in one way"
+                        f" both use {choice.folder}, which can be cleaned in only one way"
                     )

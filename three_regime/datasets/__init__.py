@@ -1,5 +1,5 @@
-"""Data sets: facts about each, and readers of their official files.
+"""Data sets: properties of each, and readers of their official files.
 
-Belongs here: the registry (`registry.DATASETS`, `corpora`), the table of downloads (`sources`), one reader a data set.
-Not here: downloading, cleaning and preparing, which are `three_regime.preparation`.
+Belongs here: the registry (`registry.DATASETS`, `corpora`), the table of downloads (`sources`), one reader per data
+set. Not here: downloading, cleaning and preparing (`three_regime.preparation`).
 """

@@ -1,4 +1,4 @@
-"""Two text files whose lines correspond, read side by side and never held in memory."""
+"""Read two aligned text files line by line, without loading them into memory."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ CHUNK = 1 << 20
 
 
 def read_aligned(source: Path, target: Path, pairs: int | None = None) -> Iterator[tuple[str, str]]:
-    """Line n of `source` with line n of `target`, without their line ends.
+    """Yield line n of `source` with line n of `target`, without line ends.
 
-    Lines end with a line feed alone: other characters that Unicode counts as line breaks occur inside sentences.
+    Only a line feed ends a line: other characters that Unicode counts as line breaks occur inside sentences.
 
     Parameters
     ----------
     pairs
-        Expected number; None accepts any.
+        Expected number of pairs; None: any.
 
     Raises
     ------
     UserError
-        Before the first pair: when a file is missing, when the numbers of lines differ (naming both), or are not
-        `pairs`. At the line itself: when it is not valid UTF-8 (naming file and line).
+        Before the first pair: when a file is missing, or the numbers of lines differ from each other (the message gives
+        both) or from `pairs`. At a line: when it is not valid UTF-8 (the message names file and line).
     """
     counts = [count_lines(path) for path in (source, target)]
     if counts[0] != counts[1]:
@@ -39,7 +39,7 @@ def read_aligned(source: Path, target: Path, pairs: int | None = None) -> Iterat
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file, one at a time (see `read_aligned` for errors); no byte order mark is part of the first."""
+    """Yield the lines of a UTF-8 file, without a byte order mark (see `read_aligned` for errors)."""
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
             content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
@@ -47,12 +47,12 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def decoded(line: bytes, path: Path, number: int) -> str:
-    """`line` as text.
+    """Decode a line.
 
     Raises
     ------
     UserError
-        When it is not UTF-8, or holds a NUL; the message names `path` and the line's `number`.
+        When it is not UTF-8 or contains a NUL byte; the message names `path` and the line `number`.
     """
     if b"\0" in line:
         raise UserError(f"{path}, line {number}: a NUL byte, as in UTF-16; convert the file to UTF-8")
@@ -66,7 +66,7 @@ def decoded(line: bytes, path: Path, number: int) -> str:
 
 
 def count_lines(path: Path) -> int:
-    """Number of lines of a file; what follows the last line feed counts unless it is empty."""
+    """Number of lines in a file, including a last line without a line feed."""
     lines, last = 0, b"\n"
     with _opened(path) as file:
         while chunk := file.read(CHUNK):

@@ -1,4 +1,4 @@
-"""Parallel corpora: what there is, and where the reader of each lies."""
+"""Registry of parallel corpora."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ HELD_OUT = ("validation", "test")
 SPLITS = ("train", *HELD_OUT)
 
 MANIFEST = "prepared.safetensors"
-"""File of a prepared corpus that is written last and names the others."""
+"""Manifest of a prepared corpus, written last; it lists the other files."""
 
 OWN_TEXT = "text-files"
-"""The corpus whose files and languages a study's configuration names."""
+"""The corpus whose files and languages are set in a study's configuration."""
 
 Read = Callable[[Path, str], Iterator[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
 class ParallelCorpus:
-    """Facts about a parallel corpus, and where its reader is.
+    """Properties of a parallel corpus, and its reader.
 
     Attributes
     ----------
     source_language, target_language
-        Two-letter codes; also the endings of text files.
+        Two-letter codes; also the suffixes of text files.
     train_pairs, validation_pairs, test_pairs
-        Number of pairs as published, before cleaning; None where unknown. Another number is an error.
+        Published numbers of pairs, before cleaning; other numbers are an error. None if unknown.
     reader
-        ``module:function`` of a function (raw folder, split) → iterator over pairs of lines, source and target, as
-        they stand in the files; imported only when the corpus is prepared. Empty where `files` is given.
+        ``module:function`` of a function (raw folder, split) → iterator over pairs of lines, source and target;
+        imported only when the corpus is prepared. Empty if `files` is given.
     sources
-        Names in ``sources.yaml`` of what must be downloaded; empty where the text is generated.
+        Names in ``sources.yaml`` of the downloads; empty if the text is generated.
     version
-        Raised by hand when the reader, what it reads, or the languages change: the corpus is then prepared again.
+        Increased by hand when the reader, its files or the languages change, so the corpus is prepared again.
     files
-        Folder of ``<split>.<language>``, one sentence a line, where the configuration names it (``OWN_TEXT``).
+        Folder with ``<split>.<language>``, one sentence per line, from the configuration (``OWN_TEXT``).
     """
 
     kind: ClassVar[str] = "text"
     chance_error: ClassVar[float] = 1.0
-    """Error (1 - BLEU/100) of a network that translates nothing: BLEU 0."""
+    """Error (1 - BLEU/100) at BLEU 0."""
 
     name: str
     train_pairs: int | None
@@ -59,11 +59,11 @@ class ParallelCorpus:
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source, target."""
+        """Source and target language."""
         return self.source_language, self.target_language
 
     def read(self, raw: Path, split: str) -> Iterator[tuple[str, str]]:
-        """Pairs of lines of a split, from the files below `raw` (see `reader`)."""
+        """Read the pairs of a split from the files below `raw` (see `reader`)."""
         if self.files is not None:
             from three_regime.datasets.aligned_text import read_aligned
 

@@ -1,4 +1,4 @@
-"""The 8×8 handwritten digits that scikit-learn bundles (UCI optical recognition test set)."""
+"""The 8×8 handwritten digits bundled with scikit-learn (UCI optical recognition test set)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def read(raw: Path) -> dict[str, np.ndarray]:
-    """Read the bundled digits: the first 1,437 images train, the last 360 test (this project's split).
+    """Read the bundled digits: the first 1,437 images for training, the last 360 for testing (this project's split).
 
-    Pixels 0…16 are stored as uint8 steps of 15 (0…240); `raw` is not used.
+    Pixel values 0…16 are multiplied by 15 and stored as uint8 (0…240); `raw` is not used.
     """
     from sklearn.datasets import load_digits
 

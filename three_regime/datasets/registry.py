@@ -1,9 +1,9 @@
-"""Data sets: one entry each, found by name from config and command line.
+"""Registry of data sets, looked up by name from configuration and command line.
 
-A new image data set is one `ImageDataset` below with a function that reads its raw files; a new parallel corpus is
-one `ParallelCorpus` in ``corpora.py``. Where a later edit changes what is read, raise the entry's `version`: the data
-are prepared again, and what was computed from them where they differ. Other normalisation or augmentation needs none.
-The `kind` of an entry is that of its setting (`three_regime.settings.SETTINGS`).
+A new image data set is an `ImageDataset` below with a function that reads its raw files; a new parallel corpus is a
+`ParallelCorpus` in ``corpora.py``. If a later edit changes the data, increase the entry's `version`: the data are
+prepared again, and results are recomputed if they differ. A change of normalisation or augmentation needs no new
+version. The `kind` of an entry selects its setting (`three_regime.settings.SETTINGS`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from three_regime.system import registries
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """Facts about an image data set, and where its reader is.
+    """Properties of an image data set, and its reader.
 
     Attributes
     ----------
@@ -33,16 +33,16 @@ class ImageDataset:
     mean, std
         Per-channel normalisation, on pixels scaled to [0, 1].
     padding, flip
-        Augmentation: zero padding in pixels before the random crop, and whether to flip left-right.
+        Augmentation: zero padding in pixels before the random crop, and whether to flip horizontally.
     reader
         ``module:function`` of a function (raw folder) → arrays ``train_images`` (N, H, W, C) uint8,
         ``train_labels`` (N,) int64 and the same for ``test``; imported only when the data set is prepared.
     sources
-        Names in ``sources.yaml`` of what must be downloaded; empty where the data comes with a package.
+        Names in ``sources.yaml`` of the downloads; empty if the data come with a package.
     largest_class
-        Share of the commonest class among the test images, where classes differ in size; 0 where they do not.
+        Fraction of the most frequent class among test images if classes are unbalanced; 0 if balanced.
     version
-        Raised by hand when the reader, or what it reads, changes the arrays: the data set is then prepared again.
+        Increased by hand when the reader or its files change the arrays, so the data set is prepared again.
     """
 
     kind: ClassVar[str] = "images"
@@ -65,12 +65,12 @@ class ImageDataset:
 
     @property
     def chance_error(self) -> float:
-        """Test error of the best answer that looks at no image: always the commonest class."""
+        """Test error of always predicting the most frequent class."""
         return 1 - max(1 / self.classes, self.largest_class)
 
     @property
     def treatment(self) -> dict[str, Any]:
-        """What happens to the pixels in training and measuring: in every fingerprint, unless it is ``IMPLIED``."""
+        """Normalisation and augmentation; part of every fingerprint unless ``IMPLIED``."""
         return {"mean": list(self.mean), "std": list(self.std), "padding": self.padding, "flip": self.flip}
 
     def read(self, raw: Path) -> dict[str, np.ndarray]:
@@ -110,12 +110,12 @@ DATASETS: dict[str, ImageDataset | ParallelCorpus] = {
 
 
 def register(entry: ImageDataset | ParallelCorpus) -> None:
-    """Add a data set of a plugin's. See `registries.add`."""
+    """Register a data set, for plugins. See `registries.add`."""
     registries.add(DATASETS, entry, "data set")
 
 
 def chance_error(name: str) -> float:
-    """Error at which a network on the data set `name` has learnt nothing: a fraction; NaN for unknown data sets."""
+    """Chance-level error on the data set `name`, a fraction; NaN for unknown data sets."""
     entry = DATASETS.get(name)
     return float("nan") if entry is None else entry.chance_error
 
@@ -128,5 +128,5 @@ IMPLIED: dict[str, dict[str, Any]] = {
     "cifar100": _CIFAR,
     "svhn": {"mean": [0.4377, 0.4438, 0.4728], "std": [0.1980, 0.2010, 0.1970], "padding": 4, "flip": True},
 }
-"""Data set → the `ImageDataset.treatment` of results whose recipe names none. Never changed: the first results recorded
-theirs by the data set's name alone, and stay valid as long as the entry says the same."""
+"""Data set → `ImageDataset.treatment` of results whose recipe has none. Never change it: early results recorded only
+the name of the data set, and stay valid as long as its entry is equal to this."""

@@ -1,4 +1,4 @@
-"""The SGML in which WMT published its test sets until 2020: documents of numbered segments, one file a language."""
+"""Read the SGML of WMT test sets until 2020: documents of numbered segments, one file per language."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SECTION = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 
 
 class Segment(NamedTuple):
-    """One segment: the document it stands in, its number there, and its text.
+    """One segment: its document, its number there, and its text.
 
-    In the text entities are resolved and each run of white space, line breaks included, is one space: sacrebleu, whose
-    references are the official ones, reads these files a line at a time and makes one line of each segment so.
+    Entities are resolved, and each run of white space, including line breaks, is one space, as in sacrebleu, whose
+    references are the official ones.
     """
 
     document: str
@@ -28,13 +28,13 @@ class Segment(NamedTuple):
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """Segments of a file in file order.
+    """Read the segments of a file, in file order.
 
     Raises
     ------
     UserError
-        When the file is missing or not UTF-8, or a segment stands outside a document, is not closed, has no number,
-        or has the same as another of its document.
+        When the file is missing or not UTF-8, or a segment is outside a document, is not closed, has no number, or
+        repeats the number of another in its document.
     """
     parser = _Parser(path)
     parser.feed(_without_sections("".join(f"{line}\n" for line in read_lines(path)), path))
@@ -44,7 +44,7 @@ def read_segments(path: Path) -> list[Segment]:
 
 
 def _without_sections(text: str, path: Path) -> str:
-    """`text` with its CDATA sections as plain text; lines keep their numbers."""
+    """Replace CDATA sections by plain text; line numbers are unchanged."""
     plain = _SECTION.sub(lambda section: html.escape(section[1], quote=False), text)
     if (at := plain.find("<![CDATA[")) >= 0:
         raise UserError(f"{path}, line {plain.count(chr(10), 0, at) + 1}: a CDATA section is not closed")
@@ -52,12 +52,12 @@ def _without_sections(text: str, path: Path) -> str:
 
 
 def read_aligned_segments(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of segment texts of two files, which must hold the same documents and segments in the same order.
+    """Yield pairs of segment texts of two files, which must hold the same documents and segments in the same order.
 
     Raises
     ------
     UserError
-        When they do not (naming both files and the first difference), or as `read_segments`.
+        When they do not (the message names both files and the first difference), or as `read_segments`.
     """
     both = [read_segments(path) for path in (source, target)]
     if len(both[0]) != len(both[1]):
@@ -67,14 +67,14 @@ def read_aligned_segments(source: Path, target: Path) -> Iterator[tuple[str, str
     for ours, theirs in zip(*both, strict=True):
         if ours[:2] != theirs[:2]:
             raise UserError(
-                f"{source} and {target} are not aligned: segment {ours.number} of document {ours.document} stands"
-                f" against segment {theirs.number} of document {theirs.document}"
+                f"{source} and {target} are not aligned: segment {ours.number} of document {ours.document} is paired"
+                f" with segment {theirs.number} of document {theirs.document}"
             )
     yield from ((ours.text, theirs.text) for ours, theirs in zip(*both, strict=True))
 
 
 class _Parser(HTMLParser):
-    """Collects segments. Text that looks like a tag but is none of the format's is kept as text."""
+    """Collect segments. Tags that do not belong to the format are kept as text."""
 
     TAGS = frozenset(("srcset", "refset", "tstset", "doc", "p", "hl", "seg"))
 
@@ -122,14 +122,14 @@ class _Parser(HTMLParser):
         self.handle_data(f"<![{data}]>")
 
     def end(self) -> None:
-        """Complain when a segment is open."""
+        """Raise if a segment is not closed."""
         if self.number is not None:
             raise UserError(f"{self.path}: segment {self.number} of document {self.document} is not closed")
 
     def _begin(self, number: str | None) -> None:
         line = self.getpos()[0]
         if not self.document:
-            raise UserError(f"{self.path}, line {line}: a segment stands outside a document with a docid")
+            raise UserError(f"{self.path}, line {line}: a segment is outside a document with a docid")
         if not number:
             raise UserError(f"{self.path}, line {line}: a segment has no id")
         if (self.document, number) in self.known:

@@ -1,4 +1,4 @@
-"""The table of downloads: what there is, where it lies, and the digests by which it is recognised."""
+"""The table of downloads: files, addresses and digests."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S+$")]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Source:
-    """One file to download, and the files that it yields.
+    """One file to download, and the files it yields.
 
     Attributes
     ----------
     name, dataset
-        Key in the table, and the data set that it belongs to.
+        Key in the table, and the data set it belongs to.
     file
-        Name of the file; an archive when its ending says so (see `is_archive`), else the data itself.
+        Name of the file; an archive or the data itself, by its suffix (see `is_archive`).
     urls
         Addresses, tried in order.
     digest
-        ``md5:…`` or ``sha256:…`` of `file`; None where none is published.
+        ``md5:…`` or ``sha256:…`` of `file`; None if none is published.
     bytes, unpacked_bytes
-        Size of `file`, and an upper bound on the size of all that it holds; None where not known.
+        Size of `file`, and an upper bound on its unpacked size; None if unknown.
     members
-        Path inside the archive → digest (or None); these alone are extracted. Empty for a plain file.
+        Path inside the archive → digest (or None); only these are extracted. Empty for a plain file.
     licence, note
-        For people.
+        Information for users.
     """
 
     name: str
@@ -71,28 +71,28 @@ class Source:
         name = info.data.get("file")
         if name is not None and bool(members) != is_archive(name):
             raise ValueError(
-                f"{name} is {'an archive: name its' if is_archive(name) else 'no archive and has no'} members"
+                f"{name} is {'an archive: list its' if is_archive(name) else 'not an archive and has no'} members"
             )
         return members
 
     @property
     def files(self) -> dict[str, str | None]:
-        """Path of every file that is needed, relative to the raw folder → published digest or None."""
+        """Path of every file needed, relative to the raw folder → published digest or None."""
         return dict(self.members) if self.members else {self.file: self.digest}
 
 
 def load_sources(path: Path | None = None) -> dict[str, Source]:
-    """The table of downloads, by name.
+    """Read the table of downloads: name → source.
 
     Parameters
     ----------
     path
-        Another table than the project's own, in the same format.
+        Table to read instead of the project's, in the same format.
 
     Raises
     ------
     UserError
-        When the file is missing or not YAML, or an entry has an unknown, missing or ill-formed key.
+        When the file is missing or not YAML, or an entry has an unknown, missing or invalid key.
     """
     path = Path(path) if path else TABLE
     table = read_mapping(path, "the table of downloads").values
@@ -109,24 +109,24 @@ def load_sources(path: Path | None = None) -> dict[str, Source]:
 
 
 def check_url(url: str) -> None:
-    """Raise ``ValueError`` when `url` is no address of a file, or (with a slash at its end) of a folder of files."""
+    """Raise ``ValueError`` if `url` is not the address of a file or (with a trailing slash) of a folder of files."""
     try:
         parts = urlsplit(url)
         right = parts.scheme in ("http", "https") and parts.hostname and parts.path and (parts.port or 1)
-    except ValueError:  # a port that is no number, brackets that do not close
+    except ValueError:  # e.g. a port that is not a number, or unbalanced brackets
         right = False
     if not right or re.search(r"\s", url):
-        raise ValueError(f"{url!r} is no address, which begins with https:// or http:// and names a host and a file")
+        raise ValueError(f"{url!r} is not a valid address: it needs https:// or http://, a host and a file")
 
 
 def digest_of(path: Path, like: str = "sha256:") -> str:
-    """Digest of a file as the table writes it, ``algorithm:hex``, with the algorithm of the digest `like`."""
+    """Digest of a file in the format of the table, ``algorithm:hex``, with the algorithm of the digest `like`."""
     algorithm = like.partition(":")[0]
     return f"{algorithm}:{file_digest(path, algorithm)}"
 
 
 def _first(name: str, error: ValidationError) -> str:
-    """The first fault as one sentence, with the nearest valid key where a key is unknown."""
+    """Format the first error as one sentence, with the nearest valid key if a key is unknown."""
     unknown = "unexpected_keyword_argument"
     fault = min(error.errors(), key=lambda fault: fault["type"] != unknown)  # a misspelt key is also a missing one
     place = ".".join([name, *(str(part) for part in fault["loc"])])

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and SVHN from their official files, read by torchvision after their digests were checked."""
+"""Read CIFAR-10, CIFAR-100 and SVHN from their official files by torchvision, after checking their digests."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from three_regime.errors import UserError
 
 
 def read_cifar10(raw: Path) -> dict[str, np.ndarray]:
-    """Arrays of ``raw/cifar-10-batches-py``; see `check` for errors."""
+    """Read ``raw/cifar-10-batches-py``; see `check` for errors."""
     check(raw, "cifar10")
     dataset = import_torchvision().datasets.CIFAR10
     return _arrays({split: dataset(str(raw), train=split == "train", download=False) for split in ("train", "test")})
 
 
 def read_cifar100(raw: Path) -> dict[str, np.ndarray]:
-    """Arrays of ``raw/cifar-100-python`` with the 100 fine labels; see `check` for errors."""
+    """Read ``raw/cifar-100-python`` with the 100 fine labels; see `check` for errors."""
     check(raw, "cifar100")
     dataset = import_torchvision().datasets.CIFAR100
     return _arrays({split: dataset(str(raw), train=split == "train", download=False) for split in ("train", "test")})
 
 
 def read_svhn(raw: Path) -> dict[str, np.ndarray]:
-    """Arrays of ``raw/{train,test}_32x32.mat``, cropped digits; see `check` for errors."""
+    """Read ``raw/{train,test}_32x32.mat``, cropped digits; see `check` for errors."""
     check(raw, "svhn_train", "svhn_test")
     dataset = import_torchvision().datasets.SVHN
     splits = {split: dataset(str(raw), split=split, download=False) for split in ("train", "test")}
@@ -37,12 +37,12 @@ def read_svhn(raw: Path) -> dict[str, np.ndarray]:
 
 
 def check(raw: Path, *names: str) -> None:
-    """Compare the files of a data set with their published digests: the batches of CIFAR are pickles.
+    """Check the published digests of a data set's files before they are read (CIFAR batches are pickles).
 
     Raises
     ------
     UserError
-        Naming the file that is missing, truncated or altered.
+        When a file is missing, truncated or altered; the message names it.
     """
     for name in names:
         for relative, published in load_sources()[name].files.items():

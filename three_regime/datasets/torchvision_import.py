@@ -1,8 +1,8 @@
-"""torchvision beside CPU-only torch.
+"""Import torchvision with CPU-only torch.
 
-The registry's torchvision wheel is linked to CUDA. Beside CPU-only torch its compiled operators do not load, and the
-import stops at the first Python registration for one of them. Data sets and transforms need none of them, so
-declaring the two schemas that are missing lets the import finish.
+The default torchvision wheel is linked to CUDA. With CPU-only torch its compiled operators do not load, and the import
+fails at the first Python registration for one of them. Data sets and transforms do not need them, so it suffices to
+declare the two missing schemas.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-# A library's definitions vanish with it.
+# Keeps the libraries alive, and with them their definitions.
 _libraries: list[torch.library.Library] = []
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision, also where its compiled operators do not fit the installed torch.
+    """Import torchvision, even if its compiled operators do not match the installed torch.
 
     Then detection operators such as ``torchvision.ops.nms`` exist but cannot be called; data sets and transforms work.
 
     Raises
     ------
     Exception
-        Whatever the import raises, except the missing ``nms`` operator.
+        Any error of the import except the missing ``nms`` operator.
     """
     try:
         return importlib.import_module("torchvision")

@@ -1,7 +1,7 @@
-"""The generated German–English corpus `toy`: synthetic sentences from a small grammar, not real text.
+"""Generate the German–English corpus `toy`: synthetic sentences from a small grammar, not real text.
 
-What makes the pair hard for a word-by-word translator is there: gender and case on articles and adjectives, the
-finite verb in second place of a main clause and at the end of a subordinate one, separable prefixes, participles and
+It contains what makes word-by-word translation fail: gender and case on articles and adjectives, verb-second main
+clauses and verb-final subordinate clauses, separable prefixes, participles and
 infinitives at the end, fronted adverbs with inversion, negation by nicht or kein. Every German sentence has one
 English translation. Sentences have 4 to 15 German words.
 """
@@ -43,7 +43,7 @@ CONTRACTED = {("in", "dem"): "im"}
 
 @dataclass(frozen=True)
 class Phrase:
-    """A noun phrase or pronoun in both languages, and whether the verb is plural with it."""
+    """A noun phrase or pronoun in both languages, and whether it takes a plural verb."""
 
     german: str
     english: str
@@ -52,18 +52,18 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Clause:
-    """What a clause says; `main`, `question` and `subordinate` put its parts in order.
+    """The parts of a clause; `main`, `question` and `subordinate` put them in order.
 
     Attributes
     ----------
     finite, bracket
-        The German finite verb, and what closes the clause after the middle field (prefix, participle, infinitive).
+        The German finite verb, and the part after the middle field (prefix, participle or infinitive).
     joined
-        Finite verb and bracket as they end a subordinate clause.
+        Finite verb and bracket at the end of a subordinate clause.
     middle
         German object, negation and place.
     auxiliary, rest
-        English: first auxiliary where there is one, and the rest of the predicate with object and place.
+        English: first auxiliary if any, and the rest of the predicate with object and place.
     plain
         English predicate without do-support and question.
     """
@@ -79,7 +79,7 @@ class Clause:
     plain: str
 
     def main(self, *, fronted: bool) -> Pair:
-        """Verb-second; the time adverb comes first when `fronted`."""
+        """Verb-second; with the time adverb first if `fronted`."""
         time = self.time or Forms("", "")
         if fronted and self.time:
             german = _words(time.german, self.finite, self.subject.german, self.middle, self.bracket)
@@ -88,13 +88,13 @@ class Clause:
         return german, _words(self.subject.english, self.plain, time.english)
 
     def inverted(self) -> Pair:
-        """As after a fronted clause: the finite verb first."""
+        """Finite verb first, as after a fronted clause."""
         time = self.time or Forms("", "")
         german = _words(self.finite, self.subject.german, time.german, self.middle, self.bracket)
         return german, _words(self.subject.english, self.plain, time.english)
 
     def question(self) -> Pair:
-        """A yes-no question, without its question mark."""
+        """A yes-no question, without the question mark."""
         german, _ = self.inverted()
         time = self.time.english if self.time else ""
         return german, _words(self.auxiliary, self.subject.english, self.rest, time)
@@ -107,10 +107,10 @@ class Clause:
 
 
 def read(raw: Path, split: str) -> Iterator[Pair]:
-    """The German–English pairs of a split; `raw` is not used.
+    """Generate the German–English pairs of a split; `raw` is not used.
 
-    The held-out sets are the same however many training pairs are taken, and no German sentence of one split occurs
-    in another. Training sentences may repeat.
+    The held-out sets do not depend on the number of training pairs, and no German sentence occurs in two splits.
+    Training sentences may repeat.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def read(raw: Path, split: str) -> Iterator[Pair]:
 
 
 def sentences(stream: str) -> Iterator[Pair]:
-    """An endless stream of sentence pairs, the same at every call with the same name."""
+    """An infinite stream of sentence pairs that depends only on its name."""
     generator = Streams(("toy",)).generator(stream)
     while True:
         german, english = _Speaker(generator).sentence()
@@ -154,7 +154,7 @@ def _words(*parts: str) -> str:
 
 @dataclass(frozen=True)
 class _Speaker:
-    """Draws phrases, clauses and sentences from a generator."""
+    """Draw phrases, clauses and sentences from a generator."""
 
     generator: np.random.Generator
 
@@ -192,7 +192,7 @@ class _Speaker:
         return self.noun_phrase(self.one(lexicon.PEOPLE), "nominative")
 
     def noun_phrase(self, noun: Noun, case: str, *, negated: bool = False) -> Phrase:
-        """Article or number, adjective, noun, in agreement; with kein when `negated`."""
+        """Article or number, adjective and noun, in agreement; with kein if `negated`."""
         plural = self.chance(0.3)
         form = "plural" if plural else noun.gender
         kind = "none" if negated else self.one(("definite", "my", "number" if plural else "a"))
@@ -260,7 +260,7 @@ class _Speaker:
 
 
 _Predicate = tuple[tuple[str, str, str], str, str, str]
-"""German (finite, bracket, joined); English auxiliary, what follows it in a question, and the plain predicate."""
+"""German (finite, bracket, joined); English auxiliary, the words after it in a question, and the plain predicate."""
 
 
 def _present(verb: Verb, plural: bool, nicht: bool) -> _Predicate:
@@ -279,7 +279,7 @@ def _perfect(verb: Verb, plural: bool, nicht: bool) -> _Predicate:
 
 
 def _joined(head: Pair, conjunction: Forms, clause: Clause) -> Pair:
-    """A main clause and a subordinate one; German writes a comma between them."""
+    """A main clause and a subordinate clause, separated by a comma in German."""
     german, english = clause.subordinate()
     return f"{head[0]}, {conjunction.german} {german}", f"{head[1]} {conjunction.english} {english}"
 

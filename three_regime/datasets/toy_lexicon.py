@@ -1,4 +1,4 @@
-"""The words of the generated corpus `toy`: about 60 lemmas with the forms that its grammar needs."""
+"""Vocabulary of the generated corpus `toy`: about 60 lemmas with the forms its grammar needs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Verb:
     Attributes
     ----------
     prefix
-        Separable prefix, which stands at the end of a main clause; empty for most verbs.
+        Separable prefix, at the end of a main clause; empty for most verbs.
     infinitive, singular, participle
         German forms without the prefix, third person.
     english, english_singular, english_participle
@@ -66,7 +66,7 @@ PEOPLE = (
     Noun("f", "Katze", "Katzen", "cat", "cats"),
     Noun("n", "Pferd", "Pferde", "horse", "horses"),
 )
-"""Nouns that act."""
+"""Nouns that can be subjects."""
 
 THINGS = (
     Noun("m", "Apfel", "Äpfel", "apple", "apples"),
@@ -80,7 +80,7 @@ THINGS = (
     Noun("n", "Bild", "Bilder", "picture", "pictures"),
     Noun("m", "Brief", "Briefe", "letter", "letters"),
 )
-"""Nouns that are acted on."""
+"""Nouns that can be objects."""
 
 PLACES = (
     Noun("m", "Garten", "Gärten", "garden", "gardens"),
@@ -90,7 +90,7 @@ PLACES = (
     Noun("n", "Haus", "Häuser", "house", "houses"),
     Noun("n", "Zimmer", "Zimmer", "room", "rooms"),
 )
-"""Nouns that say where."""
+"""Nouns for places."""
 
 TRANSITIVE = (
     Verb("", "sehen", "sieht", "gesehen", "see", "sees", "seen"),
@@ -136,7 +136,7 @@ ADJECTIVES = (
     Forms("klug", "clever"),
     Forms("fremd", "foreign"),
 )
-"""Stems, to which an ending is always added."""
+"""Stems; an ending is always added."""
 
 NUMBERS = (
     Forms("zwei", "two"),
@@ -162,7 +162,7 @@ PREPOSITIONS = (
     Forms("hinter", "behind"),
     Forms("neben", "next to"),
 )
-"""With the dative: they say where, not whereto."""
+"""Prepositions with the dative: location, not direction."""
 
 SUBORDINATORS = (
     Forms("weil", "because"),
@@ -184,4 +184,4 @@ PRONOUNS = (
     (Forms("wir", "we"), True),
     (Forms("sie", "they"), True),
 )
-"""Subject pronouns, and whether they are plural; the verb tells the two that are spelt sie apart."""
+"""Subject pronouns, and whether they are plural; the verb distinguishes the two spelt sie."""

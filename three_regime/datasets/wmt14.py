@@ -1,7 +1,7 @@
-"""WMT14 German–English: training text of three corpora, newstest2013 for validation, newstest2014 for the test.
+"""WMT14 German–English: training text of three corpora, newstest2013 for validation, newstest2014 for testing.
 
-The training text is read in the order of the shared task's page: Europarl, Common Crawl, News Commentary. The first N
-pairs of a small N are therefore proceedings of the European Parliament.
+The training text is read in the order of the shared task's page: Europarl, Common Crawl, News Commentary. A small
+number of training pairs therefore consists of proceedings of the European Parliament.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TRAIN = {
     "commoncrawl.de-en": 2_399_123,
     "training/news-commentary-v9.de-en": 201_288,
 }
-"""Files, without the language, and their numbers of pairs as published."""
+"""File name without language → published number of pairs."""
 
 HELD_OUT = {
     "validation": ("test/newstest2013-src.de.sgm", "test/newstest2013-src.en.sgm"),
@@ -26,13 +26,13 @@ HELD_OUT = {
 
 
 def read(raw: Path, split: str) -> Iterator[tuple[str, str]]:
-    """German–English pairs of a split from the members of the official archives below `raw`.
+    """Read the German–English pairs of a split from the members of the official archives below `raw`.
 
     Raises
     ------
     UserError
-        As `read_aligned`, also when a training file has not the published number of lines, and
-        `read_aligned_segments`.
+        As `read_aligned` and `read_aligned_segments`; also when a training file does not have the published number of
+        lines.
     """
     if split in HELD_OUT:
         german, english = HELD_OUT[split]

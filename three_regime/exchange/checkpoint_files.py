@@ -1,8 +1,8 @@
-"""Checkpoints from elsewhere: the authors' PyTorch files, or safetensors, read without running code stored in them.
+"""Read foreign checkpoints (the authors' PyTorch files, safetensors) without executing code stored in them.
 
-The authors save ``{"state_dict": …, "epoch": …, "optimizer": …}`` of a model wrapped in ``DataParallel``, and pruned
-weights as ``weight_orig`` with ``weight_mask`` (``torch.nn.utils.prune``); the classifier has such a pair too, its
-mask all ones. What their network computes with is the product.
+The authors save ``{"state_dict": …, "epoch": …, "optimizer": …}`` of a model wrapped in ``DataParallel``, with pruned
+weights as ``weight_orig`` and ``weight_mask`` (``torch.nn.utils.prune``), also for the classifier, whose mask is all
+ones. The effective weight is their product.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ STATE_DICT_KEYS = (
     "ema_state_dict",
     "averaged",
 )
-"""Where a state dict is looked for after the top level, the weights themselves before their averages; also in turn."""
+"""Keys searched for a state dict after the top level, recursively; weights come before their averages."""
 
 WRAPPERS = frozenset(
     ("module", "_orig_mod", "model", "net", "network", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 )
-"""What wrappers put before every name: DataParallel, torch.compile, Lightning, FSDP and such, in any order."""
+"""Prefixes of names added by wrappers (DataParallel, torch.compile, Lightning, FSDP, …), in any order."""
 
 _INSIDE = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
-"""Those that stand before a part of the names, where a part of the network was wrapped."""
+"""Prefixes that also occur inside names, if a submodule was wrapped."""
 
 _EXTRAS = frozenset(("n_averaged", "_extra_state"))
-"""Last part of the names of entries that are no part of a network."""
+"""Last part of the names of entries that do not belong to the network."""
 
 _WEIGHT, _ORIGINAL, _MASK = "weight", "weight_orig", "weight_mask"
 _FORBIDDEN_GLOBAL = re.compile(r"GLOBAL (\S+)")
 _DEEPEST = 4
 _MOST_NUMBERS = 1 << 31
 _NUMBERS_PER_BYTE = 1000
-"""A file that holds fewer bytes than a thousandth of its numbers is no checkpoint: views that repeat one number."""
+"""A file with more numbers than 1000 per byte is not a checkpoint (expanded views repeat a number)."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Foreign:
         Parameters and buffers by plain name; pruned weights are exactly zero.
     masks
         Weight name → boolean array, true where the weight is kept, for each ``weight_mask`` of the file (the
-        classifier's too); ``None`` when the file has none.
+        classifier's too); None if the file has none.
     source_sha256
-        Hexadecimal digest of the file's bytes.
+        SHA-256 of the file's bytes, hexadecimal.
     """
 
     arrays: Arrays
@@ -83,20 +83,20 @@ class Foreign:
 def read_foreign(path: Path) -> Foreign:
     """Read a ``.safetensors`` file or one written by ``torch.save`` (``.pt``, ``.pth``, ``.tar``, …).
 
-    The state dict may be the whole content or stand under one of ``STATE_DICT_KEYS``, also in turn. ``WRAPPERS`` before
-    every name are removed, as are entries that are no part of a network; ``weight_orig`` and ``weight_mask`` become
-    ``weight``. Sparse tensors become dense, bfloat16 becomes float32.
+    The state dict may be the whole content or be nested under ``STATE_DICT_KEYS``. Prefixes in ``WRAPPERS`` and entries
+    that do not belong to the network are removed; ``weight_orig`` and ``weight_mask`` become ``weight``. Sparse tensors
+    become dense, bfloat16 becomes float32.
 
     Raises
     ------
     UserError
-        When the file is missing, damaged (a part does not match its checksum), of another kind, holds Python objects
-        besides tensors, no state dict, or numbers that no weights are (quantised, complex, of the meta device), or its
-        masks do not fit its weights; the message names it, and says what to save instead.
+        When the file is missing, damaged (a part does not match its checksum) or of another kind; contains Python
+        objects other than tensors, no state dict, or tensors that cannot be weights (quantised, complex, on the meta
+        device); or its masks do not match its weights. The message names the file and says what to save instead.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"checkpoint {path} is missing or is no file")
+        raise UserError(f"checkpoint {path} is missing or is not a file")
     try:
         digest = file_digest(path)
         found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -140,7 +140,7 @@ def _read_torch(path: Path) -> Arrays:
 
 
 def _check_checksums(path: Path) -> None:
-    """torch.save writes a zip file, whose checksums torch.load does not compare."""
+    """Check the checksums in the zip file written by torch.save, which torch.load does not check."""
     try:
         if not zipfile.is_zipfile(path):
             return
@@ -153,8 +153,8 @@ def _check_checksums(path: Path) -> None:
 
 
 def _state_dict(content: Any, depth: int = 0) -> Mapping[str, Any] | None:
-    """The first mapping from names to tensors, at the top or below ``STATE_DICT_KEYS``; values without parts may be
-    among them."""
+    """The first mapping from names to tensors, at the top or nested under ``STATE_DICT_KEYS``; it may contain scalars
+    and None."""
     import torch
 
     if not isinstance(content, Mapping) or depth > _DEEPEST:
@@ -171,16 +171,16 @@ def _state_dict(content: Any, depth: int = 0) -> Mapping[str, Any] | None:
 
 
 def _as_arrays(tensors: Mapping[str, torch.Tensor], path: Path) -> Arrays:
-    """Values of tensors, sparse ones in full.
+    """Convert tensors to arrays; sparse tensors become dense.
 
     Raises
     ------
     UserError
-        Naming the first tensor that holds no numbers that weights can be.
+        When a tensor cannot hold weights; the message names it.
     """
     most = min(_MOST_NUMBERS, _NUMBERS_PER_BYTE * path.stat().st_size)
     if (count := sum(tensor.numel() for tensor in tensors.values())) > most:
-        raise UserError(f"checkpoint {path} unfolds to {count:,} numbers, too many for its size; save plain tensors")
+        raise UserError(f"checkpoint {path} expands to {count:,} numbers, too many for its size; save plain tensors")
     arrays = {}
     for name, tensor in tensors.items():
         if complaint := _unreadable(tensor):
@@ -195,7 +195,7 @@ def _as_arrays(tensors: Mapping[str, torch.Tensor], path: Path) -> Arrays:
 
 
 def _unreadable(tensor: torch.Tensor) -> str:
-    """Why a tensor holds no weights, and what to save instead; empty when it does."""
+    """Why a tensor cannot hold weights, and what to save instead; empty if it can."""
     if tensor.is_meta:
         return "holds no values (it is on the meta device); load the weights before saving them"
     if tensor.is_quantized:
@@ -218,7 +218,7 @@ def _as_array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _unwrapped(arrays: Arrays, path: Path) -> Arrays:
-    """`arrays` without what wrappers add to the names, and without their own entries."""
+    """Remove prefixes that wrappers add to names, and their own entries."""
     parts = {name: name.split(".") for name in arrays}
     own = {
         name: found for name, found in parts.items() if found[-1] not in _EXTRAS or not WRAPPERS.issuperset(found[:-1])
@@ -261,13 +261,13 @@ def _merged(found: Arrays, path: Path) -> tuple[Arrays, Arrays]:
 
 
 def own_weights(checkpoint: Path, title: str) -> Arrays:
-    """Weights of a checkpoint of this project; masks are left out, for pruned weights are zero.
+    """Read the weights of a checkpoint of this project, without masks, since pruned weights are zero.
 
     Parameters
     ----------
     title
-        What it is a checkpoint of (`Setting.title`), for the message of the ``UserError`` on another format.
+        `Setting.title` of the checkpoint, for the ``UserError`` raised for other formats.
     """
     if checkpoint.suffix != ".safetensors":
-        raise UserError(f"{checkpoint} is no .safetensors file; {title} checkpoints are read from no other format")
+        raise UserError(f"{checkpoint} is not a .safetensors file, the only format of {title} checkpoints")
     return split_masks(read_arrays(checkpoint))[0]

@@ -1,4 +1,4 @@
-"""What the JSON result beside a checkpoint says of its making, for the commands that take single checkpoints."""
+"""Read the provenance of a checkpoint from the JSON result beside it, for commands on single checkpoints."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from three_regime.system.files import DIGEST_KEY, PROVENANCE_KEY, read_json
 log = logging.getLogger(__name__)
 
 _SHOWN = 12
-"""Digits of a digest in messages."""
+"""Number of digits of a digest in messages."""
 
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """What is known of a checkpoint; None where nothing is recorded.
+    """Recorded origin of a checkpoint; None for entries that are not recorded.
 
     Attributes
     ----------
     model, dataset
-        Their names.
+        Names of the model and the data set.
     data
         Digest of the prepared data that the network was trained on.
     """
@@ -38,14 +38,14 @@ class CheckpointRecord:
 
 
 def check_exists(*checkpoints: Path) -> None:
-    """Refuse a checkpoint that is not there, before anything is asked of its data or record."""
+    """Raise if a checkpoint does not exist, before its data or record are checked."""
     for path in checkpoints:
         if not path.is_file():
-            raise UserError(f"checkpoint {path} is missing or is no file")
+            raise UserError(f"checkpoint {path} is missing or is not a file")
 
 
 def read_record(checkpoint: Path) -> CheckpointRecord:
-    """What is recorded beside a checkpoint; of a pruned one, where its data is concerned, beside the dense one."""
+    """Read the record beside a checkpoint; the data of a pruned one are taken from the record of its dense one."""
     record = _provenance(checkpoint.with_suffix(".json"))
     recipe, inputs = record.get("recipe", {}), record.get("inputs", {})
     trained = record
@@ -63,12 +63,12 @@ def corpus_of(checkpoint: Path, record: CheckpointRecord, data: Path) -> Path:
     Parameters
     ----------
     data
-        The corpus's folder, or a folder of such folders, where the checkpoint's own is found by its digest.
+        Folder of the corpus, or a folder of corpora, in which the checkpoint's corpus is found by its digest.
 
     Raises
     ------
     UserError
-        When `data` is another corpus than the checkpoint's, or does not hold that.
+        When `data` is not the checkpoint's corpus, or does not contain it.
     """
     if (data / MANIFEST).is_file():
         check_corpus(checkpoint, record, data)
@@ -86,9 +86,9 @@ def corpus_of(checkpoint: Path, record: CheckpointRecord, data: Path) -> Path:
 
 
 def check_corpus(checkpoint: Path, record: CheckpointRecord, folder: Path) -> None:
-    """Refuse a prepared corpus other than the one a checkpoint was trained on, where that is recorded.
+    """Raise if a prepared corpus is not the one a checkpoint was trained on, if that is recorded.
 
-    A corpus of the same number of subwords has others under the same numbers: the result would be nonsense.
+    Another corpus assigns other subwords to the same indices, so results would be meaningless.
     """
     found = input_digest(folder / MANIFEST)
     if record.data in (None, found):
@@ -97,14 +97,14 @@ def check_corpus(checkpoint: Path, record: CheckpointRecord, folder: Path) -> No
     mend = f"use --data {own.parent}" if own else "use that corpus, or prepare it again as the study has it"
     raise UserError(
         f"{checkpoint} was trained on a {_named(record.dataset)} with digest {record.data[:_SHOWN]}…, and {folder} has"
-        f" digest {found[:_SHOWN]}…: its subwords are others; {mend}"
+        f" digest {found[:_SHOWN]}…: its subwords differ; {mend}"
     )
 
 
 def warn_of_other_images(checkpoint: Path, record: CheckpointRecord, dataset: str, folder: Path, digest: str) -> None:
-    """Say so when images are not those that a checkpoint was trained on.
+    """Warn if images are not those a checkpoint was trained on.
 
-    They are not refused: pixels mean the same in every data set, and connectivity on other images is a fair question.
+    This is not an error: pixels mean the same in every data set, and connectivity on other images is meaningful.
     """
     if record.data not in (None, digest):
         log.warning(
@@ -115,7 +115,7 @@ def warn_of_other_images(checkpoint: Path, record: CheckpointRecord, dataset: st
 
 def _with_digest(data: Path, digest: str | None) -> Path | None:
     for manifest in sorted(data.glob(f"*/{MANIFEST}")) if digest else []:
-        with contextlib.suppress(UserError):  # a damaged corpus is not the one that is looked for
+        with contextlib.suppress(UserError):  # skip damaged corpora
             if input_digest(manifest) == digest:
                 return manifest
     return None
@@ -126,13 +126,13 @@ def _named(dataset: str | None) -> str:
 
 
 def _provenance(result: Path) -> Mapping[str, Any]:
-    """Provenance of a JSON result; empty where there is none, or another program's file."""
+    """Provenance in a JSON result; empty if there is none, or the file belongs to another program."""
     if not result.is_file():
         return {}
     try:
         content = read_json(result)
     except UserError as error:
-        log.warning("nothing is taken from a damaged record: %s", error)
+        log.warning("ignoring a damaged record: %s", error)
         return {}
     record = content.get(PROVENANCE_KEY) if isinstance(content, dict) else None
     return record if isinstance(record, dict) else {}

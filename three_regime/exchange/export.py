@@ -1,4 +1,4 @@
-"""An export for sharing: tables, figures, settings and provenance of the planned studies; weights where asked."""
+"""Export the planned studies for sharing: tables, figures, settings and provenance, optionally weights."""
 
 from __future__ import annotations
 
@@ -37,43 +37,42 @@ PROVENANCE = "provenance.json"
 FORMAT = 1
 
 TOO_LONG = ("curves", "provenance")
-"""Tables that are left out: a row an epoch of every run (what is drawn of it is in the figure's CSV), and a row a
-result (``provenance.json`` holds it without the repetitions)."""
+"""Tables that are omitted: one row per epoch of every run (the plotted data are in the figure's CSV), and one row per
+result (``provenance.json`` holds the same without repetition)."""
 
 _ENVIRONMENT = ("versions", "commit", "device", "threads", "machine")
 _ARITHMETIC = ("kernels", "together")
-"""How a result's network was computed, which its recipe leaves open because it only rounds differently."""
+"""How a network was computed; not part of the recipe, because only rounding depends on it."""
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def export(config: Config, out: Path, *, weights: bool = False) -> Path:
-    """Write the export of the planned studies to a folder, or to one file when `out` ends in ``.zip``.
+    """Export the planned studies to a folder, or to a zip file if `out` ends in ``.zip``.
 
-    The folder holds ``<study>/<table>.csv``, ``<study>/claims.csv`` where claims were stated, and ``<study>/figures/``,
-    the scorecard and ``case_studies/`` where they were made, ``config.yaml`` (every setting, defaults filled in),
-    ``provenance.json`` (a list of environments and of recipes with how many results each made, origin of imported
-    results, total times) and ``manifest.json`` (SHA-256 and size of every file). `seed_means.read_cells` reads it,
-    and `redraw` makes everything that follows from its tables again.
+    The folder holds ``<study>/<table>.csv``, ``<study>/claims.csv`` if there are claims, ``<study>/figures/``, the
+    scorecard and ``case_studies/`` if they exist, ``config.yaml`` (all settings, with defaults), ``provenance.json``
+    (environments and recipes with their numbers of results, origin of imported results, total times) and
+    ``manifest.json`` (SHA-256 and size of every file). `seed_means.read_cells` reads it, and `redraw` rebuilds
+    everything derived from its tables.
 
     Parameters
     ----------
     weights
-        Also pack the dense and the retrained networks, each with its result and as it is stored (pruned ones sparse),
-        under the same names as in the results. `remeasure` computes LMC and CKA from them.
+        Whether to include the dense and retrained networks with their JSON results, as stored (pruned ones in sparse
+        encoding) and with the same names. `remeasure` computes LMC and CKA from them.
 
     Raises
     ------
     UserError
-        When `out` exists already, or a study has no tables yet, or some that do not follow from its results and these
-        settings.
+        When `out` exists, or a study has no tables, or tables that do not match its results and settings.
     """
     out = Path(out)
     if out.exists():
         raise UserError(f"{out} exists already; choose another --out or remove it")
     studies = planned(config)
     if not studies:
-        raise UserError("the configuration runs no study: there is nothing to export")
+        raise UserError("the configuration's `run` is empty: there is nothing to export")
     for study in studies:
         if not study.table("cells").is_file():
             raise UserError(f"{study.table('cells')} is missing: run `snakemake tables` first")
@@ -107,7 +106,7 @@ def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> 
 
 
 def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
-    """Write ``manifest.json``: format, version and commit, `about`, studies, SHA-256 and size of every file."""
+    """Write ``manifest.json``: format, version, commit, `about`, studies, and SHA-256 and size of every file."""
     made_by = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
     files = manifest.entries(folder)
     write_json(folder / MANIFEST, {**made_by, **about, "studies": list(studies), "files": files})
@@ -131,15 +130,14 @@ def _weights(study: Study) -> Iterator[Path]:
 
 
 def provenance_of(study: Study) -> dict[str, Any]:
-    """Where a study's results come from, each environment and recipe once.
+    """Provenance of a study's results, with each environment and recipe listed once.
 
     Returns
     -------
-    ``environments`` (versions, commit, device, threads, machine, and the number of ``results`` made there),
-    ``stages`` (stage → ``recipes`` with their number of results, ``arithmetic`` likewise (which ``kernels``, how many
-    networks ``together``; nothing in results older than these), ``wall_s`` of all runs, ``first`` and ``last``
-    time) and ``imported`` (folder below the study → digest of the checkpoint that was brought in). Host names are
-    left out.
+    ``environments`` (versions, commit, device, threads, machine, and number of ``results``), ``stages`` (stage →
+    ``recipes`` with numbers of results, ``arithmetic`` likewise (``kernels``, number of networks ``together``; absent
+    in older results), total ``wall_s``, ``first`` and ``last`` time) and ``imported`` (folder below the study →
+    digest of the imported checkpoint). Host names are omitted.
     """
     environments: dict[str, dict[str, Any]] = {}
     stages: dict[str, dict[str, Any]] = {}
@@ -152,11 +150,11 @@ def provenance_of(study: Study) -> dict[str, Any]:
         for path in _results(study, stage):
             record = read_result(path).provenance
             _count(environments, {key: record[key] for key in _ENVIRONMENT if key in record})
-            # Streams differ with every seed and replica; the grid says which there are.
+            # Streams differ for every seed and replica, and follow from the grid.
             _count(recipes, {key: value for key, value in record["recipe"].items() if key != "streams"})
             _count(arithmetic, {key: record[key] for key in _ARITHMETIC if key in record})
             times.append(record["finished"])
-            # Each checkpoint of one dense run counts the time since the run began.
+            # Each checkpoint of a dense run counts the time since the start of the run.
             run = path.parents[1] if stage == "dense" and study.one_dense_run else path
             wall_s[run] = max(wall_s.get(run, 0.0), record["wall_s"])
             if record["origin"] == IMPORTED:
@@ -179,7 +177,7 @@ def _count(found: dict[str, dict[str, Any]], value: dict[str, Any]) -> None:
 
 
 def _zip(folder: Path, out: Path) -> None:
-    """Pack a folder; the same content always gives the same bytes."""
+    """Pack a folder into a zip file reproducibly: equal content gives equal bytes."""
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():

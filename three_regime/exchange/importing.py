@@ -1,9 +1,9 @@
-"""Checkpoints made elsewhere, brought in as the output of a stage, so that nothing upstream is computed for them.
+"""Import checkpoints trained elsewhere as output of a stage, so nothing upstream is computed for them.
 
-An imported product carries a fingerprint of its recipe and its place (`stages.Product.imported_fingerprint`) instead
-of one of its inputs: it counts as done whether or not the stages before it have been run, and turns stale like any
-other when the settings of its own stage change. Its provenance says ``origin: imported`` and holds the SHA-256 of the
-file that it came from.
+The fingerprint of an imported product covers its recipe and place instead of its inputs
+(`products.Product.imported_fingerprint`): it counts as done even if earlier stages have not been run, and becomes stale
+like any other when the settings of its own stage change. Its provenance has ``origin: imported`` and the SHA-256 of the
+source file.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ def import_checkpoint(
     density: float | None = None,
     replica: int | None = None,
 ) -> tuple[Path, ...]:
-    """Bring a checkpoint in as a product of a study; returns the files written.
+    """Import a checkpoint as a product of a study; return the files written.
 
-    Without `density` it is a dense checkpoint, with `density` alone a pruned one, with `replica` too a retrained one.
-    Dense and retrained networks are evaluated on the prepared data: their test error is that of the checkpoint, not a
-    mean over the last epochs, and their history is empty.
+    Without `density` it is a dense checkpoint, with `density` a pruned one, and with `replica` as well a retrained one.
+    Dense and retrained networks are evaluated on the prepared data: their test error is that of the checkpoint instead
+    of a mean over the last epochs, and their history is empty.
 
     Raises
     ------
     UserError
-        When the study has no such place, something is there already, the data has not been prepared, or the file is
-        of another architecture or holds other numbers of weights than the density says.
+        When the study has no such place, a result exists there, the data have not been prepared, or the file is of
+        another architecture or has numbers of weights that do not match the density.
     """
     study = study_named(config, name)
     if not study.setting.reads_foreign_checkpoints:
         raise UserError(
-            f"{name} {study.setting.does}, and import brings in image networks; copy this project's own results and run"
-            " `adopt`"
+            f"{name} {study.setting.does}, and only image networks can be imported; copy this project's own results and"
+            " run `adopt`"
         )
     product = find_product(study, seed, temperature, density, replica)
     there = [path for path in product.outputs if path.exists()]
     if there:
-        raise UserError(f"{there[0]} exists already; delete it first if {checkpoint} shall take its place")
+        raise UserError(f"{there[0]} exists already; delete it first to replace it by {checkpoint}")
     if product.stage != "prune" and not is_prepared(study.config.dataset, study.data):
         raise UserError(
             f"{study.prepared} is missing or out of date: an imported checkpoint is evaluated on it; run `snakemake"
@@ -86,7 +86,7 @@ def import_checkpoint(
 def find_product(
     study: Study, seed: int, temperature: float, density: float | None = None, replica: int | None = None
 ) -> Product:
-    """The product at a place of a study: of stage dense, prune or retrain, by what is given.
+    """The product at a place in a study, of stage dense, prune or retrain, depending on the arguments given.
 
     Raises
     ------
@@ -156,12 +156,12 @@ def _write(job: Job, product: Product, found: Foreign, source: Path) -> None:
 
 
 def masks_of(weights: Arrays, given: Masks, prunable: Sequence[str], source: Path) -> Masks:
-    """Masks of the prunable weights: those in the file, else the places that are not zero.
+    """Masks of the prunable weights: those in the file, otherwise the nonzero positions.
 
     Raises
     ------
     UserError
-        When a mask removes weights that this project never prunes.
+        When a mask prunes weights that this project never prunes.
     """
     for name in given.keys() - set(prunable):
         if not given[name].all():
@@ -170,25 +170,27 @@ def masks_of(weights: Arrays, given: Masks, prunable: Sequence[str], source: Pat
 
 
 def check_dense(masks: Masks, source: Path) -> None:
-    """Check that no tenth of the prunable weights is zero (a few may be, by chance)."""
+    """Check that at most a tenth of the prunable weights is zero (a few may be, by chance)."""
     total = sum(mask.size for mask in masks.values())
     removed = total - sum(int(mask.sum()) for mask in masks.values())
     if removed > total / 10:
-        raise UserError(f"{source} is no dense checkpoint, {removed:,} of {total:,} weights are zero: give --density")
+        raise UserError(
+            f"{source} is not a dense checkpoint, {removed:,} of {total:,} weights are zero: give --density"
+        )
 
 
 def check_density(masks: Masks, density: float, allocation: str, source: Path) -> None:
-    """Check that exactly the weights are gone that pruning to `density` removes, in each layer or in all.
+    """Check that the number of pruned weights is exactly that of pruning to `density`, in each layer or in total.
 
     Raises
     ------
     UserError
-        Stating the counts that are found and those that are expected.
+        When it is not; the message gives the actual and expected numbers.
     """
     sizes: Mapping[str, int] = {name: mask.size for name, mask in masks.items()}
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
     expected = kept_counts({name: mask.shape for name, mask in masks.items()}, density, allocation)
-    if expected is None:  # the scores decide which layer loses how many
+    if expected is None:  # counts of layers depend on the scores
         sizes, kept = {"all convolutions": sum(sizes.values())}, {"all convolutions": sum(kept.values())}
         expected = {name: count - removed_count(count, density) for name, count in sizes.items()}
     wrong = [
@@ -208,7 +210,7 @@ def _check_finite(weights: Arrays, source: Path) -> None:
 
 
 def _evaluated(job: Job, product: Product, weights: Arrays) -> tuple[dict[str, Any], dict[str, str]]:
-    """Results of a network on the prepared data, and what pruning needs to know of it."""
+    """Results of a network on the prepared data, and metadata for pruning."""
     from three_regime.jobs.context import task_of
     from three_regime.jobs.dense import about_model
     from three_regime.training.trainer import convolution_precision

@@ -1,6 +1,6 @@
-"""Everything that follows from the tables of an export, made again elsewhere: regimes, claims, scorecard, figures.
+"""Rebuild everything derived from the tables of an export: regimes, claims, scorecard, figures, explorer.
 
-Torch is not needed, so that a laptop can check an archived study (``reference/obtained``).
+Does not need torch, so an archived study (``reference/obtained``) can be checked on a laptop.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ from three_regime.analysis import case_studies, claims, regime_tables, scorecard
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.exchange.export import MANIFEST, PROVENANCE, write_manifest
+from three_regime.figures import explorer
 from three_regime.study.grid import Study, planned
-from three_regime.study.outputs import CASE_FOLDER, CELL_TABLES, SCORECARD_FILES, SETTINGS_FILE
+from three_regime.study.outputs import CASE_FOLDER, CELL_TABLES, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
 
 CURVES = Path("figures/training_curves.csv")
-"""The one copy of ``curves.csv`` in an export."""
+"""The only copy of ``curves.csv`` in an export."""
 
 
 def redraw(folder: Path, out: Path) -> Path:
-    """Make everything again that follows from the cells of an unpacked export.
+    """Rebuild everything derived from the cells of an unpacked export.
 
     Parameters
     ----------
     folder
-        What `export.export` wrote; it is not changed.
+        An export (`export.export`); it is not modified.
     out
-        New folder, an export itself: the provenance is copied, and the manifest says from which export it was made.
+        New folder, again an export: the provenance is copied, and the manifest names the commit of the original.
 
     Raises
     ------
     UserError
-        When `out` exists, or `folder` is no export, lacks a table, or holds files that are not those that were packed.
-        Nothing is left behind then.
+        When `out` exists, or `folder` is not an export, lacks a table, or contains altered files. Then nothing is
+        written.
     """
     if out.exists():
         raise UserError(f"{out} exists already; choose another --out or remove it")
@@ -52,7 +53,7 @@ def redraw(folder: Path, out: Path) -> Path:
             made = Path(staging) / out.name
             try:
                 _fill(folder, made, config, studies)
-            except UserError as error:  # what is wrong with a copy is wrong with its source
+            except UserError as error:  # report errors in the copy as errors in its source
                 raise UserError(str(error).replace(str(made), str(folder))) from error
             made.rename(out)
     return out
@@ -71,32 +72,32 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
         scorecard_files.write(out, scorecard.of_export(out))
     if (folder / PROVENANCE).is_file():
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
+    folders = {out / study.name: study.thresholds for study in studies}
+    explorer.write(out / EXPLORER_FILE, folders, config.regimes.thresholds if config.published else None)
     write_manifest(out, config.run, redrawn_from=_commit_of(folder))
 
 
 def _check_study(source: Path, study: Study) -> None:
-    """Refuse cells of another study than the settings are of."""
+    """Raise if the cells belong to another study than the settings."""
     names = set(seed_means.read_cells(source / "cells.csv")["study"])
     if other := sorted(names - {study.name}):
-        raise UserError(
-            f"{source / 'cells.csv'} is a table of the study {other[0]!r}, but config.yaml runs {study.name}"
-        )
+        raise UserError(f"{source / 'cells.csv'} is a table of study {other[0]!r}, but config.yaml runs {study.name}")
 
 
 def _commit_of(folder: Path) -> str | None:
-    """The commit that made the results of an export, through however many redrawings."""
+    """The commit that made the results of an export, also after several redraws."""
     path = folder / MANIFEST
     about = read_json(path) if path.is_file() else {}
     return about.get("redrawn_from") or about.get("commit")
 
 
 def read_settings(folder: Path) -> Config:
-    """The settings of an export.
+    """Read the settings of an export.
 
     Raises
     ------
     UserError
-        When the folder holds no valid ``config.yaml``.
+        When the folder has no valid ``config.yaml``.
     """
     return load([folder / SETTINGS_FILE])
 
@@ -111,13 +112,13 @@ def _study(source: Path, target: Path, study: Study) -> None:
     regime_tables.write(target, study.thresholds)
     if study.config.claims:
         claims.write(target, study.config.claims, study.thresholds)
-    figures.draw_all(target, study.thresholds)
-    # As in an export: what is drawn of it lies beside its figure.
+    figures.draw_all(target, study.thresholds, study.figures)
+    # As in an export, where the plotted data are beside the figure.
     (target / "curves.csv").unlink(missing_ok=True)
 
 
 def _complete(folder: Path) -> None:
-    """Add to the tables of an older export what can be computed from its others."""
+    """Add columns that an older export lacks and that follow from its other tables."""
     paths = [folder / f"{name}.csv" for name in ("cells", "pairs", "lines")]
     if all(path.is_file() for path in paths):
         old = [read_table(path) for path in paths]

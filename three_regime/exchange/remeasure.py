@@ -1,4 +1,4 @@
-"""LMC and CKA of an archived study, computed again from the weights in its export."""
+"""Recompute LMC and CKA of an archived study from the weights in its export."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLE = "remeasured.csv"
 
 @dataclass(frozen=True)
 class Pair:
-    """Two archived networks of a cell, with their row of ``pairs.csv``; `place`: their folder in the archive."""
+    """Two archived networks of a cell, their row of ``pairs.csv``, and their folder in the archive (`place`)."""
 
     study: Study
     row: pd.Series
@@ -35,7 +35,7 @@ class Pair:
 def remeasure(
     folder: Path, data: Path, out: Path, *, train_images: int | None = None, test_images: int | None = None
 ) -> pd.DataFrame:
-    """Measure every pair whose two networks an export holds; a pair whose files are in `out` already is kept.
+    """Measure every pair of networks in an export; pairs whose files exist in `out` are kept.
 
     Parameters
     ----------
@@ -46,19 +46,19 @@ def remeasure(
     out
         Folder for ``<study>/<cell>/<pair>/{lmc,cka}.json`` and ``remeasured.csv``.
     train_images, test_images
-        First images in file order, or pairs of a corpus; None takes those of the study. With fewer the numbers differ
-        from the archived ones.
+        Number of images or sentence pairs to use; None: as the study. With other numbers, results differ from the
+        archived ones.
 
     Returns
     -------
     DataFrame
-        One row a pair: ``study``, ``dense_seed``, ``temperature``, ``density``, ``pair``, and ``lmc`` and
-        ``cka_softmax`` as measured now beside ``lmc_archived`` and ``cka_softmax_archived``.
+        One row per pair: ``study``, ``dense_seed``, ``temperature``, ``density``, ``pair``, measured ``lmc`` and
+        ``cka_softmax``, and ``lmc_archived`` and ``cka_softmax_archived``.
 
     Raises
     ------
     UserError
-        When the export holds no pair of networks.
+        When the export contains no pair of networks.
     """
     rows = []
     for pair in archived_pairs(folder):
@@ -76,14 +76,14 @@ def remeasure(
             }
         )
     if not rows:
-        raise UserError(f"{folder} holds no two networks of a cell: it was exported without --weights")
+        raise UserError(f"{folder} contains no two networks of a cell: it was exported without --weights")
     table = pd.DataFrame(rows)
     write_csv(out / TABLE, table)
     return table
 
 
 def archived_pairs(folder: Path) -> Iterator[Pair]:
-    """The pairs of an export's tables whose two networks it holds too."""
+    """Yield the pairs in an export's tables whose networks it contains."""
     for study in planned(read_settings(folder)):
         for _, row in read_table(folder / study.name / "pairs.csv").iterrows():
             cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])
@@ -96,7 +96,7 @@ def archived_pairs(folder: Path) -> Iterator[Pair]:
 
 
 def _measure(pair: Pair, data: Path, target: Path, train_images: int | None, test_images: int | None) -> None:
-    """Write ``lmc.json`` and ``cka.json`` of a pair where they are missing."""
+    """Write ``lmc.json`` and ``cka.json`` of a pair unless they exist."""
     choice, measure = pair.study.config.dataset, pair.study.config.measure
     setting = pair.study.setting
     train, test = setting.line_examples(choice, measure)

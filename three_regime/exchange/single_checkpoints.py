@@ -1,4 +1,4 @@
-"""Single checkpoints and a question: prune, LMC and CKA of files, without a study."""
+"""Prune single checkpoints, and measure their LMC and CKA, without a study."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def prune_file(
     criterion: str = "magnitude",
     seed: int = 1,
 ) -> dict[str, Any]:
-    """Prune a checkpoint of `model` and write weights and masks to `out`; returns the counts (`masks.sparsity`).
+    """Prune a checkpoint of `model`, write weights and masks to `out`, and return the counts (`masks.sparsity`).
 
     Parameters
     ----------
-    criterion, allocation
-        Of ``CRITERIA``, one that needs no gradients, and an allocation that goes with it.
+    criterion
+        Key in ``CRITERIA`` of a criterion that needs no gradients.
     seed
-        Of a criterion that draws: that of the dense training in a study.
+        Seed of a criterion that draws; a study uses its dense seed.
 
     Raises
     ------
     UserError
-        When the file is of another architecture, the density is outside (0, 1], or criterion and allocation do not go
-        together.
+        When the file is of another architecture, the density is outside (0, 1], or the criterion does not support the
+        allocation.
     """
     arrays = _weights(checkpoint)
     setting = setting_of(families.parse(model).kind)
@@ -66,10 +66,10 @@ def prune_file(
     network = families.build(model, classes=classes, channels=channels, image_size=32)
     arrays = match(arrays, network, checkpoint)
     chosen = CRITERIA[criterion]
-    if allocation not in chosen.allocations:
-        raise UserError(
-            f"criterion {criterion} does not go with allocation {allocation}: use {', '.join(chosen.allocations)}"
-        )
+    try:
+        chosen.check(allocation)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     known = Known(checked(arrays, families.prunable(network)), Streams(("prune", seed)))
     masks = masks_of(chosen.score(known), density, allocation)
     counts = sparsity(masks, sum(value.numel() for value in network.parameters()))
@@ -95,11 +95,11 @@ def lmc_of_files(
     Parameters
     ----------
     data
-        Folder of the raw images, or of the prepared corpus. Another corpus than that of the checkpoints' records is an
-        error, other images are said in the log.
+        Folder of the raw images, or of the prepared corpus. A corpus other than the one in the checkpoints' records is
+        an error, other images are logged.
     train_images
-        First images (or pairs of sentences) in file order, for the re-estimation and the training error; None uses
-        all.
+        Number of training images (the first ones) or sentence pairs (spread over the corpus), for re-estimation and
+        training error; None: all.
     """
     setting, task = _task((first, second), model, dataset, data, train_images, test_images)
     ends = [_loaded(setting, task, path) for path in (first, second)]
@@ -118,7 +118,7 @@ def cka_of_files(
 ) -> dict[str, Any]:
     """CKA of two checkpoints on the first `images` training images (or target tokens), written to `out`.
 
-    None takes the default of a study, 6,464 images or 2,048 tokens, or all where there are fewer.
+    None: the default of a study, 6,464 images or 2,048 tokens, or all if there are fewer.
     """
     setting, task = _task((first, second), model, dataset, data, None, None)
     images = images or min(setting.cka_recipe(Measurement())[setting.unit], task.comparable)
@@ -138,7 +138,7 @@ def _task(
     train_images: int | None,
     test_images: int | None,
 ) -> tuple[Setting, Task]:
-    """The setting and the task to measure checkpoints by, on data that are compared with those of their records."""
+    """The setting and task to measure checkpoints, after checking the data against the checkpoints' records."""
     check_exists(*checkpoints)
     records = {path: read_record(path) for path in checkpoints}
     try:
@@ -146,7 +146,7 @@ def _task(
     except ValueError as error:
         raise UserError(str(error)) from error
     if not setting.takes(model):
-        raise UserError(f"model {model} works on {families.parse(model).kind}, but {dataset} holds {setting.kind}")
+        raise UserError(f"model {model} takes {families.parse(model).kind}, but {dataset} holds {setting.kind}")
     kernels.allow("auto")
     opened = setting.opened(dataset, data)
     if any(record.data for record in records.values()):
@@ -162,17 +162,17 @@ def _task(
 
 
 def _check_count(split: str, asked: int | None, there: int, data: Path) -> None:
-    """Refuse to measure on more images, or pairs of sentences, than a split has."""
+    """Raise if a split has fewer images or sentence pairs than requested."""
     if asked is not None and asked > there:
         raise UserError(f"--{split}-images {asked}: there are only {there} in {data}")
 
 
 def _loaded(setting: Setting, task: Task, path: Path) -> dict[str, Tensor]:
-    """A checkpoint's weights on the task's device, when they are numbers."""
+    """Load a checkpoint to the task's device; raise if a weight is not finite."""
     arrays = _weights(path) if setting.reads_foreign_checkpoints else own_weights(path, setting.title)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{path} holds a number that is not finite, in {name}: its training has diverged")
+            raise UserError(f"{path} holds a non-finite number in {name}: its training has diverged")
     return task.load(arrays, str(path))
 
 
@@ -181,7 +181,7 @@ def _weights(path: Path) -> Arrays:
 
 
 def _ends(arrays: Arrays, source: Path) -> tuple[int, int]:
-    """Classes and colour channels of a network, from its first convolution and its last matrix."""
+    """Numbers of classes and colour channels of a network, from its first convolution and last matrix."""
     filters = [array for array in arrays.values() if array.ndim == 4]
     matrices = [array for array in arrays.values() if array.ndim == 2]
     if not filters or not matrices:

@@ -1,4 +1,4 @@
-"""Single translation checkpoints and a question, without a study's configuration: translate a file, compare two."""
+"""Translate a file with a single checkpoint, and compare two checkpoints, without a study's configuration."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def translate_file(
     data: Path = Path("data"),
     search: Search = DEFAULT_SEARCH,
 ) -> int:
-    """Translate a file, one sentence a line, with a dense, pruned or retrained checkpoint; returns their number.
+    """Translate a file, one sentence per line, with a dense, pruned or retrained checkpoint; return their number.
 
     Parameters
     ----------
     model
-        Model name; None takes it from the checkpoint's JSON result beside it.
+        Model name; None: from the JSON result beside the checkpoint.
     data
-        Folder of a prepared corpus, whose subwords the checkpoint was trained on; or a folder of such folders, where
-        the checkpoint's own is found by its digest.
+        Folder of the prepared corpus that the checkpoint was trained on, or a folder of corpora, in which it is found
+        by its digest.
 
     Raises
     ------
     UserError
-        When a file is missing, the text is not UTF-8, a sentence is longer than the model allows, the checkpoint is no
-        safetensors file, its model or corpus cannot be told, or `data` is another corpus.
+        When a file is missing, the text is not UTF-8, a sentence is longer than the model allows, the checkpoint is not
+        a safetensors file, its model or corpus is unknown, or `data` is another corpus.
     """
     check_exists(checkpoint)
     task = task_of_checkpoint(checkpoint, model, data)
@@ -59,26 +59,26 @@ def translate_file(
 
 
 def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Path("data")) -> dict[str, Any]:
-    """Paired bootstrap of the translations that two measured checkpoints keep (`bleu.paired_bootstrap`).
+    """Paired bootstrap of the saved translations of two measured checkpoints (`bleu.paired_bootstrap`).
 
     Parameters
     ----------
     first, second
-        Checkpoints, or the JSON results beside them; of the same corpus.
+        Checkpoints of the same corpus, or the JSON results beside them.
     data
         See `translate_file`.
 
     Raises
     ------
     UserError
-        When a result is missing, damaged or keeps no translations, when `data` is another corpus, or when the two have
-        translated different numbers of sentences.
+        When a result is missing, damaged or has no translations, `data` is another corpus, or the numbers of sentences
+        differ.
     """
     found = [hypotheses_of(path.with_suffix(".json"), split) for path in (first, second)]
     for path in (first, second):
         manifest = corpus_of(path, read_record(path), data)
     if len(found[0]) != len(found[1]):
-        raise UserError(f"{first} and {second} have translated {len(found[0])} and {len(found[1])} sentences")
+        raise UserError(f"{first} and {second} have translations of {len(found[0])} and {len(found[1])} sentences")
     return paired_bootstrap(*found, open_text(manifest).references(split)[: len(found[0])])
 
 
@@ -89,5 +89,5 @@ def task_of_checkpoint(checkpoint: Path, model: str | None, data: Path) -> Trans
     if model is None:
         raise UserError(f"{checkpoint} has no JSON result beside it that names its model: give --model")
     if not SETTING.takes(model):
-        raise UserError(f"{checkpoint} cannot translate: its model {model} works on {families.parse(model).kind}")
+        raise UserError(f"{checkpoint} cannot translate: its model {model} takes {families.parse(model).kind}")
     return Translation(open_text(corpus_of(checkpoint, record, data)), model, torch.device(choose("auto")))

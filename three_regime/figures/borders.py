@@ -1,15 +1,14 @@
 """Geometry of the regions of a phase diagram, in cell coordinates.
 
 Cell (row r, column j) covers x from j to j + 1 and y from r to r + 1, with its centre at (j + 0.5, r + 0.5).
-Which cells lie on which side of a border comes from their labels; where the border crosses a column comes from the
-computed crossings. So a line never contradicts a label, and its vertices on column centres are the computed numbers.
+A border follows the edges of cells, so that it never contradicts a label; where between two temperatures a measure
+crosses its threshold is in boundaries.csv.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import contourpy
 import numpy as np
 from scipy import ndimage
 
@@ -17,68 +16,45 @@ _SAMPLES = 8
 """Points per cell edge when looking for the roomiest place of a region."""
 
 
-def border_lines(inside: np.ndarray, crossings: Mapping[int, Sequence[float]]) -> list[np.ndarray]:
-    """Lines that separate the cells inside a region from those outside.
+def border_lines(inside: np.ndarray) -> list[np.ndarray]:
+    """Lines along the edges between the cells inside a region and those outside.
 
     Parameters
     ----------
     inside
         Shape (rows, columns): 1 inside, 0 outside, NaN where unknown (no line is drawn there).
-    crossings
-        For a column, the positions of the border on the row axis (0 = centre of the first row, 1.5 = halfway between
-        the second and the third). Where labels change between two rows and none is given, the line passes halfway.
 
     Returns
     -------
     list of numpy.ndarray
-        Polylines of shape (n, 2) in cell coordinates. Between two columns a line follows their common edge; at the
-        rim it continues to the panel's frame.
+        Polylines of shape (n, 2) in cell coordinates, corner to corner, each as long as it goes.
     """
-    rows, columns = inside.shape
-    x = np.concatenate([[0.0], np.arange(columns) + 0.5, [columns]])
-    y = np.concatenate([[0.0], np.arange(rows) + 0.5, [rows]])
-    padded = np.ma.masked_invalid(np.pad(inside.astype(float), 1, mode="edge"))
-    lines = [np.array(line) for line in contourpy.contour_generator(x, y, padded).lines(0.5)]
-    for line in lines:
-        for vertex in line:
-            on_column = np.flatnonzero(x == vertex[0])
-            if len(on_column):
-                column = int(np.clip(on_column[0] - 1, 0, columns - 1))
-                vertex[1] = _nearest_crossing(crossings.get(column, ()), vertex[1] - 0.5) + 0.5
+    rows, columns = np.nonzero(inside[:-1] + inside[1:] == 1)
+    edges = [((x, y + 1), (x + 1, y + 1)) for y, x in zip(rows, columns, strict=True)]
+    rows, columns = np.nonzero(inside[:, :-1] + inside[:, 1:] == 1)
+    edges += [((x + 1, y), (x + 1, y + 1)) for y, x in zip(rows, columns, strict=True)]
+    return [np.array(line, dtype=float) for line in _chained(edges)]
+
+
+Corner = tuple[int, int]
+
+
+def _chained(edges: Sequence[tuple[Corner, Corner]]) -> list[list[Corner]]:
+    """Edges joined at common corners: open lines from their ends, then rings."""
+    left: dict[Corner, list[Corner]] = {}
+    for one, other in edges:
+        left.setdefault(one, []).append(other)
+        left.setdefault(other, []).append(one)
+    lines = []
+    while any(left.values()):
+        ends = [corner for corner, others in left.items() if len(others) % 2] or [c for c, o in left.items() if o]
+        line = [min(ends)]
+        while others := left[line[-1]]:
+            following = others.pop(0)
+            left[following].remove(line[-1])
+            line.append(following)
+        lines.append(line)
     return lines
-
-
-def _nearest_crossing(crossings: Sequence[float], halfway: float) -> float:
-    """The crossing between the two rows around `halfway`, or `halfway` itself where there is none."""
-    near = [value for value in crossings if abs(value - halfway) <= 0.5 + 1e-9]
-    return min(near, key=lambda value: abs(value - halfway), default=halfway)
-
-
-def crossings_in_gaps(missing: np.ndarray, crossings: Mapping[int, Sequence[float]]) -> list[np.ndarray]:
-    """Crossings next to a cell that was not run, each as a dash across its column.
-
-    Labels cannot say where the border runs there, so `border_lines` leaves these out.
-
-    Parameters
-    ----------
-    missing
-        Shape (rows, columns), true where a cell was not run.
-    crossings
-        As for `border_lines`.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        Polylines of shape (3, 2): left edge, centre and right edge of the column.
-    """
-    dashes = []
-    for column, positions in crossings.items():
-        for position in positions:
-            above = int(np.clip(np.floor(position), 0, missing.shape[0] - 1))
-            below = int(np.clip(np.ceil(position), 0, missing.shape[0] - 1))
-            if missing[above, column] or missing[below, column]:
-                dashes.append(np.array([[column + offset, position + 0.5] for offset in (0.0, 0.5, 1.0)]))
-    return dashes
 
 
 def roomiest_point(

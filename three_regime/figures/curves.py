@@ -25,15 +25,15 @@ FEW_POINTS = 15
 """Fewer evaluated epochs than these are marked on a training curve."""
 
 MEASURES = {
-    "train_error": ("training error (%)", 100),
-    "test_error": ("test error (%)", 100),
+    "train_error": ("training error (fraction)", 1),
+    "test_error": ("test error (fraction)", 1),
     "train_nll": ("training NLL (nats)", 1),
     "test_nll": ("test NLL (nats)", 1),
 }
-"""What can be drawn along a line: column of lines.csv → label and factor."""
+"""What can be drawn along a line: column of lines.csv → label and factor. Errors are in the unit of LMC."""
 
 _LINE_LOOKS: dict[str, dict[str, Any]] = {
-    "pairs, by dense seed": {"color": style.SERIES[0].colour, "linewidth": 0.6, "alpha": 0.7},
+    "single pairs": {"color": style.SERIES[0].colour, "linewidth": 0.6, "alpha": 0.7},
     "mean": {"color": "black", "linewidth": 1.5},
     "mean of the ends": {"color": "0.3", "linewidth": 0.9, "linestyle": (0, (1, 1.5))},
 }
@@ -66,8 +66,8 @@ def lmc_lines(
     """Error along the straight line between two replicas, one panel a cell: hot to cold down, densities across.
 
     Thin lines are single pairs, in one colour for each dense seed, the thick one their mean within each dense seed,
-    then over dense seeds; the dotted line is the mean of the two ends, from which LMC counts. Panels of one density
-    share their vertical axis.
+    then over dense seeds; the dotted line is the mean of the two ends, from which LMC counts. A single pair is its own
+    mean. Panels of one density share their vertical axis.
 
     Parameters
     ----------
@@ -95,9 +95,12 @@ def lmc_lines(
         return style.blank_figure("no pair of replicas has been measured", title)
     label, factor = MEASURES[measure]
     seeds = sorted(lines["dense_seed"].unique())
+    several = bool((lines.groupby(["temperature", "density", "t"]).size() > 1).any())
     with style.context():
         width = max(style.COLUMN_WIDTH, 0.9 + 1.5 * len(columns))
-        figure = style.new_figure(width, 0.95 * len(rows) + (1.25 if title else 1.05))
+        said = " and ".join(filter(None, _left_out(lines, rows, columns)))
+        height = 0.95 * len(rows) + 1.2 + 0.12 * bool(said) + style.heading_height(title, width)
+        figure = style.new_figure(width, height)
         panels = figure.subplots(len(rows), len(columns), sharex=True, sharey="col", squeeze=False)
         for row, temperature in zip(panels, rows, strict=True):
             for axes, density in zip(row, columns, strict=True):
@@ -108,12 +111,33 @@ def lmc_lines(
         for axes, density in zip(panels[0], columns, strict=True):
             axes.set_title(f"density {style.percent(density)} %")
         order = f"rows: {knob.label} (number at the right), the hottest on top"
-        figure.supxlabel(f"position t on the line between two replicas\n{order}", fontsize=7.5)
+        below = ["position t on the line between two replicas", order, *([f"shown: {said}"] if said else [])]
+        figure.supxlabel("\n".join(below), fontsize=7.5)
         figure.supylabel(label, fontsize=7.5)
-        handles = [Line2D([], [], label=name, **look) for name, look in _LINE_LOOKS.items()]
+        handles = _line_handles(seeds, several)
         # A heading of the figure would be laid over the legend.
-        figure.legend(handles=handles, loc="outside upper center", ncols=3, title=title or None, title_fontsize=9)
+        in_a_row = len(handles) if width > 6 else 3
+        heading = {"title": style.fitted(title, width, 8) or None, "title_fontsize": 8, "columnspacing": 1.2}
+        legend = figure.legend(handles=handles, loc="outside upper center", ncols=in_a_row, **heading)
+        legend.get_title().set_multialignment("center")
     return figure
+
+
+def _left_out(lines: pd.DataFrame, rows: Sequence[float], columns: Sequence[float]) -> tuple[str, str]:
+    temperatures = style.omitted(len(rows), lines["temperature"].nunique(), "temperatures")
+    return temperatures, style.omitted(len(columns), lines["density"].nunique(), "densities")
+
+
+def _line_handles(seeds: Sequence[int], several: bool) -> list[Line2D]:
+    """Of what can be seen: single pairs in the colour of their dense seed where there are several."""
+    pairs, mean, ends = _LINE_LOOKS
+    if not several:
+        return [Line2D([], [], label="the pair", **_LINE_LOOKS[mean]), Line2D([], [], label=ends, **_LINE_LOOKS[ends])]
+    handles = [Line2D([], [], label=mean, **_LINE_LOOKS[mean]), Line2D([], [], label=ends, **_LINE_LOOKS[ends])]
+    named = [(f"pairs of seed {seed}", style.series(index).colour) for index, seed in enumerate(seeds)]
+    if len(seeds) > len(style.SERIES):
+        named = [(pairs, "0.4")]
+    return [Line2D([], [], label=name, **_LINE_LOOKS[pairs] | {"color": colour}) for name, colour in named] + handles
 
 
 def _cells(
@@ -127,13 +151,14 @@ def _cells(
 def _draw_line_cell(axes: Axes, cell: pd.DataFrame, measure: str, factor: float, seeds: list[int]) -> None:
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], min_n_ticks=3))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], min_n_ticks=3, prune="upper"))
     axes.grid(axis="y")
     if not cell[measure].notna().any():
         axes.text(0.5, 0.5, "not run", ha="center", va="center", transform=axes.transAxes, color="0.4")
         return
     thin, thick, dotted = _LINE_LOOKS.values()
-    for (seed, _), pair in cell.sort_values("t").groupby(["dense_seed", "pair"]):
+    pairs = list(cell.sort_values("t").groupby(["dense_seed", "pair"]))
+    for (seed, _), pair in pairs if len(pairs) > 1 else ():
         axes.plot(pair["t"], factor * pair[measure], **thin | {"color": style.series(seeds.index(seed)).colour})
     mean = factor * cell.groupby(["dense_seed", "t"])[measure].mean().groupby("t").mean()
     axes.plot(mean.index, mean, **thick)
@@ -175,11 +200,13 @@ def training_curves(
     shown = list(temperatures or style.spread(_hot_first(retrained["temperature"], knob), 3))
     densities = style.spread(_increasing(retrained["density"]), CHOSEN)
     with style.context():
-        figure = style.new_figure(max(style.COLUMN_WIDTH, 1.75 * (1 + len(shown))), 4.0 if title else 3.8)
+        width = max(style.COLUMN_WIDTH, 1.75 * (1 + len(shown)))
+        said = " and ".join(filter(None, _left_out(retrained, shown, densities)))
+        figure = style.new_figure(width, 3.8 + 0.12 * bool(said) + style.heading_height(title, width))
         panels = figure.subplots(2, 1 + len(shown), sharex="col", sharey="row", squeeze=False)
         parts = [dense[_among(dense["temperature"], [temperature])] for temperature in trained]
         # One dense line is no density: it must not look like one.
-        looks = _looks(len(parts)) if len(parts) > 1 else [("0.45", "solid")]
+        looks = [("0.45", "solid")] if len(parts) == 1 else _looks(len(parts))
         _draw_family(panels[:, 0], parts, [style.number(temperature) for temperature in trained], looks)
         panels[0, 0].set_title("dense training", fontsize=7.5)
         if len(trained) > 1:
@@ -198,9 +225,9 @@ def training_curves(
         if shown:
             handles, labels = panels[1, 1].get_legend_handles_labels()
             labels = [f"density {label}" for label in labels]
-            figure.legend(handles, labels, loc="outside lower center", ncols=CHOSEN)
-        if title:
-            figure.suptitle(title)
+            note = {"title": f"retraining shown: {said}" if said else None, "title_fontsize": 7}
+            figure.legend(handles, labels, loc="outside lower center", ncols=CHOSEN, **note)
+        style.heading(figure, title)
     return figure
 
 
@@ -216,7 +243,9 @@ def _looks(count: int) -> list[Look]:
 def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list[str], looks: list[Look]) -> None:
     """One column of panels: a line for each table of `parts`."""
     for axes, (measure, (_, factor, ticks)) in zip(panels, _CURVES.items(), strict=True):
-        axes.set_yscale("log")
+        # Nothing above 0, as where every answer is right, has no place on a logarithmic axis.
+        logarithmic = any((part[measure] > 0).any() for part in parts)
+        axes.set_yscale("log" if logarithmic else "linear")
         for part, label, (colour, dash) in zip(parts, labels, looks, strict=True):
             known = part.dropna(subset=[measure])
             of_seeds = known.groupby(["dense_seed", "epoch"])[measure].mean()
@@ -230,8 +259,9 @@ def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list
         for epoch in sorted({epoch for part in parts for epoch in _rate_changes(part)}):
             axes.axvline(epoch, color="0.8", linewidth=0.6, zorder=0)
         low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=ticks if high < 12 * low else (1, 2, 5), numticks=20))
-        axes.yaxis.set_minor_locator(NullLocator())
+        if logarithmic:
+            axes.yaxis.set_major_locator(LogLocator(subs=ticks if high < 12 * low else (1, 2, 5), numticks=20))
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -108,7 +111,9 @@ def error_against_density(
     """Test error of the default, the tuned (Algorithm 1) and the oracle temperature at each density.
 
     Left: test error, with 95 % intervals where there are several dense seeds. Middle: how far above the oracle, paired
-    by dense seed. Right: the temperature chosen, the hottest on top. Points are single dense seeds.
+    by dense seed. Right: the temperature chosen, the hottest on top. Points are single dense seeds. Those that choose
+    alike at every density are one curve with all their names. The middle is left out where all choose like the oracle,
+    the right where one temperature is chosen everywhere; a line says so.
 
     Parameters
     ----------
@@ -133,33 +138,56 @@ def error_against_density(
     if table["test_error"].isna().all():
         return style.blank_figure("no cell has been retrained", title)
     names = [name for name in TUNED if name in set(table["algorithm"])]
+    parts = {name: table[table["algorithm"] == name].set_index("density") for name in names}
+    groups = style.alike({name: part["temperature"].reindex(plane.densities) for name, part in parts.items()})
+    shown, said = _telling(table, knob)
     with style.context():
-        figure = style.new_figure(style.TEXT_WIDTH, 2.8 if title else 2.6)
-        panels = figure.subplots(1, 3)
-        # Side by side, so that equal choices do not hide each other.
-        for offset, name in zip(np.linspace(-0.16, 0.16, len(names)), names, strict=True):
-            rows = table[table["algorithm"] == name]
-            _draw_choice(panels, plane, rows, offset, LOOKS[name])
-        panels[0].set_ylabel("test error (%)")
+        width = max(style.COLUMN_WIDTH, 0.4 + 2.2 * len(shown))
+        height = 2.35 + 0.13 * len(names) + 0.12 * len(said) + style.heading_height(title, width)
+        figure = style.new_figure(width, height)
+        panels = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
+        for index, group in enumerate(groups):
+            label = "\n= ".join(_started(parts[name]) for name in group)
+            look = LOOKS[group[0]].keywords | style.nested(index, len(groups))
+            _draw_choice(panels, plane, parts[group[0]], label, look)
         # Two dense seeds give intervals far wider than any error can be.
-        panels[0].set_ylim(max(0, panels[0].get_ylim()[0]), min(100, panels[0].get_ylim()[1]))
-        panels[1].set_ylabel("percentage points")
-        panels[2].set_ylabel(knob.label)
-        panels[2].set_yticks(range(len(plane.temperatures)), plane.temperature_labels)
-        panels[2].set_ylim(len(plane.temperatures) - 0.5, -0.5)
-        headings = ("(a) test error", "(b) above the oracle", "(c) chosen, hot on top")
-        for heading, axes in zip(headings, panels, strict=True):
-            style.density_axis(axes, plane.densities)
-            axes.set_title(heading, loc="left")
+        low, high = panels["test error"].get_ylim()
+        panels["test error"].set_ylim(max(0, low), min(100, high))
+        for letter, (name, axes) in zip("abc", panels.items(), strict=False):
+            style.density_axis(axes, plane.densities, 1.7)
+            axes.set_title(f"({letter}) {name}", loc="left")
+            axes.set_ylabel({"test error": "test error (%)", _ABOVE: "percentage points"}.get(name, knob.label))
             axes.grid(axis="y")
-        handles, labels = panels[2].get_legend_handles_labels()
+        if _CHOSEN in panels:
+            places = style.tick_places(plane.temperature_labels, 1.5, upright=True)
+            panels[_CHOSEN].set_yticks(places, [plane.temperature_labels[place] for place in places])
+            panels[_CHOSEN].set_ylim(len(plane.temperatures) - 0.5, -0.5)
+        handles, labels = panels["test error"].get_legend_handles_labels()
         if any(name.startswith("regret_seed") for name in table):
             handles.append(Line2D([], [], color="0.3", **_SEEDS))
             labels.append("dense seeds")
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-        if title:
-            figure.suptitle(title)
+        note = {"title": "\n".join(said) or None, "title_fontsize": 7}
+        figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(shown) > 1 else 1, **note)
+        style.heading(figure, title)
     return figure
+
+
+_ABOVE, _CHOSEN = "above the oracle", "chosen, hot on top"
+
+
+def _telling(table: pd.DataFrame, knob: Knob) -> tuple[list[str], list[str]]:
+    """Panels that say something, and a sentence for each of the others."""
+    shown, said = ["test error"], []
+    if (table.filter(regex="^regret").fillna(0).abs() > 1e-12).any(axis=None):
+        shown.append(_ABOVE)
+    else:
+        said.append("none is above the oracle at any density")
+    chosen = table["temperature"].dropna().unique()
+    if len(chosen) > 1:
+        shown.append(_CHOSEN)
+    else:
+        said += [f"chosen at every density: {style.number(value)} ({knob.label})" for value in chosen]
+    return shown, said
 
 
 _SEEDS = {"linestyle": "", "marker": "o", "markersize": 2.2, "markerfacecolor": "none", "markeredgewidth": 0.5}
@@ -167,18 +195,25 @@ _SEEDS = {"linestyle": "", "marker": "o", "markersize": 2.2, "markerfacecolor": 
 
 
 def _draw_choice(
-    panels: tuple[Axes, Axes, Axes], plane: Plane, rows: pd.DataFrame, offset: float, look: style.Series
+    panels: Mapping[str, Axes], plane: Plane, rows: pd.DataFrame, label: str, look: Mapping[str, Any]
 ) -> None:
-    x = np.array([plane.column(density) for density in rows["density"]]) + offset
+    x = np.array([plane.column(density) for density in rows.index])
     bars = {"capsize": 1.5, "elinewidth": 0.8}
-    panels[0].errorbar(x, 100 * rows["test_error"], yerr=100 * rows["test_error_ci95"], **bars, **look.keywords)
-    panels[1].plot(x, 100 * rows["regret"], **look.keywords)
-    for axes, kind in zip(panels[:2], ("test_error_seed", "regret_seed"), strict=True):
-        for name in [name for name in rows if name.startswith(kind)]:
-            axes.plot(x, 100 * rows[name], color=look.colour, zorder=1.9, **_SEEDS)
+    error = 100 * rows["test_error_ci95"]
+    panels["test error"].errorbar(x, 100 * rows["test_error"], yerr=error, label=label, **bars, **look)
+    if _ABOVE in panels:
+        panels[_ABOVE].plot(x, 100 * rows["regret"], **look)
+    for panel, kind in (("test error", "test_error_seed"), (_ABOVE, "regret_seed")):
+        for name in [name for name in rows if name.startswith(kind) and panel in panels]:
+            panels[panel].plot(x, 100 * rows[name], color=look["color"], zorder=2.9, **_SEEDS)
+    if _CHOSEN in panels:
+        panels[_CHOSEN].plot(x, [_row(plane, value) for value in rows["temperature"]], **look)
+
+
+def _started(rows: pd.DataFrame) -> str:
+    """Name of an algorithm, with where it started."""
     start = rows["start"].iloc[0]
-    label = _label(rows["algorithm"].iloc[0]) + ("" if pd.isna(start) else f" (started at {style.number(start)})")
-    panels[2].plot(x, [_row(plane, value) for value in rows["temperature"]], label=label, **look.keywords)
+    return _label(rows["algorithm"].iloc[0]) + ("" if pd.isna(start) else f" (started at {style.number(start)})")
 
 
 def _row(plane: Plane, temperature: float) -> float:
@@ -215,8 +250,9 @@ def selection_table(selection: pd.DataFrame) -> pd.DataFrame:
 def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
     """Regret of every algorithm and baseline: at each density, and over all of them with the probes that it cost.
 
-    Algorithm 1 is shown as the mean over its starts, with their range as a band. The right panel gives the mean over
-    densities and starts (filled), the worst of them (open), and the mean number of probes.
+    Algorithm 1 is shown as the mean over its starts, with their range as a band; curves that are equal at every density
+    are one, with all their names. The right panel gives the mean over densities and starts (filled), the worst of them
+    (open), and the mean number of probes.
 
     Parameters
     ----------
@@ -236,18 +272,25 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
         return style.blank_figure("no algorithm has a retrained cell to choose", title)
     densities = sorted(table["density"].unique())
     held = set(table["algorithm"])
+    if (table["highest"].abs() < 1e-12).all():
+        return style.blank_figure("every algorithm and baseline chooses the best temperature at every density", title)
     names = [name for name in LOOKS if name in held] + sorted(held - set(LOOKS))
+    parts = {name: table[table["algorithm"] == name].set_index("density").reindex(densities) for name in names}
+    looks = {name: LOOKS.get(name, style.series(index)) for index, name in enumerate(names)}
+    ends = ("mean", "lowest", "highest")
+    groups = style.alike({name: rows[list(ends)].to_numpy().ravel() for name, rows in parts.items()})
     with style.context():
-        figure = style.new_figure(style.TEXT_WIDTH, 2.7 if title else 2.5)
+        height = 2.3 + 0.13 * len(names) + style.heading_height(title, style.TEXT_WIDTH)
+        figure = style.new_figure(style.TEXT_WIDTH, height)
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-        for index, name in enumerate(names):
-            rows = table[table["algorithm"] == name].set_index("density").reindex(densities)
-            look = LOOKS.get(name, style.series(index))
-            _draw_regret(left, rows, index - (len(names) - 1) / 2, look, name)
-            _draw_overall(right, rows, index, look)
+        for index, group in enumerate(groups):
+            nested = style.nested(index, len(groups))
+            _draw_regret(left, parts[group[0]], group, looks[group[0]].keywords | nested)
+        for index, (name, rows) in enumerate(parts.items()):
+            _draw_overall(right, rows, index, looks[name])
         left.set_ylabel("percentage points")
         left.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-        style.density_axis(left, densities)
+        style.density_axis(left, densities, 3.0)
         left.grid(axis="y")
         left.set_title("(a) regret at each density", loc="left")
         right.set_yticks(range(len(names)), [_label(name) for name in names])
@@ -257,19 +300,18 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
         right.grid(axis="x")
         right.set_title("(b) regret over all densities", loc="left")
         right.annotate("probes", (1, 1), (16, 5), "axes fraction", "offset points", ha="center")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5, columnspacing=1.4)
-        if title:
-            figure.suptitle(title)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.4)
+        style.heading(figure, title)
     return figure
 
 
-def _draw_regret(axes: Axes, rows: pd.DataFrame, place: float, look: style.Series, name: str) -> None:
-    x = np.arange(len(rows)) + 0.06 * place
+def _draw_regret(axes: Axes, rows: pd.DataFrame, names: Sequence[str], look: Mapping[str, Any]) -> None:
+    x = np.arange(len(rows))
     several = bool((rows["starts"] > 1).any())
-    label = _label(name) + (" (mean of starts)" if several else "")
-    axes.plot(x, 100 * rows["mean"], label=label, **look.keywords)
+    label = "\n= ".join(map(_label, names)) + (" (mean of starts)" if several else "")
+    axes.plot(x, 100 * rows["mean"], label=label, **look)
     if several:
-        axes.fill_between(x, 100 * rows["lowest"], 100 * rows["highest"], color=look.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(x, 100 * rows["lowest"], 100 * rows["highest"], color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _draw_overall(axes: Axes, rows: pd.DataFrame, index: int, look: style.Series) -> None:

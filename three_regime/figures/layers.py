@@ -55,8 +55,9 @@ def sparsity_per_layer(sparsity: pd.DataFrame, title: str = "") -> Figure:
     densities = sorted(table["density"].unique())
     places = range(len(layers))
     with style.context():
-        figure = style.new_figure(style.TEXT_WIDTH, 3.8 if title else 3.6)
+        figure = style.new_figure(style.TEXT_WIDTH, 3.6 + style.heading_height(title, style.TEXT_WIDTH))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        kept = style.tick_places(layers, 6.0, upright=True)
         for index, (density, colour) in enumerate(zip(densities, style.shades(len(densities)), strict=True)):
             rows = table[table["density"] == density].set_index("layer").reindex(layers)
             dash = style.DASHES[index % len(style.DASHES)]
@@ -81,9 +82,9 @@ def sparsity_per_layer(sparsity: pd.DataFrame, title: str = "") -> Figure:
             axes.yaxis.set_minor_locator(NullLocator())
             axes.grid(axis="y")
         upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
-        lower.set_xticks(places, [layer.removesuffix(".weight") for layer in layers], rotation=90)
+        lower.set_xticks(kept, [layers[place].removesuffix(".weight") for place in kept], rotation=90)
         lower.set_xlim(-0.7, len(layers) - 0.3)
-        lower.set_xlabel("layer, from input to output")
-        if title:
-            figure.suptitle(title)
+        said = style.omitted(len(kept), len(layers), "layers named")
+        lower.set_xlabel("layer, from input to output" + (f" ({said})" if said else ""))
+        style.heading(figure, title)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ from three_regime.figures.cells import Plane, require
 from three_regime.figures.phase import panel_of
 
 MEASURES = ("test_error", "lmc", "lmc_middle", "cka_softmax")
-"""Columns of cells.csv that are shown, a row each, as `panel_of` says; then what was measured beside them."""
+"""Columns of cells.csv that are shown, a row each, under their labels in `PANELS`; additional measures follow."""
 
 CHOSEN = 4
 """Most densities shown unless asked for, evenly spread over what was run."""
@@ -69,7 +70,8 @@ def seed_points(
     """Every dense seed's value against temperature, beside the mean and its standard error; one column a density.
 
     Each panel has its own vertical axis, for spreads differ between densities by factors of tens. A ring marks a seed
-    that dominates the spread of its cell: the mean there is that seed's.
+    that dominates the spread of its cell: the mean there is that seed's. One dense seed has no mean beside it. A
+    measure that is the same everywhere is left out; that, and densities that are not shown, a line says.
 
     Parameters
     ----------
@@ -91,15 +93,24 @@ def seed_points(
     if table.empty:
         return style.blank_figure("no cell has been measured", title)
     plane = Plane.of(grid, knob)
-    measures = [name for name in (*MEASURES, *measured_columns()) if (table["measure"] == name).any()]
+    there = {name: table.loc[table["measure"] == name, "value"] for name in (*MEASURES, *measured_columns())}
+    same = [name for name, values in there.items() if len(values) > 1 and np.ptp(values) < 1e-12]
+    measures = [name for name, values in there.items() if len(values) and name not in same]
+    said = [
+        f"{panel_of(name).name}: {style.number(panel_of(name).factor * there[name].iloc[0])} everywhere"
+        for name in same
+    ]
+    if not measures:
+        return style.blank_figure("\n".join(said), title)
     columns = sorted(table["density"].unique())
+    said += filter(None, [style.omitted(len(columns), len(plane.densities), "densities are shown")])
     seeds = sorted(int(seed) for seed in table["dense_seed"].unique())
     with style.context():
         handles = _legend(table, seeds)
         width = max(style.COLUMN_WIDTH, 0.7 + 1.55 * len(columns))
         in_a_row = len(handles) if width > 5 else 3
-        height = 0.14 * -(-len(handles) // in_a_row) + 1.15 * len(measures) + (0.8 if title else 0.6)
-        figure = style.new_figure(width, height)
+        height = 0.14 * -(-len(handles) // in_a_row) + 1.15 * len(measures) + 0.6 + 0.12 * len(said)
+        figure = style.new_figure(width, height + style.heading_height(title, width))
         panels = figure.subplots(len(measures), len(columns), sharex=True, squeeze=False)
         for row, measure in zip(panels, measures, strict=True):
             for axes, density in zip(row, columns, strict=True):
@@ -110,29 +121,32 @@ def seed_points(
         for axes, density in zip(panels[0], columns, strict=True):
             axes.set_title(f"density {style.percent(density)} %")
         for axes in panels[-1]:
-            kept = style.spread(list(range(len(plane.temperatures))), 5)
+            kept = style.tick_places(plane.temperature_labels, 1.1)
             axes.set_xticks(kept, [plane.temperature_labels[place] for place in kept])
             axes.set_xlim(-0.5, len(plane.temperatures) - 0.5)
-        figure.supxlabel(f"hot ← {knob.label} → cold", fontsize=7.5)
+        figure.supxlabel("\n".join([f"hot ← {knob.label} → cold", *said]), fontsize=7.5)
         # A heading of the figure would be laid over the legend.
-        heading = {"title": title or None, "title_fontsize": 9, "columnspacing": 1.2, "handlelength": 1.6}
-        figure.legend(handles=handles, loc="outside upper center", ncols=in_a_row, **heading)
+        heading = {"title": style.fitted(title, width, 8) or None, "title_fontsize": 8}
+        legend = figure.legend(
+            handles=handles, loc="outside upper center", ncols=in_a_row, columnspacing=1.2, handlelength=1.6, **heading
+        )
+        legend.get_title().set_multialignment("center")
     return figure
 
 
 def _draw(axes: Axes, cell: pd.DataFrame, plane: Plane, seeds: list[int], factor: float) -> None:
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], prune="upper"))
     axes.grid(axis="y")
     axes.margins(y=0.12)
     places = {temperature: place for place, temperature in enumerate(plane.temperatures)}
     means = cell.drop_duplicates("temperature").assign(place=lambda table: table["temperature"].map(places))
     means = means.sort_values("place")
     error = factor * means["se"].fillna(0.0)
-    axes.errorbar(means["place"], factor * means["mean"], yerr=error, **_MEAN)
+    if len(seeds) > 1:
+        axes.errorbar(means["place"], factor * means["mean"], yerr=error, **_MEAN)
     for index, seed in enumerate(seeds):
         own = cell[cell["dense_seed"] == seed]
-        # Side by side, so that equal values do not hide each other.
-        x = own["temperature"].map(places) + 0.12 * (index - (len(seeds) - 1) / 2) * min(1, 5 / len(seeds))
+        x = own["temperature"].map(places)
         axes.plot(x, factor * own["value"], **_look(index, len(seeds)))
         ringed = (own["one_seed"] == seed).to_numpy()
         axes.plot(x[ringed], factor * own["value"][ringed], gid="one-seed", **_RING)
@@ -152,13 +166,16 @@ _RING = {
 def _look(index: int, count: int) -> dict[str, object]:
     """A marker and colour for each seed, as long as there are few."""
     look = style.series(index) if count <= _NAMED else style.SERIES[0]
-    return {"linestyle": "", "marker": look.marker, "color": look.colour, "markersize": 2.8, "alpha": 0.85}
+    # Later ones are smaller, so that equal values do not hide each other.
+    size = 4.4 - 0.45 * index if count <= _NAMED else 3.0
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.3, "zorder": 2.5 + 0.01 * index}
+    return {"linestyle": "", "marker": look.marker, "color": look.colour, "markersize": size, **edge}
 
 
 def _legend(table: pd.DataFrame, seeds: list[int]) -> list[Line2D]:
     """Of what occurs in `table`: one dense seed has no standard error."""
     mean = "mean ± standard error" if table["se"].notna().any() else "mean"
-    handles = [Line2D([], [], label=mean, **_line())]
+    handles = [Line2D([], [], label=mean, **_line())] if len(seeds) > 1 else []
     if len(seeds) <= _NAMED:
         handles += [Line2D([], [], label=f"seed {seed}", **_look(i, len(seeds))) for i, seed in enumerate(seeds)]
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -27,6 +28,9 @@ _PANELS = (("cells labelled as\ndrawn by hand (%)", AGREEMENT), ("mean regret\n(
 def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: str = "", inherited: str = "") -> Figure:
     """Mean regret at each LMC threshold and, where regimes were drawn by hand, agreement with them.
 
+    Curves that are equal at every threshold are one curve with all their names. A panel whose curves are all level is
+    left out, and a line says so.
+
     Parameters
     ----------
     sensitivity
@@ -50,20 +54,31 @@ def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: st
     shown = [(label, lines) for label, lines in shown if lines]
     if not shown:
         return style.blank_figure("no cell to which a threshold applies", title)
+    level = [label for label, lines in shown if (np.ptp(table[list(lines)], axis=0) < 1e-12).all()]
+    said = [f"{' '.join(label.split())}: the same at every threshold" for label in level]
+    shown = [(label, lines) for label, lines in shown if label not in level]
+    if not shown:
+        return style.blank_figure("\n".join(said), title)
     with style.context():
-        figure = style.new_figure(style.COLUMN_WIDTH + 1.4, 1.5 * len(shown) + (0.75 if title else 0.55))
+        width = style.COLUMN_WIDTH + 1.6
+        height = 1.5 * len(shown) + 0.55 + 0.12 * len(said) + style.heading_height(title, width)
+        figure = style.new_figure(width, height)
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (label, lines) in zip(panels, shown, strict=True):
-            for column, (name, look) in lines.items():
-                keywords = look.keywords | {"markersize": 3, "markevery": max(1, len(table) // 12)}
-                axes.plot(table["threshold"], 100 * table[column], label=name, **keywords)
+            groups = style.alike({column: table[column] for column in lines})
+            for index, columns in enumerate(groups):
+                look = lines[columns[0]][1].keywords | style.nested(index, len(groups))
+                name = "\n= ".join(lines[column][0] for column in columns)
+                axes.plot(
+                    table["threshold"], 100 * table[columns[0]], label=name, markevery=max(1, len(table) // 12), **look
+                )
             axes.axvline(threshold, color="0.45", linewidth=0.8, zorder=0)
             axes.set_ylabel(label)
             axes.grid(axis="y")
             axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         whose = f" (set for {inherited})" if inherited else ""
-        panels[0].set_title(f"vertical line: threshold in use, {style.number(threshold)}{whose}", fontsize=7.5)
+        in_use = f"vertical line: threshold in use, {style.number(threshold)}{whose}"
+        panels[0].set_title("\n".join([*said, in_use]), fontsize=7.5)
         panels[-1].set_xlabel("LMC threshold of Regime I (fraction)")
-        if title:
-            figure.suptitle(title)
+        style.heading(figure, title)
     return figure

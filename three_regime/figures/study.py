@@ -18,7 +18,7 @@ from three_regime.figures import curves, densities, layers, phase, seeds, sensit
 from three_regime.figures.output import save
 from three_regime.figures.wording import reword
 from three_regime.settings import Setting, setting_of
-from three_regime.study.outputs import GRID_FIGURES, RUN_FIGURES
+from three_regime.study.outputs import GRID_FIGURES
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class Tables:
 
     @property
     def title(self) -> str:
-        """The study's name, and where its numbers come from unless all of them were computed here."""
+        """The study's name, where its numbers come from unless all of them were computed here; data, model and knob."""
         grid = self["grid"]
         origins = set(grid["origin"].dropna()) if "origin" in grid else set()
         origin = "" if origins <= {"computed"} else f" ({', '.join(sorted(origins))})"
-        return f"{grid['study'].iloc[0]}{origin}"
+        about = [str(grid[column].iloc[0]) for column in ("dataset", "model") if column in grid]
+        return f"{grid['study'].iloc[0]}{origin}\n{', '.join([*about, self.knob.label])}"
 
     @property
     def setting(self) -> Setting | None:
@@ -69,16 +70,14 @@ Drawn = tuple[Figure, pd.DataFrame]
 
 def _phase(tables: Tables) -> Drawn:
     grid, regimes = tables["grid"], tables["regimes"]
-    figure = phase.phase_diagram(grid, regimes, tables["boundaries"], tables.knob, tables.thresholds, tables.title)
+    figure = phase.phase_diagram(grid, regimes, tables.knob, tables.thresholds, tables.title)
     return figure, phase.phase_table(grid, regimes)
 
 
 def _panel(metric: str) -> Callable[[Tables], Drawn]:
     def draw_panel(tables: Tables) -> Drawn:
         grid, regimes = tables["grid"], tables["regimes"]
-        figure = phase.panel_figure(
-            grid, regimes, tables["boundaries"], tables.knob, tables.thresholds, metric, tables.title
-        )
+        figure = phase.panel_figure(grid, regimes, tables.knob, tables.thresholds, metric, tables.title)
         return figure, phase.phase_table(grid, regimes)
 
     return draw_panel
@@ -135,8 +134,8 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
     "training_curves": _training_curves,
     "sparsity_per_layer": _sparsity_per_layer,
 }
-"""Figure name (``outputs.GRID_FIGURES``, ``outputs.RUN_FIGURES``) → a function of a study's tables. A column that was
-measured beside them (`three_regime.config.measures`) is a panel under its own name."""
+"""Figure name (`three_regime.study.outputs`) → a function of a study's tables. The column of an additional measure
+(`three_regime.config.measures`) is a panel of its own name."""
 
 
 def drawn(tables: Tables, name: str) -> Drawn:
@@ -170,10 +169,7 @@ def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Pat
     return paths
 
 
-def draw_all(folder: Path, thresholds: Thresholds) -> list[Path]:
-    """Every figure of a study: those of the grid, and those of what was run where its tables are there."""
+def draw_all(folder: Path, thresholds: Thresholds, names: Sequence[str]) -> list[Path]:
+    """Those of the figures `names` (`Study.figures`) whose tables are there: of what was run there may be none."""
     run = (Path(folder) / "lines.csv").exists()
-    grid = Path(folder) / "grid.csv"
-    measured = Tables(Path(folder), thresholds)["grid"] if grid.exists() else ()
-    also = [name for name in measured_columns() if name in measured]
-    return draw(folder, [*GRID_FIGURES, *(RUN_FIGURES if run else ()), *also], thresholds)
+    return draw(folder, [name for name in names if run or name in (*GRID_FIGURES, *measured_columns())], thresholds)

@@ -7,7 +7,8 @@ pyplot: nothing here leaves global state behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,11 @@ TEXT_WIDTH = 7.0
 """Inches: the width of a two-column page; figures are drawn at the size at which they are printed."""
 COLUMN_WIDTH = 3.35
 """Inches: one column of a two-column page."""
+SCREEN_WIDTH = 4.6
+"""Inches: legible in the 430 pixels that half a README gives a picture, where 7 pt become 9 pixels."""
+
+DIGIT = 0.062
+"""Inches: the width of a digit at 7 pt."""
 
 DENSITY = "density (%)"
 """Label of densities: of the prunable weights everywhere, as in paths and tables, never of the whole model."""
@@ -37,7 +43,7 @@ _RC: dict[str, Any] = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
-    "figure.titlesize": 9,
+    "figure.titlesize": 8,
     "axes.linewidth": 0.6,
     "axes.grid": False,
     "axes.spines.top": False,
@@ -111,10 +117,52 @@ def blank_figure(message: str, title: str = "") -> Figure:
     """A figure that says why it is empty, so that a study with nothing to show still has its file."""
     with context():
         figure = new_figure(COLUMN_WIDTH, 1.5)
-        figure.text(0.5, 0.45, message, ha="center", va="center", color="0.35")
-        if title:
-            figure.suptitle(title)
+        figure.text(0.5, 0.4, fitted(message, COLUMN_WIDTH, 7.5), ha="center", va="center", color="0.35")
+        heading(figure, title)
     return figure
+
+
+def heading(figure: Figure, title: str) -> None:
+    """Put `title` over the figure, its lines broken where the page ends; nothing without one."""
+    if title:
+        figure.suptitle(fitted(title, figure.get_figwidth(), 8))
+
+
+def heading_height(title: str, width: float) -> float:
+    """Inches that `heading` takes on a figure of `width` inches."""
+    return 0.14 * (fitted(title, width, 8).count("\n") + 1) + 0.06 if title else 0.0
+
+
+def fitted(text: str, width: float, size: float) -> str:
+    """`text` in lines that fit `width` inches at `size` points."""
+    letters = int(72 * width / (0.6 * size))
+    lines = [textwrap.wrap(line, letters, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")]
+    return "\n".join(part for line in lines for part in line)
+
+
+def nested(index: int, count: int) -> dict[str, float]:
+    """Widths of line `index` of `count` in the order of drawing: where lines coincide, each shows beside the last."""
+    below = count - 1 - index
+    return {"linewidth": 1.0 + 0.45 * below, "markersize": 3.0 + 0.9 * below}
+
+
+def alike(curves: Mapping[str, Sequence[float]]) -> list[list[str]]:
+    """Names of curves, those that are equal everywhere together, in the order of the first of each."""
+    groups: list[list[str]] = []
+    for name, values in curves.items():
+        own = np.asarray(values, dtype=float)
+        for group in groups:
+            if np.allclose(own, np.asarray(curves[group[0]], dtype=float), rtol=0, atol=1e-9, equal_nan=True):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def omitted(shown: int, there: int, what: str) -> str:
+    """A sentence where only some of what was run is shown: ``4 of 9 densities``; empty where all are."""
+    return f"{shown} of {there} {what}" if shown < there else ""
 
 
 def series(index: int) -> Series:
@@ -154,8 +202,27 @@ def spread(values: Sequence[float], count: int) -> list[float]:
     return [values[index] for index in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
 
 
-def density_axis(axes: Axes, densities: Sequence[float]) -> None:
-    """Equally spaced densities on the x axis (position = index), as in the phase diagram."""
-    axes.set_xticks(range(len(densities)), [percent(density) for density in densities])
+def tick_places(labels: Sequence[str], inches: float, *, upright: bool = False) -> list[int]:
+    """Indices of equally spaced tick labels that are shown, so that none touches its neighbour.
+
+    Parameters
+    ----------
+    labels
+        All of them, at 7 pt.
+    inches
+        Length of the axis.
+    upright
+        Whether they stand one above the other.
+    """
+    need = 0.12 if upright else DIGIT * max(map(len, labels)) + 0.05
+    step = max(1, int(np.ceil(need * len(labels) / inches - 1e-9)))
+    return list(range(0, len(labels), step))
+
+
+def density_axis(axes: Axes, densities: Sequence[float], inches: float) -> None:
+    """Equally spaced densities on an x axis of about so many inches (position = index), as in the phase diagram."""
+    labels = [percent(density) for density in densities]
+    places = tick_places(labels, inches)
+    axes.set_xticks(places, [labels[place] for place in places])
     axes.set_xlim(-0.5, len(densities) - 0.5)
     axes.set_xlabel(DENSITY)

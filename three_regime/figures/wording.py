@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+Words = Sequence[tuple[str, str]]
+"""Phrase → what takes its place, in the order in which they are tried (`three_regime.settings.Setting.words`)."""
 
-def reword(figure: Figure, words: Sequence[tuple[str, str]]) -> None:
-    """Put a setting's words (`three_regime.settings.Setting.words`) into a finished figure."""
+
+def reworded(text: str, words: Words) -> str:
+    """`text` with the first phrase that it holds replaced."""
+    for phrase, instead in words:
+        if phrase in text:
+            return text.replace(phrase, instead)
+    return text
+
+
+def reword(figure: Figure, words: Words) -> None:
+    """Put a setting's words into a finished figure."""
     for text in figure.findobj(Text):
-        for phrase, instead in words:
-            if phrase in text.get_text():
-                text.set_text(text.get_text().replace(phrase, instead))
-                break
+        text.set_text(reworded(text.get_text(), words))

@@ -1,4 +1,4 @@
-"""Output similarity of every pair of replicas, each with its own BatchNorm statistics (A)."""
+"""Compute CKA of every pair of replicas, each with its own BatchNorm statistics (authors' code)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compute(job: Job) -> None:
     count, default = job.products[0].recipe[setting.unit], setting.cka_recipe(Measurement())[setting.unit]
     if count == default > task.comparable:
         count = task.comparable
-        log.info("CKA on all %d %s: fewer than the default's %d", count, setting.inputs, default)
+        log.info("CKA on all %d %s: fewer than the default %d", count, setting.inputs, default)
     began = time.monotonic()
     with convolution_precision(tf32=False), job.stop.at_once():
         pairs = measured_pairs(job, task, lambda network, weights: condensed_kinds(network.outputs(weights, count)))

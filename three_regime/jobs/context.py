@@ -1,4 +1,4 @@
-"""What the computing modules share: the task on its device, its metrics, and a session for the trainer."""
+"""Shared by the modules of the stages: the task on its device, its metrics, and a session for the trainer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from three_regime.training.trainer import Session, convolution_precision
 
 
 def task_of(job: Job) -> Task:
-    """The study's task, with its data on the job's device; sets torch's thread count and the kernels."""
+    """The study's task, with its data on the job's device; sets torch's thread count and the allowed kernels."""
     torch.set_num_threads(job.config.threads)
     kernels.allow(job.config.kernels)
     return job.study.setting.task(job.study, job.device)
 
 
 def session_of(job: Job, evaluate_last: int = 0) -> Session:
-    """The circumstances of training in this job."""
+    """The trainer's session for this job."""
     return Session(
         job.config.threads, job.config.state_every_s, job.stop, evaluate_last, job.study.config.lockstep
     )  # fmt: skip
@@ -32,9 +32,9 @@ def session_of(job: Job, evaluate_last: int = 0) -> Session:
 def measured(
     task: Task, arrays: Mapping[str, np.ndarray], source: str, network: SparseNetwork | None = None
 ) -> dict[str, Any]:
-    """Metrics of a checkpoint with its own statistics: ``train``, ``test``, and for translations ``scores``.
+    """Metrics of a checkpoint with its own statistics: ``train``, ``test`` and, for translation, ``scores``.
 
-    Computed by `network`, where there is one.
+    `network` evaluates it if given.
     """
     with convolution_precision(tf32=False):
         weights = task.load(arrays, source)

@@ -1,4 +1,4 @@
-"""Dense training: one run for every early-stop checkpoint of the epochs knob, one run a temperature otherwise."""
+"""Dense training: one run for all early-stop checkpoints of the epochs knob; otherwise one run per temperature."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from three_regime.random_streams import Streams
 from three_regime.study.fingerprints import fingerprint_of, input_digest
 from three_regime.study.products import Product, training_recipe
 from three_regime.tasks.interface import Task
+from three_regime.tasks.strategies import sparse_network
 from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
 def compute(job: Job) -> None:
-    """Train and write the wanted checkpoints."""
+    """Train, and write the stale checkpoints."""
     task = task_of(job)
     streams = Streams(("dense", job.seed))
     start = task.initial_weights(streams)
@@ -41,10 +42,12 @@ def compute(job: Job) -> None:
 
 
 def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> None:
-    """Measure a dense checkpoint with its own statistics and write it."""
+    """Measure a dense checkpoint with its own BatchNorm statistics, and write it."""
+    by = checkpoint.computed_with
+    network = sparse_network(task, {}, [checkpoint.weights], by) if by is not None else None
     results = {
         "epoch": checkpoint.epoch,
-        **measured(task, checkpoint.weights, str(product.outputs[-1])),
+        **measured(task, checkpoint.weights, str(product.outputs[-1]), network),
         "history": checkpoint.history,
     }
     job.commit(
@@ -53,18 +56,19 @@ def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> No
         checkpoint.weights,
         wall_s=checkpoint.wall_s,
         together=checkpoint.together,
+        computed_with=by,
         metadata=about_model(task),
     )
 
 
 def about_model(task: Task) -> dict[str, str]:
-    """What pruning needs to know of the model, so that it needs neither the model nor torch."""
+    """Metadata that lets the prune stage work without the model and without torch."""
     parameters = sum(math.prod(shape) for shape in task.parameters.values())
     return {"prunable": json.dumps(task.prunable), "parameters": str(parameters)}
 
 
 def _run_key(product: Product, training: dict) -> str:
-    """Identity of a run whatever its length and how it is measured, so that a later, longer one continues it."""
+    """Identity of a run, independent of its length and measurements, so a later, longer run can continue it."""
     recipe = {**product.recipe, "training": {**training, "length": None}}
     recipe.pop("measured", None)
     return fingerprint_of(recipe, {"data": input_digest(product.inputs["data"])})

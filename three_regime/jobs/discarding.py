@@ -1,16 +1,16 @@
-"""Disk space: which weights a study keeps when it has been measured (`keep`), and how the others are discarded.
+"""Discard the weights that a study does not keep (`keep`), once it has been measured.
 
 ========== ======================================================================================================
 ``all``       every checkpoint
-``endpoints`` dense and retrained networks, the ends of the measured lines; pruned networks and masks go: pruning
-              makes them again from the dense ones in seconds, and bit for bit
-``none``      results (JSON) and tables alone: every checkpoint goes, and the training state of the dense run
+``endpoints`` dense and retrained networks, the ends of the measured lines; pruned networks and masks are removed:
+              pruning makes them again from the dense ones in seconds, bit for bit
+``none``      only results (JSON) and tables: every checkpoint and the training state of the dense run are removed
 ========== ======================================================================================================
 
-Weights of a dense seed and temperature go once every LMC and CKA there is done, never before. Their JSON file stays,
-with fingerprint and tensor digest, so that a finished study stays finished. What is discarded and needed again (a new
-density, other points of the line) is planned again by Snakemake like any missing file; with ``none`` that means the
-training. An imported checkpoint cannot be made again and always stays.
+Weights of a dense seed and temperature are removed only when every LMC and CKA there is done. Their JSON file stays,
+with fingerprint and tensor digest, so a finished study stays finished. If discarded weights are needed again (for a new
+density, or other points on the line), Snakemake plans them like any missing file; with ``none`` that means training
+again. Imported checkpoints cannot be computed again and are always kept.
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ from three_regime.system.files import write_json
 log = logging.getLogger(__name__)
 
 RECORD = "discarded.json"
-"""Written beside the dense checkpoint when the weights of its temperature have been discarded."""
+"""File written beside the dense checkpoint when the weights of its temperature have been discarded."""
 
 
 @dataclass(frozen=True)
 class Discarded:
-    """What one call removed: files, and their bytes."""
+    """Files removed by one call, and their size in bytes."""
 
     files: list[Path]
     size: int
 
 
 def record_file(study: Study, seed: int, temperature: float) -> Path:
-    """Where `discard` says what it did."""
+    """Path of the record that `discard` writes."""
     return study.at(seed, temperature) / RECORD
 
 
 def discard(config: Config, name: str, seed: int, temperature: float) -> Discarded:
-    """Remove the weights that a study does not keep, of one dense seed and temperature, and write ``discarded.json``.
+    """Remove the weights of one dense seed and temperature that a study does not keep; write ``discarded.json``.
 
     Raises
     ------
     UserError
-        When something there is not done yet: nothing has been removed then.
+        When something there is not done yet; then nothing is removed.
     """
     study = study_named(config, name)
     with contextlib.ExitStack() as held:
-        working = ("prune", "retrain", "lmc", "cka", *(("measures",) if study.config.measure.also else ()))
-        for stage in working:  # no job may be reading or writing there
+        measures = ("measures",) if study.config.measure.also else ()
+        for stage in ("prune", "retrain", "lmc", "cka", *measures):  # so no job reads or writes there
             densities = [None] if study.job_spans_densities else study.config.densities
             for density in densities:
                 held.enter_context(locked(study, stage, seed, temperature, density))
@@ -73,7 +73,7 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
         if study.config.keep == "none" and _last_of_seed(study, seed, temperature):
             files.append(state_file(study, products["dense"][0]))
         for product in itertools.chain.from_iterable(products.values()):
-            kept_copies.drop(study, product.outputs)  # the disk space of a file is free when its last name is gone
+            kept_copies.drop(study, product.outputs)  # disk space is freed with the last hard link
         there = [path for path in files if path.exists()]
         size = sum(path.stat().st_size for path in there)
         for path in there:
@@ -89,23 +89,23 @@ def _check_measured(study: Study, products: dict[str, list[Product]]) -> None:
         for product in members:
             weights_stay = stage not in DISCARDED[study.config.keep]
             if not (product.done if weights_stay else product.done_without_weights):
-                raise UserError(f"{product.outputs[0]} is not up to date, so nothing was discarded: finish it first")
+                raise UserError(f"{product.outputs[0]} is not up to date, so nothing was discarded: compute it first")
 
 
 def _may_go(product: Product) -> bool:
-    """Whether the weights can be judged and made again without themselves: computed here, digest on record."""
+    """Whether the product can be judged and computed again without its weights: computed here, digest recorded."""
     computed = read_result(product.outputs[0]).origin != IMPORTED
     return computed and recorded_digest(product.outputs[-1]) is not None
 
 
 def _last_of_seed(study: Study, seed: int, temperature: float) -> bool:
-    """Whether every other temperature of the seed has been discarded before."""
+    """Whether the weights of every other temperature of the seed have been discarded."""
     others = [value for value in study.temperatures if value != temperature]
     return all(record_file(study, seed, value).exists() for value in others)
 
 
 def discard_records(study: Study) -> list[str]:
-    """What the jobs that discard weights write; none where a study keeps all."""
+    """Records written by the jobs that discard weights; empty if the study keeps all."""
     if study.config.keep == "all":
         return []
     return [str(record_file(study, *place)) for place in study.seeds_and_temperatures]

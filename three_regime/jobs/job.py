@@ -1,4 +1,4 @@
-"""One job of the workflow: a pack of products of one stage, its files and its lock. No torch."""
+"""One job of the workflow: a pack of products of one stage, its files and its lock."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A pack under way, as the computing modules see it.
+    """A running pack, as passed to the modules of the stages.
 
     Attributes
     ----------
     products
-        The products that have to be computed.
+        The products to compute.
     stop
-        Asked between members and steps.
+        Stop request, checked between members and steps.
     run
-        For provenance: the run of the workflow that it belongs to.
+        Provenance entries about the workflow run.
     """
 
     config: Config
@@ -58,10 +58,10 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` or ``cpu``; a stage that asks for no GPU uses none, unless the configuration demands it."""
+        """``cuda`` or ``cpu``; a stage that requests no GPU uses none unless the configuration requires it."""
         stage = self.products[0].stage
         if stage == "prune":
-            return "cpu"  # NumPy alone: importing torch to ask would take longer than pruning
+            return "cpu"  # NumPy only: importing torch to ask for a device would take longer than pruning
         from three_regime.system.device import choose
 
         if wants_gpu(self.config, self.study, stage):
@@ -84,20 +84,20 @@ class Job:
         metadata: Mapping[str, str] | None = None,
         record: dict[str, Any] | None = None,
     ) -> None:
-        """Write the files of a product, its JSON first, and hold them by links (`three_regime.jobs.kept_copies`).
+        """Write the files of a product, the JSON first, and link them (`three_regime.jobs.kept_copies`).
 
         Parameters
         ----------
         arrays, metadata
             Content of the product's safetensors file.
         wall_s
-            Seconds that the product took.
+            Seconds spent on the product.
         together
-            Networks that were computed together with it, itself included; 0 where each was on its own.
+            Number of networks computed together, this one included; 0 if each is computed alone.
         computed_with
-            Kernels; None: those of this process.
+            Kernels used; None: those of this process.
         record
-            Provenance to write, where the product was not computed by this job.
+            Provenance to write if the product was not computed by this job.
         """
         record = record or provenance.record(
             fingerprint=product.fingerprint,
@@ -110,7 +110,7 @@ class Job:
             run=self.run,
             computed_with=computed_with,
         )
-        if arrays is not None:  # so that what is made from the weights can be judged when they have been discarded
+        if arrays is not None:  # so downstream products can be judged after the weights have been discarded
             record = {**record, DIGEST_KEY: tensor_digest(arrays)}
         for path in product.outputs:
             if path.suffix == ".json":
@@ -129,14 +129,14 @@ class Job:
 
 
 def wants_gpu(config: Config, study: Study, stage: str) -> bool:
-    """Whether a job of the stage uses a GPU where there is one."""
+    """Whether a job of the stage uses a GPU if there is one."""
     if stage == "prune" or config.device == "cpu":
         return False
     return config.device == "cuda" or getattr(study.config.resources, stage).gpu > 0
 
 
 def state_file(study: Study, product: Product) -> Path:
-    """Where the training state of a product's run is kept."""
+    """Path of the training state of a product's run."""
     folder = product.outputs[0].parent
     if product.stage == "dense" and study.one_dense_run:
         folder = folder.parent  # one run for all temperatures
@@ -144,7 +144,7 @@ def state_file(study: Study, product: Product) -> Path:
 
 
 def lock_file(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Path:
-    """The file that a job locks for as long as it runs."""
+    """File that a job locks while it runs."""
     folder = study.folder / f"seed{seed}"
     folder = folder / study.knob.folder(temperature) if temperature is not None else folder
     folder = folder / density_folder(density) if density is not None else folder
@@ -158,7 +158,7 @@ def title(study: Study, stage: str, seed: int, temperature: float | None) -> str
 
 @contextlib.contextmanager
 def locked(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Iterator[None]:
-    """Hold the lock of this job's files; the system releases it when the process dies in any way."""
-    waiting = f"another process works on {title(study, stage, seed, temperature)}: waiting for it to end"
+    """Hold the lock on this job's files; the operating system releases it when the process dies."""
+    waiting = f"another process is working on {title(study, stage, seed, temperature)}: waiting for it to end"
     with exclusively(lock_file(study, stage, seed, temperature, density), waiting):
         yield

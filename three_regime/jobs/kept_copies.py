@@ -1,12 +1,12 @@
-"""Finished results held a second time, by a hard link beside the training state. No torch.
+"""Keep hard links to finished results beside the training state, so failed jobs do not lose them.
 
-Snakemake removes the outputs of a job that ends badly, and it may call a job failed that had finished: it was killed
-or preempted between the end of the pack and the moment when Snakemake recorded it. The links outlive the job, and its
-next attempt puts the results back. They go when it is certain that Snakemake has recorded the job: when a job that
-reads the results runs (`drop`), and at the end of the workflow (`drop_recorded`).
+Snakemake removes the outputs of a failed job, and it may consider a finished job failed, if it was killed or preempted
+between the end of the pack and the moment Snakemake recorded it. The links outlive the job, and its next attempt
+restores the results. They are removed when Snakemake has certainly recorded the job: when a job that reads the results
+runs (`drop`), and at the end of the workflow (`drop_recorded`).
 
-In the same place stale results wait for their successors (`set_aside`). Snakemake would otherwise put them back when
-the job that computes them anew fails, note the new settings for them, and call them up to date from then on.
+Stale results are moved to the same place until they are recomputed (`set_aside`). Otherwise Snakemake would restore
+them when the job that recomputes them fails, record the new settings for them, and consider them up to date.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def sidecar(study: Study, path: Path) -> Path:
-    """The place under ``.state`` that belongs to a path of a study's results."""
+    """Path under ``.state`` for a path of a study's results."""
     return _beside(study.root, path)
 
 
@@ -39,16 +39,16 @@ def _beside(root: Path, path: Path) -> Path:
 
 
 def keep(study: Study, path: Path) -> None:
-    """Hold the file at `path` by a link, in the place of what was held there before."""
+    """Link the file at `path`, replacing an earlier link."""
     link = sidecar(study, path)
     if not (link.exists() and link.samefile(path)):
         _link(path, link)
 
 
 def restore(study: Study, product: Product) -> bool:
-    """Put back a product that is not done from links that hold it; returns whether that was so.
+    """Restore a product that is not done from its links; return whether it was restored.
 
-    The tensors are read and compared with their digest: a damaged file and its link are one file.
+    The tensors are checked against their digest, because a damaged file and its link are the same file.
     """
     links = tuple(sidecar(study, path) for path in product.outputs)
     if not all(link.exists() for link in links) or product.done or not product.accepts(product.stored(links)):
@@ -67,14 +67,14 @@ def restore(study: Study, product: Product) -> bool:
 
 
 def restore_all(studies: Iterable[Study]) -> int:
-    """Put back every product that is not done and can be (see `restore`), and let its links go; returns how many.
+    """Restore every product that can be (see `restore`), and drop its links; return how many.
 
-    For the time before a workflow begins: a job that finds its results in place holds them itself.
+    Called before a workflow starts; a job that finds its results present links them itself.
     """
     count = 0
     for study in studies:
         for product in products_of(study) if _any_link(study) else ():
-            with contextlib.suppress(UserError):  # an input is missing or damaged: its own job will say so
+            with contextlib.suppress(UserError):  # an input is missing or damaged: its own job reports it
                 if restore(study, product):
                     drop(study, product.outputs)
                     count += 1
@@ -87,7 +87,7 @@ def _any_link(study: Study) -> bool:
 
 
 def drop(study: Study, paths: Iterable[Path]) -> None:
-    """Remove the links of results, and of the results beside them that belong to the same product."""
+    """Remove the links of results, and of the JSON files of the same products."""
     for path in paths:
         if path.is_relative_to(study.root):
             for each in {path, path.with_suffix(".json")}:
@@ -102,7 +102,7 @@ def drop_recorded(root: Path, recorded: Iterable[str]) -> None:
     root
         Folder of the results.
     recorded
-        Outputs of the workflow's jobs that have ended well or needed no run; names of other files are passed over.
+        Outputs of the workflow's jobs that succeeded or did not have to run; other files are ignored.
     """
     names = file_names()
     for path in map(Path, recorded):
@@ -111,12 +111,12 @@ def drop_recorded(root: Path, recorded: Iterable[str]) -> None:
 
 
 def set_aside(studies: Iterable[Study], planned: Iterable[str]) -> int:
-    """Move results to the place of their links that are stale and about to be computed anew; returns how many.
+    """Move stale results that are about to be recomputed to the place of their links; return how many.
 
-    Those that are damaged are set aside under a name of their own.
+    Damaged ones are renamed instead (`three_regime.study.damage`).
 
-    A result is stale when its fingerprint is not that of its settings and inputs, or when one of its inputs is stale.
-    Files that are merely missing make nothing stale: they come back bit-identical.
+    A result is stale when its fingerprint does not match its settings and inputs, or when one of its inputs is stale.
+    Missing files do not make anything stale: they are recomputed bit-identically.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def _is_stale(product: Product, there: Sequence[Path], stale: set[Path]) -> bool
 
 
 def _accepts(product: Product, stored: str | None, *, unknown: bool) -> bool:
-    """Whether `stored` is the product's fingerprint; `unknown` where an input is missing to tell."""
+    """Whether `stored` is the product's fingerprint; `unknown` if a missing input prevents the check."""
     try:
         return product.accepts(stored)
     except UserError:

@@ -1,4 +1,4 @@
-"""Linear mode connectivity of every pair of replicas."""
+"""Measure the linear mode connectivity of every pair of replicas."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TRIAL_BATCHES = 4
 
 
 def compute(job: Job) -> None:
-    """Measure the stale pairs, cell by cell; the ends of the lines once a replica."""
+    """Measure the stale pairs, cell by cell; the ends of the lines are measured once per replica."""
     task = task_of(job)
     with convolution_precision(tf32=False), job.stop.at_once():
         stack: Stack | None = None
@@ -43,11 +43,14 @@ def compute(job: Job) -> None:
             pairs = list(cell)
             began = time.monotonic()
             replicas, masks = replica_weights(task, pairs)
+            network = sparse_network(task, masks, replicas.values())
+            if network is not None and job.study.config.lockstep in ("auto", "off"):
+                _measure(job, task, AloneSparse(task, network), pairs, replicas, began)
+                continue
             stack = stack or _choose(job, task, replicas)
             if stack.together:
                 stack = _measure_together(job, task, stack, pairs, replicas, began)
             else:
-                network = sparse_network(task, masks, replicas.values())
                 _measure(job, task, AloneSparse(task, network) if network else stack, pairs, replicas, began)
 
 
@@ -59,9 +62,9 @@ def _measure_together(
     replicas: dict[Path, dict[str, Tensor]],
     began: float,
 ) -> Stack:
-    """Measure a cell's pairs, several networks at a time; where memory does not suffice, one after another.
+    """Measure a cell's pairs, several networks at a time; if memory runs out, one after another.
 
-    Returns the way to compute what follows.
+    Return the stack to use for the following cells.
     """
 
     def together() -> Stack:
@@ -85,7 +88,7 @@ def _measure(
     replicas: dict[Path, dict[str, Tensor]],
     began: float,
 ) -> None:
-    """Measure and write the pairs of one cell, the first of which was begun at `began`."""
+    """Measure and write the pairs of one cell; `began` is the start time of the first."""
     for product, path in _paths(job, task, stack, pairs, replicas):
         results = mode_connectivity.line(path)
         first, second = (replicas[product.inputs[role]] for role in ("first", "second"))
@@ -93,7 +96,7 @@ def _measure(
         results |= job.study.setting.line_scores(job.study.config.measure, task, networks)
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        computed_with: Kernels | None = "sparse" if isinstance(stack, AloneSparse) else None
+        computed_with: Kernels | None = stack.network.computed_with if isinstance(stack, AloneSparse) else None
         job.commit(product, results, wall_s=time.monotonic() - began, together=together, computed_with=computed_with)
         began = time.monotonic()
 
@@ -101,7 +104,7 @@ def _measure(
 def _paths(
     job: Job, task: Task, stack: Stack, pairs: list[Product], replicas: dict[Path, dict[str, Tensor]]
 ) -> Iterator[tuple[Product, list[mode_connectivity.Point]]]:
-    """Each pair with the points of its line; all points of a cell are measured in one sequence, the ends first."""
+    """Yield each pair with the points of its line; the points of a cell are measured in one sequence, ends first."""
     settings = job.study.config.measure
     ends = [(replicas[product.inputs["first"]], replicas[product.inputs["second"]]) for product in pairs]
     inner = (network for pair in ends for network in mode_connectivity.inside(task, *pair, settings.points))
@@ -115,7 +118,7 @@ def _paths(
 
 
 def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> Stack:
-    """How the points are computed (see `strategies.choose`)."""
+    """Choose how the points are computed (see `strategies.choose`)."""
     batch_size = job.study.config.measure.batch_size
     weights = next(iter(replicas.values()))
 

@@ -1,4 +1,4 @@
-"""Measures beside LMC and CKA, of the retrained networks of a pack (`three_regime.config.measures`)."""
+"""Compute the additional measures of the retrained networks of a pack (`three_regime.config.measures`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def compute(job: Job) -> None:
-    """Compute the stale products, cell by cell; what several of them look at is computed once a replica."""
+    """Compute the stale products, cell by cell; weights and outputs of each replica are shared among them."""
     task = task_of(job)
     for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
         replicas: dict[Path, tuple[dict[str, Tensor], Masks]] = {}
@@ -75,7 +75,7 @@ def _measure(
 def _outputs(
     job: Job, task: Task, path: Path, weights: Mapping[str, Tensor], known: dict[Path, dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Outputs of a replica on the inputs of CKA."""
+    """Outputs of a replica on the inputs of CKA, kept in `known`."""
     if path not in known:
         setting = job.study.setting
         count = min(setting.cka_recipe(job.study.config.measure)[setting.unit], task.comparable)
@@ -87,7 +87,7 @@ def _outputs(
 def _trained(
     job: Job, task: Task, training: Training, start: Mapping[str, Tensor], masks: Masks, product: Product
 ) -> dict[str, np.ndarray]:
-    """Weights after a training of `task` from `start`, with state beside the product's."""
+    """Train `task` from `start` with the training state of the product, and return the weights."""
     found: list[Checkpoint] = []
     deliver: Callable[[Checkpoint], Any] = found.append
     member = Member(

@@ -1,4 +1,4 @@
-"""What LMC and CKA share: the replicas that a pack's stale pairs need, each loaded and measured once."""
+"""Shared by LMC and CKA: load and measure each replica of a pack's stale pairs once."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Measured = TypeVar("Measured")
 def check_stop(job: Job, product: Product) -> None:
     """Raise `Interrupted` when a stop was requested; finished pairs have been written."""
     if job.stop.requested:
-        raise Interrupted(f"{job.stop.reason}: {product.label} was not begun")
+        raise Interrupted(f"{job.stop.reason}: {product.label} was not started")
 
 
 def replica_weights(task: Task, pairs: list[Product]) -> tuple[dict[Path, dict[str, Tensor]], Masks]:
-    """Weights file → weights of each replica of these pairs; and masks that remove what every replica lacks."""
+    """Load the replicas of these pairs: path → weights, and the union of their masks."""
     paths = dict.fromkeys(product.inputs[role] for product in pairs for role in ("first", "second"))
     found = {path: split_masks(read_arrays(path)) for path in paths}
     loaded = {path: task.load(weights, str(path)) for path, (weights, _) in found.items()}  # refuses other shapes
@@ -41,9 +41,10 @@ def replica_weights(task: Task, pairs: list[Product]) -> tuple[dict[Path, dict[s
 def measured_pairs(
     job: Job, task: Task, measure: Callable[[Task | SparseNetwork, dict[str, Tensor]], Measured]
 ) -> Iterator[tuple[Product, Kernels | None, Measured, Measured]]:
-    """Yield each stale pair, kernels, and what `measure` gives for its two replicas; it runs once a replica.
+    """Yield each stale pair, the kernels used, and the result of `measure` for its two replicas.
 
-    It is given what computes their outputs. Kernels are those to record: None for the process's.
+    `measure` takes the task or sparse network that computes outputs, and the weights; it runs once per replica. Kernels
+    are those to record in provenance; None: those of the process.
     """
     for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
         pairs = list(cell)
@@ -54,4 +55,4 @@ def measured_pairs(
         for product in pairs:
             check_stop(job, product)
             first, second = (measured[product.inputs[role]] for role in ("first", "second"))
-            yield product, "sparse" if network else None, first, second
+            yield product, network.computed_with if network else None, first, second

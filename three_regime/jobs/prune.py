@@ -1,4 +1,4 @@
-"""Pruning a dense checkpoint to each density; NumPy alone, unless the criterion asks for gradients."""
+"""Prune a dense checkpoint to each density; NumPy only unless the criterion needs gradients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Gradients = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def compute(job: Job) -> None:
-    """Write masks, pruned weights and exact counts of each density."""
+    """Compute and write masks, pruned weights and exact counts for each density."""
     source = job.products[0].inputs["dense"]
     dense = read_arrays(source)
     about = read_metadata(source)
@@ -29,7 +29,7 @@ def compute(job: Job) -> None:
         raise UserError(f"{source} does not say which weights are prunable: it is not a checkpoint of stage dense")
     prunable, parameters = json.loads(about["prunable"]), int(about["parameters"])
     gradients = _gradients(job, prunable) if CRITERIA[job.study.config.prune.criterion].needs_gradients else None
-    first = gradients(dense) if gradients else None  # of all densities alike
+    first = gradients(dense) if gradients else None  # the same for all densities
     for product in job.products:
         began = time.monotonic()
         masks = _masks(job, dense, prunable, product.recipe["density"], gradients, first)
@@ -50,7 +50,7 @@ def _masks(
     gradients: Gradients | None,
     first: Mapping[str, np.ndarray] | None,
 ) -> Masks:
-    """Masks by the study's criterion; in several rounds what an earlier one removed stays removed."""
+    """Masks by the study's criterion; weights removed in one round stay removed in the next."""
     prune = job.study.config.prune
     criterion, streams = CRITERIA[prune.criterion], Streams(("prune", job.seed))
     masks: Masks = {}
@@ -58,16 +58,17 @@ def _masks(
         weights = apply_masks(dense, masks)
         known = Known(checked(weights, prunable), streams, gradients(weights) if gradients and masks else first)
         scores = criterion.score(known)
-        if masks:  # scores are never below 0, but one that is kept may be 0 too
+        if masks:  # below every score, because scores are at least 0
             scores = {name: np.where(masks[name], values, -1.0) for name, values in scores.items()}
         masks = masks_of(scores, wanted, prune.allocation)
     return masks
 
 
 def _gradients(job: Job, prunable: Sequence[str]) -> Gradients:
-    """What computes the gradients of the training loss at a network's prunable weights, on the CPU.
+    """Return a function that computes the gradients of the training loss with respect to the prunable weights.
 
-    Mean over the first `gradient_batches` batches of an epoch of retraining in a stream of its own, in training mode.
+    They are averaged over the first `gradient_batches` batches of a retraining epoch with its own stream, in training
+    mode, on the CPU.
     """
     import torch
 

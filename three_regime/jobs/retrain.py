@@ -1,7 +1,7 @@
-"""Retraining: each replica of each density from the pruned weights (A), with its masks fixed.
+"""Retrain each replica of each density, masks fixed, from the pruned weights (authors' code) or from a control.
 
-As a control also from weights that are drawn anew (Frankle and Carbin, ICLR 2019) or those of an earlier epoch of the
-dense run (Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020), under these masks.
+Controls are newly drawn weights (Frankle and Carbin, ICLR 2019) and the weights of an earlier epoch of the dense run
+(Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
 def compute(job: Job) -> None:
-    """Train the stale replicas of the pack; each is written when it ends."""
+    """Train the stale replicas of the pack; each is written when it finishes."""
     task = task_of(job)
     start = _other_start(job, task)
     members = [_member(job, task, product, start) for product in job.products]
@@ -29,11 +29,11 @@ def compute(job: Job) -> None:
 
 
 def _other_start(job: Job, task: Task) -> Arrays | None:
-    """Parameters and buffers to start from under the masks; None: the pruned ones."""
+    """Parameters and buffers of a control to start from; None: start from the pruned network."""
     first = job.products[0]
     match first.recipe.get("start", "pruned"):
         case "reinitialised":
-            # One draw for all replicas: they part by the noise of training alone, as those of the paper do.
+            # One draw for all replicas, so they differ only by the noise of training, as in the paper.
             return task.initial_weights(Streams(tuple(first.recipe["initialisation"])))
         case "rewound":
             return read_arrays(first.inputs["rewound"])
@@ -59,7 +59,8 @@ def _member(job: Job, task: Task, product: Product, start: Arrays | None) -> Mem
 
 
 def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Checkpoint) -> None:
-    network = sparse_network(task, masks, [checkpoint.weights]) if checkpoint.computed_with == "sparse" else None
+    by = checkpoint.computed_with
+    network = sparse_network(task, masks, [checkpoint.weights], by) if by is not None else None
     found = measured(task, checkpoint.weights, str(product.outputs[-1]), network)
     last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {
@@ -74,5 +75,5 @@ def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Che
         join_masks(checkpoint.weights, masks),
         wall_s=checkpoint.wall_s,
         together=checkpoint.together,
-        computed_with=checkpoint.computed_with,
+        computed_with=by,
     )

@@ -1,4 +1,4 @@
-"""Running a job: its products are kept, restored or computed. Torch is imported only to compute."""
+"""Run a job: keep, restore or compute its products. Torch is imported only to compute."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many products of a pack were computed and kept."""
+    """Numbers of products of a pack that were computed and kept."""
 
     computed: int
     kept: int
@@ -47,27 +47,28 @@ def run_job(
 ) -> Outcome:
     """Bring the products of one job up to date.
 
-    Products whose files carry their fingerprint are kept; finished ones that a failed job lost are restored from
-    beside the state; the others are computed. Damaged files are set aside (`three_regime.study.damage`).
+    Products whose files carry their fingerprint are kept; finished ones that a failed job lost are restored
+    (`three_regime.jobs.kept_copies`); the others are computed. Damaged files are set aside
+    (`three_regime.study.damage`).
 
     Parameters
     ----------
     under_workflow
-        Whether this is a job of Snakemake, which may remove the files even when all is done: links to them stay until
-        it has recorded the job, and from the end of the pack on signals change nothing.
+        Whether this is a job of Snakemake, which may remove finished files: links to them stay until it has recorded
+        the job, and signals are ignored from the end of the pack on.
     started
-        The run of the workflow that the job belongs to; named in the log and in provenance.
+        The workflow run that the job belongs to, for the log and provenance.
 
     Raises
     ------
     UserError
-        Naming the missing or damaged file, or the setting to change.
+        The message names the missing or damaged file, or the setting to change.
     Interrupted
-        When asked to stop; the training state has been saved, and a SLURM job that is preempted is back in the queue.
+        When asked to stop; the training state has been saved, and a preempted SLURM job has been requeued.
     """
     study = study_named(config, name)
     products = pack(study, stage, seed, temperature, density)
-    if not products:  # a stage that the study does without
+    if not products:  # the study does not use this stage
         return Outcome(0, 0)
     with (
         requeued_if_preempted(),
@@ -75,7 +76,7 @@ def run_job(
         stop_on_signals(to_the_end=under_workflow) as stop,
         damage.inputs_set_aside({path for product in products for path in product.inputs.values()}),
     ):
-        if under_workflow:  # this job exists because Snakemake has recorded what it reads
+        if under_workflow:  # Snakemake starts this job only after it has recorded the jobs that made its inputs
             kept_copies.drop(study, {path for product in products for path in product.inputs.values()})
         for product in products:
             for path, what in damage.found(product.outputs):
@@ -119,20 +120,20 @@ def run_job(
 
 
 def _needing_less_memory(study: Study) -> str:
-    """Settings that let a job use less of a GPU; what is finished, and the state of runs, is kept."""
+    """Advice for jobs that run out of GPU memory; finished results and training states are kept."""
     alone = ", `lockstep: off` in the study" if study.setting.packs_advance_together else ""
-    return f"or let it be shared less: `gpu_slots: 1`{alone}; then run again, it continues"
+    return f"or share the GPU less: `gpu_slots: 1`{alone}; then run again to continue"
 
 
 def _remove_states(study: Study, products: list[Product]) -> None:
-    """Remove training states that outlived their runs: the process was killed when the result was just written."""
+    """Remove training states that outlived their runs because the process was killed right after the result."""
     for product in products:
         if product.stage in ("retrain", "measures") or (product.stage == "dense" and not study.one_dense_run):
             state_file(study, product).unlink(missing_ok=True)
 
 
 def _put_back_lost(study: Study, products: list[Product]) -> None:
-    """Put back what was removed while the job ran, e.g. by a Snakemake that takes an earlier attempt for failed."""
+    """Restore outputs that were removed while the job ran, e.g. by Snakemake handling a failed earlier attempt."""
     for product in products:
         lost = [path for path in product.outputs if not path.exists()]
         if lost and not kept_copies.restore(study, product):

@@ -1,4 +1,4 @@
-"""A stage of a study without Snakemake: the same jobs, one after another, on a bare machine."""
+"""Run a stage of a study without Snakemake: the same jobs, one after another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard
 from three_regime.study.grid import Study, planned, study_named
-from three_regime.study.outputs import figures_of
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.system import places
@@ -43,22 +42,22 @@ def run_stage(
     Parameters
     ----------
     stage
-        A key of ``STAGES``; ``prepare``: obtain the raw data and write the array file; ``tables``: every table and
-        figure of what is there so far; or ``discard``: remove the weights that the study does not keep.
+        A key of ``STAGES``; ``prepare``: download and prepare the data; ``tables``: build every table and figure from
+        the results so far; or ``discard``: remove the weights that the study does not keep.
     configfiles
-        YAML files, later ones laid over earlier ones.
+        YAML files; later ones override earlier ones.
     name
-        Study; None takes the only one that the configuration runs.
+        Study; None: the only one in the configuration's `run`.
     seeds, temperatures
-        Dense seeds and values of the knob; empty takes all of the study's. ``prepare`` and ``tables`` use neither.
+        Dense seeds and values of the knob; empty: all of the study. ``prepare`` and ``tables`` ignore them.
 
     Raises
     ------
     UserError
-        When the study has no such seed or temperature, when an input is missing (naming the stage that makes it), when
-        tables would hold results of other settings, or for any reason of the stage itself.
+        When the study has no such seed or temperature, an input is missing (the message names the stage that makes
+        it), tables would hold results of other settings, or the stage itself fails.
     Interrupted
-        When asked to stop; run the same command again to continue.
+        When asked to stop; the same command continues.
     """
     config = load(configfiles)
     places.check_writable(config.results)
@@ -92,7 +91,7 @@ def _study(config: Config, name: str | None) -> Study:
 
 
 def _chosen(study: Study, kind: str, wanted: Sequence[Value], available: Sequence[Value]) -> list[Value]:
-    """`available`, or those of it that are `wanted`, in its order."""
+    """The `wanted` values among `available`, in its order; all of them if none is wanted."""
     for value in wanted:
         if value not in available:
             known = ", ".join(f"{each:g}" for each in available)
@@ -137,5 +136,5 @@ def _tables(study: Study) -> None:
     written += regime_tables.write(study.folder, study.thresholds)
     if study.config.claims:
         written += claims.write(study.folder, study.config.claims, study.thresholds)
-    written += figures.draw(study.folder, figures_of(study.config), study.thresholds)
-    log.info("%s: %d tables and files of figures", study.folder, len(written))
+    written += figures.draw(study.folder, study.figures, study.thresholds)
+    log.info("%s: %d tables and figure files written", study.folder, len(written))

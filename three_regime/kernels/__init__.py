@@ -1,8 +1,8 @@
-"""Compiled kernels for networks of 3×3 convolutions and BatchNorm on a CPU (``benchmarks/README.md`` has the gain).
+"""Compiled CPU kernels for networks of 3×3 convolutions and BatchNorm (speed-ups: ``benchmarks/README.md``).
 
-They compute in single precision what torch computes, in fewer passes over memory and with fewer multiplications, and
-round differently. `library` compiles them at first use; a machine without a C compiler, and every GPU, uses torch's own
-operations. Which of the two a run used is recorded with its results and in its training state.
+They compute the same as torch in single precision, in fewer passes over memory and with fewer multiplications, but
+round differently. `library` compiles them at first use; without a C compiler, and on GPUs, torch's operations are used.
+Results and training states record which were used.
 """
 
 from __future__ import annotations
@@ -18,42 +18,43 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Kernels = Literal["fused", "plain", "sparse"]
-"""Torch's operations; compiled ones in their place; a pruned network whole, by the engine of ``sparse.h``."""
+Kernels = Literal["fused", "plain", "sparse", "sparse-winograd"]
+"""``plain``: torch's operations; ``fused``: compiled kernels; ``sparse``: engine for whole networks (``sparse.h``);
+``sparse-winograd``: the engine, with Winograd in layers of high density (dense networks: all that fit)."""
 
 _allowed = False
 
 
 def allow(wanted: Literal["auto", "plain"]) -> None:
-    """Set, for tasks that this process makes from now on, the config value ``kernels``; at first it is ``plain``."""
+    """Set the config value ``kernels`` for tasks made from now on in this process; initially ``plain``."""
     global _allowed
     _allowed = wanted == "auto"
 
 
 def available(device: torch.device) -> Library | None:
-    """The kernels, where they are allowed and `device` is a CPU; None: compute with torch's operations."""
+    """The kernels if they are allowed and `device` is a CPU; None: use torch's operations."""
     return library() if _allowed and device.type == "cpu" else None
 
 
 @functools.cache
 def library() -> Library | None:
-    """The kernels of this process, compiled if need be; None, with the reason in the log, where that fails."""
+    """The kernels of this process, compiled if necessary; None, with the reason logged, if that fails."""
     from three_regime.kernels.binding import load
     from three_regime.kernels.building import Unavailable
 
     try:
         found = load()
     except Unavailable as reason:
-        log.info("networks compute with torch alone, without the compiled kernels: %s", reason)
+        log.info("networks use torch's operations instead of the compiled kernels: %s", reason)
         return None
-    log.info("networks compute with the compiled kernels (config: kernels)")
+    log.info("networks use the compiled kernels (config: kernels)")
     return found
 
 
 def in_use() -> Kernels:
-    """What networks in this process compute with, for records, unless one is run by the sparse engine.
+    """Kernels used in this process, for records; networks run by the sparse engine are recorded separately.
 
-    Imports nothing and compiles nothing.
+    Does not import or compile anything.
     """
     asked_for = _allowed and library.cache_info().currsize > 0
     return "fused" if asked_for and library() is not None else "plain"

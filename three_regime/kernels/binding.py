@@ -1,7 +1,7 @@
-"""The compiled kernels as functions of tensors.
+"""Bindings of the compiled kernels as functions of tensors.
 
-All tensors are float32 on the CPU; images (N, C, H, W) in channels-last memory, weights contiguous. Work is shared by
-as many threads as torch is set to use, in torch's own team.
+All tensors are float32 on the CPU; images (N, C, H, W) are in channels-last memory, weights contiguous. The kernels run
+on torch's own OpenMP threads, as many as torch is set to use.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _ARGUMENTS = {
 
 
 def load() -> Library:
-    """Load the kernels, compiling them if need be, and try each once against torch.
+    """Load the kernels, compile them if necessary, and check each once against torch.
 
     Raises
     ------
     Unavailable
-        When they cannot be compiled or loaded, when torch's threads are not OpenMP's, or when a result is wrong.
+        When they cannot be compiled or loaded, torch's threads are not OpenMP threads, or a result is wrong.
     """
     path = built()
     try:
@@ -54,7 +54,7 @@ def load() -> Library:
 
 
 class Norm(NamedTuple):
-    """BatchNorm of C channels; `mean` and `variance`, the running ones, are moved in place when `training`."""
+    """BatchNorm of C channels; running `mean` and `variance` are updated in place if `training`."""
 
     weight: Tensor
     bias: Tensor
@@ -73,12 +73,12 @@ class Library:
     openmp: ctypes.CDLL
 
     def norm_relu(self, images: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-        """BatchNorm and ReLU, and what other functions need of the norm (see `norm_line`)."""
+        """BatchNorm and ReLU of `images`, and the norm's coefficients (see `norm_line`)."""
         result = torch.empty_like(images)
         return result, self._norm_relu(images, norm, result)
 
     def norm_line(self, images: Tensor, norm: Norm) -> Tensor:
-        """(4, C): mean and 1 / deviation of the batch (of a norm in training), slope and shift of each channel."""
+        """(4, C): mean and 1 / standard deviation of the batch (if training), slope and shift of each channel."""
         return self._norm_relu(images, norm, None)
 
     def _norm_relu(self, images: Tensor, norm: Norm, result: Tensor | None) -> Tensor:
@@ -92,7 +92,7 @@ class Library:
     def norm_relu_backward(
         self, images: Tensor, gradient: Tensor, beside: Tensor | None, saved: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients with respect to images, weight and bias; `beside` is added to the first."""
+        """Gradients with respect to images, weight and bias; `beside` is added to that of images."""
         result, of_weight, of_bias = torch.empty_like(images), *torch.empty(2, images.shape[1])
         self.functions.norm_relu_backward(
             *_at(images, gradient, beside, result), *_rows(images), *_at(saved, of_weight, of_bias),
@@ -101,16 +101,16 @@ class Library:
         return result, of_weight, of_bias
 
     def convolution(self, images: Tensor, saved: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
-        """3×3 convolution of BatchNorm and ReLU of images, plus `addend`; stride and padding 1.
+        """3×3 convolution of ReLU(BatchNorm(images)), plus `addend`; stride and padding 1.
 
-        Sides in multiples of 4, channels of 16.
+        Sides must be multiples of 4, channels of 16.
         """
         result = _images_like(images, len(weight))
         self.functions.conv_forward(*_at(images, saved[2:], weight, addend, result), *_sizes(images, weight))
         return result
 
     def convolution_backward_images(self, images: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
-        """Gradient of `convolution` with respect to what the norm and ReLU made of images."""
+        """Gradient of `convolution` with respect to its input, ReLU(BatchNorm(images))."""
         result = torch.empty_like(images)
         self.functions.conv_backward_input(*_at(gradient, weight, result), *_sizes(images, weight))
         return result
@@ -142,7 +142,7 @@ def _images_like(images: Tensor, channels: int) -> Tensor:
 
 
 def _try(library: Library) -> None:
-    """Compare with torch on a few numbers: a compiler's mistake must not become a result."""
+    """Compare the kernels with torch on a small example, to detect miscompilation."""
     numbers = torch.linspace(0, 60, 3 * 16 * 4 * 8).sin()
     images = numbers.view(3, 16, 4, 8).contiguous(memory_format=torch.channels_last)
     weight = torch.linspace(1, 50, 32 * 16 * 9).cos().view(32, 16, 3, 3)
@@ -167,4 +167,4 @@ def _try(library: Library) -> None:
         for mine, theirs in zip(found, expected, strict=True)
     ]
     if not (all(alike) and sparse_engine_works(library.functions)):
-        raise Unavailable("they do not compute what torch computes; please report the compiler and its version")
+        raise Unavailable("their results differ from torch's; please report the compiler and its version")

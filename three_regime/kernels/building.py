@@ -1,4 +1,4 @@
-"""Compiling the kernels: once for each processor, compiler and version of their source, kept in the user's cache."""
+"""Compile the kernels once for each processor, compiler and source version, and cache them."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ log = logging.getLogger(__name__)
 
 
 class Unavailable(Exception):
-    """The kernels cannot be used on this machine; says why."""
+    """The kernels cannot be used on this machine; the message gives the reason."""
 
 
 def built() -> Path:
-    """The shared object for this machine; compiled (in seconds) when it is not in the cache.
+    """Path of the shared object for this machine; compiled (in seconds) if it is not in the cache.
 
-    Two processes that compile at once each write a complete object under the same name.
+    Processes that compile concurrently each write a complete object under the same name.
 
     Raises
     ------
     Unavailable
-        When there is no compiler, or it fails.
+        When there is no compiler, it fails, or no cache folder is usable.
     """
     if platform.system() != "Linux":
         raise Unavailable(f"they are made for Linux, this is {platform.system()}")
@@ -61,12 +61,12 @@ def built() -> Path:
                 log.warning("%s is not used for compiled kernels: others could put code there", folder)
                 continue
             if path.is_symlink() or (path.exists() and not is_ours_alone(path)):
-                log.warning("%s is compiled anew: others could have written it", path)
+                log.warning("%s is compiled again: others could have written it", path)
                 path.unlink()
             if not path.exists():
                 with replacing(path) as temporary:
                     _compile(compiler, temporary)
-                path.chmod(0o600)  # whatever the umask: what others can write is not loaded
+                path.chmod(0o600)  # regardless of the umask, since files that others can write are not loaded
         except (OSError, UserError):
             continue  # not writable, or full
         return path
@@ -74,17 +74,17 @@ def built() -> Path:
 
 
 def cache_folders() -> list[Path]:
-    """Where compiled objects are kept, the first usable: the user's cache, else a folder for temporary files."""
+    """Candidate folders for compiled objects, in order: the user's cache, then the temporary folder."""
     home = places.cache_home()
     temporary = Path(tempfile.gettempdir()) / f"three_regime-{os.getuid()}"
     return [*([home / "three_regime"] if home else []), temporary]
 
 
 def is_ours_alone(path: Path) -> bool:
-    """Whether nobody but this user (and root) can have put there what stands at `path`, which is loaded as code.
+    """Whether only this user (or root) can have written `path`, which is loaded as code.
 
-    It is a file or folder, no link, that this user owns and others cannot write, below folders in which others cannot
-    exchange it.
+    It must be a file or folder (not a link) that this user owns and others cannot write, below folders in which others
+    cannot replace it.
     """
     found = path.lstat()
     usable = stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)
@@ -95,7 +95,7 @@ def is_ours_alone(path: Path) -> bool:
 
 
 def _key(compiler: str) -> str:
-    """Hash of all that the object depends on; nodes of a cluster share a cache and differ in processors."""
+    """Hash of everything the object depends on; cluster nodes with different processors may share a cache."""
     digest = hashlib.sha256()
     for part in (*(path.read_bytes() for path in SOURCES), *map(str.encode, OPTIONS), _version(compiler), _processor()):
         digest.update(len(part).to_bytes(8) + part)
@@ -110,7 +110,7 @@ def _version(compiler: str) -> bytes:
 
 
 def _processor() -> bytes:
-    """Model and features of the first processor, without what changes from moment to moment."""
+    """Model and features of the first processor, without fields that vary over time."""
     lines = Path("/proc/cpuinfo").read_bytes().split(b"\n\n")[0].splitlines()
     fixed = (b"model name", b"flags", b"Features", b"CPU implementer", b"CPU part")
     return platform.machine().encode() + b"\n".join(line for line in lines if line.startswith(fixed))

@@ -1,8 +1,8 @@
-/* What the kernels share: vectors, memory, and work divided among threads.
+/* Shared by the kernels: vectors, memory, and division of work among threads.
 
-   Plain C with GCC's vector extension: gcc and clang, any processor. Work is divided into parts whose borders depend on
-   shapes and the number of threads alone, and partial sums are added in the order of the parts, so that equal inputs
-   give equal bits. Activations are NHWC (torch's channels-last), weights torch's contiguous (K, C, 3, 3). */
+   Plain C with GCC's vector extension: gcc and clang, any processor. Work is divided into parts whose borders depend only
+   on shapes and the number of threads, and partial sums are added in the order of the parts, so equal inputs give
+   bit-identical results. Activations are NHWC (torch's channels-last), weights torch's contiguous (K, C, 3, 3). */
 
 #pragma once
 
@@ -10,7 +10,7 @@
 
 #if defined(__AVX512F__)
 #define LANES 16
-#define BLOCK 16 /* accumulators of a matrix product: half of the registers */
+#define BLOCK 16 /* accumulators of a matrix product: half the registers */
 #elif defined(__AVX__)
 #define LANES 8
 #define BLOCK 8

@@ -1,20 +1,14 @@
-/* 3x3 convolution, stride 1, padding 1, by Winograd's F(4x4, 3x3): 36 products for 16 results, not 144 ----
+/* 3x3 convolution, stride 1, padding 1, by Winograd's F(4x4, 3x3): 36 instead of 144 products for 16 results.
 
-   d: 6x6 patch, g: filter, y: 4x4 results (Lavin and Gray 2016):
-   y = A' [(G g G') * (B' d B)] A,   dg = G' [(B' d B) * (A dy A')] G,
-   summed over channels, and over images and places, as one matrix product for each of the 36 places of a tile.
-   Interpolated at 0, +-3/4, +-3/2 and infinity: exact in binary, and half the rounding of the usual 0, +-1, +-2.
+   The transforms are in winograd.h; there is one matrix product for each of the 36 elements of a transformed tile.
    Layouts: patches [36][GROUP][C], filters [36][K / LANES][C][LANES], products [36][GROUP][K]. */
 
-#include "common.h"
+#include "winograd.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define SIDE 4    /* of a tile of results */
-#define REACH 6   /* of the patch that they see */
-#define PLACES 36 /* of a transformed tile */
-#define GROUP 8   /* tiles that are transformed together: as many accumulators hide the latency of a product */
+#define GROUP 8 /* tiles transformed together: enough accumulators to hide the latency of a product */
 
 typedef struct {
   const float *x, *line, *weights, *addend, *dy; /* line: slope and shift of each channel, or NULL */
@@ -29,38 +23,9 @@ INLINE long corner_of(const Convolution *job, long tile, int channels, int *row,
   return ((tile / across / down * job->H + *row) * job->W + *column) * channels;
 }
 
-#define P 0.75f
-#define Q 1.5f
-#define PP (P * P)
-#define QQ (Q * Q)
-#define AT_0 (1 / (PP * QQ))
-#define AT_P (1 / (2 * PP * (PP - QQ)))
-#define AT_Q (1 / (2 * QQ * (QQ - PP)))
+INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* keeps NaN */ }
 
-/* B' d: six numbers, in place. */
-INLINE void forward_patch(vec d[REACH]) {
-  vec even = d[4] - QQ * d[2], odd = d[3] - QQ * d[1], even2 = d[4] - PP * d[2], odd2 = d[3] - PP * d[1];
-  d[0] = PP * QQ * d[0] + (d[4] - (PP + QQ) * d[2]), d[5] = PP * QQ * d[1] + (d[5] - (PP + QQ) * d[3]);
-  d[1] = even + P * odd, d[2] = even - P * odd, d[3] = even2 + Q * odd2, d[4] = even2 - Q * odd2;
-}
-
-/* A dy: four numbers to six. */
-INLINE void forward_gradient(const vec y[SIDE], vec q[REACH]) {
-  vec even = y[0] + PP * y[2], odd = y[1] + PP * y[3], even2 = y[0] + QQ * y[2], odd2 = y[1] + QQ * y[3];
-  q[0] = y[0], q[5] = y[3];
-  q[1] = even + P * odd, q[2] = even - P * odd, q[3] = even2 + Q * odd2, q[4] = even2 - Q * odd2;
-}
-
-/* A' m: six numbers to four. */
-INLINE void back(const vec m[REACH], vec y[SIDE]) {
-  vec sum = m[1] + m[2], apart = m[1] - m[2], sum2 = m[3] + m[4], apart2 = m[3] - m[4];
-  y[0] = m[0] + sum + sum2, y[1] = P * apart + Q * apart2;
-  y[2] = PP * sum + QQ * sum2, y[3] = m[5] + P * PP * apart + Q * QQ * apart2;
-}
-
-INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
-
-/* Of the input, or of max(0, slope x + shift), whose border is zero. */
+/* Transform patches of the input, or of max(0, slope x + shift); the padding is zero. */
 INLINE void transform_patch(const Convolution *job, long tile, int slot, int C, float *patches) {
   int row, column;
   const float *corner = job->x + corner_of(job, tile, C, &row, &column) - ((long)job->W + 1) * C;
@@ -222,45 +187,16 @@ INLINE void gradients(const Convolution *job, int part, int parts, int C, int K)
 FOR_CHANNELS(results, convolve)
 FOR_CHANNELS(gradients, differentiate)
 
-/* G g: three numbers to six. */
-INLINE void forward_filter(vec a, vec b, vec c, vec t[REACH]) {
-  vec even = (a + PP * c) * AT_P, odd = P * AT_P * b, even2 = (a + QQ * c) * AT_Q, odd2 = Q * AT_Q * b;
-  t[0] = a * AT_0, t[1] = even + odd, t[2] = even - odd, t[3] = even2 + odd2, t[4] = even2 - odd2, t[5] = c;
+static void transform(void *argument, int part, int parts) {
+  const Convolution *job = argument;
+  transform_filters(job->weights, job->filters, job->C, job->K, part, parts, 0);
+}
+static void transform_turned(void *argument, int part, int parts) {
+  const Convolution *job = argument;
+  transform_filters(job->weights, job->filters, job->C, job->K, part, parts, 1);
 }
 
-/* G' m: six numbers to three. */
-INLINE void back_to_filter(const vec m[REACH], vec g[3]) {
-  vec sum = (m[1] + m[2]) * AT_P, apart = (m[1] - m[2]) * AT_P, sum2 = (m[3] + m[4]) * AT_Q;
-  vec apart2 = (m[3] - m[4]) * AT_Q;
-  g[0] = m[0] * AT_0 + sum + sum2, g[1] = P * apart + Q * apart2, g[2] = m[5] + PP * sum + QQ * sum2;
-}
-
-/* G g G' of every filter; `turned`: of the filters that take the gradient of the results back to the inputs. */
-INLINE void transform_filters(const Convolution *job, int part, int parts, int turned) {
-  const long units = (long)job->C * job->K / LANES, step = (long)job->C * job->K;
-  for (long unit = first_of(units, part, parts); unit < first_of(units, part + 1, parts); unit++) {
-    const long from = unit % job->C, to = unit / job->C * LANES;
-    float lanes[9][LANES];
-    for (int lane = 0; lane < LANES; lane++) {
-      const float *g = job->weights + 9 * (turned ? from * job->K + to + lane : (to + lane) * job->C + from);
-      for (int i = 0; i < 9; i++) lanes[turned ? 8 - i : i][lane] = g[i];
-    }
-    vec g[9], t[3][REACH];
-    for (int i = 0; i < 9; i++) g[i] = LOAD(lanes[i]);
-    for (int j = 0; j < 3; j++) forward_filter(g[j], g[3 + j], g[6 + j], t[j]);
-    float *out = job->filters + unit * LANES;
-    for (int i = 0; i < REACH; i++) {
-      vec m[REACH];
-      forward_filter(t[0][i], t[1][i], t[2][i], m);
-      for (int j = 0; j < REACH; j++, out += step) STORE(out, m[j]);
-    }
-  }
-}
-
-static void transform(void *job, int part, int parts) { transform_filters(job, part, parts, 0); }
-static void transform_turned(void *job, int part, int parts) { transform_filters(job, part, parts, 1); }
-
-/* G' m G of the sums of all threads. */
+/* G' m G of the sum over threads. */
 static void collect(void *argument, int part, int parts) {
   const Convolution *job = argument;
   const long units = (long)job->C * job->K / LANES, step = (long)job->C * job->K;

@@ -1,4 +1,4 @@
-"""The compiled kernels as differentiable functions."""
+"""Autograd functions of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NormRelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, library: Library, images: Tensor, weight: Tensor, bias: Tensor, norm: Norm) -> Tensor:
-        """`weight` and `bias` are those of `norm`: autograd sees only arguments."""
+        """`weight` and `bias` are those of `norm`, passed separately because autograd only tracks arguments."""
         result, saved = library.norm_relu(images, norm)
         ctx.library = library
         ctx.save_for_backward(images, saved)
@@ -25,16 +25,16 @@ class NormRelu(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of training mode."""
+        """Gradients in training mode."""
         images, saved = ctx.saved_tensors
         return None, *ctx.library.norm_relu_backward(images, _channels_last(gradient), None, saved), None
 
 
 class NormReluConvolution(torch.autograd.Function):
-    """3×3 convolution, of stride and padding 1, of BatchNorm and ReLU of images, plus `addend`.
+    """3×3 convolution (stride and padding 1) of ReLU(BatchNorm(images)), plus `addend`.
 
-    What is convolved is never in memory: each pass computes it from the images again. Also returns the images, for a
-    second use: the gradient of that use is added in the pass that computes the images' gradient.
+    The convolution's input is never stored: each pass recomputes it from the images. The images are returned as well,
+    for a shortcut: its gradient is added in the pass that computes the images' gradient.
     """
 
     @staticmethod
@@ -58,7 +58,7 @@ class NormReluConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor | None, beside: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of training mode."""
+        """Gradients in training mode."""
         if gradient is None:
             return None, beside, *[None] * 5
         images, weight, saved = ctx.saved_tensors

@@ -1,7 +1,7 @@
-"""A network as the list of layers that the sparse engine runs (``sparse.h``); no torch.
+"""Describe a network as a list of layers for the sparse engine (``sparse.h``). Does not import torch.
 
-A network's module describes itself (`lowered`, in `three_regime.models.families`) by calling the methods of `Graph` in
-the order of its forward pass. Names are those of its parameters and buffers, without the last part.
+A network (`three_regime.models`) describes itself in its method `lowered` by calling the methods of `Graph` in the
+order of its forward pass. Names are those of its modules: parameter names without the last part.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 Kind = Literal["convolution", "average", "maximum", "head"]
 KINDS: tuple[Kind, ...] = ("convolution", "average", "maximum", "head")
-"""As numbered in ``sparse.h``."""
+"""Kinds of layers, numbered as in ``sparse.h``."""
 
 
 EPSILON = 1e-5
-"""Of every norm: torch's."""
+"""Epsilon of every BatchNorm (torch's default)."""
 
 
 class Unsupported(Exception):
-    """The engine cannot run this network; says why."""
+    """The engine cannot run this network; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Map:
-    """What a layer writes: square images of `side` with so many `channels`."""
+    """A feature map: square images of `side` with `channels`."""
 
     number: int
     channels: int
@@ -42,13 +42,13 @@ class Layer:
     Attributes
     ----------
     norm
-        BatchNorm, followed by ReLU, that stands before the layer; None: it takes the map as it is.
+        BatchNorm, followed by ReLU, applied to the layer's input; None: no norm and no ReLU.
     name
-        Of the convolution or linear layer.
+        Name of the convolution or linear layer.
     outputs, first
-        Channels written: `first` … `first` + `outputs` − 1 of the map `into`.
+        Output channels: `first` … `first` + `outputs` − 1 of the map `into`.
     beside
-        Map that is added to the result.
+        Map added to the result.
     """
 
     kind: Kind
@@ -75,7 +75,7 @@ class Lowerable(Protocol):
 
 @dataclass
 class Graph:
-    """Maps and layers of a network for images of `channels` and `side`."""
+    """Feature maps and layers of a network for images of `channels` and `side`."""
 
     channels: int
     side: int
@@ -90,7 +90,7 @@ class Graph:
         return self.maps[0]
 
     def map(self, channels: int, side: int) -> Map:
-        """A map to write to."""
+        """Add a feature map."""
         self.maps.append(Map(len(self.maps), channels, side))
         return self.maps[-1]
 
@@ -109,14 +109,14 @@ class Graph:
         into: Map | None = None,
         first: int = 0,
     ) -> Map:
-        """A convolution with padding that keeps the side, or halves it with `stride` 2.
+        """Add a convolution, padded to keep the side, or to halve it with `stride` 2.
 
         Parameters
         ----------
         inputs
-            It reads the first so many channels of `source`; None: all.
+            Number of channels of `source` to read, the first ones; None: all.
         into, first
-            Where it writes; None: to a map of its own.
+            Map and first channel to write to; None: a new map.
         """
         if kernel not in (1, 3) or stride not in (1, 2) or source.side % stride:
             raise Unsupported(
@@ -130,7 +130,7 @@ class Graph:
         return into
 
     def pool(self, source: Map, norm: str, kind: Literal["average", "maximum"], into: Map | None = None) -> Map:
-        """A 2×2 pool of what norm and ReLU make of `source`."""
+        """Add a 2×2 pool of ReLU(norm(source))."""
         if source.side % 2:
             raise Unsupported(f"a pool on a side of {source.side}")
         into = into or self.map(source.channels, source.side // 2)
@@ -138,42 +138,63 @@ class Graph:
         return into
 
     def kept(self, masks: Mapping[str, np.ndarray]) -> float:
-        """Share of the convolutions' multiply-adds that masks leave; a convolution without one keeps all."""
+        """Fraction of the convolutions' multiply-adds kept by the masks; convolutions without a mask keep all."""
+        return self._share(lambda layer: _kept(layer, masks))
 
-        def left(layer: Layer) -> float:
-            mask = masks.get(f"{layer.name}.weight")
-            return 1.0 if mask is None else float(mask.mean())
-
-        return self._share(left)
+    def winograd(self, masks: Mapping[str, np.ndarray]) -> frozenset[str]:
+        """Names of the convolutions dense enough for the engine to compute them by Winograd's algorithm."""
+        return frozenset(
+            layer.name for layer in self.layers
+            if layer.name is not None and layer.kind == "convolution" and _kept(layer, masks) > _sparse_up_to(layer)
+        )  # fmt: skip
 
     def pays(self, masks: Mapping[str, np.ndarray]) -> bool:
-        """Whether the engine is the faster way (measured: ``benchmarks/README.md``).
+        """Whether the engine is faster than torch (measurements: ``benchmarks/README.md``).
 
-        A rule for the whole network, since its maps lie in memory in one way or the other. Each layer says up to which
-        density it gains: further where torch's direct convolution would do its work than where Winograd's way would,
-        and further with few channels, for then passes over memory count most, of which the engine makes fewer.
+        The rule is for the whole network, because all maps share one memory layout. Each layer has a density up to
+        which it gains: higher where torch would use a direct convolution than where the Winograd kernel applies, and
+        higher with few channels, where passes over memory dominate, of which the engine makes fewer. No layer costs
+        more than its Winograd convolution.
         """
-        return self.kept(masks) <= self._share(_gains_up_to)
+        return self._share(lambda layer: min(_kept(layer, masks), _sparse_up_to(layer))) <= self._share(_gains_up_to)
 
     def _share(self, of: Callable[[Layer], float]) -> float:
-        """Mean of a property of the convolutions, weighted by multiply-adds."""
+        """Mean of a property over convolutions, weighted by multiply-adds."""
         convolutions = [layer for layer in self.layers if layer.kind == "convolution"]
         costs = [layer.inputs * layer.outputs * layer.kernel**2 * layer.into.side**2 for layer in convolutions]
         return sum(cost * of(layer) for cost, layer in zip(costs, convolutions, strict=True)) / sum(costs)
 
     def head(self, source: Map, norm: str, name: str, classes: int) -> None:
-        """The end: norm, ReLU, mean over space, linear classifier, cross-entropy."""
+        """Add the head: norm, ReLU, spatial mean, linear classifier, cross-entropy."""
         self.layers.append(Layer("head", source, source, norm, name, source.channels, classes, bias=True))
 
 
-def _gains_up_to(layer: Layer) -> float:
-    """Density up to which a layer gains: fitted to PreResNet-20 (0.45), the same twice as wide (0.33), VGG-19 (0.6) and
-    DenseNet-40 (any).
+def _kept(layer: Layer, masks: Mapping[str, np.ndarray]) -> float:
+    mask = masks.get(f"{layer.name}.weight")
+    return 1.0 if mask is None else float(mask.mean())
+
+
+def _sparse_up_to(layer: Layer) -> float:
+    """Density up to which sparse products are cheaper than Winograd's algorithm; 1 if that does not apply.
+
+    Measured for 16, 32 and 64 channels (``benchmarks/README.md``).
     """
-    by_winograd = (
-        (layer.kernel, layer.stride, layer.bias) == (3, 1, False)
-        and layer.norm is not None
+    if layer.bias or not _fits_winograd(layer) or max(layer.inputs, layer.outputs) > 64:  # not measured
+        return 1.0
+    return min(1.0, 0.16 + 3.5 / layer.outputs)
+
+
+def _fits_winograd(layer: Layer) -> bool:
+    return (
+        (layer.kernel, layer.stride) == (3, 1)
         and layer.into.side % 4 == layer.inputs % 16 == layer.outputs % 16 == 0
         and max(layer.inputs, layer.outputs) <= 256  # `models.layers.MOST_CHANNELS`
     )
+
+
+def _gains_up_to(layer: Layer) -> float:
+    """Density up to which a layer gains, fitted to PreResNet-20 (0.45), PreResNet-20x2 (0.33), VGG-19 (0.6) and
+    DenseNet-40 (any).
+    """
+    by_winograd = _fits_winograd(layer) and layer.norm is not None and not layer.bias
     return min(1.0, (0.14 if by_winograd else 0.55) + 8 / layer.outputs)

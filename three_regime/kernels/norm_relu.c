@@ -1,7 +1,8 @@
 /* BatchNorm followed by ReLU: y = max(0, slope x + shift) for each channel.
 
-   A strip is as many rows as make about STRIP floats, so that few channels fill vectors, too; the numbers of a channel
-   are repeated along it. Sums of a chunk of strips are single precision, sums of chunks are double. */
+   A strip is a number of rows with about STRIP floats in total, so vectors are filled even with few channels; the
+   coefficients of the channels are repeated along it. Sums within a chunk of strips are single precision, sums over
+   chunks are double precision. */
 
 #include "common.h"
 
@@ -10,7 +11,7 @@
 #include <string.h>
 
 #define STRIP 256  /* floats */
-#define CHUNK 4096 /* floats; they fit the first cache */
+#define CHUNK 4096 /* floats; fits into the L1 cache */
 
 typedef struct {
   const float *x, *dy, *beside;
@@ -19,7 +20,7 @@ typedef struct {
   int C, width; /* floats of a strip */
   long chunk;   /* rows of a chunk */
   float *slope, *shift, *third, *fourth;
-  double *sums; /* two for each channel, for each part */
+  double *sums; /* two per channel and part */
 } Norm;
 
 static Norm prepared(long rows, int C, int threads) {
@@ -50,7 +51,7 @@ INLINE double down_channel(const Norm *job, const float *strip, int channel) {
   return total;
 }
 
-/* Mean and sum of squared deviations of each channel over a part: each chunk's own, joined (Chan et al. 1979). */
+/* Mean and sum of squared deviations of each channel over a part, merged from those of its chunks (Chan et al. 1979). */
 static void deviations(void *argument, int part, int parts) {
   const Norm *job = argument;
   const int C = job->C, width = job->width;
@@ -93,13 +94,13 @@ static void normalise(void *argument, int part, int parts) {
     float *restrict y = job->y + at;
     for (int i = 0; i < n; i++) {
       float value = slope[i] * x[i] + shift[i];
-      y[i] = value < 0 ? 0 : value; /* not a number stays so */
+      y[i] = value < 0 ? 0 : value; /* keeps NaN */
     }
   }
 }
 
-/* saved: (4, C), mean and 1 / deviation of the batch (written, and the running statistics moved, when `training`),
-   slope and shift. y may be NULL: then only these. */
+/* saved: (4, C), mean and 1 / standard deviation of the batch (written, and running statistics updated, if `training`),
+   slope and shift. If y is NULL, only these are computed. */
 void norm_relu_forward(const float *x, float *y, long rows, int C, const float *weight, const float *bias,
                        float *running_mean, float *running_var, float *saved, double momentum, double epsilon,
                        int training, int threads) {
@@ -136,7 +137,7 @@ void norm_relu_forward(const float *x, float *y, long rows, int C, const float *
   discard(&job);
 }
 
-/* A function of its own: only then gcc knows that the sums lie apart from what they are made of. */
+/* A separate function, so gcc knows that the sums do not alias the inputs. */
 static void add_gradients(float *restrict sum, float *restrict product, const float *restrict x,
                           const float *restrict dy, const float *restrict slope, const float *restrict shift,
                           const float *restrict mean, int n) {
@@ -147,7 +148,7 @@ static void add_gradients(float *restrict sum, float *restrict product, const fl
   }
 }
 
-/* Sums over a part of the gradient behind the ReLU, and of its products with x - mean (`third`). */
+/* Sums over a part of the gradient before the ReLU, and of its products with x - mean (`third`). */
 static void gradient_sums(void *argument, int part, int parts) {
   const Norm *job = argument;
   const int C = job->C, width = job->width;
@@ -188,7 +189,7 @@ static void differentiate_norm(void *argument, int part, int parts) {
   }
 }
 
-/* `beside`: gradient of another use of x, added to dx; or NULL. */
+/* `beside`: gradient from another use of x, added to dx; or NULL. */
 void norm_relu_backward(const float *x, const float *dy, const float *beside, float *dx, long rows, int C,
                         const float *saved, float *dweight, float *dbias, int threads) {
   const float *mean = saved, *inverse = saved + C, *slope = saved + 2 * C, *shift = saved + 3 * C;

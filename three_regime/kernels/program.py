@@ -1,13 +1,12 @@
-"""A pruned network laid out for the sparse engine: ``sparse.h`` in ctypes, lists of kept weights, memory.
+"""Lay out a pruned network for the sparse engine: structures of ``sparse.h`` in ctypes, lists of kept weights, memory.
 
-Arrays are NumPy's; nothing is kept from call to call but memory to work in, so what a call computes depends on
-what it is given alone.
+Arrays are NumPy arrays. Only work memory persists between calls, so a result depends only on the arguments of its call.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +16,9 @@ from three_regime.kernels.graph import EPSILON, KINDS, Graph, Layer, Map, Unsupp
 
 Mode = Literal["evaluate", "statistics", "gradient", "step"]
 MODES: tuple[Mode, ...] = ("evaluate", "statistics", "gradient", "step")
+
+TRANSFORMED = 36
+"""Coefficients of a 3×3 filter transformed by Winograd's F(4×4, 3×3)."""
 
 _POINTER, _LONG, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
 
@@ -46,6 +48,8 @@ class _Layer(ctypes.Structure):
         ("slot", _LONG),
         *((name, _POINTER) for name in ("begin", "at", "place", "turned_begin", "turned_at", "turned_place")),
         *((name, _POINTER) for name in ("weights", "turned", "sums")),
+        ("weight", _LONG),
+        *((name, _POINTER) for name in ("filters", "turned_filters", "products")),
     )
 
 
@@ -70,12 +74,12 @@ class _Call(ctypes.Structure):
 
 
 STRUCTURES = (_Map, _Norm, _Layer, _Network, _Call)
-"""In the order of ``sparse_size`` in ``sparse_network.c``."""
+"""Structures in the order of ``sparse_size`` in ``sparse_network.c``."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The kept weights of a convolution, as lists (``sparse.h``); int32."""
+    """Lists of the kept weights of a convolution (``sparse.h``); int32."""
 
     begin: np.ndarray
     at: np.ndarray
@@ -86,16 +90,16 @@ class Kept:
 
 
 def kept_weights(mask: np.ndarray, stride: int, width: int, lanes: int, base: int) -> Kept:
-    """Lists of a convolution.
+    """Build the lists of kept weights of a convolution.
 
     Parameters
     ----------
     mask
         (outputs, inputs, kernel, kernel) bool.
     width
-        Of the input, pixels.
+        Width of the input in pixels.
     base
-        Place of the first weight in the parameters.
+        Offset of the first weight in the parameter vector.
     """
     outputs, inputs, kernel, _ = mask.shape
     flat = np.flatnonzero(mask)
@@ -104,7 +108,7 @@ def kept_weights(mask: np.ndarray, stride: int, width: int, lanes: int, base: in
     row, column = row + margin, column + margin
     line, turned_line = (width + 2) * lanes, (width // stride + 2) * lanes
     at = row * inputs * line + source * line + column * lanes
-    parity = (row + 1) % stride * 2 + (column + 1) % stride  # of the inputs that the weight meets
+    parity = (row + 1) % stride * 2 + (column + 1) % stride  # of the input positions that the weight multiplies
     back = [(1 + (tap + 1) % stride - tap) // stride + 1 for tap in (row, column)]
     turned_at = back[0] * outputs * turned_line + output * turned_line + back[1] * lanes
     list_of = parity * inputs + source
@@ -121,18 +125,21 @@ def _begins(of: np.ndarray, count: int) -> np.ndarray:
 
 
 class Program:
-    """A network, its masks and memory for batches of at most `images`.
+    """A network with masks, and memory for batches of at most `images`.
 
     Parameters
     ----------
     functions
         The loaded kernels.
     shapes
-        Parameter → shape, in the order in which the vector of parameters holds them.
+        Parameter → shape, in the order of the parameter vector.
     masks
-        Parameter → bool array; convolutions without one keep every weight.
+        Parameter → bool array; convolutions without a mask keep every weight.
     training
-        Whether `run` can compute gradients; else maps share memory.
+        Whether `run` can compute gradients; if not, maps share memory.
+    winograd
+        Names of the convolutions to compute by Winograd's algorithm (`Graph.winograd`): 3×3, stride 1, side a multiple
+        of 4, channels multiples of 16. Parameters must be 0 where a mask removes a weight.
     """
 
     def __init__(
@@ -145,7 +152,9 @@ class Program:
         images: int,
         threads: int,
         training: bool,
+        winograd: Collection[str] = (),
     ) -> None:
+        self._winograd = frozenset(winograd)
         self.functions, self.graph, self.images, self.threads = functions, graph, images, threads
         self.norms = list(dict.fromkeys(layer.norm for layer in graph.layers if layer.norm is not None))
         self.classes = graph.layers[-1].outputs
@@ -207,25 +216,26 @@ class Program:
         decay: float = 0.0,
         moved: float = 0.1,
     ) -> tuple[float, int]:
-        """Run one batch; returns the sum of the losses and the number of wrong answers.
+        """Run one batch; return the sum of the losses and the number of errors.
 
         Parameters
         ----------
         mode
-            ``evaluate``: forward with the running statistics. ``statistics``: forward with the batch's, moving the
-            running ones. ``gradient``: backward, too (into `gradient`). ``step``: and a step of SGD.
+            ``evaluate``: forward pass with running statistics. ``statistics``: forward pass with batch statistics,
+            updating running statistics. ``gradient``: also the backward pass (into `gradient`). ``step``: also an SGD
+            step.
         parameters, momentum
-            (P,) float32; changed by a step.
+            (P,) float32; updated by a step.
         statistics
-            Running mean and variance of each norm, in the order of `norms`; changed but in ``evaluate``.
+            Running mean and variance of each norm, in the order of `norms`; updated except in ``evaluate``.
         pixels, levels
-            (N, side, side, channels) uint8, and (channels, 256) float32: what a byte becomes.
+            (N, side, side, channels) uint8, and (channels, 256) float32: lookup table from byte to input.
         order, start, count
-            The batch: images `order`, or from `start` on.
+            The batch: images `order`, or `count` images from `start`.
         shifts, flips, padding
-            Crop and mirror of each image of the batch (`Augmenter.crop`).
+            Crop and flip of each image of the batch (`Augmenter.crop`).
         logits
-            (count, classes) float32, to be filled.
+            (count, classes) float32, output.
         rate, factor, decay
             Learning rate, momentum and weight decay of SGD.
         moved
@@ -249,7 +259,7 @@ class Program:
         return float(totals[0]), int(totals[1])
 
     def dense_gradient(self, size: int) -> np.ndarray:
-        """The gradient of the last batch as a vector of all `size` parameters; 0 at removed weights."""
+        """Gradient of the last batch as a vector of all `size` parameters; 0 at pruned weights."""
         found = np.zeros(size, np.float32)
         found[self.places] = self.gradient
         return found
@@ -282,8 +292,16 @@ class Program:
         made.kept, made.slot = len(kept.place), self._slot(kept.place)
         if layer.bias:
             made.bias = self._starts[f"{layer.name}.bias"]
-            self._slot(made.bias, layer.outputs)  # before a norm its gradient is 0: it only decays
+            self._slot(made.bias, layer.outputs)  # before a norm its gradient is 0, so it only decays
         made.begin, made.at, made.place = map(self._address, (kept.begin, kept.at, kept.place))
+        made.weight = self._starts[name]
+        if layer.name in self._winograd:
+            size = TRANSFORMED * layer.inputs * layer.outputs
+            made.filters = self._address(self._floats(size))
+            if training:
+                made.turned_filters = self._address(self._floats(size))
+                made.products = self._address(self._floats(self.threads * size))
+            return made
         made.weights = self._address(self._floats(made.kept))
         if training:
             made.turned_begin, made.turned_at, made.turned_place = map(
@@ -298,7 +316,7 @@ class Program:
         return made
 
     def _connect_halves(self, layers: list[_Layer], halves: Mapping[int, int]) -> None:
-        """Gradients of strided shortcuts: written by them, added by the convolution beside them."""
+        """Connect gradients of strided shortcuts to the parallel convolution, which adds them."""
         for layer in layers:
             if layer.kind == KINDS.index("convolution") and layer.stride == 2:
                 layer.half = halves.get(layer.source)
@@ -311,7 +329,7 @@ class Program:
         return _Norm(layer.inputs, weight, bias, slot, EPSILON, *room)
 
     def _slot(self, places: np.ndarray | int, count: int = 0) -> int:
-        """Number trained numbers at these places; returns the first's number."""
+        """Assign slots to the trained parameters at these places; return the first slot."""
         places = np.arange(places, places + count) if count else places
         self._places.append(places)
         self._slots += len(places)
@@ -325,13 +343,13 @@ class Program:
         return self._rounded * map_.channels * map_.side**2
 
     def _floats(self, count: int) -> np.ndarray:
-        """Zeros at the border of a cache line."""
+        """Zeros, aligned to a cache line."""
         raw = np.zeros(int(count) + 16, np.float32)
         skipped = -raw.ctypes.data % 64 // 4
         return raw[skipped : skipped + int(count)]
 
     def _address(self, memory: Any) -> int:
-        """Address of memory that lives as long as this object."""
+        """Address of memory, which is kept alive with this object."""
         self._held.append(memory)
         return memory.ctypes.data if isinstance(memory, np.ndarray) else ctypes.addressof(memory)
 
@@ -350,7 +368,7 @@ def _array(structures: Sequence[ctypes.Structure]) -> ctypes.Array:
 
 @dataclass(frozen=True)
 class _Role:
-    """What a layer does with gradients (``sparse.h``)."""
+    """Handling of gradients by a layer (``sparse.h``)."""
 
     wanted: bool
     adds: bool
@@ -358,12 +376,12 @@ class _Role:
 
 
 class _Memory:
-    """Which maps share memory, and what each layer does to its input's gradient.
+    """Assignment of maps to shared memory, and each layer's role for its input's gradient.
 
     Attributes
     ----------
     values, gradients
-        A map for each piece of memory, as large as any that uses it.
+        The largest map of each piece of memory.
     value_of, gradient_of
         Map number → piece.
     """
@@ -390,7 +408,7 @@ class _Memory:
         self.gradient_of = {number: pieces[first] for first, group in groups.items() for number in group}
 
     def role(self, index: int) -> _Role:
-        """What layer `index` does."""
+        """Role of layer `index`."""
         layer = self.graph.layers[index]
         later = self.graph.layers[index + 1 :]
         half = _halved(layer)
@@ -407,7 +425,7 @@ def _halved(layer: Layer) -> bool:
 
 
 def _life(layers: Sequence[Layer], maps: Iterable[int]) -> tuple[int, int]:
-    """First and last layer that touches any of these maps; the image is there before the first."""
+    """First and last layer that touches any of these maps; the image exists before the first."""
     maps = set(maps)
     touching = [
         index for index, layer in enumerate(layers)
@@ -417,7 +435,7 @@ def _life(layers: Sequence[Layer], maps: Iterable[int]) -> tuple[int, int]:
 
 
 def _shared(maps: Sequence[Map], lives: Mapping[int, tuple[int, ...]]) -> tuple[list[Map], dict[int, int]]:
-    """Pieces of memory for maps that live from one layer to another, ends included: greedily, in the order of birth."""
+    """Assign maps with lifetimes (inclusive) to pieces of memory, greedily in order of birth."""
     pieces: list[Map] = []
     busy_until: list[int] = []
     piece_of = {}
@@ -437,12 +455,12 @@ def _shared(maps: Sequence[Map], lives: Mapping[int, tuple[int, ...]]) -> tuple[
 
 
 def _chained(graph: Graph) -> dict[int, int]:
-    """Map → first map of those that share a gradient: one that is added to another takes its gradient over."""
+    """Map → first map of its group; maps that are added to each other share one gradient."""
     leader = {each.number: each.number for each in graph.maps}
     for layer in graph.layers:
         if layer.beside is not None:
             if (layer.beside.channels, layer.beside.side) != (layer.into.channels, layer.into.side):
-                raise Unsupported(f"{layer.name}: what is added has another shape")
+                raise Unsupported(f"{layer.name}: the added map has another shape")
             old, new = leader[layer.into.number], leader[layer.beside.number]
             leader = {number: new if first == old else first for number, first in leader.items()}
     return leader

@@ -1,60 +1,62 @@
-/* Training and evaluation of a pruned network of convolutions at a cost that follows what is left of it.
+/* Training and evaluation of a pruned convolutional network at a cost proportional to its kept weights.
 
-   The trick: LANES images lie side by side in memory, so that one kept weight times one place of LANES images is one
-   fused multiply-add of a vector, with an aligned neighbourhood at constant distances: no matrix, no unfolding, and a
-   removed weight costs nothing. A network is lowered once (`program.py`) to a list of layers that work on maps.
+   LANES images are innermost in memory, so one kept weight times one position of LANES images is one fused multiply-add
+   of a vector, with aligned neighbours at constant offsets: no im2col, no matrix, and a pruned weight costs nothing. A
+   network is lowered once (`program.py`) to a list of layers that operate on feature maps.
 
-   A map holds [block of LANES images][row][channel][column][lane]; all channels of a row lie together. Lanes of a last
-   block beyond the batch hold zeros, and stay zero in every layer.
+   A map has the layout [block of LANES images][row][channel][column][lane], so all channels of a row are contiguous.
+   Lanes of the last block beyond the batch are zero, and stay zero in every layer.
 
-   BatchNorm costs no pass of its own. Whoever writes a map adds up what its norms need; whoever reads it normalises and
-   rectifies on the way in. Backward, with `behind` the gradient behind a ReLU,
+   BatchNorm needs no separate pass. A layer that writes a map accumulates the sums for its norms; a layer that reads it
+   normalises and rectifies on input. Backward, with `behind` the gradient after masking by a ReLU,
      dx = slope behind + third x + fourth
-   needs two sums over the whole batch before third and fourth are known: so `g` takes slope behind (of all readers of
-   the map), and the layer that wrote the map adds third x + fourth when it reads g. */
+   needs two sums over the whole batch before third and fourth are known. So `g` accumulates slope behind (of all readers
+   of the map), and the layer that wrote the map adds third x + fourth when it reads g. */
 
 #pragma once
 
 #include "common.h"
 
 #if LANES == 16
-#define TILE 16 /* places that are accumulated together: they hide the latency, and fit the registers */
+#define TILE 16 /* positions accumulated together: enough to hide latency, few enough for the registers */
 #else
 #define TILE 8
 #endif
 
 typedef struct {
   float *x, *g;
-  float *mean, *variance, *third, *fourth; /* of a channel */
+  float *mean, *variance, *third, *fourth; /* per channel */
   long channels, height, width;
   long normed; /* whether a norm reads it */
 } Map;
 
 typedef struct {
-  long channels, weight, bias; /* places in the parameters */
-  long slot;                   /* of the gradients of weight, then bias */
+  long channels, weight, bias; /* weight, bias: offsets in the parameters */
+  long slot;                   /* slot of the gradients of weight, then bias */
   double epsilon;
   float *slope, *shift;
 } Norm;
 
 enum { CONVOLUTION, AVERAGE, MAXIMUM, HEAD };
 
-/* Lists name, for each result in turn, the kept weights: `at` is the distance of what a weight meets from the upper left
-   of the neighbourhood, in a band (below), `place` that of the weight in the parameters. The turned lists name, for each
-   input, the weights that it meets: of gradients. With stride 2 there are four of them in a row, one a parity of row
-   and column. */
+/* Lists of kept weights, for each output channel in turn: `at` is the offset of a weight's input from the upper left of
+   the neighbourhood, in a band (below), `place` the offset of the weight in the parameters. The turned lists hold, for
+   each input channel, its weights, for gradients. With stride 2 there are four of them in a row, one for each parity of
+   row and column. */
 typedef struct {
-  long kind, from, to, norm, beside; /* maps and norm by number, -1: none; `beside` is added to the result */
-  long inputs, outputs, first;       /* channels; the results' are first, first + 1, … of the map `to` */
-  long kernel, stride, bias;         /* place of the bias in the parameters, or -1 */
-  long wanted;                       /* whether the gradient of the input is */
-  long adds;                         /* to what is in `g` of the input */
-  long keeps;                        /* writes the gradient of its result to `g`: a shortcut goes on with it */
-  float *half;                       /* gradient at even rows and columns alone, of a strided 1x1 convolution, or NULL */
+  long kind, from, to, norm, beside; /* indices of maps and norm, -1: none; `beside` is added to the result */
+  long inputs, outputs, first;       /* channels; the outputs are first, first + 1, … of the map `to` */
+  long kernel, stride, bias;         /* bias: offset in the parameters, or -1 */
+  long wanted;                       /* whether the gradient of the input is needed */
+  long adds;                         /* whether it is added to `g` of the input */
+  long keeps;                        /* whether it writes the gradient of its result to `g`, for a shortcut */
+  float *half;                       /* gradient at even rows and columns, of a strided 1x1 convolution, or NULL */
   long kept, slot;
   const int *begin, *at, *place;
   const int *turned_begin, *turned_at, *turned_place;
   float *weights, *turned, *sums; /* sums: (threads, kept, LANES) */
+  long weight;                    /* place of the first weight, removed ones counted */
+  float *filters, *turned_filters, *products; /* of a layer by Winograd's way (sparse_winograd.h), or NULL */
 } Layer;
 
 typedef struct {
@@ -62,25 +64,25 @@ typedef struct {
   Norm *norms;
   Layer *layers;
   long layer_count, norm_count, map_count;
-  long slots;          /* trained numbers */
-  const int *places;   /* of each trained number in the parameters */
-  float *gradient;     /* of each */
-  long classes, widest; /* most channels of a map */
+  long slots;          /* number of trained parameters */
+  const int *places;   /* slot -> offset in the parameters */
+  float *gradient;     /* by slot */
+  long classes, widest; /* widest: maximum channels of a map */
 } Network;
 
 enum { EVALUATE, STATISTICS, GRADIENT, STEP }; /* STATISTICS: forward in training mode */
 
 typedef struct {
-  float *parameters, *momentum; /* all, in the order of torch's module */
-  float **means, **variances;   /* running, a norm each */
+  float *parameters, *momentum; /* of all parameters, in the order of torch's module */
+  float **means, **variances;   /* running statistics, per norm */
   const unsigned char *pixels;  /* (…, height, width, channels) */
-  const float *levels;          /* (channels, 256): what a byte becomes */
-  const long *order, *shifts, *labels; /* order: of the batch, or NULL: from `start` on; shifts: (N, 2), or NULL */
+  const float *levels;          /* (channels, 256): input value of each byte */
+  const long *order, *shifts, *labels; /* order: indices of the batch, or NULL: from `start`; shifts: (N, 2), or NULL */
   const unsigned char *flips;
   float *logits; /* (N, classes), or NULL */
-  double *totals; /* sum of losses, wrong answers */
+  double *totals; /* sum of losses, number of errors */
   long start, count, padding, mode, threads;
-  double rate, factor, decay; /* of SGD: `factor` is that of the momentum */
+  double rate, factor, decay; /* learning rate, momentum, weight decay of SGD */
   double moved;               /* momentum of the running statistics */
 } Call;
 
@@ -99,25 +101,30 @@ typedef struct {
 void forward(void *pass, int part, int parts);
 void backward(void *pass, int part, int parts);
 void collect(void *pass, int part, int parts);
+void winograd_forward(void *pass, int part, int parts);
+void winograd_backward(void *pass, int part, int parts);
+void winograd_collect(void *pass, int part, int parts);
+void winograd_filters(const Layer *layer, const float *parameters, int part, int parts);
+long winograd_room(const Network *network, const Layer *layer);
 void pool_forward(void *pass, int part, int parts);
 void pool_backward(void *pass, int part, int parts);
 void head(void *pass, int part, int parts);
 void head_collect(const Pass *pass, int parts);
 void read_images(void *pass, int part, int parts);
-long room_for(const Network *network, const Layer *layer); /* floats of scratch that any of these needs in a part */
+long room_for(const Network *network, const Layer *layer); /* floats of scratch per part, for any of these */
 
-/* ---- what the passes share ---- */
+/* ---- shared by the passes ---- */
 
 INLINE long blocks_of(const Pass *pass) { return (pass->call->count + LANES - 1) / LANES; }
 
-/* 1 in the lanes of a block that hold an image, else 0. */
+/* 1 in lanes of a block with an image, else 0. */
 INLINE vec lanes_of(const Pass *pass, long block) {
   vec live;
   for (int lane = 0; lane < LANES; lane++) live[lane] = block * LANES + lane < pass->call->count;
   return live;
 }
 
-INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* not a number stays so */ }
+INLINE vec rectified(vec value) { return (vec)((whole)value & ~(value < 0)); /* keeps NaN */ }
 INLINE vec where(whole condition, vec value) { return (vec)(condition & (whole)value); }
 INLINE vec all(float value) { return value - (vec){0}; }
 
@@ -131,7 +138,7 @@ INLINE float *row_of(const Map *map, float *data, long block, long row, long cha
   return data + ((block * map->height + row) * map->channels + channel) * map->width * LANES;
 }
 
-/* A band: rows of a map with a column of zeros on either side, and rows of zeros above and below the image. */
+/* A band: rows of a map, padded by a column of zeros on either side and rows of zeros above and below the image. */
 #ifndef BAND_FLOATS
 #define BAND_FLOATS (28 << 10)
 #endif
@@ -142,7 +149,7 @@ INLINE long band_rows(long channels, long width, long height, long stride) {
   return rows < height ? rows : height;
 }
 
-/* Do for tiles of columns: TILE places, or two rows of half as many. */
+/* Loop over tiles of columns: TILE positions, or two rows of half as many. */
 #define ACROSS(WIDTH, ROWS, DO)                           \
   for (long x = 0; x < (WIDTH);) {                        \
     const long left = (WIDTH) - x;                        \

@@ -1,11 +1,11 @@
-/* A convolution backward, in one pass: gradients of its kept weights, of its input, and the two sums of the input's norm.
+/* Backward pass of a convolution: gradients of its kept weights and input, and the two sums of the input's norm, at once.
 
-   The gradient of the result is put together on the way into a band of its own, so it is never in memory whole. */
+   The gradient of the result is assembled in a band on input, so it is never stored as a whole. */
 
 #include "sparse_band.h"
 
 typedef struct {
-  const float *band, *dy; /* upper left of the neighbourhoods; dy: with its border */
+  const float *band, *dy; /* upper left of the neighbourhoods; dy is padded */
   long band_row, dy_row;
 } Weights;
 
@@ -24,11 +24,11 @@ INLINE void weight_tile(const Pass *pass, Weights t, float *sums, const int P, c
 typedef struct {
   const float *dy, *x, *half;
   float *g;
-  long dy_row, row; /* distances of a row */
+  long dy_row, row; /* row strides */
   vec live, *sum, *product;
 } Inputs;
 
-/* The gradient at P columns (`step` apart) and R rows; `list`: which of the turned lists. */
+/* Gradient at P columns (`step` apart) and R rows; `list`: index of the turned list. */
 INLINE void input_tile(const Pass *pass, Inputs t, long list, const int P, const int R, const int step) {
   const Layer *layer = pass->layer;
   const Map *from = pass->from;
@@ -79,7 +79,7 @@ INLINE void input_rows(const Pass *pass, Inputs t, const int R) {
 #undef DO
 }
 
-/* Places of one parity of row and column, of a convolution with stride 2. */
+/* Positions of one parity of row and column, for stride 2. */
 INLINE void parity_rows(const Pass *pass, Inputs t, long list) {
 #define DO(P, R_)                                                                              \
   input_tile(pass, t, list, P, R_, 2), t.dy += P * LANES, t.x += 2 * P * LANES, t.g += 2 * P * LANES, \
@@ -165,7 +165,7 @@ void backward(void *argument, int part, int parts) {
     differentiate(pass, part, parts, 2);
 }
 
-/* Gradients of the weights from the sums of all parts. */
+/* Gradients of the weights: sum over parts. */
 void collect(void *argument, int part, int parts) {
   const Pass *pass = argument;
   const Layer *layer = pass->layer;

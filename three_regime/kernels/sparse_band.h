@@ -1,4 +1,4 @@
-/* Bands: what a convolution reads, prepared once: normalised and rectified, or a gradient put together. */
+/* Bands: prepared inputs of a convolution, either normalised and rectified, or an assembled gradient. */
 
 #pragma once
 
@@ -13,7 +13,7 @@ INLINE void zero_columns(float *band, long rows, long channels, long width) {
   }
 }
 
-/* A row of what the layer convolves: its input, behind norm and ReLU where it has a norm. */
+/* A row of the layer's input, after norm and ReLU if it has a norm. */
 INLINE void activations(const Pass *pass, long block, long row, vec live, float *to) {
   const Map *map = pass->from;
   const long channels = pass->layer->inputs, width = map->width;
@@ -64,11 +64,11 @@ INLINE void gradients(const Pass *pass, long block, long row, vec live, float *t
   }
 }
 
-/* Into rows `from` … `end` of a band whose row 0 is row `top` of the map. */
+/* Fill rows `from` … `end` of a band whose row 0 is row `top` of the map. */
 #define FILL(BAND, MAKE, TOP, FROM, END, ROW) \
   for (long r_ = FROM; r_ < END; r_++) MAKE(pass, block, TOP + r_, live, BAND + r_ * ROW)
 
-/* acc += the sum of weights times what they meet, for P columns (`step` apart) and R rows (`row` apart). */
+/* acc += sum of weights times inputs, for P columns (`step` apart) and R rows (`row` apart). */
 INLINE void gather(const float *in, long row, const int *at, const float *weights, long count, vec *acc, const int P,
                    const int R, const int step) {
   for (long k = 0; k < count; k++) {
@@ -79,7 +79,7 @@ INLINE void gather(const float *in, long row, const int *at, const float *weight
   }
 }
 
-/* sums += the products of gradients and what their weights meet. */
+/* sums += products of gradients and inputs, for each weight. */
 INLINE void correlate(const float *in, long row, const int *at, const vec *dy, long count, float *sums, const int P,
                       const int R, const int step) {
   for (long k = 0; k < count; k++, sums += LANES) {

@@ -1,4 +1,4 @@
-/* A convolution forward, in one pass: band by band of rows, tile by tile, result by result. */
+/* Forward pass of a convolution: by bands of rows, tiles of positions, output channels. */
 
 #include "sparse_band.h"
 
@@ -6,11 +6,11 @@ typedef struct {
   const float *band;
   float *y;
   const float *addend;
-  long band_row, y_row, addend_row; /* distances of a row */
+  long band_row, y_row, addend_row; /* row strides */
   vec live, *sum, *square;
 } Tile;
 
-/* All results at P columns and R rows. What the tile reads of the band stays in the first cache meanwhile. */
+/* All output channels at P columns and R rows. The tile's part of the band stays in the L1 cache meanwhile. */
 INLINE void tile(const Pass *pass, Tile t, const int P, const int R, const int S) {
   const Layer *layer = pass->layer;
   const long width = pass->to->width * LANES;
@@ -57,7 +57,7 @@ INLINE void convolve(const Pass *pass, int part, int parts, const int S) {
     memset(sum, 0, sizeof(vec) * 2 * layer->outputs);
     for (long top = 0, count; top < to->height; top += count) {
       count = to->height - top < most ? to->height - top : most;
-      const long kept = top ? 3 - S : 0; /* rows that the last band has, too: it was a whole one */
+      const long kept = top ? 3 - S : 0; /* rows shared with the previous band */
       memmove(band, band + most * S * row, sizeof(float) * kept * row);
       FILL(band, activations, top * S - 1, kept, (count - 1) * S + 3, row);
       for (long y = 0, two; y < count; y += 1 + two) {

@@ -1,4 +1,4 @@
-/* The end: norm and ReLU, the mean over space, the classifier, the loss, and all of it backward, block by block.
+/* The head: norm, ReLU, spatial mean, classifier and loss, and their backward passes, block by block.
 
    `first` and `bias` of the layer are the places of the classifier's (classes, inputs) and (classes) in the parameters;
    its gradients have slots in the same order. */
@@ -8,9 +8,9 @@
 #include <math.h>
 
 typedef struct {
-  vec *sum, *product;     /* of the norm's inputs */
-  vec *pooled, *behind;   /* of the channels: means, and their gradients */
-  vec *logits, *gradient; /* of the classes */
+  vec *sum, *product;     /* sums for the norm's gradients */
+  vec *pooled, *behind;   /* per channel: means, and their gradients */
+  vec *logits, *gradient; /* per class */
   vec *of_weights;        /* (classes, inputs + 1) */
 } Room;
 
@@ -44,7 +44,7 @@ INLINE void classify(const Pass *pass, const Room *room) {
   }
 }
 
-/* Losses and wrong answers of a block; the gradient of the mean loss with respect to the logits. */
+/* Losses and errors of a block, and the gradient of the mean loss with respect to the logits. */
 INLINE void judge(const Pass *pass, long block, const Room *room, double totals[2]) {
   const Call *call = pass->call;
   const long classes = pass->network->classes;
@@ -122,7 +122,7 @@ void head(void *argument, int part, int parts) {
   }
 }
 
-/* Gradients of the classifier, losses and wrong answers, from those of all parts. */
+/* Gradients of the classifier, losses and errors: sum over parts. */
 void head_collect(const Pass *pass, int parts) {
   const long inputs = pass->layer->inputs, classes = pass->network->classes;
   float *of_weights = pass->network->gradient + pass->layer->slot, *of_bias = of_weights + classes * inputs;

@@ -1,4 +1,4 @@
-/* A batch from bytes: chosen, shifted, mirrored and normalised by a table, straight into the first map. */
+/* Assemble a batch from bytes: select, crop, flip and normalise by a lookup table, directly into the first map. */
 
 #include "sparse_band.h"
 
@@ -19,7 +19,7 @@ void read_images(void *argument, int part, int parts) {
       const unsigned char *from = call->pixels + (image * height + row + up) * width * channels;
       for (long x = 0; x < width; x++) {
         const long column = aside + (mirrored ? width - 1 - x : x);
-        const int outside = above || column < 0 || column >= width; /* black */
+        const int outside = above || column < 0 || column >= width; /* zero padding */
         for (long c = 0; c < channels; c++)
           to[(c * width + x) * LANES + lane] = call->levels[c * 256 + (outside ? 0 : from[column * channels + c])];
       }

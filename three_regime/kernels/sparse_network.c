@@ -1,4 +1,4 @@
-/* A whole step of a lowered network: forward, backward and SGD, one call from Python. */
+/* A step of a lowered network in one call: forward, backward and SGD. */
 
 #include "sparse.h"
 
@@ -14,12 +14,16 @@ static Pass pass_of(const Network *network, const Call *call, const Layer *layer
 
 INLINE double places_of(const Map *map, const Call *call) { return (double)call->count * map->height * map->width; }
 
-/* The layers' lists of weights from the parameters: these alone are kept from step to step. */
+/* Copy kept weights from the parameters to the layers' lists; only the parameters persist between steps. */
 static void read_weights(void *argument, int part, int parts) {
   const Pass *pass = argument;
   const float *parameters = pass->call->parameters;
   for (long i = 0; i < pass->network->layer_count; i++) {
     const Layer *layer = pass->network->layers + i;
+    if (layer->filters) {
+      winograd_filters(layer, parameters, part, parts);
+      continue;
+    }
     for (long k = first_of(layer->kept, part, parts); k < first_of(layer->kept, part + 1, parts); k++) {
       layer->weights[k] = parameters[layer->place[k]];
       if (layer->turned_place) layer->turned[k] = parameters[layer->turned_place[k]];
@@ -27,7 +31,7 @@ static void read_weights(void *argument, int part, int parts) {
   }
 }
 
-/* Sums are of differences from the running mean: of numbers as small as the deviation, or rounding would show. */
+/* Sum differences from the running mean, whose magnitude is that of the deviation, to limit rounding errors. */
 static void begin(const Network *network, const Call *call) {
   for (long i = network->layer_count - 1; i >= 0; i--) {
     const Layer *layer = network->layers + i;
@@ -39,7 +43,7 @@ static void begin(const Network *network, const Call *call) {
   }
 }
 
-/* Mean and variance of what a layer has written. */
+/* Mean and variance of a layer's output. */
 static void finish_statistics(const Pass *pass, int parts) {
   const Layer *layer = pass->layer;
   const double places = places_of(pass->to, pass->call);
@@ -55,7 +59,7 @@ static void finish_statistics(const Pass *pass, int parts) {
   }
 }
 
-/* Slope and shift of a norm; in training its running statistics move. */
+/* Slope and shift of a norm; in training, update its running statistics. */
 static void prepare_norm(const Pass *pass) {
   const Call *call = pass->call;
   const Norm *norm = pass->norm;
@@ -73,7 +77,7 @@ static void prepare_norm(const Pass *pass) {
   }
 }
 
-/* Gradients of a norm, and its share of its map's third and fourth (see sparse.h). */
+/* Gradients of a norm, and its contribution to its map's third and fourth (see sparse.h). */
 static void finish_norm(const Pass *pass, int parts) {
   const Norm *norm = pass->norm;
   const Map *map = pass->from;
@@ -100,7 +104,7 @@ static void run_forward(Pass pass, int threads) {
     head_collect(&pass, threads);
     if (pass.call->mode >= GRADIENT) finish_norm(&pass, threads);
   } else if (layer->kind == CONVOLUTION) {
-    share(forward, &pass, threads);
+    share(layer->filters ? winograd_forward : forward, &pass, threads);
     if (pass.to->normed && pass.call->mode != EVALUATE) finish_statistics(&pass, threads);
   } else {
     share(pool_forward, &pass, threads);
@@ -108,17 +112,17 @@ static void run_forward(Pass pass, int threads) {
 }
 
 static void run_backward(Pass pass, int threads) {
-  if (pass.layer->kind == HEAD) return; /* done on the way there */
+  if (pass.layer->kind == HEAD) return; /* done in its forward pass */
   if (pass.layer->kind == CONVOLUTION) {
-    share(backward, &pass, threads);
-    share(collect, &pass, threads);
+    share(pass.layer->filters ? winograd_backward : backward, &pass, threads);
+    share(pass.layer->filters ? winograd_collect : collect, &pass, threads);
   } else {
     share(pool_backward, &pass, threads);
   }
   if (pass.norm && pass.layer->wanted) finish_norm(&pass, threads);
 }
 
-/* torch.optim.SGD's rule, with momentum and weight decay. */
+/* SGD with momentum and weight decay, as torch.optim.SGD. */
 static void update(void *argument, int part, int parts) {
   const Pass *pass = argument;
   const Network *network = pass->network;
@@ -135,7 +139,8 @@ void sparse_run(const Network *network, const Call *call) {
   const int threads = (int)call->threads;
   long room = 0;
   for (long i = 0; i < network->layer_count; i++) {
-    long needed = room_for(network, network->layers + i);
+    const Layer *layer = network->layers + i;
+    const long needed = layer->filters ? winograd_room(network, layer) : room_for(network, layer);
     room = needed > room ? needed : room;
   }
   room = (room + 15) / 16 * 16;
@@ -160,7 +165,7 @@ void sparse_run(const Network *network, const Call *call) {
   free(sums);
 }
 
-/* The ceiling: multiply-adds of registers alone; returns how many operations they were (benchmarks). */
+/* Peak rate, for benchmarks: multiply-adds on registers; returns the number of operations. */
 __attribute__((noinline)) double sparse_peak(long repeats) {
   vec sums[TILE], factor = all(0.5f), addend = all(1.0f);
   for (int i = 0; i < TILE; i++) sums[i] = all((float)i);
@@ -169,10 +174,10 @@ __attribute__((noinline)) double sparse_peak(long repeats) {
     for (int i = 0; i < TILE; i++) sums[i] = sums[i] * factor + addend;
   vec total = {0};
   for (int i = 0; i < TILE; i++) total += sums[i];
-  return 2.0 * LANES * TILE * repeats + (across(total) < 0); /* never: it only needs the sums */
+  return 2.0 * LANES * TILE * repeats + (across(total) < 0); /* never added; keeps the sums alive */
 }
 
-/* So that Python lays out what C reads. */
+/* Sizes of the structures, for Python to check its layout. */
 long sparse_lanes(void) { return LANES; }
 long sparse_size(int of) {
   const long sizes[] = {sizeof(Map), sizeof(Norm), sizeof(Layer), sizeof(Network), sizeof(Call)};

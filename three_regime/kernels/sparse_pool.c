@@ -1,4 +1,4 @@
-/* 2x2 pools of what norm and ReLU make of a map, and the way back. */
+/* 2x2 pools of a map after norm and ReLU, forward and backward. */
 
 #include "sparse_band.h"
 
@@ -32,7 +32,7 @@ void pool_forward(void *argument, int part, int parts) {
       }
 }
 
-/* A maximum's gradient goes to the first of equal numbers, as torch's does. */
+/* The gradient of a maximum goes to the first of equal values, as in torch. */
 void pool_backward(void *argument, int part, int parts) {
   const Pass *pass = argument;
   const Layer *layer = pass->layer;
@@ -50,7 +50,7 @@ void pool_backward(void *argument, int part, int parts) {
         float *g = row_of(from, from->g, block, 2 * row, c);
         for (long i = 0; i < to->width; i++, x += 2 * LANES, g += 2 * LANES, dy += LANES) {
           vec given = LOAD(dy);
-          whole open = {0}; /* of the corners: nobody has been the maximum yet */
+          whole open = {0}; /* corners that can still be the maximum */
           open = ~open;
           vec best = {0};
           if (layer->kind == MAXIMUM) {

@@ -1,4 +1,4 @@
-/* Threads: those of torch's own OpenMP, whose functions are handed in, so that no second team competes with them. */
+/* Run on the threads of torch's OpenMP, whose functions are passed in, so no second team competes with them. */
 
 #include "common.h"
 

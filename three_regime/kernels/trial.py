@@ -1,4 +1,4 @@
-"""One gradient of a small pruned network by the sparse engine, beside torch's: a compiler's mistake must not pass."""
+"""Compare one gradient of a small pruned network from the sparse engine with torch's, to detect miscompilation."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from three_regime.kernels.program import Program
 
 _SIDE, _IMAGES, _CLASSES = 8, 5, 3
 _SHAPES = {
-    "a.weight": (4, 3, 3, 3), "b.weight": (8, 4, 3, 3), "s.weight": (8, 4, 1, 1), "c.weight": (8, 8, 3, 3),
-    "m.weight": (4,), "m.bias": (4,), "n.weight": (8,), "n.bias": (8,), "o.weight": (8,), "o.bias": (8,),
-    "f.weight": (_CLASSES, 8), "f.bias": (_CLASSES,),
+    "a.weight": (4, 3, 3, 3), "b.weight": (16, 4, 3, 3), "s.weight": (16, 4, 1, 1), "c.weight": (16, 16, 3, 3),
+    "m.weight": (4,), "m.bias": (4,), "n.weight": (16,), "n.bias": (16,), "o.weight": (16,), "o.bias": (16,),
+    "f.weight": (_CLASSES, 16), "f.bias": (_CLASSES,),
 }  # fmt: skip
 
 
 def sparse_engine_works(functions: ctypes.CDLL) -> bool:
-    """Whether the gradient of a network with every kind of convolution is torch's within rounding."""
+    """Whether gradients of every kind of convolution, sparse and Winograd, equal torch's within rounding."""
     graph = Graph(3, _SIDE)
     first = graph.convolution(graph.image, "a", 4)
-    hidden = graph.convolution(first, "b", 8, norm="m", stride=2)
-    shortcut = graph.convolution(first, "s", 8, kernel=1, stride=2)
-    last = graph.convolution(hidden, "c", 8, norm="n", beside=shortcut)
+    hidden = graph.convolution(first, "b", 16, norm="m", stride=2)
+    shortcut = graph.convolution(first, "s", 16, kernel=1, stride=2)
+    last = graph.convolution(hidden, "c", 16, norm="n", beside=shortcut)
     graph.head(last, "o", "f", _CLASSES)
     weights = {
         name: np.cos(np.arange(np.prod(shape)) * 0.7 + index).astype(np.float32).reshape(shape)
@@ -34,19 +34,26 @@ def sparse_engine_works(functions: ctypes.CDLL) -> bool:
     }
     masks = {name: np.abs(value) > 0.6 for name, value in weights.items() if value.ndim == 4}
     weights |= {name: weights[name] * mask for name, mask in masks.items()}
-    program = Program(functions, graph, _SHAPES, masks, images=_IMAGES, threads=1, training=True)
     pixels = (np.arange(_IMAGES * _SIDE**2 * 3) * 37 % 256).astype(np.uint8).reshape(_IMAGES, _SIDE, _SIDE, 3)
     levels = np.sin(np.arange(3 * 256, dtype=np.float32)).reshape(3, 256)
     labels = np.arange(_IMAGES) % _CLASSES
     parameters = np.concatenate([weights[name].ravel() for name in _SHAPES])
-    statistics = [(np.zeros(channels, np.float32), np.ones(channels, np.float32)) for channels in (4, 8, 8)]
-    program.run(
-        "gradient", parameters=parameters, statistics=statistics, pixels=pixels, levels=levels, labels=labels,
-        count=_IMAGES,
-    )  # fmt: skip
+    statistics = [(np.zeros(channels, np.float32), np.ones(channels, np.float32)) for channels in (4, 16, 16)]
     images = np.stack([levels[channel][pixels[..., channel]] for channel in range(3)], 1)
     expected = _gradient(weights, masks, images, labels)
-    return bool(np.linalg.norm(program.dense_gradient(len(parameters)) - expected) < 1e-3 * np.linalg.norm(expected))
+
+    def gradient(*winograd: str) -> np.ndarray:
+        program = Program(
+            functions, graph, _SHAPES, masks, images=_IMAGES, threads=1, training=True, winograd=winograd
+        )  # fmt: skip
+        program.run(
+            "gradient", parameters=parameters, statistics=statistics, pixels=pixels, levels=levels, labels=labels,
+            count=_IMAGES,
+        )  # fmt: skip
+        return program.dense_gradient(len(parameters))
+
+    most = 1e-3 * np.linalg.norm(expected)
+    return all(np.linalg.norm(found - expected) < most for found in (gradient(), gradient("c")))
 
 
 def _gradient(weights: dict, masks: dict, images: np.ndarray, labels: np.ndarray) -> np.ndarray:

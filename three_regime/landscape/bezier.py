@@ -1,9 +1,9 @@
-"""Mode connectivity by a trained curve: is there a way without a barrier, where the straight line has one?
+"""Mode connectivity along a trained curve: can a path avoid the barrier on the straight line?
 
-Garipov et al. (NeurIPS 2018), section 3: the quadratic Bezier curve φ(t) = (1 − t)² w₁ + 2t(1 − t) θ + t² w₂ between
-two networks, whose bend θ is trained from their midpoint to lower the mean loss at uniform random t. Its gradients are
-masked, so every network on the curve is as sparse as its ends. Along the trained curve BatchNorm's statistics are
-re-estimated at every point and errors measured as on the straight line (`mode_connectivity`).
+Garipov et al. (NeurIPS 2018), section 3: the quadratic Bezier curve φ(t) = (1 − t)² w₁ + 2t(1 − t) θ + t² w₂ connects
+two networks. Its bend θ starts at their midpoint and is trained to minimise the mean loss at uniformly random t. The
+gradients are masked, so every network on the curve is as sparse as the ends. Errors along the trained curve are
+measured as on the line, with BatchNorm re-estimated at every point (`mode_connectivity`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from three_regime.tasks.strategies import Alone
 
 
 def on_curve(first: Tensor, bend: Tensor, second: Tensor, t: float) -> Tensor:
-    """The quadratic Bezier curve at `t`; exact at both ends."""
+    """Point of the quadratic Bezier curve at `t`; exact at both ends."""
     if t in (0.0, 1.0):
         return second if t else first
     return (1 - t) ** 2 * first + 2 * t * (1 - t) * bend + t**2 * second
@@ -32,7 +32,7 @@ def on_curve(first: Tensor, bend: Tensor, second: Tensor, t: float) -> Tensor:
 
 @dataclass(frozen=True)
 class CurveEpoch:
-    """Batches of an epoch, each with a place on the curve."""
+    """Batches of an epoch, with a random position on the curve for each step."""
 
     steps: int
     inner: Epoch
@@ -43,7 +43,7 @@ class CurveEpoch:
 
 
 class CurveTask:
-    """The training of a bend: a task whose parameters are θ, and whose loss is that of the network at a random t."""
+    """Task that trains a bend: its parameters are θ, its loss is that of the network at a random position."""
 
     def __init__(self, task: Task, first: Weights, second: Weights) -> None:
         self.task, self.first, self.second = task, first, second
@@ -71,17 +71,17 @@ class CurveTask:
         return None if found is None else ((found[0], batch[1]), (found[1], batch[1]))
 
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
-        """Of the network in the middle, with the statistics that its training left."""
+        """As `Task.evaluate`, for the network at t = 0.5 with the BatchNorm statistics of the training."""
         return self.task.evaluate({**weights, **self.at(weights, 0.5)}, split, images)
 
 
 def middle(task: Task, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Where a bend begins: the midpoint, with the first network's statistics."""
+    """Start of a bend: the midpoint, with the BatchNorm statistics of `first`."""
     return mode_connectivity.between(task, first, second, 0.5)
 
 
 def training_of(networks: Networks) -> Training:
-    """Settings of a bend's training: those of retraining, for fewer epochs at a lower rate that falls to zero."""
+    """Training settings of a bend: those of retraining, but shorter and with a lower, linearly annealed rate."""
     settings, retrain = networks.config.measure.bezier, networks.config.retrain
     changed = {
         "epochs": settings.epochs,
@@ -97,12 +97,12 @@ def training_of(networks: Networks) -> Training:
 
 
 def bezier_of(networks: Networks) -> dict[str, Any]:
-    """Train the bend of a pair, and measure along the curve.
+    """Train the bend of a pair, and measure the networks along the curve.
 
     Returns
     -------
-    ``bezier``, ``bezier_nll``, ``bezier_test`` and ``bezier_test_nll``: barriers as LMC has them, below 0 where even
-    the curve has one; and the curve, as `mode_connectivity.line` gives it.
+    The results of `mode_connectivity.line`, with ``bezier`` for ``lmc`` in their names; ``bezier`` is negative if the
+    curve has a barrier too.
     """
     task, measure = networks.task, networks.config.measure
     first, second = networks.weights

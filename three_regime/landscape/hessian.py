@@ -1,9 +1,9 @@
 """Sharpness of a retrained network: top eigenvalue and trace of the Hessian of its training loss.
 
-The loss is the mean cross-entropy of the first training examples, un-augmented, in evaluation mode with the network's
-own BatchNorm statistics, without weight decay; as PyHessian has it (Yao et al. 2020). Only directions in which the
-network can move are looked at: kept weights, and all parameters that are never pruned. Removed weights would add
-eigenvalues of a network that does not exist.
+The loss is the mean cross-entropy on the first training examples, un-augmented, in evaluation mode with the network's
+own BatchNorm statistics and without weight decay, as in PyHessian (Yao et al. 2020). The Hessian is restricted to the
+parameters that training can change: kept weights, and all parameters that are never pruned. Removed weights would add
+eigenvalues of another network.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from three_regime.tasks.interface import TwiceDifferentiable, Weights
 Product = Callable[[np.ndarray], np.ndarray]
 
 FEWEST_PROBES = 5
+"""Minimum number of probes for the trace."""
 
 
 def hessian_product(
     task: TwiceDifferentiable, weights: Mapping[str, Tensor], masks: Masks, images: int
 ) -> tuple[Product, int]:
-    """The product of the Hessian with a vector, and the vector's length.
+    """Hessian-vector product, and the length of the vectors.
 
     Parameters
     ----------
     masks
-        Name → bool array of the weights that are kept; parameters without one are all kept.
+        Name → bool array, True where the weight is kept; parameters without a mask are kept.
     images
-        The first so many training examples; all where there are fewer.
+        The loss is computed on the first `images` training examples, or all if there are fewer.
 
     Returns
     -------
-    Function of a float64 vector over the kept parameters, in the order of `Task.parameters`, → the same; the derivative
-    of the gradient along the vector (Pearlmutter 1994), exact but for rounding.
+    Function of a float64 vector over the kept parameters, in the order of `Task.parameters`, → its product with the
+    Hessian: the derivative of the gradient along the vector (Pearlmutter 1994), exact up to rounding.
     """
     parameters = {name: weights[name].detach().clone().requires_grad_() for name in task.parameters}
     buffers = {name: weights[name] for name in task.buffers}
@@ -71,21 +72,21 @@ def hessian_product(
 
 
 def top_eigenvalue(product: Product, size: int, rng: np.random.Generator, tolerance: float, restarts: int) -> float:
-    """The algebraically largest eigenvalue, by ARPACK's implicitly restarted Lanczos method from a random start.
+    """Algebraically largest eigenvalue, by ARPACK's implicitly restarted Lanczos method with a random start vector.
 
     Parameters
     ----------
     tolerance
         Relative accuracy of the eigenvalue.
     restarts
-        Most restarts, of some 20 products each.
+        Maximum number of restarts, about 20 products each.
 
     Raises
     ------
     UserError
-        When that is not enough.
+        When it does not converge in this number of restarts.
     """
-    if size < 3:  # ARPACK looks for fewer eigenvalues than there are
+    if size < 3:  # ARPACK cannot compute all eigenvalues
         return float(np.linalg.eigvalsh(np.stack([product(row) for row in np.eye(size)]))[-1])
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
     start = rng.standard_normal(size)
@@ -93,8 +94,8 @@ def top_eigenvalue(product: Product, size: int, rng: np.random.Generator, tolera
         found = eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, maxiter=restarts, return_eigenvectors=False)
     except ArpackNoConvergence as error:
         raise UserError(
-            f"the top eigenvalue of the Hessian has not converged to a relative {tolerance:g} in {restarts} restarts:"
-            " raise measure.hessian.restarts or measure.hessian.tolerance"
+            f"the top eigenvalue of the Hessian did not converge to relative accuracy {tolerance:g} in {restarts}"
+            " restarts: increase measure.hessian.restarts or measure.hessian.tolerance"
         ) from error
     return float(found[0])
 
@@ -102,18 +103,18 @@ def top_eigenvalue(product: Product, size: int, rng: np.random.Generator, tolera
 def trace(
     product: Product, size: int, rng: np.random.Generator, tolerance: float, probes: int
 ) -> tuple[float, float, int]:
-    """Trace by Hutchinson's estimator: the mean of zᵀHz over random signs z.
+    """Hutchinson's estimate of the trace: the mean of zᵀHz over vectors z of random signs.
 
     Parameters
     ----------
     tolerance
-        Relative standard error at which no more probes are drawn, after `FEWEST_PROBES`.
+        Stop at this relative standard error, after at least `FEWEST_PROBES`.
     probes
-        Most probes.
+        Maximum number of probes.
 
     Returns
     -------
-    The estimate, its standard error, and how many probes were drawn.
+    The estimate, its standard error, and the number of probes.
     """
     values: list[float] = []
     while True:
@@ -131,11 +132,11 @@ def hessian_of(networks: Networks) -> dict[str, float | int]:
     Raises
     ------
     UserError
-        When the task's loss cannot be differentiated twice.
+        When the task does not support second derivatives, or the eigenvalue does not converge.
     """
     task, settings = networks.task, networks.config.measure.hessian
     if not isinstance(task, TwiceDifferentiable):
-        raise UserError("measure hessian: the loss of this setting cannot be differentiated twice")
+        raise UserError("measure hessian: this setting does not support second derivatives of the loss")
     weights: Weights = networks.weights[0]
     product, size = hessian_product(task, weights, networks.masks, settings.images)
     rng = networks.streams.generator

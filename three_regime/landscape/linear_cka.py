@@ -1,7 +1,8 @@
-"""Linear CKA: how similar two networks' outputs are (Kornblith et al. 2019; paper, section 3.1).
+"""Linear CKA: similarity of the outputs of two networks (Kornblith et al. 2019; paper, section 3.1).
 
-Two forms of one number. In feature space, p × q products of n outputs: for few classes. By Gram matrices, n × n: for a
-vocabulary of 32,000 words, where outputs are condensed as soon as they are known and never stand in memory as float64.
+It is computed in one of two equivalent forms: from p × q feature products, for few classes; or from n × n Gram matrices
+of the n inputs, for a vocabulary of 32,000 words, where outputs are reduced to a Gram matrix at once and are never
+stored as float64.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy as np
 from three_regime.errors import UserError
 
 BLOCK = 1024
-"""Columns that enter a Gram matrix at a time."""
+"""Number of columns added to a Gram matrix at a time."""
 
 
 @dataclass(frozen=True)
 class Gram:
-    """Products of centred outputs with each other, (n, n) float64: all that linear CKA needs of them."""
+    """Gram matrix of centred outputs, (n, n) float64, which is sufficient for linear CKA."""
 
     matrix: np.ndarray
 
@@ -31,17 +32,17 @@ Outputs = np.ndarray | Gram
 
 
 def condensed(outputs: np.ndarray) -> Outputs:
-    """`outputs` (n, p) as they are, or their Gram matrix where that is smaller."""
+    """Return `outputs` (n, p), or their Gram matrix if that is smaller."""
     return gram(outputs) if len(outputs) < outputs.shape[1] else outputs
 
 
 def condensed_kinds(outputs: Iterable[tuple[str, np.ndarray]]) -> dict[str, Outputs]:
-    """Each kind of a network's outputs, condensed as it comes (`Task.outputs`)."""
+    """Condense each kind of a network's outputs as it is produced (`Task.outputs`)."""
     return {kind: condensed(found) for kind, found in outputs}
 
 
 def gram(outputs: np.ndarray) -> Gram:
-    """Gram matrix of outputs (n, p), centred by column; works through blocks of columns."""
+    """Gram matrix of outputs (n, p), centred by column; computed in blocks of columns."""
     matrix = np.zeros((len(outputs), len(outputs)))
     for first in range(0, outputs.shape[1], BLOCK):
         block = outputs[:, first : first + BLOCK].astype(np.float64)
@@ -51,9 +52,10 @@ def gram(outputs: np.ndarray) -> Gram:
 
 
 def linear_cka(first: Outputs, second: Outputs) -> float:
-    """Linear centred kernel alignment.
+    """Linear centred kernel alignment (CKA).
 
-    ``‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖)`` with centred columns, or, of Gram matrices K and L, ``⟨K, L⟩ / (‖K‖ ‖L‖)``: the same.
+    ``‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖)`` with centred columns and Frobenius norms, or equivalently ``⟨K, L⟩ / (‖K‖ ‖L‖)`` with
+    Gram matrices K and L.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
 
     Returns
     -------
-    A number in [0, 1]: 1 for equal outputs, unchanged by rotation and scaling of either.
+    A number in [0, 1]: 1 for equal outputs, invariant to rotation and isotropic scaling of either.
 
     Raises
     ------
@@ -72,13 +74,14 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
     if len(first) != len(second) or len(first) < 2:
         raise UserError(f"CKA needs outputs on the same two or more inputs, not {len(first)} and {len(second)}")
     if isinstance(first, Gram) or isinstance(second, Gram):
-        # ‖YᵀX‖² = ⟨XXᵀ, YYᵀ⟩, so the n × n products say the same.
+        # By ‖YᵀX‖² = ⟨XXᵀ, YYᵀ⟩, the Gram matrices give the same value.
         grams = [each.matrix if isinstance(each, Gram) else gram(each).matrix for each in (first, second)]
         scale, product = np.prod([np.linalg.norm(each) for each in grams]), np.vdot(*grams)
     else:
         x, y = (np.asarray(outputs, dtype=np.float64) for outputs in (first, second))
-        # Centred columns make CKA blind to a constant shift of the outputs; the norms, to their scale.
+        # 1. Centre the columns: CKA is invariant to a constant shift of the outputs.
         x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+        # 2. Cross-products, and the norms that make CKA invariant to scale.
         scale, product = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y), np.linalg.norm(y.T @ x) ** 2
     if not np.isfinite(scale) or scale == 0:
         raise UserError("CKA is undefined: a network's outputs are constant or not finite")
@@ -88,6 +91,6 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
 def similarity(
     first: Mapping[str, Outputs], second: Mapping[str, Outputs], inputs: str = "images"
 ) -> dict[str, float | int]:
-    """CKA of each kind of output (``logits``, ``softmax``), and the number of `inputs` it was computed on."""
+    """CKA of each kind of output (``logits``, ``softmax``), and the number of `inputs` it is computed on."""
     count = len(next(iter(first.values())))
     return {**{kind: linear_cka(first[kind], second[kind]) for kind in first}, inputs: count}

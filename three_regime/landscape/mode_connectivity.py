@@ -1,7 +1,7 @@
 """Linear mode connectivity: the barrier on the straight line between two replicas (paper, section 3.1).
 
-Protocol of the authors' code: at every point, the ends too, all parameters are interpolated, the BatchNorm
-statistics are re-estimated on un-augmented training data, and the network is then evaluated. Always fp32.
+Protocol of the authors' code: at every point, including the ends, interpolate all parameters, re-estimate the BatchNorm
+statistics on un-augmented training data, and evaluate the network. Always in fp32.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """Training and test metrics at one place on the line, after re-estimation."""
+    """Training and test metrics at a point on the line, after BatchNorm re-estimation."""
 
     train: Metrics
     test: Metrics
 
 
 def barrier(values: Sequence[float]) -> float:
-    """Mean of the ends minus the value at the first point of largest absolute deviation from it (A).
+    """The LMC formula (authors' code): mean of the ends minus the value at the first point of largest deviation.
 
     Parameters
     ----------
     values
-        Errors (fractions) or losses at evenly spaced points, the ends included.
+        Errors (fractions) or losses at evenly spaced points, including the ends.
 
     Returns
     -------
-    LMC: negative where a barrier separates the ends, about 0 where they are connected.
+    LMC: negative if a barrier separates the ends, about 0 if they are connected.
     """
-    # 1. The level that the ends set together.
+    # 1. Reference level: the mean of the two ends.
     level = (values[0] + values[-1]) / 2
-    # 2. How far each point lies below it: negative where the error is higher, on a barrier.
+    # 2. Deviation of each point below this level: negative where the error is higher, i.e. on a barrier.
     deviations = [level - value for value in values]
-    # 3. The largest in size, with its sign; `max` takes the first of equals.
+    # 3. The largest in absolute value, with its sign; `max` returns the first of ties.
     return max(deviations, key=abs)
 
 
@@ -52,22 +52,23 @@ def positions(points: int) -> list[float]:
 
 
 def between(task: Task, first: Mapping[str, Tensor], second: Mapping[str, Tensor], t: float) -> dict[str, Tensor]:
-    """Parameters at position `t`; ``lerp`` is exact at both ends. Statistics are the first network's."""
+    """Network at position `t`: interpolated parameters (``lerp`` is exact at both ends), buffers of `first`."""
     return {name: value.lerp(second[name], t) if name in task.parameters else value for name, value in first.items()}
 
 
 def measure(
     stack: Stack, networks: Iterable[Mapping[str, Tensor]], batch_size: int, images: int | None
 ) -> Iterator[Point]:
-    """Re-estimate the statistics of each network on the first `images` training images (None: all), then evaluate it.
+    """Re-estimate BatchNorm on the first `images` training images (None: all) and evaluate, for each network.
 
-    As many networks as the stack takes are computed together.
+    Networks are computed together in chunks of the stack's width.
     """
     waiting = iter(networks)
     while chunk := list(itertools.islice(waiting, stack.width)):
-        # Interpolated weights do not go with either end's BatchNorm statistics, so these are made anew at every point,
-        # the ends too: otherwise the line would be compared with ends of another kind.
+        # 1. Interpolated weights do not match the BatchNorm statistics of either end, so re-estimate them at every
+        #    point; also at the ends, or the line would be compared with ends measured differently.
         weights = stack.reestimate(stacked(chunk, stack.rows(len(chunk))), batch_size, images)
+        # 2. Evaluate on un-augmented training and test data.
         train, test = stack.evaluate(weights, "train", images), stack.evaluate(weights, "test")
         for row in range(len(chunk)):
             yield Point(train[row], test[row])
@@ -76,18 +77,17 @@ def measure(
 def inside(
     task: Task, first: Mapping[str, Tensor], second: Mapping[str, Tensor], points: int
 ) -> Iterator[dict[str, Tensor]]:
-    """The networks between two ends, of a line of `points` points."""
+    """The inner networks of a line of `points` points."""
     return (between(task, first, second, t) for t in positions(points)[1:-1])
 
 
 def line(path: Sequence[Point]) -> dict[str, Any]:
-    """LMC of a pair from the points of its line, the ends included (those are measured once a replica).
+    """LMC of a pair from the points of its line, including the ends (which are measured once per replica).
 
     Returns
     -------
     ``t``, ``train_error``, ``train_nll``, ``test_error``, ``test_nll`` (lists over the points; errors are fractions,
-    NLL in nats), ``lmc`` (barrier of the training error), and the barriers ``lmc_nll`` (training NLL),
-    ``lmc_test`` and ``lmc_test_nll``.
+    NLL in nats), ``lmc`` (of the training error), ``lmc_nll`` (training NLL), ``lmc_test`` and ``lmc_test_nll``.
     """
     curves = {
         "train_error": [point.train.error for point in path],

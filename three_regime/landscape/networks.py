@@ -1,4 +1,4 @@
-"""What a measure of retrained networks is given: their weights, what computes them, and settings."""
+"""Input of the additional measures: the weights of retrained networks, their task and the settings."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Networks:
-    """One replica, or the replicas of a pair, with all that a measure may use.
+    """One replica, or the two replicas of a pair, with everything that a measure may use.
 
     Attributes
     ----------
     weights
         Parameters and buffers of each replica, on the task's device.
     masks
-        Name → bool array: the weights that any of them keeps.
+        Name → bool array, True for weights that at least one of them keeps.
     recipe
-        The settings of the measure, as they stand in its fingerprint.
+        Recipe of the product, with the settings of the measure.
     streams
-        For what is drawn.
+        Source of random numbers.
     outputs
-        Function of a replica's place (0, 1) → ``logits`` and ``softmax`` on the inputs of CKA, (n, features) each; each
-        replica is computed once, whatever the number of measures and pairs that ask.
+        Function of a replica's index (0, 1) → ``logits`` and ``softmax`` on the inputs of CKA, each of shape
+        (n, features); computed once per replica, however many measures and pairs use them.
     train
-        Function of a task, settings and a start → the weights at the end of the training; it continues where a job was
-        cut off. The removed weights stay 0.
+        Function of a task, training settings and initial weights → the trained weights. It resumes interrupted
+        training; removed weights stay 0.
     """
 
     task: Task

@@ -1,4 +1,4 @@
-"""Agreement and divergence of two networks' predictions: similarity as CKA, without its invariances."""
+"""Agreement and divergence of the predictions of two networks: similarity without the invariances of CKA."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from three_regime.landscape.networks import Networks
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Fraction of inputs on which the largest outputs are in the same place.
+    """Fraction of inputs for which both networks predict the same class.
 
     Parameters
     ----------
     first, second
-        Logits or probabilities on the same n inputs, (n, classes) each.
+        Logits or probabilities for the same n inputs, each of shape (n, classes).
 
     Returns
     -------
-    A number in [0, 1]: 1 for networks that predict alike.
+    A number in [0, 1]; 1 if all predictions are equal.
     """
     return float((first.argmax(1) == second.argmax(1)).mean())
 
 
 def divergence(first: np.ndarray, second: np.ndarray) -> float:
-    """Mean Jensen-Shannon divergence of two networks' class probabilities (Lin 1991).
+    """Mean Jensen-Shannon divergence between the class probabilities of two networks (Lin 1991).
 
     Parameters
     ----------
     first, second
-        Probabilities on the same n inputs, (n, classes) each; rows sum to 1.
+        Probabilities for the same n inputs, each of shape (n, classes); rows sum to 1.
 
     Returns
     -------
-    Nats, in [0, ln 2]: 0 for equal probabilities, ln 2 where no class has any of both.
+    In nats, between 0 (equal probabilities) and ln 2 (disjoint classes).
     """
     return float(np.mean(np.square(jensenshannon(first, second, axis=1))))
 

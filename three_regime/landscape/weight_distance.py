@@ -1,4 +1,4 @@
-"""How far apart two networks lie: the Euclidean distance of their trained parameters."""
+"""Euclidean distance between the trained parameters of two networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor], names: I
 
     Returns
     -------
-    ``distance``, and ``distance_relative``, over the mean of the two norms: √2 for orthogonal ones of equal norm.
+    ``distance``, and ``distance_relative``: divided by the mean of the two norms (√2 if orthogonal and of equal norm).
     """
     one, other = (torch.cat([weights[name].double().flatten() for name in names]) for weights in (first, second))
     apart, scale = (one - other).norm(), (one.norm() + other.norm()) / 2

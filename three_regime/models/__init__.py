@@ -1,7 +1,7 @@
 """Networks: PreResNet, VGG, DenseNet and the translation Transformer, by name.
 
-Belongs here: architectures, their initial weights and sizes, and matching foreign weights with them (`matching`). Not
-here: losses, data and metrics, which are `three_regime.tasks`. Start at `families`, which imports no torch.
+Belongs here: architectures, their initial weights and sizes, and checking foreign weights against them (`matching`).
+Not here: losses, data and metrics (`three_regime.tasks`). Start at `families`, which does not import torch.
 """
 
 from three_regime.models.families import build, parse, prunable, register

@@ -1,7 +1,7 @@
-"""The layers of each family of networks, counted from depth and width alone, without torch.
+"""Count the layers of each model family from depth and width, without torch.
 
-They are those of the modules beside this one; a test compares every number with the built network. A family's entry
-names its function (`three_regime.models.families.Family`).
+The counts describe the modules of this package; a test compares them with the built networks. Each
+`three_regime.models.families.Family` refers to its function here.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Layer:
     Attributes
     ----------
     weights, others
-        Elements that pruning may remove, and the other parameters.
+        Number of prunable weights, and of other parameters.
     tensors
         Number of parameter and buffer tensors.
     norm_channels
-        Channels of a BatchNorm, else 0.
+        Number of channels of a BatchNorm; 0 for other layers.
     multiply_adds
-        Per image.
+        Multiply-adds per image or token.
     """
 
     weights: int
@@ -38,11 +38,11 @@ class Layer:
 
 
 def transformer(depth: int, width: int, vocabulary: int, *, shared: bool = False) -> Iterator[Layer]:
-    """Layers of an encoder and a decoder of `depth` layers each; a multiply-add is that of one token."""
+    """Layers of an encoder and a decoder of `depth` layers each; multiply-adds are per token."""
     layer_norm = Layer(0, 2 * width, 2, 0, 0)
     if not shared:
         yield Layer(0, vocabulary * width, 1, 0, 0)  # the encoder's embedding
-    yield Layer(0, vocabulary * width, 1, 0, vocabulary * width)  # the decoder's, and its output
+    yield Layer(0, vocabulary * width, 1, 0, vocabulary * width)  # the decoder's, which is the output projection too
     for attentions in (1, 2):  # encoder, decoder
         for _ in range(depth):
             for _ in range(4 * attentions):
@@ -58,7 +58,7 @@ def _matrix(inputs: int, outputs: int) -> Layer:
 
 
 def convolution(inputs: int, outputs: int, kernel: int, side: int, *, bias: bool = False) -> Layer:
-    """A convolution; `side` is that of its output."""
+    """A convolution with square outputs of side `side`."""
     weights = inputs * outputs * kernel**2
     return Layer(weights, outputs * bias, 1 + bias, 0, weights * side**2)
 
@@ -74,7 +74,7 @@ def classifier(inputs: int, classes: int) -> Layer:
 
 
 def preresnet(depth: int, width: float, classes: int, channels: int, image_size: int) -> Iterator[Layer]:
-    """Layers for square images of side `image_size`. `width` is the factor on 16/32/64 channels."""
+    """Layers for square images of side `image_size`; `width` is the factor on 16/32/64 channels."""
     base = round(16 * width)
     yield convolution(channels, base, 3, image_size)
     inputs = base
@@ -93,7 +93,7 @@ def preresnet(depth: int, width: float, classes: int, channels: int, image_size:
 
 
 def vgg(depth: int, width: float, classes: int, channels: int, image_size: int) -> Iterator[Layer]:
-    """Layers for square images of side `image_size`. One width only."""
+    """Layers for square images of side `image_size`; `width` is always 1."""
     inputs = channels
     for group, (count, outputs) in enumerate(zip(VGG_CONVOLUTIONS[depth], VGG_WIDTHS, strict=True)):
         for _ in range(count):
@@ -104,7 +104,7 @@ def vgg(depth: int, width: float, classes: int, channels: int, image_size: int) 
 
 
 def densenet(depth: int, width: float, classes: int, channels: int, image_size: int) -> Iterator[Layer]:
-    """Layers for square images of side `image_size`. `width` is the growth rate."""
+    """Layers for square images of side `image_size`; `width` is the growth rate."""
     layers, growth = (depth - 4) // 3, int(width)
     widths = [growth * (2 + block * layers) for block in range(4)]
     yield convolution(channels, widths[0], 3, image_size)

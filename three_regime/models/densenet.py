@@ -1,6 +1,6 @@
 """DenseNet with basic layers and without compression (Huang et al. 2017, as in the authors' code).
 
-Three dense blocks at full, half and quarter resolution; every layer adds `growth` channels to all that came before.
+Three dense blocks at full, half and quarter resolution; each layer appends `growth` channels to its input.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from three_regime.models.layers import Convolution3x3, NormRelu
 
 
 class Layer(nn.Module):
-    """BatchNorm-ReLU-3×3 convolution, its result appended to its input.
+    """BatchNorm-ReLU-3×3 convolution, concatenated to its input.
 
     Parameters
     ----------
     inputs
-        Channels before.
+        Input channels.
     growth
         Channels added.
     """
@@ -39,7 +39,7 @@ class Layer(nn.Module):
 
 
 class Transition(nn.Module):
-    """BatchNorm-ReLU-1×1 convolution that keeps the number of `channels`, then a 2×2 average pool."""
+    """BatchNorm-ReLU-1×1 convolution with equal input and output `channels`, then a 2×2 average pool."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ class DenseNet(nn.Module):
     Parameters
     ----------
     layers
-        Layers a dense block, n.
+        Layers per dense block, n.
     growth
-        Channels that a layer adds; the first convolution has twice as many.
+        Channels added by each layer; the first convolution has twice as many.
     classes
         Number of logits.
     channels
@@ -84,14 +84,14 @@ class DenseNet(nn.Module):
         """(N, channels, side, side), side divisible by 4 → logits (N, classes)."""
         hidden = self.trans1(self.dense1(self.conv1(images)))
         hidden = self.dense3(self.trans2(self.dense2(hidden)))
-        # At a side of 32 the mean over space is the authors' 8×8 average pool.
+        # For 32×32 images the spatial mean equals the authors' 8×8 average pool.
         return self.fc(self.bn(hidden).mean((2, 3)))
 
     def lowered(self, graph: Graph) -> None:
         """See `three_regime.kernels.graph.Lowerable`.
 
-        A dense block is one map, to which its layers write one after another. A 1×1 convolution and an average pool
-        may change places: that way round the convolution has a quarter of the work.
+        A dense block is one feature map, to which its layers write one after another. A 1×1 convolution and an average
+        pool commute; pooling first saves three quarters of the convolution's work.
         """
         stem, source = self.conv1.out_channels, graph.image
         for block in (1, 2, 3):
@@ -116,5 +116,5 @@ def _dense(inputs: int, layers: int, growth: int) -> nn.Sequential:
 
 
 def build(depth: int, width: float, classes: int, channels: int) -> DenseNet:
-    """DenseNet-`depth` with growth `width`, a whole number."""
+    """DenseNet-`depth` with growth rate `width`, an integer."""
     return DenseNet((depth - 4) // 3, int(width), classes, channels)

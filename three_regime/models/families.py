@@ -1,10 +1,10 @@
-"""Network families and the grammar of their names; torch is imported only when a network is built.
+"""Model families and the grammar of model names; torch is imported only to build a network.
 
 A model is named ``<family>-<depth>`` with an optional width: ``preresnet-20``, ``preresnet-20x2``, ``vgg-19``,
-``densenet-40``, ``densenet-40k24``; a Transformer by layers, width and heads: ``transformer-6x512x8``. One network has
-exactly one name, so names can stand in paths and settings; ``ALIASES`` are read and replaced by it.
-A new family of image networks is one entry of ``FAMILIES`` and one module of this package, named like the family, with
-``build(depth, width, classes, channels) -> torch.nn.Module``; the module's class carries its initialisation rule
+``densenet-40``, ``densenet-40k24``; a Transformer by layers, width and heads: ``transformer-6x512x8``. A network has
+exactly one name, so names are safe in paths and settings; ``ALIASES`` are replaced when read.
+A new family of image networks needs an entry of ``FAMILIES`` and a module of this package, named like the family, with
+``build(depth, width, classes, channels) -> torch.nn.Module``; the network class has an attribute ``initialisation``
 (``three_regime.models.initialisation``). Networks for text are built by ``three_regime.models.transformer``.
 """
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d+(?:\.\d+)?))?(?:x([1-9
 _ROUGH_NAME = re.compile(r"([a-z]+)\D*(\d{1,4})?(?:[a-z](\d+(?:\.\d+)?))?(?:x(\d{1,3}))?")
 
 ALIASES = {"transformer-base": "transformer-6x512x8"}
-"""Other names of a network (Vaswani et al. 2017, table 3)."""
+"""Alias → model name (Vaswani et al. 2017, table 3)."""
 
 
 @dataclass(frozen=True)
@@ -40,31 +40,31 @@ class Family:
     name
         First part of a model name.
     form
-        The allowed names, for error messages and help.
+        Description of valid names, for error messages and help.
     description
         One line for ``three_regime list``.
     width_letter
-        Letter between depth and width in a name; empty when the family has one width only.
+        Letter between depth and width in a name; empty if the family has only one width.
     default_width
-        Width that is not written in a name.
+        Width that is omitted from names.
     nearest_depth, nearest_width
-        The allowed value nearest to the one asked for; a value is allowed when it is its own nearest.
+        Return the nearest valid value; a value is valid if it is its own nearest.
     takes_image_size
-        Whether square images of this side (pixels) can be classified.
+        Return whether square images of this side (pixels) are supported.
     image_sizes
-        The same in words.
+        The same as text.
     kind
-        What it works on: a key of `three_regime.settings.SETTINGS`.
+        Kind of data, a key of `three_regime.settings.SETTINGS`.
     usual_depth
-        Depth that is proposed for a name without one.
+        Depth suggested for a name without one.
     heads
-        Whether a name ends with a number of attention heads, and perhaps ``-shared``.
+        Whether names end with a number of attention heads and optionally ``-shared``.
     layers
-        Function of depth, width, classes, channels and image size that counts a network's layers without torch. None
-        leaves them uncounted: ``plan`` then knows neither hours nor the bytes of weights, jobs ask for the minutes of
-        the study's ``resources``, and on a CPU ``lockstep: auto`` computes one network after another.
+        Count a network's layers, given depth, width, classes, channels and image size, without torch. If None, ``plan``
+        gives neither hours nor sizes of weights, jobs request the minutes of the study's ``resources``, and on a CPU
+        ``lockstep: auto`` computes one network after another.
     module
-        The module with ``build(depth, width, classes, channels) -> torch.nn.Module``, imported when a network is built;
+        Module with ``build(depth, width, classes, channels) -> torch.nn.Module``, imported when a network is built;
         empty: ``three_regime.models.<name>``.
     """
 
@@ -93,15 +93,15 @@ class ModelSpec:
     family
         A key of ``FAMILIES``.
     depth
-        Number of weighted layers, counted as the family's paper does; Transformer: layers of the encoder, and of the
-        decoder.
+        Number of weighted layers, counted as in the family's paper; Transformer: number of encoder layers, which equals
+        that of decoder layers.
     width
-        PreResNet: factor on 16/32/64 channels. DenseNet: growth rate, channels a layer. VGG: always 1. Transformer:
-        length of a token's vector.
+        PreResNet: factor on 16/32/64 channels. DenseNet: growth rate, channels per layer. VGG: always 1. Transformer:
+        embedding dimension.
     heads
         Transformer: attention heads, a divisor of the width. 0 for image networks.
     shared
-        Transformer: the encoder's embedding is the decoder's too (fairseq's ``share_all_embeddings``).
+        Transformer: whether encoder and decoder share embeddings (fairseq's ``share_all_embeddings``).
     """
 
     family: str
@@ -112,7 +112,7 @@ class ModelSpec:
 
     @property
     def name(self) -> str:
-        """The one name of this network, e.g. ``preresnet-20x2``."""
+        """Canonical name of this network, e.g. ``preresnet-20x2``."""
         family = FAMILIES[self.family]
         if family.heads:
             return f"{self.family}-{self.depth}x{self.width:g}x{self.heads}{'-shared' if self.shared else ''}"
@@ -121,7 +121,7 @@ class ModelSpec:
 
     @property
     def kind(self) -> str:
-        """What the network works on (`Family.kind`)."""
+        """Kind of data (`Family.kind`)."""
         return FAMILIES[self.family].kind
 
 
@@ -197,22 +197,22 @@ FAMILIES: dict[str, Family] = {
 
 
 def register(family: Family) -> None:
-    """Add a family of a plugin's. See `registries.add`."""
-    registries.add(FAMILIES, family, "family of networks")
+    """Register a model family, for plugins. See `registries.add`."""
+    registries.add(FAMILIES, family, "model family")
 
 
 def families() -> dict[str, str]:
-    """Family name → one line saying what it is and how it is named."""
+    """Family name → one-line description."""
     return {family.name: family.description for family in FAMILIES.values()}
 
 
 def parse(name: str) -> ModelSpec:
-    """Read a model name.
+    """Parse a model name.
 
     Raises
     ------
     UserError
-        When `name` is not the name of a network; the message gives the allowed form and the nearest valid name.
+        When `name` is not a model name; the message gives the valid form and the nearest valid name.
     """
     name = ALIASES.get(name, name)
     match = _NAME.fullmatch(name)
@@ -250,26 +250,26 @@ def _complaint(name: str) -> str:
 
 
 def parse_for(kind: str, model: ModelSpec | str) -> ModelSpec:
-    """The network of a name, which must work on `kind`.
+    """Parse a model name, and check that the network takes data of `kind`.
 
     Raises
     ------
     UserError
-        When it does not, or when the name is not valid.
+        When it does not, or the name is invalid.
     """
     spec = parse(model) if isinstance(model, str) else model
     if spec.kind != kind:
-        raise UserError(f"model {spec.name} is not one for {kind}")
+        raise UserError(f"model {spec.name} is not a model for {kind}")
     return spec
 
 
 def check_image_size(model: ModelSpec | str, image_size: int) -> None:
-    """Check that `model` can classify square images of side `image_size` (pixels).
+    """Check that `model` supports square images of side `image_size` (pixels).
 
     Raises
     ------
     UserError
-        When it cannot, or when the name is not valid.
+        When it does not, or the name is invalid.
     """
     spec = parse(model) if isinstance(model, str) else model
     family = FAMILIES[spec.family]
@@ -278,26 +278,26 @@ def check_image_size(model: ModelSpec | str, image_size: int) -> None:
 
 
 def build(model: ModelSpec | str, *, classes: int, channels: int, image_size: int) -> torch.nn.Module:
-    """Build a network as a skeleton for ``torch.func.functional_call``, on the CPU, in train mode.
+    """Build a network for ``torch.func.functional_call``, on the CPU, in training mode.
 
-    Its own weights are torch's defaults and meant to be replaced (``initialisation.initial_weights``); torch's global
-    random state is left as it was.
+    Its weights are torch's defaults, to be replaced by ``initialisation.initial_weights``; torch's global random state
+    is unchanged.
 
     Parameters
     ----------
     model
-        A parsed or a plain model name.
+        A model name, parsed or not.
     classes
         Number of outputs (logits).
     channels
         Colour channels of the images.
     image_size
-        Side of the square images, pixels.
+        Side of the square images in pixels.
 
     Raises
     ------
     UserError
-        When the name is not valid or the family cannot take images of this size.
+        When the name is invalid or the family does not support this image size.
     """
     import torch
 
@@ -309,9 +309,9 @@ def build(model: ModelSpec | str, *, classes: int, channels: int, image_size: in
 
 
 def prunable(model: torch.nn.Module) -> tuple[str, ...]:
-    """Names of the weights that pruning may remove, in module order.
+    """Names of the prunable weights, in module order.
 
-    Every convolution weight, the first layer and the shortcuts included; never the classifier, biases or BatchNorm
+    All convolution weights, including the first layer and shortcuts; never the classifier, biases or BatchNorm
     (authors' code).
     """
     from torch import nn

@@ -1,7 +1,7 @@
-"""Initial weights, drawn with NumPy so that they depend neither on torch's generator nor on the device.
+"""Initial weights, drawn with NumPy so they depend neither on torch's generator nor on the device.
 
-The rules are those of the authors' code: BatchNorm starts at the identity; convolutions are normal with a deviation
-set by their fan; the classifier follows torch's default (PreResNet, DenseNet) or a small normal (VGG).
+The rules are those of the authors' code: BatchNorm is the identity; convolutions are normal with a standard deviation
+given by their fan; the classifier has torch's default (PreResNet, DenseNet) or a small normal distribution (VGG).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from three_regime.system.files import Arrays
 
 @dataclass(frozen=True)
 class Initialisation:
-    """How the weights of one family start; a network class carries it as its attribute ``initialisation``.
+    """Initialisation rule of a model family; the attribute ``initialisation`` of its network class.
 
     Attributes
     ----------
     convolution
-        Which channels count in the deviation √(2 / (kernel area · channels)) of a convolution: ``in`` or ``out``.
-        Convolution biases start at 0.
+        Channels (``in`` or ``out``) in a convolution's standard deviation √(2 / (kernel area · channels)). Convolution
+        biases are 0.
     linear
-        ``uniform``: weight and bias of the classifier from U(±1/√inputs), torch's default. ``small``: weight from
-        N(0, 0.01²), bias 0.
+        ``uniform``: classifier weight and bias from U(±1/√inputs), torch's default. ``small``: weight from N(0, 0.01²),
+        bias 0.
     """
 
     convolution: Literal["in", "out"]
@@ -35,14 +35,14 @@ class Initialisation:
 
 
 def initial_weights(model: nn.Module, generator: np.random.Generator) -> Arrays:
-    """Draw a value for every parameter and buffer of `model`, which itself is not changed.
+    """Draw initial values of all parameters and buffers of `model`, which is not modified.
 
     Parameters
     ----------
     model
-        A network of this package: its class has an ``initialisation``.
+        A network whose class has an ``initialisation``.
     generator
-        Source of the numbers; read in the order of the parameters, so equal generators give equal weights.
+        Random generator, used in parameter order, so equal generators give equal weights.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def initial_weights(model: nn.Module, generator: np.random.Generator) -> Arrays:
     Raises
     ------
     TypeError
-        When a layer with parameters is neither a convolution, a BatchNorm nor a linear layer.
+        When a layer with parameters is not a convolution, BatchNorm or linear layer.
     """
     rule: Initialisation = model.initialisation
     return {

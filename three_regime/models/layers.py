@@ -1,7 +1,7 @@
-"""Layers that networks share: torch's own, with a second way of computing on a CPU (``three_regime.kernels``).
+"""Layers shared by networks: torch's, with optional compiled CPU kernels (``three_regime.kernels``).
 
-Names of parameters and buffers are torch's. Until `use_kernels` is called, and wherever the kernels do not apply (a
-GPU, `torch.func` transforms, other types, shapes or memory formats), they compute with torch's operations.
+Names of parameters and buffers are torch's. Until `use_kernels` is called, and where the kernels do not apply (GPU,
+`torch.func` transforms, other dtypes, shapes or memory formats), they use torch's operations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from three_regime.kernels.binding import Library, Norm
 
 MOST_CHANNELS = 256
-"""Above this transformed filters and their gradients fill the third cache (``benchmarks/README.md``)."""
+"""Above this, transformed filters and their gradients fill the L3 cache (``benchmarks/README.md``)."""
 
 
 class NormRelu(nn.BatchNorm2d):
@@ -36,10 +36,10 @@ class NormRelu(nn.BatchNorm2d):
     def convolved(
         self, convolution: Convolution3x3, images: Tensor, addend: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`convolution` of this layer's result, plus `addend`; and `images`, for a shortcut around both.
+        """`convolution` applied to this layer's output, plus `addend`; and `images`, for a shortcut around both.
 
-        Where the kernels do both at once, the gradient of that shortcut costs no pass of its own, and neither module
-        is called: hooks on them do not run.
+        If a fused kernel computes both, the gradient of the shortcut needs no extra pass, and the modules are not
+        called, so their hooks do not run.
         """
         if not (self._computes(images) and convolution.fits(images)):
             result = convolution(self(images))
@@ -49,7 +49,7 @@ class NormRelu(nn.BatchNorm2d):
         if addend is not None:
             addend = addend.contiguous(memory_format=torch.channels_last)
         weight, norm = convolution.weight.contiguous(), self._norm()
-        if not torch.is_grad_enabled():  # spares autograd's bookkeeping, 0.3 ms a pass of PreResNet-20
+        if not torch.is_grad_enabled():  # avoids autograd's overhead, 0.3 ms per pass of PreResNet-20
             return self.kernels.convolution(images, self.kernels.norm_line(images, norm), weight, addend), images
         return functions.NormReluConvolution.apply(self.kernels, images, self.weight, self.bias, weight, addend, norm)
 
@@ -80,7 +80,7 @@ class Convolution3x3(nn.Conv2d):
         super().__init__(inputs, outputs, 3, stride, padding=1, bias=False)
 
     def fits(self, images: Tensor) -> bool:
-        """Whether there is a kernel for this convolution of (N, inputs, H, W)."""
+        """Whether a kernel supports this convolution of (N, inputs, H, W)."""
         channels = self.in_channels, self.out_channels
         sides = images.shape[2:]
         return (
@@ -91,12 +91,12 @@ class Convolution3x3(nn.Conv2d):
 
 
 FEWEST_STRIDED = 8
-"""Input channels below which torch 2.13 must not compute a strided 1×1 convolution: on a CPU with AVX2 and without
-AVX-512 the gradient of its weight, of channels-last images, is wrong and is written beyond the tensor."""
+"""Input channels below which torch 2.13 must not compute a strided 1×1 convolution: on a CPU with AVX2 but without
+AVX-512, the weight gradient for channels-last images is wrong and is written out of bounds."""
 
 
 class Shortcut(nn.Conv2d):
-    """1×1 convolution of every `stride`-th pixel, without bias.
+    """1×1 convolution with `stride`, without bias.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Shortcut(nn.Conv2d):
 
 
 def use_kernels(model: nn.Module, kernels: Library | None) -> None:
-    """Let the layers of `model` compute with `kernels`; None: with torch's operations."""
+    """Let the layers of `model` use `kernels`; None: torch's operations."""
     for module in model.modules():
         if isinstance(module, NormRelu):
             module.kernels = kernels
@@ -126,7 +126,7 @@ def _fits(images: Tensor) -> bool:
     return (
         images.device.type == "cpu"
         and images.dtype == torch.float32
-        and torch._C._functorch.peek_interpreter_stack() is None  # no transform, of weights or images
+        and torch._C._functorch.peek_interpreter_stack() is None  # no `torch.func` transform is active
         and not torch.is_autocast_enabled("cpu")
         and images.is_contiguous(memory_format=torch.channels_last)
     )

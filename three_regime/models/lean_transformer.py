@@ -1,9 +1,9 @@
-"""The passes of fairseq's translation Transformer, computed from its weights in few operations.
+"""Forward passes of fairseq's translation Transformer with fewer operations.
 
-Names, shapes and results are those of the network that `three_regime.models.transformer` builds (post-norm, ReLU,
-sinusoidal positions; Vaswani et al. 2017), which tests compare with. Here a sentence is padded on the right on both
-sides, so positions are those of the columns; query, key and value are one product; the future is hidden by the
-triangle alone, for what follows a sentence's end is padding that nobody reads.
+Names, shapes and results equal those of the network built by `three_regime.models.transformer` (post-norm, ReLU,
+sinusoidal positions; Vaswani et al. 2017); tests compare them. Source and target are padded on the right, so positions
+are column indices; query, key and value are one matrix product; in decoder self-attention the causal mask suffices,
+because only padding follows the end of a sentence.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Weights = Mapping[str, Tensor]
 Drop = Callable[[Tensor], Tensor]
 
 SMALL_HEAD = 32
-"""On a CPU, heads of fewer numbers are multiplied by plain products: torch's fused attention takes half as long again
-for them, forward and back (benchmarks/README.md, "Translation against fairseq")."""
+"""On a CPU, heads of smaller dimension use plain matrix products: torch's fused attention takes 1.5 times as long for
+them, forward and backward (benchmarks/README.md, "Translation against fairseq")."""
 
 
 def hidden_padding(sentences: Tensor, padding: int) -> Tensor | None:
-    """What is added to attention so that nothing sees padding, (n, 1, 1, length); None where there is no padding."""
+    """Additive attention mask of padding, (n, 1, 1, length); None if there is no padding."""
     found = (sentences == padding)[:, None, None]
     if not bool(found.any()):
         return None
@@ -39,14 +39,14 @@ def _keep(x: Tensor) -> Tensor:
 
 
 class LeanTransformer:
-    """Encoder and decoder as functions of weights by fairseq's names.
+    """Encoder and decoder as functions of weights with fairseq's names.
 
     Parameters
     ----------
     positions
-        Most tokens of a sentence, its end mark included.
+        Maximum number of tokens in a sentence, including the end-of-sentence token.
     padding
-        Number of the padding token.
+        Index of the padding token.
     """
 
     def __init__(self, spec: ModelSpec, positions: int, padding: int, device: torch.device) -> None:
@@ -80,7 +80,7 @@ class LeanTransformer:
     def decode(
         self, weights: Weights, previous: Tensor, encoded: Tensor, hidden: Tensor | None, drop: Drop = _keep
     ) -> Tensor:
-        """What the output matrix is applied to, (n, target length, width); at padding without meaning."""
+        """Decoder outputs before the output projection, (n, target length, width); meaningless at padding."""
         x = drop(self.embed(weights[self.target_table], previous, self.positions[: previous.shape[1]]))
         for layer in range(self.depth):
             name = f"decoder.layers.{layer}"
@@ -94,11 +94,11 @@ class LeanTransformer:
         return x
 
     def embed(self, table: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Embeddings times √width, and positions added."""
+        """Embeddings times √width, plus positions."""
         return torch.add(positions, F.embedding(tokens, table, self.padding), alpha=math.sqrt(self.width))
 
     def project(self, weights: Weights, name: str, which: str, x: Tensor) -> Tensor:
-        """One or more of the projections ``q``, ``k``, ``v`` of an attention, side by side in one product."""
+        """One or more of the projections ``q``, ``k``, ``v`` of an attention layer, in one matrix product."""
         matrices = [weights[f"{name}.{each}_proj.weight"] for each in which]
         biases = [weights[f"{name}.{each}_proj.bias"] for each in which]
         if len(which) == 1:
@@ -106,21 +106,21 @@ class LeanTransformer:
         return F.linear(x, torch.cat(matrices), torch.cat(biases))
 
     def split(self, x: Tensor) -> Tensor:
-        """(n, tokens, width) → (n, heads, tokens, width of a head)."""
+        """(n, tokens, width) → (n, heads, tokens, head dimension)."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def keys_and_values(self, weights: Weights, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of an attention to `x`, (n, heads, tokens, width of a head) each."""
+        """Keys and values of attention to `x`, each (n, heads, tokens, head dimension)."""
         key, value = self.project(weights, name, "kv", x).view(*x.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         return key, value
 
     def output(self, weights: Weights, name: str, found: Tensor) -> Tensor:
-        """The heads' results joined and multiplied by the output matrix, (n, tokens, width)."""
+        """Concatenate the heads and apply the output projection, (n, tokens, width)."""
         joined = found.transpose(1, 2).flatten(2)
         return F.linear(joined, weights[f"{name}.out_proj.weight"], weights[f"{name}.out_proj.bias"])
 
     def feed_forward(self, weights: Weights, name: str, x: Tensor) -> Tensor:
-        """The two matrices of a block with a ReLU between."""
+        """Feed-forward block: two linear layers with a ReLU in between."""
         inner = F.linear(x, weights[f"{name}.fc1.weight"], weights[f"{name}.fc1.bias"]).relu_()
         return F.linear(inner, weights[f"{name}.fc2.weight"], weights[f"{name}.fc2.bias"])
 
@@ -149,7 +149,7 @@ class LeanTransformer:
         return self._future[:length, :length]
 
     def _add(self, weights: Weights, norm: str, x: Tensor, branch: Tensor) -> Tensor:
-        """A residual branch added, and the LayerNorm after it."""
+        """Add a residual branch, then LayerNorm."""
         return self.normalise(weights, norm, x + branch)
 
     def normalise(self, weights: Weights, norm: str, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights from elsewhere held against an architecture: names, shapes and types."""
+"""Check foreign weights against an architecture: names, shapes and types."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ LONGEST_SHOWN = 80
 
 
 def match(arrays: Mapping[str, np.ndarray], model: torch.nn.Module, source: str | Path = "given") -> Arrays:
-    """Check that `arrays` are the parameters and buffers of `model`, which itself is not changed.
+    """Check that `arrays` are the parameters and buffers of `model`, which is not modified.
 
     Parameters
     ----------
     arrays
-        From ``read_foreign`` or ``files.read_arrays``.
+        Weights from ``read_foreign`` or ``files.read_arrays``.
     model
-        The network they should fit.
+        The network they should match.
     source
-        What to call the checkpoint in the message.
+        Name of the checkpoint in messages.
 
     Returns
     -------
     Arrays
-        The same values in the order and with the types of ``model.state_dict()``.
+        The same values in the order and with the dtypes of ``model.state_dict()``.
 
     Raises
     ------
     UserError
-        When names are missing or unexpected or shapes differ; at most three of each are named.
+        When names are missing or unexpected, or shapes differ; the message lists at most three of each.
     """
     return fit(arrays, {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}, source)
 
 
 def fit(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], source: str | Path = "given") -> Arrays:
-    """Check that `arrays` have the names and shapes of `wanted`, and give them its order and types (see `match`)."""
-    # torch before 0.4.1, and many exports, have no batch counter; nothing computes with it.
+    """Check that `arrays` have the names and shapes of `wanted`; return them in its order and dtypes (see `match`)."""
+    # torch before 0.4.1 and many exports have no batch counter, which affects no result.
     counters = {name: np.zeros_like(like) for name, like in wanted.items() if name.endswith("num_batches_tracked")}
     arrays = {**counters, **arrays}
     missing = [name for name in wanted if name not in arrays]
@@ -77,7 +77,7 @@ def fit(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], sour
 
 
 def _fits(array: np.ndarray, like: np.ndarray) -> bool:
-    # Some writers store a scalar (BatchNorm's batch counter) as an array of one.
+    # Some writers store a scalar (BatchNorm's batch counter) as an array of one element.
     return array.shape == like.shape or (like.shape == () and array.shape == (1,))
 
 

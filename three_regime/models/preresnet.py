@@ -1,7 +1,7 @@
 """PreResNet: pre-activation residual network for small images (He et al. 2016, as in the authors' code).
 
-Three stages of basic blocks at full, half and quarter resolution with 16/32/64 channels times the width factor.
-The 1×1 shortcut of a widening block has no BatchNorm and takes the raw block input, not the pre-activated one.
+Three stages of basic blocks at full, half and quarter resolution with 16/32/64 channels times the width factor. The
+1×1 shortcut convolution has no BatchNorm and takes the raw block input, not the pre-activated one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from three_regime.models.layers import Convolution3x3, NormRelu, Shortcut
 
 
 class Block(nn.Module):
-    """BatchNorm-ReLU-convolution twice, added to the shortcut.
+    """Basic block: BatchNorm-ReLU-convolution twice, added to the shortcut.
 
     Parameters
     ----------
     inputs, outputs
-        Channels before and after.
+        Input and output channels.
     stride
-        Of the first convolution and of the shortcut.
+        Stride of the first convolution and of the shortcut.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -45,7 +45,7 @@ class Block(nn.Module):
         return self.bn2.convolved(self.conv2, hidden, shortcut)[0]
 
     def lowered(self, graph: Graph, source: Map, name: str) -> Map:
-        """The block's layers, in the order of `forward`."""
+        """Add the block's layers to `graph`, in the order of `forward`."""
         outputs, stride = self.conv1.out_channels, self.conv1.stride[0]
         hidden = graph.convolution(source, f"{name}.conv1", outputs, norm=f"{name}.bn1", stride=stride)
         shortcut = source
@@ -60,7 +60,7 @@ class PreResNet(nn.Module):
     Parameters
     ----------
     blocks
-        Blocks a stage, n.
+        Blocks per stage, n.
     widths
         Channels of the three stages.
     classes
@@ -84,7 +84,7 @@ class PreResNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, channels, side, side), side divisible by 4 → logits (N, classes)."""
         hidden = self.layer3(self.layer2(self.layer1(self.conv1(images))))
-        # At a side of 32 the mean over space is the authors' 8×8 average pool.
+        # For 32×32 images the spatial mean equals the authors' 8×8 average pool.
         return self.fc(self.bn(hidden).mean((2, 3)))
 
     def lowered(self, graph: Graph) -> None:
@@ -102,6 +102,6 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
 
 
 def build(depth: int, width: float, classes: int, channels: int) -> PreResNet:
-    """PreResNet-`depth` with `width` times 16/32/64 channels (16 · `width` whole)."""
+    """PreResNet-`depth` with `width` times 16/32/64 channels (16 · `width` is an integer)."""
     base = round(16 * width)
     return PreResNet((depth - 2) // 6, (base, 2 * base, 4 * base), classes, channels)

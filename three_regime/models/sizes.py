@@ -1,6 +1,6 @@
-"""Sizes of networks from their names alone: parameters, buffers and multiply-adds, without torch.
+"""Sizes of networks from their names: parameters, buffers and multiply-adds, without torch.
 
-The layers are those that a family counts (`three_regime.models.counting`).
+Layers are counted by `three_regime.models.counting`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from three_regime.models.families import FAMILIES, ModelSpec, parse_for
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes of a whole network.
+    """Size of a network.
 
     Attributes
     ----------
     parameters, prunable
-        Elements of all parameters, and of those that pruning may remove.
+        Number of parameters, and of prunable weights.
     tensors, prunable_tensors
-        Number of parameters and buffers, and of prunable weights.
+        Number of tensors (parameters and buffers), and of prunable tensors.
     buffer_bytes
-        Running means and variances (float32) and batch counters (int64).
+        Bytes of running means and variances (float32) and batch counters (int64).
     multiply_adds
-        Of one image (convolutions and classifier) or one token (matrices and output) forward.
+        Multiply-adds of a forward pass per image (convolutions and classifier) or token (matrices and output).
     """
 
     parameters: int
@@ -37,18 +37,18 @@ class Size:
 
 
 UNCOUNTED = Size(0, 0, 0, 0, 0, 0)
-"""Stands for the size of a network whose family does not count its layers."""
+"""Size of a network whose family does not count its layers."""
 
 
 def size(model: ModelSpec | str, *, classes: int, channels: int, image_size: int) -> Size | None:
-    """Size of a network for square images of side `image_size` with so many colour channels.
+    """Size of a network for square images of side `image_size` with `channels` colour channels.
 
-    None when its family does not count its layers (`three_regime.models.families.Family`).
+    None if its family does not count its layers (`three_regime.models.families.Family`).
 
     Raises
     ------
     UserError
-        When the name is not valid.
+        When the name is invalid.
     """
     spec = parse_for("images", model)
     layers = FAMILIES[spec.family].layers
@@ -57,12 +57,12 @@ def size(model: ModelSpec | str, *, classes: int, channels: int, image_size: int
 
 def text_size(model: ModelSpec | str, *, vocabulary: int) -> Size:
     """Size of a Transformer whose joint dictionary has `vocabulary` entries; `multiply_adds` are those of one target
-    token with one source token beside it (attention's own products, which grow with the sentence, are left out).
+    and one source token (without attention scores, which grow with sentence length).
 
     Raises
     ------
     UserError
-        When the name is not valid, or is not one of a network for text.
+        When the name is invalid or is not a network for text.
     """
     spec = parse_for("text", model)
     return _sum(counting.transformer(spec.depth, int(spec.width), vocabulary, shared=spec.shared))

@@ -1,8 +1,8 @@
-"""Several networks of one architecture as a single wide one: the arithmetic behind packs that advance in lock-step.
+"""Compute several networks of one architecture as a single wide one, for packs that advance in lock-step.
 
-Activations of M networks lie side by side as channels, (N, M · C, H, W); convolutions become grouped, BatchNorm is
-per channel anyway, and what has no weights does not notice. The network's own ``forward`` is called with wide weights
-while a mode of torch rewrites the few operations that would mix the members.
+Activations of M networks are concatenated along channels, (N, M · C, H, W). Convolutions become grouped; BatchNorm
+already works per channel; layers without weights need no change. The network's own ``forward`` is called with wide
+weights, while a torch function mode rewrites the few operations that would mix the members.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 LANES = 8
-"""Channels of a row of pixels that a CPU's BatchNorm handles at once; an unfinished group of them is rounded in another
-way. With a multiple of it, and two members at least, no member's numbers depend on its pack (tested, not promised by
-torch)."""
+"""Channels that torch's CPU BatchNorm processes at once; an incomplete group is rounded differently. With a multiple
+of it, and at least two members, no member's numbers depend on its pack (tested, not guaranteed by torch)."""
 
 
 class _SideBySide(TorchFunctionMode):
-    """Rewrites the operations that mix channels, for `members` networks side by side."""
+    """Rewrite operations that mix channels, for `members` networks side by side."""
 
     def __init__(self, members: int) -> None:
         super().__init__()
@@ -57,7 +56,7 @@ def _linear(members: int, features: Tensor, weight: Tensor, bias: Tensor | None 
 
 
 class _AddBias(torch.autograd.Function):
-    """(M, N, O) + (M, O); the gradient is summed member by member, because a common sum rounds by their number."""
+    """(M, N, O) + (M, O); the bias gradient is summed per member, because rounding of a joint sum depends on M."""
 
     @staticmethod
     def forward(_context: Any, products: Tensor, bias: Tensor) -> Tensor:
@@ -77,12 +76,12 @@ def _cat(members: int, tensors: tuple[Tensor, ...] | list[Tensor], dim: int = 0)
 
 
 class StackedNetwork:
-    """M networks of the architecture of `network`, computed at once.
+    """M networks of the architecture of `network`, computed together.
 
     Parameters
     ----------
     network
-        Its own weights are not used; its mode and the momentum of its norms are.
+        Module of the architecture; its mode and BatchNorm momenta are used, its weights are not.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -92,7 +91,7 @@ class StackedNetwork:
         self._step = next(step for step in (1, 2, 4, 8) if step * narrowest % LANES == 0)
 
     def rows(self, members: int) -> int:
-        """How many networks to compute so that no member's numbers depend on the others: `members` or a few more."""
+        """Number of networks to compute (≥ `members`) so no member's numbers depend on the others."""
         return max(2, -(-members // self._step) * self._step)
 
     def __call__(self, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
@@ -103,7 +102,7 @@ class StackedNetwork:
         weights
             Parameters and buffers, each with a leading dimension M; buffers are updated in training mode.
         images
-            (N, M · channels, H, W), member by member.
+            (N, M · channels, H, W), grouped by member.
         """
         members = len(next(iter(weights.values())))
         wide = {name: _wide(value) for name, value in weights.items()}
@@ -113,5 +112,5 @@ class StackedNetwork:
 
 
 def _wide(value: Tensor) -> Tensor:
-    """Filters (M, O, C, h, w) and vectors (M, C) side by side; matrices (M, O, F) and counters (M) stay as they are."""
+    """Merge M into the channels of filters (M, O, C, h, w) and vectors (M, C); keep matrices (M, O, F) and counters."""
     return value.flatten(0, 1) if value.ndim in (2, 5) else value

@@ -1,10 +1,10 @@
 """The translation Transformer (Vaswani et al. 2017), built by fairseq: post-norm, sinusoidal positions, ReLU, FFN 4x.
 
-Source and target have one joint dictionary. Decoder input and output share one matrix; the encoder has its own (the
-public record does not say; this project's reading of the paper's "shared decoder input/output embedding"), or shares it
-too where the model's name ends in ``-shared`` (Vaswani et al. 2017, section 3.4; fairseq's ``share_all_embeddings``).
-The built network is a skeleton of names and shapes; `three_regime.models.lean_transformer` computes it.
-Attention and activation dropout are 0; the rate of the residual and embedding dropout is set by each training.
+Source and target have a joint dictionary. Decoder input and output share one matrix. The encoder has its own (this
+project's reading of the paper's "shared decoder input/output embedding"; the public record does not say), or shares it
+if the model name ends in ``-shared`` (Vaswani et al. 2017, section 3.4; fairseq's ``share_all_embeddings``). The built
+network defines names and shapes; `three_regime.models.lean_transformer` computes it. Attention and activation dropout
+are 0; each training sets the rate of residual and embedding dropout.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from three_regime.models.families import ModelSpec, parse
 from three_regime.system.files import Arrays
 
 MAX_POSITIONS = 1024
-"""Longest source or target sentence in subwords, its end mark included (fairseq's default)."""
+"""Maximum length of a sentence in subwords, including the end-of-sentence token (fairseq's default)."""
 
 
 def build(model: ModelSpec | str, dictionary: Dictionary) -> TransformerModelBase:
-    """Build fairseq's network, on the CPU, in train mode and without dropout.
+    """Build fairseq's network, on the CPU, in training mode, without dropout.
 
-    Its own weights are fairseq's and meant to be replaced (`initial_weights`); torch's global random state is left as
-    it was.
+    Its weights are fairseq's defaults, to be replaced by `initial_weights`; torch's global random state is unchanged.
 
     Raises
     ------
     UserError
-        When the name is not valid.
+        When the name is invalid.
     """
     spec = parse(model) if isinstance(model, str) else model
     settings = argparse.Namespace(
@@ -62,9 +61,9 @@ def build(model: ModelSpec | str, dictionary: Dictionary) -> TransformerModelBas
 
 
 def prunable(model: TransformerModelBase) -> tuple[str, ...]:
-    """Names of the weights that pruning may remove, in module order.
+    """Names of the prunable weights, in module order.
 
-    Every matrix of the attention and feed-forward blocks; never embeddings, output projection, biases or LayerNorm.
+    All matrices of attention and feed-forward blocks; never embeddings, output projection, biases or LayerNorm.
     """
     return tuple(
         f"{name}.weight"
@@ -74,16 +73,16 @@ def prunable(model: TransformerModelBase) -> tuple[str, ...]:
 
 
 def initial_weights(model: TransformerModelBase, generator: np.random.Generator) -> Arrays:
-    """Draw a value for every parameter of `model`, which itself is not changed; fairseq's rules.
+    """Draw initial values of all parameters of `model`, which is not modified, by fairseq's rules.
 
-    Embeddings are N(0, 1/width) with a zero row for padding. Matrices of attention are Xavier-uniform, those of query,
-    key and value with gain 1/√2 and their biases from U(±1/√width); the output's bias is 0. The feed-forward matrices
-    and biases are U(±1/√inputs), torch's default. LayerNorm starts at the identity.
+    Embeddings are N(0, 1/width) with a zero row for padding. Attention matrices are Xavier-uniform, those of query, key
+    and value with gain 1/√2 and biases from U(±1/√width); the output bias is 0. Feed-forward matrices and biases are
+    U(±1/√inputs), torch's default. LayerNorm is the identity.
 
     Parameters
     ----------
     generator
-        Source of the numbers; read in the order of the parameters, so equal generators give equal weights.
+        Random generator, used in parameter order, so equal generators give equal weights.
 
     Returns
     -------

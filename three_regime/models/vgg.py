@@ -1,7 +1,7 @@
 """VGG with BatchNorm for 32×32 images (Simonyan & Zisserman 2015, as in the authors' code).
 
-The five groups of 3×3 convolutions of the original; after each of the first four a 2×2 max-pool, after the last a
-2×2 average pool, then one linear classifier. Convolutions have biases.
+Five groups of 3×3 convolutions as in the original; a 2×2 max-pool after each of the first four, a 2×2 average pool
+after the last, then one linear classifier. Convolutions have biases.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class VGG(nn.Module):
     Parameters
     ----------
     groups
-        Convolutions in each of the five groups, of 64, 128, 256, 512 and 512 channels.
+        Number of convolutions in each of the five groups, of 64, 128, 256, 512 and 512 channels.
     classes
         Number of logits.
     channels
@@ -41,7 +41,7 @@ class VGG(nn.Module):
             if group:
                 layers.append(nn.MaxPool2d(2))
             for _ in range(count):
-                # The identity stands where the authors have their ReLU: names count layers.
+                # The identity takes the place of the authors' ReLU, because parameter names count layers.
                 layers += [nn.Conv2d(inputs, width, 3, padding=1), NormRelu(width), nn.Identity()]
                 inputs = width
         self.features = nn.Sequential(*layers)
@@ -52,7 +52,7 @@ class VGG(nn.Module):
         return self.classifier(F.avg_pool2d(self.features(images), 2).flatten(1))
 
     def lowered(self, graph: Graph) -> None:
-        """See `three_regime.kernels.graph.Lowerable`; the average pool ends at a side of 1: it is a mean over space."""
+        """See `three_regime.kernels.graph.Lowerable`. The average pool's output has side 1, so it is a spatial mean."""
         hidden, norm = graph.image, None
         for index, module in enumerate(self.features):
             if isinstance(module, nn.MaxPool2d):
@@ -67,7 +67,7 @@ class VGG(nn.Module):
 
 
 def build(depth: int, width: float, classes: int, channels: int) -> VGG:
-    """VGG-`depth`-BN; VGG has one width, so `width` must be 1.
+    """VGG-`depth`-BN; `width` must be 1.
 
     Raises
     ------

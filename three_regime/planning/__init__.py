@@ -1,5 +1,5 @@
-"""Before and during a run: what it costs, how far it is, and why something would be computed.
+"""Plan and monitor runs: cost, progress, and reasons for recomputation.
 
-Belongs here: `plan`, `status`, `explain` and `presets`; their prices are those of a study's setting (`pricing`).
-Nothing here computes or writes results.
+Belongs here: `plan`, `status`, `explain` and `presets`; prices come from the study's setting (`pricing`). Nothing here
+computes or writes results.
 """

@@ -1,7 +1,7 @@
-"""Bytes on disk of what is not a checkpoint: tables, figures, the report, logs. No torch.
+"""Estimate disk space of everything except checkpoints: tables, figures, the report, logs.
 
-Measured on this project's own files of two grids, 2 x 2 (``config/tiny.yaml``) and 16 x 9 (``config/reference.yaml``),
-and taken as linear in the number of cells and rows.
+Measured on two grids of this project, 2 x 2 (``config/tiny.yaml``) and 16 x 9 (``config/reference.yaml``), and assumed
+linear in the number of cells and rows.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ _CURVE_ROW, _LINE_ROW, _SPARSITY_ROW, _REPLICA_ROW, _PAIR_ROW, _PROVENANCE_ROW, 
     156,
     333,
 )
-"""Bytes of a row of the tables that are gathered from result files."""
+"""Bytes per row of the tables built from result files."""
 
 _REGIME_TABLES, _REGIME_ROW = 6_900, 660
-"""Bytes of the tables of regimes and algorithms, and of each cell in them."""
+"""Bytes of the regime and algorithm tables, and per cell."""
 
 _GRID_PNG, _GRID_PNG_CELL, _GRID_VECTOR, _GRID_VECTOR_CELL = 596_000, 4_460, 181_000, 1_540
-"""Bytes of the figures of a grid, and of each cell in them: as PNG, and as PDF with CSV."""
+"""Bytes of the figures of a grid, and per cell: as PNG, and as PDF with CSV."""
 
 _RUN_PNG, _RUN_PDF = 558_000, 72_500
-"""Bytes of the figures of what was run, without the CSV behind them: those are tables again."""
+"""Bytes of the figures of training runs, without their CSV files, which repeat the tables."""
 
 _REPORT, _BASE64 = 3_020_000, 4 / 3
-"""Bytes of Snakemake's report without figures; how much larger a PNG is in it."""
+"""Bytes of Snakemake's report without figures; growth factor of a PNG in it (base64)."""
 
 _SETTINGS, _CASES, _SCORECARD, _CELL_SCORE = 22_700, 1_100, 3_000, 455
-"""Bytes of config.yaml, of the case studies, and of the scorecard and each published cell in it."""
+"""Bytes of config.yaml, of the case studies, of the scorecard, and per published cell in it."""
 
 _JOB, _MEMBER_LINES = 400, 110
-"""Bytes of a job's log and benchmark, and of each member's lines in the log."""
+"""Bytes of a job's log and benchmark, and per member in the log."""
 
 PUBLISHED_CELLS = 144
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Bytes of a study's tables and of its figures, the PNG apart."""
+    """Bytes of a study's tables and figures; PNG files separately from PDF and CSV."""
 
     tables: float
     vector: float
@@ -58,7 +58,7 @@ class Analysis:
 
 
 def of_analysis(study: Study, pricer: Pricer) -> Analysis:
-    """Tables and figures of a study when it is finished."""
+    """Size of the tables and figures of a finished study."""
     config = study.config
     runs = len(config.dense_seeds) * len(config.temperatures)
     cells = runs * len(config.densities)
@@ -81,22 +81,22 @@ def of_analysis(study: Study, pricer: Pricer) -> Analysis:
 
 
 def of_published() -> Analysis:
-    """Tables and figures of the published grid."""
+    """Size of the tables and figures of the published grid."""
     grid = PUBLISHED_CELLS
     tables = 18_300 + _REGIME_TABLES + _REGIME_ROW * grid
     return Analysis(tables, _GRID_VECTOR + _GRID_VECTOR_CELL * grid, _GRID_PNG + _GRID_PNG_CELL * grid)
 
 
 def of_comparison(config: Config) -> float:
-    """The tables over all studies."""
+    """Size of the tables over all studies."""
     return (_CASES if config.run else 0) + (_SCORECARD + _CELL_SCORE * PUBLISHED_CELLS if config.published else 0)
 
 
 def of_report(png: float) -> float:
-    """The report and the settings, for figures of so many bytes as PNG."""
+    """Size of the report and the settings; `png`: bytes of the figures as PNG."""
     return _REPORT + _BASE64 * png + _SETTINGS
 
 
 def of_logs(jobs: int, members: int) -> float:
-    """Logs and benchmarks of so many jobs with so many members."""
+    """Size of logs and benchmarks."""
     return _JOB * jobs + _MEMBER_LINES * members

@@ -1,6 +1,6 @@
-"""Why a target would run, in the project's terms: which setting changed from what to what. No torch.
+"""Explain why a target would be computed: changed settings (old and new value), missing or damaged files.
 
-Why tables, figures and the report would be made again is left to ``snakemake --dry-run``, which names the reasons.
+For the reasons of tables, figures and the report, use ``snakemake --dry-run``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from three_regime.study.outputs import (
     OVERALL_FILES,
     PUBLISHED,
     REGIME_TABLES,
-    figures_of,
 )
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import Finding, chain_to, judge
@@ -28,18 +27,18 @@ from three_regime.study.verdicts import Finding, chain_to, judge
 _TABLE_FILES = frozenset((*(f"{name}.csv" for name in CELL_TABLES + REGIME_TABLES), *CLAIM_FILES))
 
 SHOWN = 20
-"""Lines of single products; the rest is counted."""
+"""Number of single products listed; the rest is counted."""
 
 
 def explain(config: Config, target: str | None = None) -> list[Finding]:
-    """What `target` needs, done or not, in the order in which it would be made.
+    """Findings on everything that `target` needs, done or not, in the order of computation.
 
     Parameters
     ----------
     target
-        A result file (with all that it is made from), a table, figure or report (with every result of its studies), or
-        a target of `three_regime.planning.plan`: a collection (``dense``, ``landscape``, ``tables``, …), one of a study
-        (``<study>_retrained``), a stage, or a study; None: everything.
+        A result file (with everything upstream), a table, figure or report (with every result of its studies), or a
+        target of `three_regime.planning.plan`: a collection (``dense``, ``landscape``, ``tables``, …), a collection of
+        one study (``<study>_retrained``), a stage, or a study; None: everything.
 
     Raises
     ------
@@ -63,20 +62,20 @@ def explain(config: Config, target: str | None = None) -> list[Finding]:
 
 
 def _behind(findings: Sequence[Finding], path: Path, unknown: UserError) -> list[Finding]:
-    """The product that holds `path`, and every product that it is made from, first made first."""
+    """The product that holds `path` and every product upstream of it, upstream first."""
     chain = chain_to(path, findings, lambda each: (each.product.outputs, each.product.inputs.values()))
     if not chain:
-        raise UserError(f"{path} is no result, table or figure of the planned studies; {unknown}") from unknown
+        raise UserError(f"{path} is not a result, table or figure of the planned studies; {unknown}") from unknown
     return chain
 
 
 def studies_behind(config: Config, path: Path) -> list[Study] | None:
-    """The studies whose results a table, figure or report is made from; None when `path` is none of these."""
+    """The studies behind a table, figure or report; None when `path` is none of these."""
     root = Path(config.results)
     for study in planned(config):
         if path.parent == study.folder and path.name in _TABLE_FILES:
             return [study]
-        if path.parent == study.folder / "figures" and path.stem in figures_of(study.config):
+        if path.parent == study.folder / "figures" and path.stem in study.figures:
             return [study]
     if path.is_relative_to(root / PUBLISHED):
         return []
@@ -85,21 +84,21 @@ def studies_behind(config: Config, path: Path) -> list[Study] | None:
 
 
 def unprepared(config: Config, target: str | None) -> list[str]:
-    """A line for each data set among what `target` asks for that is not prepared, or not for these settings."""
+    """One line for each data set needed by `target` that is not prepared, or not for these settings."""
     try:
         chosen = wanted(config, [target] if target else ["data"])
     except UserError:
         return []
     studies = [study_named(config, name) for name, stages in chosen.items() if DATA in stages and name != ALL_STUDIES]
     return [
-        f"{study.prepared} would be prepared: it is missing, damaged, or of another version or other settings"
+        f"{study.prepared} would be prepared: it is missing, damaged, or from another version or other settings"
         for study in {study.prepared: study for study in studies}.values()
         if not is_prepared(study.config.dataset, study.data)
     ]
 
 
 def render(findings: Sequence[Finding], unprepared: Sequence[str] = ()) -> str:
-    """Data to prepare; reasons, the most common first; then products. One line when nothing would be computed."""
+    """Format as text: data to prepare, reasons (most common first), then products; one line if all is done."""
     said = [*unprepared, *(_of_results(findings) if findings else [])]
     return "\n".join(said or ["nothing would be computed"]) + "\n"
 

@@ -1,4 +1,4 @@
-"""The priced plan: what would be computed, what it costs at measured rates, and how long it takes at best. No torch."""
+"""Plan: what would be computed, its cost at measured rates, and the shortest possible duration."""
 
 from __future__ import annotations
 
@@ -25,25 +25,27 @@ TARGETS: dict[str, tuple[str, ...]] = {
     **COLLECTIONS,
     "tables": (*_HEAVY, TABLES),
     "figures": (*_HEAVY, FIGURES),
+    "explorer": (*_HEAVY, TABLES),
     "report": (*_HEAVY, TABLES, FIGURES, REPORT),
     "all": (*_HEAVY, TABLES, FIGURES, DISCARD, REPORT),
 }
-"""Target → the stages whose files it asks for. The stages' own names (``prune``, ``retrain``) may be used as well."""
+"""Target → the stages whose files it includes. Stage names (``prune``, ``retrain``) are accepted as well. The explorer
+has no row of its own: it is small and made from the tables."""
 
 ALL_STUDIES = "all studies"
-"""Stands for a study in the row of what is made once for all of them."""
+"""Study name in the row of files made once for all studies."""
 
 _ALIASES = {"prune": "pruned", "retrain": "retrained"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a heavy stage: the findings on its pack.
+    """One job of a heavy stage, with the findings on its pack.
 
     Attributes
     ----------
     temperature, density
-        None where the job spans them.
+        None if the job spans them.
     """
 
     study: Study
@@ -60,24 +62,24 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """One study and stage of the plan: data, a heavy stage, or what is made from its results, which takes seconds.
+    """One study and stage of the plan: data, a heavy stage, or tables and figures.
 
-    Of tables, figures and reports only the size is given: Snakemake knows their jobs (`snakemake --dry-run`).
+    For tables, figures and reports, which take seconds, only the size is given; `snakemake --dry-run` lists their jobs.
 
     Attributes
     ----------
     jobs, jobs_to_run
-        All jobs, and those that have something to compute.
+        Number of all jobs, and of those with something to compute.
     done, stale, missing
-        Members (products) by verdict; `stale` holds the damaged ones too, `missing` those that cannot be checked.
+        Numbers of members (products) by verdict; `stale` includes damaged ones, `missing` those that cannot be checked.
     seconds
-        Time of the work that is to be done, on one device; None where nothing has been measured.
+        Time of the remaining work on one device; None if no rates have been measured.
     size
-        Bytes of the stage's files when all is finished.
+        Bytes of the stage's files when finished.
     on_gpu
-        Whether `seconds` are those of a GPU.
+        Whether `seconds` are GPU seconds.
     threads
-        CPU threads that are busy for so long.
+        CPU threads busy during `seconds`.
     """
 
     study: str
@@ -99,23 +101,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a set of targets needs.
+    """The cost of a set of targets.
 
     Attributes
     ----------
     longest_chain_s
-        Seconds from start to end with unlimited devices: the longest sequence of jobs that wait for each other, among
-        the studies that can be priced; None when there are none.
+        Seconds from start to end with unlimited devices: the longest chain of dependent jobs, over the studies that
+        can be priced; None if there are none.
     scaled
-        Study → the measured network that its rates were scaled from.
+        Study → the measured network that its rates are scaled from.
     unpriced
-        Studies with something to compute of which nothing like their network has been measured.
+        Studies with something to compute for which no similar network has been measured.
     uncounted
-        Studies whose family of networks does not count its layers: neither hours nor bytes of weights are known.
+        Studies whose model family does not count its layers, so neither hours nor bytes of weights are known.
     untimed
-        Studies with something to compute whose hours are unknown for either reason: in no sum and in no chain.
+        Studies with something to compute whose hours are unknown for either reason; excluded from sums and chains.
     inherited
-        Data set → the studies on others whose regimes part at the thresholds that were set for it.
+        Data set → studies on other data sets that use the regime thresholds fitted for it.
     """
 
     rows: list[Row]
@@ -129,17 +131,17 @@ class Plan:
 
 
 def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
-    """Judge and price everything that `targets` need (all planned studies, when there are none).
+    """Judge and price everything that `targets` need (default: all planned studies).
 
     Parameters
     ----------
     targets
-        Keys of ``TARGETS``, stage names, study names, or ``<study>_<target>``, or ``<target>:<study>``.
+        Keys of ``TARGETS``, stage names, study names, ``<study>_<target>`` or ``<target>:<study>``.
 
     Raises
     ------
     UserError
-        When a target is neither.
+        When a target is unknown.
     """
     rows: list[Row] = []
     chains: list[float] = []
@@ -188,7 +190,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
-    """Study, or ``ALL_STUDIES``, → the stages whose files `targets` ask for (see `make`)."""
+    """Study or ``ALL_STUDIES`` → the stages whose files `targets` include (see `make`)."""
     names = [study.name for study in planned(config)]
     chosen: dict[str, set[str]] = {}
     for target in targets or ["all"]:
@@ -209,7 +211,7 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
 
 
 def _of_one_study(config: Config, target: str) -> str:
-    """A study's target by its Snakemake name, ``<study>_retrained``, as ``retrained:<study>``; others as they are."""
+    """Turn a Snakemake target, ``<study>_retrained``, into ``retrained:<study>``; return other targets unchanged."""
     for name in config.studies:
         identifier = study_named(config, name).identifier
         kind = target.removeprefix(f"{identifier}_")
@@ -219,14 +221,14 @@ def _of_one_study(config: Config, target: str) -> str:
 
 
 def _with_upstream(stages: set[str]) -> list[str]:
-    """The heavy stages among `stages`, and those that they are made from, in order."""
+    """The heavy stages among `stages` and their upstream stages, in order."""
     last = max((_HEAVY.index(stage) for stage in stages if stage in _HEAVY), default=-1)
     before = _HEAVY[: _HEAVY.index("retrain") + 1]
     return [stage for stage in _HEAVY[: last + 1] if stage in stages or stage in before]
 
 
 def _needed(findings: list[Finding], stages: set[str]) -> list[Finding]:
-    """Leave out what is missing and asked for by nothing, such as what an imported checkpoint was made from."""
+    """Omit missing products that nothing needs, such as those upstream of an imported checkpoint."""
     asked: set[Path] = set()
     kept = []
     for finding in reversed(findings):
@@ -239,7 +241,7 @@ def _needed(findings: list[Finding], stages: set[str]) -> list[Finding]:
 
 
 def jobs_of(study: Study, findings: Iterable[Finding]) -> list[Job]:
-    """The findings on a study, gathered by job as the workflow's rules do."""
+    """Group the findings on a study by job, as the workflow's rules do."""
     packs: dict[tuple, list[Finding]] = {}
     for finding in findings:
         key = (finding.product.stage, *job_place(study, finding.product))
@@ -248,7 +250,7 @@ def jobs_of(study: Study, findings: Iterable[Finding]) -> list[Job]:
 
 
 def job_seconds(job: Job, speed_here: Speed, pricer: Pricer) -> float:
-    """Time that a job needs for what it has to compute, its start included; 0 when that is nothing."""
+    """Time of a job including its start; 0 when it has nothing to compute."""
     products = [finding.product for finding in job.to_compute]
     start = JOB_START_S.get(job.stage, OTHER_START_S)
     return start + pricer.seconds(products, speed_here) if products else 0.0
@@ -294,7 +296,7 @@ def _data_row(study: Study, pricer: Pricer) -> Row:
 
 
 def _row_of_all_studies(config: Config, asked: set[str]) -> list[Row]:
-    """What is made once: the published figure, tables over all studies, the report with the settings."""
+    """Files made once: the published figure, tables over all studies, the report and the settings."""
     if not {TABLES, FIGURES} & asked:
         return []
     published = config.published
@@ -317,7 +319,7 @@ def _size(analysis: disk.Analysis, asked: set[str]) -> float:
 
 
 def _longest_chain(jobs: list[Job], seconds: dict[int, float]) -> float:
-    """Dense, prune and retrain one after another, then LMC beside CKA, over all seeds, temperatures and densities."""
+    """Longest chain over seeds, temperatures and densities: dense, prune, retrain, then LMC or CKA."""
     ends: dict[tuple, float] = {}
     for stage in _HEAVY:
         before = {"prune": "dense", "retrain": "prune"}.get(stage, "retrain")

@@ -1,6 +1,8 @@
-"""The priced plan as text."""
+"""Format the plan as text."""
 
 from __future__ import annotations
+
+import os
 
 from humanfriendly import format_size, format_timespan
 from tabulate import tabulate
@@ -10,7 +12,7 @@ from three_regime.study.stages import STAGES
 
 
 def render(plan: Plan) -> str:
-    """The plan as a text table, with totals and where the rates come from."""
+    """Format the plan as a text table with totals and the source of the rates."""
     headers = ["study", "stage", "jobs", "to run", "members", "done", "stale", "missing", "GPU h", "CPU h", "disk"]
     table = [
         [
@@ -40,50 +42,69 @@ def render(plan: Plan) -> str:
 
 
 def _counts(row: Row) -> list[int | str]:
-    """Jobs and members; blank where only the size of files is known."""
+    """Jobs and members; blank if only file sizes are known."""
     counts = [row.jobs, row.jobs_to_run, row.members, row.done, row.stale, row.missing]
     return [*counts] if any(counts) else [""] * len(counts)
 
 
 def worked(plan: Plan) -> tuple[float, float]:
-    """Seconds of a GPU and of one CPU core that are to be worked, as far as they are known."""
+    """Remaining GPU seconds and CPU-core seconds, as far as they are known."""
     gpu = sum(row.seconds or 0.0 for row in plan.rows if row.on_gpu)
     return gpu, sum(_cpu_seconds(row) or 0.0 for row in plan.rows)
 
 
 def _notes(plan: Plan) -> list[str]:
     return _notes_on_times(plan) + [
-        f"The regimes of {', '.join(names)} part at thresholds that were set for {dataset}: give such a study its own"
-        ' `regimes:`, from a pilot (README, "Regimes").'
+        f"The regimes of {', '.join(names)} are separated by thresholds set for {dataset}: set `regimes:` in such a"
+        " study, from a pilot run (docs/method.md)."
         for dataset, names in sorted(plan.inherited.items())
     ]
 
 
 def _notes_on_times(plan: Plan) -> list[str]:
     uncounted = [
-        f"Hours (?) and the bytes of weights of {', '.join(plan.uncounted)} are unknown and in no sum: the model's"
+        f"Hours (?) and sizes of weights of {', '.join(plan.uncounted)} are unknown and not in the totals: the model"
         " family does not count its layers (`layers` in three_regime/models/families.py)."
     ] if plan.uncounted else []  # fmt: skip
     if plan.rates is None:
         return ["Times are unknown: no rates have been measured for this machine (benchmarks/rates).", *uncounted]
     notes = [
+        *_wall(plan),
         f"Longest chain, with a device for every job: {_chain(plan)}.",
-        f"Rates: {plan.rates.title}. Each run is counted from its start; saved training states make it less.",
+        f"Rates: {plan.rates.title}. Each run is counted from its start, ignoring saved training states.",
     ]
     if not plan.rates.on_gpu:
-        notes.append("CPU hours are hours of one core.")
+        notes.append("CPU hours are core hours.")
     if plan.unpriced:
         notes.append(
-            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and in no sum: no Transformer has been measured"
-            " on this device."
+            f"Hours of {', '.join(plan.unpriced)} are unknown (?) and not in the totals: no Transformer has been"
+            " measured on this device."
         )
     for network in sorted(set(plan.scaled.values())):
         notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
     return notes + uncounted
 
 
+def wall_s(plan: Plan, cores: int) -> float | None:
+    """Return the wall-clock seconds on one machine with `cores` cores at CPU rates; None if unknown.
+
+    The larger of the longest chain and the work of all jobs divided by the number of cores.
+    """
+    if plan.longest_chain_s is None or plan.untimed or plan.rates is None or plan.rates.on_gpu:
+        return None
+    return max(plan.longest_chain_s, worked(plan)[1] / cores)
+
+
+def _wall(plan: Plan) -> list[str]:
+    cores = len(os.sched_getaffinity(0))
+    seconds = wall_s(plan, cores)
+    if not seconds:
+        return []
+    return [f"On this machine ({cores} cores): about {format_timespan(round(seconds), max_units=2)} from start to end."]
+
+
 def _chain(plan: Plan) -> str:
-    """The longest chain in words; only a lower bound where some studies cannot be priced."""
+    """The longest chain as text; a lower bound if some studies cannot be priced."""
     if plan.longest_chain_s is None:
         return "unknown"
     length = format_timespan(round(plan.longest_chain_s), max_units=2)
@@ -97,7 +118,7 @@ def _cpu_seconds(row: Row) -> float | None:
 
 
 def hours(seconds: float | None) -> str:
-    """Hours as they are written in tables: nothing for 0, a question mark where they are unknown."""
+    """Format seconds as hours: empty for 0, a question mark if unknown."""
     if seconds is None:
         return "?"
     if seconds == 0:

@@ -1,4 +1,4 @@
-"""The presets in ``config/``: what each is, and what it costs at measured rates."""
+"""List the presets in ``config/`` with a description and their cost at measured rates."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PAPER = "(make paper)"
 
 
 def about(path: Path) -> str:
-    """The first clause of the comment at a configuration's head."""
+    """The first clause of the comment at the top of a configuration."""
     lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     text = " ".join(line.lstrip("# ") for line in lines if "yaml-language-server" not in line)
     return re.split(r"(?<=[.,;:])\s", text.strip(), maxsplit=1)[0].rstrip(".,;:")
 
 
 def listing(base: Path, overlays: Sequence[Path | None], rates: Rates | None) -> str:
-    """A table of `base` with each of `overlays` (None: alone): hours of a GPU and of one CPU core, disk, what it is.
+    """Table of `base` with each of `overlays` (None: alone): GPU hours, CPU core hours, disk, description.
 
-    Hours are those of what is still to be computed.
+    Hours are those of the remaining work.
     """
     rows = []
     for overlay in overlays:
@@ -42,11 +42,11 @@ def listing(base: Path, overlays: Sequence[Path | None], rates: Rates | None) ->
             format_size(sum(row.size for row in plan.rows), binary=False),
             about(overlay or base),
         ])  # fmt: skip
-    headers = ["PRESET", "GPU h", "CPU h", "disk", "what it is"]
+    headers = ["PRESET", "GPU h", "CPU h", "disk", "description"]
     table = tabulate(rows, headers, "simple", disable_numparse=True, colalign=("left", *["right"] * 3, "left"))
-    where = [f"Rates: {rates.title}; CPU hours are those of one core." if rates else "No rates have been measured."]
+    where = [f"Rates: {rates.title}; CPU hours are core hours." if rates else "No rates have been measured."]
     if any("*" in row[0] for row in rows):
         where.append(
-            "* scaled from a measured network by multiply-adds: a small network takes longer, up to three times."
+            "* scaled from a measured network by multiply-adds; a small network takes up to three times as long."
         )
     return "\n".join([table, "", *where]) + "\n"

@@ -1,6 +1,6 @@
-"""What a study costs: its work, the time that it takes at measured rates, and bytes on disk. No torch.
+"""Price a study: its work, its duration at measured rates, and its disk space.
 
-The setting of a study prices it (`three_regime.settings.Setting.pricer`).
+The pricer depends on the study's setting (`three_regime.settings.Setting.pricer`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = [
 
 
 def speed_of(rates: Rates, study: Study) -> Speed | None:
-    """Rates of a study's network, whatever its data; None where nothing like it has been measured."""
+    """Rates for a study's network; None if no similar network has been measured."""
     return study.setting.speed(rates, study)
 
 
 def pricer_of(study: Study) -> Pricer:
-    """What prices a study, by its data."""
+    """The pricer of a study."""
     return study.setting.pricer(study)

@@ -1,4 +1,4 @@
-"""What is running now, epoch by epoch, and how much of each stage is there; from locks, saved states and logs."""
+"""Status of a run from locks, saved states and logs: running jobs with their epochs, and finished products by stage."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _LOG_TAIL = 4096
 
 @dataclass(frozen=True)
 class Saved:
-    """A training run as its state file shows it.
+    """Progress of a training run according to its state file.
 
     Attributes
     ----------
     epoch, step
-        Completed epochs, and completed steps of the epoch under way.
+        Completed epochs, and completed steps of the current epoch.
     spent_s
-        Seconds of training until then, over all interruptions; of members that advance together, its share.
+        Seconds of training until then, over all interruptions; of a member that advances with others, its share.
     saved_at
-        When the file was written, seconds since 1970.
+        Time the file was written, in seconds since 1970.
     """
 
     epoch: int
@@ -60,21 +60,21 @@ class Saved:
 
 @dataclass(frozen=True)
 class Running:
-    """One job that holds its lock.
+    """A running job, i.e. one that holds its lock.
 
     Attributes
     ----------
     member
-        The member under way, as far as its state shows, and how many stand at the same step; empty when no state
+        The current member according to the latest state, and how many others are at the same step; empty if no state
         has been saved yet, and for stages without training.
     epoch, epochs
-        Completed epochs (with the fraction of the one under way) and length of that member's run; NaN without one.
+        Completed epochs (fractional) and length of that member's run; NaN and 0 without a member.
     done, members
-        Products of the pack.
+        Finished products and all products of the pack.
     since_saved_s, left_s
-        Seconds since the state was saved, and until the job ends at its present speed; None when not known.
+        Seconds since the state was saved, and estimated until the job ends; None if unknown.
     last_line
-        The end of its log.
+        The last line of its log.
     """
 
     study: str
@@ -101,12 +101,12 @@ class Status:
 
 
 def look(config: Config, now: float | None = None) -> Status:
-    """Look at the planned studies' locks, states and results; nothing is changed.
+    """Read the locks, states and results of the planned studies; change nothing.
 
     Parameters
     ----------
     now
-        Seconds since 1970; None is the present.
+        Seconds since 1970; None: the current time.
     """
     now = time.time() if now is None else now
     running: list[Running] = []
@@ -123,7 +123,7 @@ def look(config: Config, now: float | None = None) -> Status:
 
 
 def read_saved(path: Path) -> Saved | None:
-    """Progress in a training state's metadata; None when there is no such file or it cannot be read."""
+    """Progress recorded in a training state; None when the file does not exist or cannot be read."""
     try:
         about = json.loads(read_metadata(path)["state"])
         return Saved(about["epoch"], about["step"], about["wall_s"], path.stat().st_mtime)
@@ -136,7 +136,7 @@ def _lock(job: Job) -> Path:
 
 
 def _held(path: Path) -> bool:
-    """Whether a living process holds the lock (it is tried, and given back at once)."""
+    """Whether a running process holds the lock (tries to acquire it, and releases it at once)."""
     if not path.exists():
         return False
     try:
@@ -146,7 +146,7 @@ def _held(path: Path) -> bool:
         return False
     except Timeout:
         return True
-    except UserError:  # results of somebody else, or read-only
+    except UserError:  # another user's results, or a read-only file system
         return False
 
 
@@ -175,7 +175,7 @@ def _running(job: Job, now: float) -> Running:
 
 
 def _left_by_members(job: Job, now: float) -> float | None:
-    """Time left from the mean time of the members that are done; None before the first one is."""
+    """Time left, from the mean time of finished members; None before the first one is finished."""
     spent = []
     for finding in job.findings:
         if finding.done and not finding.imported:
@@ -189,7 +189,7 @@ def _left_by_members(job: Job, now: float) -> float | None:
 
 
 def _states(job: Job) -> dict[Path, tuple[Product, Saved | None]]:
-    """State file of each run that has to be computed, with a product of it and what the file shows."""
+    """State file → a product of its run and the progress in the file, for each run still to compute."""
     products = {state_file(job.study, finding.product): finding.product for finding in job.to_compute}
     return {path: (product, read_saved(path)) for path, product in products.items()}
 
@@ -225,7 +225,7 @@ def _wildcards(job: Job) -> dict[str, Any]:
 
 
 def render(status: Status) -> str:
-    """The status as text."""
+    """Format the status as text."""
     parts = ["Nothing is running."]
     if status.running:
         headers = ["stage", "study", "seed", "temperature", "member", "epoch", "done", "saved", "left", "last line"]

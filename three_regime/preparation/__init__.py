@@ -1,5 +1,5 @@
-"""From official files to data that training maps: download, verify, clean, prepare.
+"""Prepare data for training: download, verify, clean, convert.
 
-Belongs here: verified downloads (`download`), and one array file a set of images or one folder a corpus (`prepare`).
-Not here: facts about data sets and their readers (`three_regime.datasets`).
+Belongs here: verified downloads (`download`), and one array file per image data set or one folder per corpus
+(`prepare`). Not here: properties of data sets and their readers (`three_regime.datasets`).
 """

@@ -1,4 +1,4 @@
-"""Cleaning of parallel text: one spelling of each character, plain spaces, no pair that cannot be a translation."""
+"""Clean parallel text: normalise Unicode and white space, drop pairs that cannot be translations."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import unicodedata
 from typing import NamedTuple
 
 CONTROL = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
-"""Unicode's control characters (category Cc), each to a space."""
+"""Translation table from Unicode control characters (category Cc) to spaces."""
 
 
 class Limits(NamedTuple):
-    """What a training pair must keep to; lengths are in subwords, without the end-of-sentence symbol.
+    """Limits on training pairs; lengths are in subwords, without the end-of-sentence token.
 
     Attributes
     ----------
     max_tokens
-        Longest side.
+        Maximum length of either side.
     ratio
-        Largest quotient of the two lengths, the longer over the shorter.
+        Maximum ratio of the longer to the shorter side.
     """
 
     max_tokens: int
@@ -25,15 +25,15 @@ class Limits(NamedTuple):
 
 
 def normalised(line: str) -> str:
-    """`line` in Unicode's composed form (NFC), control characters and runs of white space as one space each, stripped.
+    """Normalise `line` to NFC, replace control characters and runs of white space by single spaces, and strip it.
 
-    Nothing that a reader sees is changed: compatibility characters stay (NFKC would make "½" of one half "1⁄2").
+    Nothing visible is changed: compatibility characters are kept (NFKC would turn "½" into "1⁄2").
     """
     return " ".join(unicodedata.normalize("NFC", line).translate(CONTROL).split())
 
 
 def fault(source: int, target: int, limits: Limits) -> str | None:
-    """Why a pair with sides of these lengths is left out, or None when it is kept."""
+    """Reason to drop a pair with these lengths; None to keep it."""
     if not source or not target:
         return "empty"
     if max(source, target) > limits.max_tokens:

@@ -1,9 +1,9 @@
-"""Verified, resumable downloads: every file of a source present and equal to its digest, or a clear reason why not.
+"""Verified, resumable downloads: every file of a source is present and matches its digest, or the failure is explained.
 
-Looked at in this order: what is there already, the offline folders, the addresses. Nothing reaches its final name
-before it has been verified, and one lock per file keeps processes that want the same file apart. A re-packed archive
-passes when the members have their digests; a wrong file never does. Where no digest is published, that of the first
-download is recorded in ``<file>.digests.json`` beside it and enforced from then on.
+Places are tried in this order: existing files, offline folders, addresses. Files get their final name only after they
+have been verified, and a lock per file serialises processes that need the same file. A re-packed archive is accepted
+if its members match their digests; a wrong file never is. If no digest is published, the digest of the first download
+is recorded in ``<file>.digests.json`` beside it and enforced from then on.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 LARGEST_RATIO = 30
 SLACK = 1 << 26
 LARGEST_UNKNOWN = 1 << 28
-"""Bytes that are taken at most of a file whose size is not published; the largest of them has 12 million."""
+"""Maximum size in bytes of a file whose size is not published; the largest of them has 12 million."""
 
 
 class _Refused(Exception):
-    """A file is not the one that was asked for; the message is a clause that names the digest which differs."""
+    """A file is not the expected one; the message is a clause that names the digest that differs."""
 
 
 def obtain(
@@ -56,18 +56,18 @@ def obtain(
     progress: bool = True,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> list[Path]:
-    """Make every file of `source` present and verified inside `folder`.
+    """Make every file of `source` present and verified in `folder`.
 
     Parameters
     ----------
     folder
-        Raw folder of the data set; created when missing. An archive put there is used like one in an offline folder.
+        Raw folder of the data set; created if missing. An archive found there is used as if in an offline folder.
     offline
-        Folders in which the archive, or the files that it holds, may lie; each is looked at before the network.
+        Folders that may hold the archive or its files; searched before the network is used.
     mirrors
-        Addresses tried before those of the table; one that ends in ``/`` is the folder in which the file lies.
+        Addresses tried before those of the table; one that ends in ``/`` is the folder of the file.
     progress
-        Draw a progress bar on a terminal; elsewhere there are lines in the log.
+        Draw a progress bar on a terminal; elsewhere progress is logged.
     patience
         Time limits, retries, and the speed below which the next address is tried.
 
@@ -79,8 +79,8 @@ def obtain(
     Raises
     ------
     UserError
-        When no place has the file (with each place and its reason, and what to put where), when the disk is full or
-        cannot be written. A partial download is kept for the next run.
+        When no place has the file (the message lists each place with its reason, and what to put where), or the disk
+        is full or not writable. A partial download is kept for the next run.
     """
     folder = Path(folder)
     paths = [folder / name for name in source.files]
@@ -90,7 +90,7 @@ def obtain(
         folder.mkdir(parents=True, exist_ok=True)
         waiting = f"another process is obtaining {source.file} in {folder}; waiting for it"
         with exclusively(folder / f".{source.file}.lock", waiting):
-            job = _job(source, folder)  # another process may have been at it while we waited
+            job = _job(source, folder)  # another process may have downloaded it meanwhile
             if job.wanted:
                 reasons: list[str] = []
                 places = [expanded(place) for place in offline]
@@ -103,14 +103,14 @@ def obtain(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is still to be done for a source.
+    """Remaining work for a source.
 
     Attributes
     ----------
     known
-        Name of the file or member → digest, published or else recorded; names without either are absent.
+        Name of the file or member → published or recorded digest; names without either are absent.
     wanted
-        The files that are missing, or differ from their digest.
+        Files that are missing or do not match their digest.
     """
 
     source: Source
@@ -127,7 +127,7 @@ class _Job:
         return self.folder / f"{self.source.file}.part"
 
     def hint(self, name: str) -> str:
-        """How to accept another version, where the digest is not a published one."""
+        """How to accept another version, if the digest is not a published one."""
         if {self.source.file: self.source.digest, **self.source.files}.get(name):
             return ""
         return f" (recorded at the first download; delete {self.record} to accept another version)"
@@ -143,7 +143,7 @@ def _job(source: Source, folder: Path) -> _Job:
 
 
 def _recorded(record: Path) -> dict[str, str]:
-    """Digests of the first download."""
+    """Digests recorded at the first download."""
     recorded = read_json(record) if record.is_file() else {}
     if not isinstance(recorded, dict) or not all(isinstance(digest, str) for digest in recorded.values()):
         raise UserError(f"{record} holds no digests of files; delete it and run again")
@@ -151,7 +151,7 @@ def _recorded(record: Path) -> dict[str, str]:
 
 
 def _fault(path: Path, digest: str | None, size: int | None = None) -> str | None:
-    """Why `path` is not the file with this digest and size (compared first), or None when it is."""
+    """Why `path` is not the file with this digest and size (size is compared first); None if it is."""
     if not path.is_file():
         return "is missing"
     if size is not None and path.stat().st_size != size:
@@ -170,7 +170,7 @@ def _spoken(digest: str) -> str:
 
 @contextlib.contextmanager
 def _staging(job: _Job) -> Iterator[Path]:
-    """An empty folder beside the final place, removed at the end, and at the start if a killed run has left one."""
+    """An empty folder beside the destination, removed on exit; one left by a killed run is removed first."""
     staging = job.folder / f".{job.source.file}.unpacking"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -181,17 +181,17 @@ def _staging(job: _Job) -> Iterator[Path]:
 
 
 def _settle(job: _Job, staging: Path, archive: Path | None = None, fault: str | None = None) -> None:
-    """Verify the staged files, record digests that were not known, and move the files to their names.
+    """Verify the staged files, record unknown digests, and move the files to their names.
 
     Parameters
     ----------
     archive, fault
-        Where the files come from, and what is wrong with it.
+        Archive the files come from, and its mismatch if any.
 
     Raises
     ------
     _Refused
-        Naming the file that differs; then nothing has been moved or recorded.
+        When a file differs; then nothing is moved or recorded.
     """
     for name in job.wanted:
         size = job.source.bytes if name == job.source.file else None
@@ -211,7 +211,7 @@ def _settle(job: _Job, staging: Path, archive: Path | None = None, fault: str | 
 
 
 def _settle_archive(job: _Job, archive: Path) -> None:
-    """Extract what is wanted from `archive`, which passes by its own digest or by those of all wanted members."""
+    """Extract the wanted members from `archive`, which must match its digest, or all of those members theirs."""
     source = job.source
     fault = _fault(archive, job.known.get(source.file), source.bytes)
     if fault and not all(name in job.known for name in job.wanted):
@@ -225,7 +225,7 @@ def _settle_archive(job: _Job, archive: Path) -> None:
         inner = f"the archive {error}" if isinstance(error, ArchiveError) else str(error)
         raise _Refused(f"the archive {fault}, and {inner}" if fault else inner) from error
     if fault:
-        log.info("%s is a re-packed %s: its members have their digests", archive, source.file)
+        log.info("%s is a re-packed %s: its members match their digests", archive, source.file)
 
 
 def _settle_files(job: _Job, root: Path) -> None:
@@ -246,11 +246,11 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
-    """Use the archive in the raw folder, or what lies in an offline folder; these are read, never changed."""
+    """Use the archive in the raw folder, or the files of an offline folder, which is never changed."""
     source = job.source
     tops = {PurePosixPath(name).parts[0] for name in source.members}
     for place in (job.folder, *offline):
-        inside = place.parent if place.name in tops else place  # the folder of the members itself was named
+        inside = place.parent if place.name in tops else place  # the user named the folder of the members itself
         found = False
         for root in dict.fromkeys((inside, place, place / source.dataset)):
             ways = []
@@ -271,12 +271,12 @@ def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
                 except _Refused as reason:
                     reasons.append(f"{path}: {reason}")
         if not found and place != job.folder:
-            reasons.append(f"{place}: " + (f"holds no {source.file}" if place.is_dir() else "is no folder"))
+            reasons.append(f"{place}: " + (f"holds no {source.file}" if place.is_dir() else "is not a folder"))
     return False
 
 
 def _from_network(job: _Job, mirrors: Sequence[str], progress: bool, patience: Patience, reasons: list[str]) -> bool:
-    """Try each address; one that is slow is left for the next, and taken up again when the others have failed."""
+    """Try each address; a slow one is abandoned for the next, and tried again if the others fail."""
     source = job.source
     urls = dict.fromkeys((*(url + source.file if url.endswith("/") else url for url in mirrors), *source.urls))
     pending = [(url, patience.slowest) for url in urls]
@@ -321,7 +321,7 @@ def _from_address(job: _Job, url: str, slowest: float, progress: bool, patience:
             discard(job.part)
             if not resumed:
                 raise
-            log.warning("%s: the continued download is refused (%s); fetching it from zero", source.file, reason)
+            log.warning("%s: the resumed download is refused (%s); downloading it from the start", source.file, reason)
         else:
             discard(job.part)
             return
@@ -342,7 +342,7 @@ def _check_space(job: _Job) -> None:
 
 
 def _failure(job: _Job, offline: Sequence[Path], reasons: Sequence[str]) -> str:
-    """What was tried, and what to put where."""
+    """Message with all places tried, and what to put where."""
     source = job.source
     facts = [f"{source.bytes:,} bytes"] if source.bytes else []
     facts += [_spoken(job.known[source.file])] if source.file in job.known else []

@@ -1,11 +1,11 @@
-"""Preparation of a parallel corpus: cleaned, split into subwords, and binarised in fairseq's own files.
+"""Prepare a parallel corpus: clean it, split it into subwords, and binarise it in fairseq's format.
 
 The folder ``<data>/<name>-<pairs>-<subwords>/`` holds, for each split and language, ``<split>.de-en.<language>.bin``
 and ``.idx`` (fairseq's memory-mapped format), ``dict.txt`` (fairseq's dictionary, joint), ``subwords.model``
-(sentencepiece), the untouched text of validation and test, and, written last, ``prepared.safetensors``: numbers of
-pairs and the SHA-256 of every other file, so its tensor digest stands for the whole data set.
+(sentencepiece), the original text of validation and test, and, written last, ``prepared.safetensors``: numbers of pairs
+and the SHA-256 of every other file, so its tensor digest identifies the whole data set.
 
-Text streams through: what grows with the corpus is fairseq's index alone, some tens of bytes a pair.
+Text is streamed; only fairseq's index grows with the corpus, by some tens of bytes per pair.
 """
 
 from __future__ import annotations
@@ -46,32 +46,32 @@ DICTIONARY = "dict.txt"
 CLEANING_KEY = "cleaning"
 LANGUAGES_KEY = "languages"
 BATCH = 1_000
-"""Pairs that are held in memory at a time."""
+"""Number of pairs held in memory at a time."""
 
 Pair = tuple[str, str]
 IdPair = tuple[list[int], list[int]]
 
 
 def binary_name(entry: ParallelCorpus, split: str, language: str) -> str:
-    """Name of the binary files of a split and language, without ``.bin`` and ``.idx``."""
+    """Stem of the binary files of a split and language, without ``.bin`` and ``.idx``."""
     return f"{split}.{'-'.join(entry.languages)}.{language}"
 
 
 def prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str, Any]) -> None:
-    """Write the folder of `manifest` from the files below `raw`.
+    """Prepare the files below `raw` into the folder of `manifest`.
 
-    Everything is made in a folder beside it and moved at the end: what was prepared before stays until then.
+    Everything is written to a folder beside it and moved at the end, so earlier data stay until then.
 
     Parameters
     ----------
     recipe
-        What the fingerprint stands for (`three_regime.preparation.prepare`).
+        Settings in the fingerprint (`three_regime.preparation.prepare`).
 
     Raises
     ------
     UserError
-        When a raw file is missing, misaligned or not UTF-8, when the vocabulary is empty or does not fit the text,
-        when fewer pairs remain than were asked for, or when the disk is full.
+        When a raw file is missing, misaligned or not UTF-8, the vocabulary is empty or does not suit the text, fewer
+        pairs remain than requested, or the disk is full.
     """
     with disk_errors(manifest.parent):
         _prepare(choice, manifest, raw, recipe)
@@ -118,7 +118,7 @@ def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str,
 
 @dataclass
 class _Report:
-    """What became of the text: pairs by split, training pairs read and dropped, training tokens by language."""
+    """Counts: pairs by split, training pairs read and dropped, training tokens by language."""
 
     pairs: dict[str, int] = field(default_factory=dict)
     read: int = 0
@@ -128,7 +128,7 @@ class _Report:
 
 def _write_files(entry: ParallelCorpus, choice: DatasetChoice, raw: Path, folder: Path) -> _Report:
     report = _Report()
-    held_out = {split: _held_out(entry, split, raw) for split in HELD_OUT}  # first: faults show at once
+    held_out = {split: _held_out(entry, split, raw) for split in HELD_OUT}  # first, to fail early
     model = _vocabulary(entry, choice, raw)
     (folder / MODEL).write_bytes(model)
     processor = load(model)
@@ -138,7 +138,7 @@ def _write_files(entry: ParallelCorpus, choice: DatasetChoice, raw: Path, folder
     found, wanted = report.pairs["train"], choice.train_pairs or 1
     if found < wanted:
         raise UserError(
-            f"{entry.name} has {found:,} training pairs after cleaning, {wanted:,} are wanted ({_spoken(report)})"
+            f"{entry.name} has {found:,} training pairs after cleaning, {wanted:,} are requested ({_spoken(report)})"
         )
     log.info("%s: %s training pairs; %s", entry.name, f"{report.pairs['train']:,}", _spoken(report))
     _write_dictionary(folder / DICTIONARY, processor, counts)
@@ -156,7 +156,7 @@ def _held_out(entry: ParallelCorpus, split: str, raw: Path) -> list[Pair]:
     if not pairs:
         raise UserError(f"{entry.name} has no pairs of split {split}")
     for number, pair in enumerate(pairs, 1):
-        if any("\n" in line for line in pair):  # the text of a split is written and read one sentence a line
+        if any("\n" in line for line in pair):  # the text of a split has one sentence per line
             raise UserError(
                 f"{entry.name}: pair {number:,} of split {split} holds a line break: its reader must join it"
             )
@@ -164,7 +164,7 @@ def _held_out(entry: ParallelCorpus, split: str, raw: Path) -> list[Pair]:
 
 
 def _vocabulary(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> bytes:
-    """The sentencepiece model; of the default's subwords as many as the text has."""
+    """Train the sentencepiece model; the default number of subwords is lowered to what the text allows."""
     size = choice.subwords
     while True:
         try:
@@ -173,11 +173,11 @@ def _vocabulary(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> byte
             if choice.subwords != choice.setting.dataset_defaults["subwords"]:
                 raise
             size = error.largest
-            log.info("%s has fewer than the %d subwords of the default: taking %d", entry.name, choice.subwords, size)
+            log.info("%s does not allow the default of %d subwords: using %d", entry.name, choice.subwords, size)
 
 
 def _vocabulary_text(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> Iterator[str]:
-    """Sentences from which the vocabulary is learnt: of as many pairs as training will have."""
+    """Sentences to learn the vocabulary from: of as many pairs as training will have."""
     totals = [total for total in (choice.train_pairs, entry.train_pairs) if total is not None]
     pairs = itertools.islice(entry.read(raw, "train"), choice.train_pairs)
     for line in sampled(pairs, min(totals, default=None)):
@@ -186,7 +186,7 @@ def _vocabulary_text(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) ->
 
 
 def _encoded(pairs: Iterable[Pair], processor: SentencePieceProcessor) -> Iterator[IdPair]:
-    """Subword numbers of both sides, normalised, without the end-of-sentence symbol."""
+    """Normalise and encode pairs as subword indices, without the end-of-sentence token."""
     remaining = iter(pairs)
     while batch := list(itertools.islice(remaining, BATCH)):
         sides = [processor.encode([normalised(pair[side]) for pair in batch], num_threads=1) for side in (0, 1)]
@@ -210,7 +210,7 @@ def _binarise(
     processor: SentencePieceProcessor,
     report: _Report,
 ) -> Counter[int]:
-    """Write fairseq's files of a split; returns how often each subword occurs."""
+    """Write fairseq's files of a split; return subword counts."""
     import torch
     from fairseq.data.indexed_dataset import make_builder
 
@@ -235,7 +235,7 @@ def _binarise(
 
 
 def _write_dictionary(path: Path, processor: SentencePieceProcessor, counts: Counter[int]) -> None:
-    """Fairseq's dictionary file: subword and frequency a line; the special symbols are implied."""
+    """Write fairseq's dictionary file: one subword and count per line; special symbols are implied."""
     pieces = [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
     assert tuple(pieces[: len(SPECIAL)]) == SPECIAL
     lines = [f"{piece} {counts[number]}\n" for number, piece in enumerate(pieces)]

@@ -1,4 +1,4 @@
-"""Preparation: one array file a set of images or one folder a corpus, which training maps; nothing is decoded later."""
+"""Prepare data: one array file per image data set or one folder per corpus, memory-mapped by training."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ log = logging.getLogger(__name__)
 
 
 def prepare(choice: DatasetChoice | str, data: Path) -> bool:
-    """Write what `prepared_path` names from ``<data>/raw/<name>``; False when it was there already.
+    """Prepare ``<data>/raw/<name>`` into `prepared_path`; return False if that is up to date.
 
-    What it holds is its setting's (`three_regime.settings.Setting.prepare`).
+    The format depends on the setting (`three_regime.settings.Setting.prepare`).
 
     Parameters
     ----------
     choice
-        A data set, or the name of one with the defaults of its settings.
+        A data set, or the name of one with default settings.
 
     Raises
     ------
     UserError
-        Naming the raw file that is missing or altered, or when the numbers of images are not the data set's.
+        When a raw file is missing or altered, or a split does not have the expected number of images.
     """
     choice = DatasetChoice(name=choice) if isinstance(choice, str) else choice
     path, raw = prepared_path(choice, data), data / "raw" / choice.name
     if is_prepared(choice, data):
-        log.info("%s is there already", path)
+        log.info("%s is up to date", path)
         return False
     choice.setting.prepare(choice, path, raw, recipe(choice))
     return True
 
 
 def is_prepared(choice: DatasetChoice, data: Path) -> bool:
-    """Whether the prepared file is there and was prepared as it would be now."""
+    """Whether the prepared file exists and carries the fingerprint of the current settings."""
     return stored_fingerprint(prepared_path(choice, data)) == fingerprint_of(recipe(choice), {})
 
 
 def check_prepared(choice: DatasetChoice, data: Path) -> None:
-    """Refuse a file that was prepared otherwise than it would be now; one that cannot be read is its reader's matter.
+    """Raise if a file was prepared with other settings; unreadable files are left to their reader.
 
     Raises
     ------
     UserError
-        Naming the file and what prepares it again.
+        The message names the file and how to prepare it again.
     """
     path = prepared_path(choice, data)
     if stored_fingerprint(path) is not None and not is_prepared(choice, data):
@@ -61,7 +61,7 @@ def check_prepared(choice: DatasetChoice, data: Path) -> None:
 
 
 def is_intact(choice: DatasetChoice, data: Path) -> bool:
-    """Whether it is prepared (`is_prepared`) and the content of its files has the digests that they carry."""
+    """Whether the data are prepared (`is_prepared`) and match their digests."""
     try:
         choice.setting.verify(prepared_path(choice, data))
     except UserError:
@@ -70,12 +70,12 @@ def is_intact(choice: DatasetChoice, data: Path) -> bool:
 
 
 def recipe(choice: DatasetChoice) -> dict[str, Any]:
-    """What changes the prepared data. How many images or held-out pairs are used later does not."""
+    """Settings that change the prepared data, in contrast to the number of images or held-out pairs used."""
     about = {"stage": "prepare", "version": choice.entry.version, "dataset": choice.name}
     return {**about, **choice.setting.prepare_recipe(choice)}
 
 
 def chosen(recipe: Mapping[str, Any]) -> DatasetChoice:
-    """The data set that a recipe describes, in full."""
+    """The data set described by a recipe, without limits on its size."""
     settings = {key: value for key, value in recipe.items() if key not in ("stage", "version", "dataset")}
     return DatasetChoice(name=recipe["dataset"], **settings)

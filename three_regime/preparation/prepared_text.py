@@ -1,4 +1,4 @@
-"""A prepared corpus as the translation task reads it: fairseq's dictionary and mapped files, and the reference text."""
+"""Read a prepared corpus: fairseq's dictionary and memory-mapped files, and the reference text."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A split as fairseq's ``LanguagePairDataset`` takes it.
+    """A split in the form of fairseq's ``LanguagePairDataset``.
 
     Attributes
     ----------
     source, target
-        Sequences of int64 tensors (length,), each ending in ``</s>``; mapped, not read into memory.
+        Sequences of int64 tensors (length,), each ending in ``</s>``; memory-mapped.
     """
 
     source: MMapIndexedDataset
@@ -41,12 +41,12 @@ class Pairs:
 
     @property
     def source_lengths(self) -> np.ndarray:
-        """Tokens of each source sentence, ``</s>`` included; (pairs,) int32."""
+        """Number of tokens of each source sentence, including ``</s>``; (pairs,) int32."""
         return self.source.sizes
 
     @property
     def target_lengths(self) -> np.ndarray:
-        """Tokens of each target sentence, ``</s>`` included; (pairs,) int32."""
+        """Number of tokens of each target sentence, including ``</s>``; (pairs,) int32."""
         return self.target.sizes
 
 
@@ -57,13 +57,13 @@ class PreparedText:
     Attributes
     ----------
     folder
-        Where its files lie.
+        Folder of its files.
     languages
-        Source, target.
+        Source and target language.
     sizes
         Split → number of pairs.
     dictionary
-        Joint; a subword has the same number here and in `processor`.
+        Joint dictionary; a subword has the same index here and in `processor`.
     """
 
     folder: Path
@@ -73,44 +73,44 @@ class PreparedText:
     processor: SentencePieceProcessor
 
     def pairs(self, split: str) -> Pairs:
-        """The binary files of a split: ``train``, ``validation`` or ``test``."""
+        """Open the binary files of a split: ``train``, ``validation`` or ``test``."""
         from fairseq.data.indexed_dataset import make_dataset
 
         prefix = self.folder / f"{split}.{'-'.join(self.languages)}"
         return Pairs(*(make_dataset(f"{prefix}.{language}", "mmap") for language in self.languages))
 
     def sources(self, split: str) -> list[str]:
-        """Source sentences of ``validation`` or ``test``, as they were published.
+        """Source sentences of ``validation`` or ``test``, as published.
 
         Raises
         ------
         UserError
-            When the file has not one line for each pair.
+            When the number of lines differs from the number of pairs.
         """
         return self._lines(split, self.languages[0])
 
     def references(self, split: str) -> list[str]:
-        """Reference translations of ``validation`` or ``test``, as they were published: detokenised, for sacrebleu.
+        """Reference translations of ``validation`` or ``test``, as published: detokenised, for sacrebleu.
 
         See `sources` for errors.
         """
         return self._lines(split, self.languages[1])
 
     def encode(self, line: str) -> torch.Tensor:
-        """Token numbers of a sentence, ``</s>`` last; (length,) int64."""
+        """Token indices of a sentence, ending in ``</s>``; (length,) int64."""
         import torch
 
         return torch.tensor([*self.processor.encode(normalised(line)), self.dictionary.eos()])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sentence that token numbers spell, subword marks and special symbols removed."""
+        """Decode token indices to a sentence, without subword marks and special symbols."""
         special = {self.dictionary.bos(), self.dictionary.pad(), self.dictionary.eos()}
         return self.processor.decode([number for number in map(int, ids) if number not in special])
 
     def _lines(self, split: str, language: str) -> list[str]:
         path = self.folder / f"{split}.{language}"
         lines = path.read_bytes().decode().removesuffix("\n").split("\n")
-        if len(lines) != self.sizes[split]:  # else sentences would be scored against their neighbours' references
+        if len(lines) != self.sizes[split]:  # otherwise sentences would be scored against wrong references
             raise UserError(
                 f"{path} has {len(lines):,} lines, but split {split} has {self.sizes[split]:,} pairs; delete"
                 f" {self.folder / MANIFEST} and prepare the data again"
@@ -119,7 +119,7 @@ class PreparedText:
 
 
 def open_text(manifest: Path) -> PreparedText:
-    """The prepared corpus whose manifest is `manifest`, after its files were compared with their digests.
+    """Open the prepared corpus of a manifest, after checking the digests of its files.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def open_text(manifest: Path) -> PreparedText:
 
 
 def verify(manifest: Path) -> None:
-    """Compare every file beside `manifest` with the digest that it holds (see `open_text` for errors)."""
+    """Check every file beside `manifest` against its digest there (see `open_text` for errors)."""
     for name, digest in read_arrays(manifest).items():
         kind, _, file = name.partition("/")
         if kind != "sha256":
@@ -149,4 +149,4 @@ def verify(manifest: Path) -> None:
         if not path.is_file():
             raise UserError(f"{path} is missing; delete {manifest} and prepare the data again")
         if file_digest(path) != digest.tobytes().hex():
-            raise UserError(f"{path} is damaged: its digest is not the manifest's; delete {manifest} and prepare again")
+            raise UserError(f"{path} is damaged: it does not match its digest; delete {manifest} and prepare again")

@@ -1,4 +1,4 @@
-"""The joint subword vocabulary of a corpus: byte-pair encoding, trained by sentencepiece in one fixed way."""
+"""Joint subword vocabulary of a corpus: byte-pair encoding, trained reproducibly by sentencepiece."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 SAMPLE_PAIRS = 1_000_000
-"""Pairs from which the vocabulary is learnt at most; bounds its memory (this project's choice)."""
+"""Maximum number of pairs to learn the vocabulary from; bounds memory (this project's choice)."""
 
 LARGE = 8_000
-"""From this many subwords on, rare characters are spelt in bytes; below, every character is a subword."""
+"""Vocabulary size from which rare characters are encoded as bytes; below, every character is a subword."""
 
 LARGE_COVERAGE = 0.9999
-"""Share of the text's characters that are subwords of a large vocabulary; the rest is spelt in bytes."""
+"""Fraction of the text's characters that are subwords of a large vocabulary; the rest are encoded as bytes."""
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
-"""The first subwords, in fairseq's order, so that both count alike."""
+"""The first subwords, in fairseq's order, so indices agree."""
 
 
 def sampled(pairs: Iterable[tuple[str, str]], total: int | None) -> Iterator[str]:
-    """Both sides of every k-th pair, k the smallest step that leaves at most `SAMPLE_PAIRS` of `total`.
+    """Both sides of every k-th pair, with the smallest k that gives at most `SAMPLE_PAIRS` of `total`.
 
-    Where `total` is unknown, of the first `SAMPLE_PAIRS`.
+    If `total` is unknown, of the first `SAMPLE_PAIRS`.
     """
     step = max(1, -(-(total or 0) // SAMPLE_PAIRS))
     left = SAMPLE_PAIRS
@@ -41,7 +41,7 @@ def sampled(pairs: Iterable[tuple[str, str]], total: int | None) -> Iterator[str
 
 
 class TooManySubwordsError(UserError):
-    """The text has no more than `largest` subwords."""
+    """The text allows at most `largest` subwords."""
 
     def __init__(self, message: str, largest: int) -> None:
         super().__init__(message)
@@ -49,22 +49,22 @@ class TooManySubwordsError(UserError):
 
 
 def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
-    """A sentencepiece model of exactly `size` subwords, `SPECIAL` among them.
+    """Train a sentencepiece model of exactly `size` subwords, including `SPECIAL`.
 
-    The result depends on the sentences alone: one thread, no sampling inside sentencepiece, no path in the model.
-    Text is not normalised, so that decoding gives back what was encoded.
+    The result depends only on the sentences: one thread, no sampling by sentencepiece, no path in the model. Text is
+    not normalised, so decoding inverts encoding.
 
     Parameters
     ----------
     name
-        Of the corpus, for messages.
+        Name of the corpus, for messages.
 
     Raises
     ------
     TooManySubwordsError
-        When there is so little text that it has not so many subwords.
+        When the text is too short for that many subwords.
     UserError
-        When there is no text, or it has more characters than subwords.
+        When there is no text, or it has more distinct characters than subwords.
     """
     import sentencepiece
 
@@ -94,7 +94,7 @@ def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
 
 
 def load(model: bytes) -> SentencePieceProcessor:
-    """The processor of a model that `learn` returned; numbers of subwords are those of fairseq's dictionary."""
+    """The processor of a model from `learn`; subword indices are those of fairseq's dictionary."""
     import sentencepiece
 
     return sentencepiece.SentencePieceProcessor(model_proto=model)

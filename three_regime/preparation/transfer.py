@@ -1,8 +1,8 @@
-"""One file over HTTP into a partial file: resumed, retried, bounded, and watched for stalls and slowness.
+"""Download one file over HTTP into a partial file, with resuming, retries, size limits, and detection of slow servers.
 
-Beside ``<name>.part`` lies ``<name>.part.json`` with the address, the validator (ETag or Last-Modified) and the full
-size of what the partial file is part of. A transfer goes on from a partial file only when the server says that its
-file is unchanged (If-Range), or when the result will be compared with a known digest.
+``<name>.part.json`` beside ``<name>.part`` holds the address, the validator (ETag or Last-Modified) and the full size
+of the file. A partial file is resumed only if the server confirms that its file is unchanged (If-Range), or if the
+result will be compared with a known digest.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ CHUNK = 1 << 16
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST_NUMBER = 19
 DISK_FULL = "what has arrived is kept: free some space and run again"
-"""What to do when the disk is full."""
+"""Advice when the disk is full."""
 
 PAGE = re.compile(rb"\A(\xef\xbb\xbf)?\s*(<!doctype\s+html|<html)", re.IGNORECASE)
 TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 
 
 class TransferError(Exception):
-    """This address does not give the file; the message is a clause that says why."""
+    """This address does not provide the file; the message is a clause with the reason."""
 
 
 class TooSlow(TransferError):
-    """The address is slower than asked for; what has arrived is kept."""
+    """The address is too slow; the partial file is kept."""
 
 
 class _Passing(TransferError):
-    """A fault that may be gone at the next attempt, after `pause` seconds if the server named a time."""
+    """A transient error, to be retried after `pause` seconds if the server named a time."""
 
     def __init__(self, message: str, pause: float = 0.0) -> None:
         super().__init__(message)
@@ -59,20 +59,20 @@ class _Passing(TransferError):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for what; times in seconds.
+    """Time limits and retries; times in seconds.
 
     Attributes
     ----------
     connect, stall
-        Longest wait for a connection, and for the next bytes of an open one.
+        Timeouts for connecting, and for the next bytes of an open connection.
     tries
-        Attempts in a row that bring no new bytes before an address is given up.
+        Consecutive attempts without new bytes before an address is given up.
     first_wait, longest_wait
-        Pause after the first such attempt, and the bound to which it doubles; with jitter of up to its own length.
+        Pause after the first such attempt, and the bound up to which it doubles; with jitter of up to its own length.
     slowest, window
-        Below `slowest` bytes/s over `window` seconds the next address is tried, as long as there is another.
+        Below `slowest` bytes/s over `window` seconds the next address is tried, if there is one.
     log_every
-        Time between lines in the log where there is no terminal for a progress bar.
+        Interval between log lines if there is no terminal for a progress bar.
     """
 
     connect: float = 10.0
@@ -90,7 +90,7 @@ DEFAULT_PATIENCE = Patience()
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a partial file is part of."""
+    """Origin of a partial file."""
 
     url: str
     validator: str | None
@@ -108,21 +108,21 @@ def fetch(
     patience: Patience = DEFAULT_PATIENCE,
     progress: bool = True,
 ) -> bool:
-    """Bring `part` to its full size from `url`, going on from what it holds.
+    """Download `url` to `part`, resuming from what it holds.
 
     Parameters
     ----------
     expected
-        Published size in bytes, where there is one.
+        Published size in bytes, if any.
     limit
-        Give up when more bytes than this arrive.
+        Maximum number of bytes to accept.
     verified_later
-        The caller compares the result with a known digest, so a partial file of unknown or other origin may be
-        continued.
+        Whether the caller compares the result with a known digest, so a partial file of unknown or other origin may be
+        resumed.
     slowest
-        Raise `TooSlow` below this many bytes/s; 0 never does.
+        Raise `TooSlow` below this many bytes/s; 0: never.
     progress
-        Draw a bar on a terminal. Without a terminal there are lines in the log instead.
+        Draw a progress bar on a terminal; elsewhere progress is logged.
 
     Returns
     -------
@@ -132,9 +132,9 @@ def fetch(
     Raises
     ------
     TransferError
-        When the address does not give the file. Bytes that may be of use later are kept.
+        When the address does not provide the file. Bytes that may be useful later are kept.
     UserError
-        When the disk is full or cannot be written; `part` is kept.
+        When the disk is full or not writable; `part` is kept.
     """
     wish = _Wish(url, part, expected, limit, verified_later, slowest, patience, progress)
     before = best = partial_size(part)
@@ -171,12 +171,12 @@ def fetch(
 
 
 def partial_size(part: Path) -> int:
-    """Bytes in a partial file; 0 where there is none."""
+    """Size of a partial file in bytes; 0 if there is none."""
     return part.stat().st_size if part.is_file() else 0
 
 
 def discard(part: Path) -> None:
-    """Remove a partial file and what is known of its origin."""
+    """Remove a partial file and the record of its origin."""
     part.unlink(missing_ok=True)
     _origin_path(part).unlink(missing_ok=True)
 
@@ -196,7 +196,7 @@ class _Wish:
 
 
 def _attempt(wish: _Wish) -> None:
-    """One request; raises `_Passing` where another may help."""
+    """Make one request; raise `_Passing` if a retry may help."""
     size, origin = partial_size(wish.part), _origin(wish.part)
     headers = {"Accept-Encoding": "identity"}
     if size and origin and origin.url == wish.url and origin.validator:
@@ -215,7 +215,7 @@ def _attempt(wish: _Wish) -> None:
                 return
             if answer.status_code == 416 or first != size or (known and total and known != total):
                 discard(wish.part)
-                raise _Passing("the file there does not continue the partial one; starting from zero")
+                raise _Passing("the file there does not continue the partial one; starting from the beginning")
             _receive(wish, answer.raw.stream(CHUNK, decode_content=False), size, total)
         elif answer.status_code == 200:
             chunks = answer.raw.stream(CHUNK, decode_content=False)
@@ -245,7 +245,7 @@ def _receive(wish: _Wish, chunks: Iterable[bytes], size: int, total: int | None)
             size += len(chunk)
             meter.update(len(chunk))
             if wish.limit and size > wish.limit:
-                discard(wish.part)  # or the next run would go on from it
+                discard(wish.part)  # so the next run does not resume from it
                 raise TransferError(f"sends more than {wish.limit:,} bytes")
             pace.check(len(chunk))
     if total and size < total:
@@ -257,7 +257,7 @@ def _append(file: IO[bytes], chunk: bytes) -> None:
 
 
 class _Pace:
-    """Raises `TooSlow` when a whole window of time has brought less than `slowest` bytes/s."""
+    """Raise `TooSlow` when less than `slowest` bytes/s arrive over a window of time."""
 
     def __init__(self, slowest: float, window: float) -> None:
         self.slowest, self.window = slowest, window
@@ -275,7 +275,7 @@ class _Pace:
 
 @contextlib.contextmanager
 def _translated(patience: Patience) -> Iterator[None]:
-    """Faults of the HTTP libraries as clauses for people; those that may pass are retried."""
+    """Translate errors of the HTTP libraries into `TransferError`, transient ones into `_Passing`."""
     try:
         yield
     except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
@@ -289,13 +289,13 @@ def _translated(patience: Patience) -> Iterator[None]:
     except requests.RequestException as error:
         raise TransferError(str(error)) from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        # Of this address or of its settings: a bundle of certificates that is not there, a name that is none. What the
-        # disk says has become a `UserError` already.
+        # Errors of the address or its settings, e.g. a missing certificate bundle or an invalid host name. Disk errors
+        # have become `UserError` already.
         raise TransferError(f"cannot be asked ({error})") from error
 
 
 def _cause(error: BaseException) -> str:
-    """The first link of the chain of exceptions, which is the operating system's reason."""
+    """The root cause in the chain of exceptions, usually the operating system's reason."""
     while before := error.__cause__ or error.__context__:
         error = before
     return str(error)
@@ -309,7 +309,7 @@ def _refuse_status(answer: requests.Response) -> None:
 
 
 def _refuse_page(answer: requests.Response, head: bytes) -> None:
-    """Log-in pages, notices and captive portals come with status 200; none of our files is a web page."""
+    """Refuse web pages: log-in pages, notices and captive portals have status 200, but no file of ours is HTML."""
     if PAGE.search(head[:1024]) or answer.headers.get("Content-Type", "").startswith("text/html"):
         title = TITLE.search(head)
         text = f" titled {title[1][:80].decode(errors='replace')!r}" if title else ""
@@ -317,13 +317,13 @@ def _refuse_page(answer: requests.Response, head: bytes) -> None:
 
 
 def _range(answer: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and full size in Content-Range; None for what is not told."""
+    """First byte and full size from Content-Range; None if not given."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
     return (_number(match[1]), _number(match[2])) if match else (None, None)
 
 
 def _validator(answer: requests.Response) -> str | None:
-    """What If-Range may hold: a strong ETag, else the date of the last change."""
+    """Validator for If-Range: a strong ETag, else Last-Modified."""
     tag = answer.headers.get("ETag", "")
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
 
@@ -339,12 +339,12 @@ def _origin_path(part: Path) -> Path:
 def _origin(part: Path) -> _Origin | None:
     try:
         return _Origin(**read_json(_origin_path(part)))
-    except (UserError, TypeError):  # missing or damaged: then nothing is known of the partial file
+    except (UserError, TypeError):  # missing or damaged: the origin of the partial file is unknown
         return None
 
 
 class _LogLines(io.StringIO):
-    """Where there is no terminal, each state of the progress bar becomes a line in the log."""
+    """Stream that logs each state of the progress bar as a line, used without a terminal."""
 
     def write(self, text: str) -> int:
         if line := text.strip():

@@ -1,6 +1,6 @@
-"""Pruning: which weights of a dense network are removed.
+"""Pruning: select the weights of a dense network to remove.
 
-Belongs here: scores of weights (`criteria`; `magnitude` is the paper's, section 3.1), how many weights each layer loses
-(`allocation`) and masks (`masks`), in NumPy alone. Not here: gradients (`three_regime.jobs.prune`), retraining a
-pruned network (`three_regime.training`), storing it (`three_regime.system.sparse_encoding`).
+Belongs here: criteria (`criteria`; `magnitude`, paper section 3.1), allocation of the density to layers (`allocation`)
+and masks (`masks`), in NumPy. Not here: gradients (`three_regime.jobs.prune`), retraining (`three_regime.training`),
+storage (`three_regime.system.sparse_encoding`).
 """

@@ -1,8 +1,8 @@
-"""Allocation: how many weights each layer loses, and from scores to masks with exactly these counts. NumPy only.
+"""Allocation: the number of weights that each layer keeps, and masks with exactly these counts. NumPy only.
 
-``uniform``: every layer keeps the same fraction (A). ``global``: one ranking of scores over all layers. ``erk``: the
-Erdős-Rényi-kernel densities of Evci et al., "Rigging the Lottery" (ICML 2020), section 3: layers with fewer weights for
-their fan-in, fan-out and kernel keep more of them.
+``uniform``: every layer keeps the same fraction (authors' code). ``global``: scores of all layers are ranked together.
+``erk``: the Erdős-Rényi-kernel densities of Evci et al., "Rigging the Lottery" (ICML 2020), section 3; layers with few
+weights relative to their fan-in, fan-out and kernel size keep a larger fraction.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ ALLOCATIONS = ("uniform", "global", "erk")
 
 
 def removed_count(size: int, density: float) -> int:
-    """Weights that a group of `size` loses at `density`: round((1 − density) · size), halves to even (A)."""
+    """Number of weights removed from `size` weights: round((1 − density) · size), half to even (authors' code)."""
     return round((1 - density) * size)
 
 
 def kept_counts(shapes: Mapping[str, tuple[int, ...]], density: float, allocation: str) -> dict[str, int] | None:
-    """Weights that each layer keeps; None where the scores decide (``global``).
+    """Number of weights that each layer keeps; None if it depends on the scores (``global``).
 
-    Their sum, and for ``uniform`` each of them, is the size less `removed_count`.
+    `removed_count` weights are removed from each layer (``uniform``) or in total (``erk``).
 
     Parameters
     ----------
     shapes
-        Layer → shape of its weight, outputs and inputs first.
+        Layer → shape of its weight: outputs, inputs, then the kernel.
     density
         Fraction kept, in (0, 1].
 
     Raises
     ------
     UserError
-        When there is no such allocation.
+        When the allocation is unknown.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     if allocation == "global":
@@ -55,8 +55,8 @@ def kept_counts(shapes: Mapping[str, tuple[int, ...]], density: float, allocatio
 def erk_densities(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:
     """Density of each layer: ε · (sum of the weight's dimensions) / (their product), at most 1 (Evci et al. 2020).
 
-    ε is such that `density` of all weights are kept; layers that would exceed 1 stay dense, and the others share the
-    rest.
+    ε is chosen so that the fraction `density` of all weights is kept; layers that would exceed 1 stay dense, and the
+    others share the remainder.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     raw = {name: sum(shape) / sizes[name] for name, shape in shapes.items()}
@@ -72,9 +72,9 @@ def erk_densities(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict
 
 
 def _whole(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Whole numbers next to `shares` whose sum is `total`: those with the largest remainders are rounded up."""
+    """Round `shares` to integers that sum to `total`, by the largest remainders."""
     counts = {name: min(math.floor(share + 1e-9), sizes[name]) for name, share in shares.items()}
-    waiting = sorted(shares, key=lambda name: counts[name] - shares[name])  # stable: among equals in file order
+    waiting = sorted(shares, key=lambda name: counts[name] - shares[name])  # stable: ties stay in file order
     while (missing := total - sum(counts.values())) > 0:
         free = [name for name in waiting if counts[name] < sizes[name]]
         for name in free[:missing]:
@@ -85,12 +85,12 @@ def _whole(shares: Mapping[str, float], sizes: Mapping[str, int], total: int) ->
 
 
 def masks_of(scores: Mapping[str, np.ndarray], density: float, allocation: str) -> Masks:
-    """Masks that keep the largest scores.
+    """Masks that keep the weights of largest score.
 
     Parameters
     ----------
     scores
-        Layer → scores in the shape of its weight; the higher are kept.
+        Layer → scores, in the shape of its weight.
     density
         Fraction kept, in (0, 1].
     allocation
@@ -98,23 +98,23 @@ def masks_of(scores: Mapping[str, np.ndarray], density: float, allocation: str) 
 
     Returns
     -------
-    Name → bool array of the weight's shape, True where the weight is kept: exactly `kept_counts`, or of all together
-    exactly `removed_count` removed. Among equal scores the earlier go first, so that masks of one ranking and
-    decreasing density are nested.
+    Name → bool array of the weight's shape, True where the weight is kept. Each layer keeps exactly `kept_counts`; with
+    ``global`` exactly `removed_count` weights are removed in total. Ties are removed in file order, so for fixed scores
+    masks of decreasing density are nested (``uniform``, ``global``).
 
     Raises
     ------
     UserError
-        When the density is out of range or the allocation unknown.
+        When the density or allocation is invalid.
     """
     if not 0 < density <= 1:
         raise UserError(f"density must lie in (0, 1], not {density}")
     counts = kept_counts({name: array.shape for name, array in scores.items()}, density, allocation)
-    # A ranking in every layer, where its count is known beforehand.
+    # Uniform, ERK: rank the scores within each layer.
     if counts is not None:
         return {name: _keep_largest(array.ravel(), counts[name]).reshape(array.shape)
                 for name, array in scores.items()}  # fmt: skip
-    # Global: one ranking over all layers; layers of low scores lose more.
+    # Global: rank the scores of all layers together, so layers with low scores lose more.
     together = np.concatenate([array.ravel() for array in scores.values()])
     kept = _keep_largest(together, together.size - removed_count(together.size, density))
     parts = np.split(kept, np.cumsum([array.size for array in scores.values()])[:-1])
@@ -122,7 +122,7 @@ def masks_of(scores: Mapping[str, np.ndarray], density: float, allocation: str) 
 
 
 def _keep_largest(scores: np.ndarray, count: int) -> np.ndarray:
-    order = np.argsort(scores, kind="stable")  # stable: equal scores go in file order, so masks are nested
+    order = np.argsort(scores, kind="stable")  # stable: ties stay in file order, so masks are nested
     kept = np.ones(scores.size, dtype=bool)
     kept[order[: scores.size - count]] = False
     return kept

@@ -1,7 +1,7 @@
-"""Criteria: by which score the weights to keep are chosen. NumPy only.
+"""Criteria: the scores that select the weights to keep. NumPy only.
 
-``magnitude`` is the paper's. The others are controls: ``random`` (are these weights special at all?), ``lamp`` and
-``gradient_magnitude`` (is it magnitude that is special?). A new criterion is one entry of ``CRITERIA``.
+``magnitude`` is the paper's criterion. The others are controls: ``random`` tests whether the choice of weights matters,
+``lamp`` and ``gradient_magnitude`` whether magnitude does. A new criterion is an entry of ``CRITERIA``.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Known:
-    """What a criterion may look at.
+    """Input of a criterion.
 
     Attributes
     ----------
     weights
         Name → array of each prunable weight.
     streams
-        For what is drawn.
+        Source of random numbers.
     gradients
-        Name → gradient of the training loss at these weights; None unless the criterion asks for it.
+        Name → gradient of the training loss with respect to these weights; None unless the criterion needs it.
     """
 
     weights: Arrays
@@ -45,15 +45,15 @@ class Criterion:
     Attributes
     ----------
     score
-        Function of `Known` → name → scores in the shape of each weight; the higher are kept.
+        Function of `Known` → name → scores, in the shape of each weight; weights of high score are kept.
     allocations
-        Those that make sense with it.
+        Allocations that it supports.
     draws
-        Whether it draws random numbers: its streams are then in the fingerprint.
+        Whether it uses random numbers; its streams are then part of the fingerprint.
     needs_gradients
-        Whether the network and the training data are needed, and with them torch.
+        Whether it needs gradients, and with them torch, the network and the training data.
     version
-        Raised by hand when its scores change.
+        Increased by hand when the code changes the scores.
     """
 
     name: str
@@ -64,14 +64,20 @@ class Criterion:
     needs_gradients: bool = False
     version: int = 1
 
+    def check(self, allocation: str) -> None:
+        """Raise ``ValueError`` if the criterion does not support `allocation`."""
+        if allocation not in self.allocations:
+            supported = ", ".join(self.allocations)
+            raise ValueError(f"criterion {self.name} does not support allocation {allocation}; use {supported}")
+
 
 def checked(weights: Mapping[str, np.ndarray], prunable: Sequence[str]) -> dict[str, np.ndarray]:
-    """The prunable ones of `weights`.
+    """The weights in `prunable`.
 
     Raises
     ------
     UserError
-        When one is missing or not finite.
+        When a weight is missing or not finite.
     """
     missing = [name for name in prunable if name not in weights]
     if missing:
@@ -83,23 +89,24 @@ def checked(weights: Mapping[str, np.ndarray], prunable: Sequence[str]) -> dict[
 
 
 def magnitude(known: Known) -> dict[str, np.ndarray]:
-    """Absolute values (paper, section 3.1; A)."""
+    """Absolute values (paper, section 3.1; authors' code)."""
     return {name: np.abs(array) for name, array in known.weights.items()}
 
 
 def random(known: Known) -> dict[str, np.ndarray]:
-    """Uniform random numbers: a stream for each layer, so that masks of all densities are nested.
+    """Uniform random numbers, each layer with its own stream, so masks of decreasing density are nested.
 
-    The stream knows neither temperature nor weights: networks of one dense seed lose the same weights.
+    The streams depend only on the dense seed, so its networks lose the same weights at every temperature.
     """
     return {name: known.streams.generator("random", name).random(array.shape) for name, array in known.weights.items()}
 
 
 def lamp(known: Known) -> dict[str, np.ndarray]:
-    """Layer-adaptive magnitudes: w² over the sum of the squares that are not smaller (Lee et al., ICLR 2021, eq. 1).
+    """Logarithm of the layer-adaptive magnitude (Lee et al., ICLR 2021, eq. 1).
 
-    Within a layer they are ordered as magnitudes; between layers they are comparable, the largest of each is 1. The
-    logarithm is returned, which is ordered alike and does not underflow.
+    That is w² divided by the sum of all squares in the layer that are not smaller. It orders weights within a layer by
+    magnitude and makes layers comparable: the largest score in each is 1. The logarithm has the same order and does not
+    underflow.
     """
     return {name: _lamp(array) for name, array in known.weights.items()}
 
@@ -107,20 +114,20 @@ def lamp(known: Known) -> dict[str, np.ndarray]:
 def _lamp(weights: np.ndarray) -> np.ndarray:
     squares = np.square(weights.astype(np.float64)).ravel()
     order = np.argsort(np.abs(weights).ravel(), kind="stable")
-    rest = np.cumsum(squares[order][::-1])[::-1]  # of itself and all that come after it
+    rest = np.cumsum(squares[order][::-1])[::-1]  # sum of each square and the larger ones
     scores = np.empty_like(squares)
     with np.errstate(divide="ignore"):
         logarithms = np.log(squares[order]) - np.log(np.where(rest > 0, rest, 1.0))
-    # Rounding must not reorder a layer: equal magnitudes aside, the scores rise with them.
+    # Rounding must not reorder the weights of a layer.
     scores[order] = np.maximum.accumulate(logarithms)
     return scores.reshape(weights.shape)
 
 
 def gradient_magnitude(known: Known) -> dict[str, np.ndarray]:
-    """Absolute value of weight times gradient (Blalock et al., MLSys 2020, section 7.2)."""
+    """Absolute value of the product of weight and gradient (Blalock et al., MLSys 2020, section 7.2)."""
     gradients = known.gradients
     if gradients is None:
-        raise UserError("criterion gradient_magnitude needs gradients: it prunes in a study, not single files")
+        raise UserError("criterion gradient_magnitude needs gradients, which are computed only in studies")
     found = {name: np.abs(array * gradients[name]) for name, array in known.weights.items()}
     for name, scores in found.items():
         if not np.isfinite(scores).all():
@@ -131,27 +138,30 @@ def gradient_magnitude(known: Known) -> dict[str, np.ndarray]:
 CRITERIA: dict[str, Criterion] = {
     criterion.name: criterion
     for criterion in (
-        Criterion("magnitude", magnitude, "the largest weights are kept (paper; A)"),
-        Criterion("random", random, "weights are kept at random (control)", draws=True),
+        Criterion("magnitude", magnitude, "keeps the weights of largest magnitude (paper)"),
+        Criterion("random", random, "keeps random weights (control)", draws=True),
         Criterion(
             "gradient_magnitude",
             gradient_magnitude,
-            "the largest products of weight and gradient are kept (Blalock et al. 2020)",
+            "keeps the weights with the largest product of weight and gradient (Blalock et al. 2020)",
             draws=True,
             needs_gradients=True,
         ),
         Criterion(
-            "lamp", lamp, "layer-adaptive magnitudes (Lee et al. 2021), ranked over all layers", allocations=("global",)
+            "lamp",
+            lamp,
+            "keeps the largest layer-adaptive magnitudes (Lee et al. 2021), ranked over all layers",
+            allocations=("global",),
         ),
     )
 }
 
 
 def register(criterion: Criterion) -> None:
-    """Add a criterion of a plugin's. See `registries.add`."""
+    """Register a criterion, for plugins. See `registries.add`."""
     registries.add(CRITERIA, criterion, "criterion")
 
 
 def densities(density: float, rounds: int) -> list[float]:
-    """Density after each of `rounds`: the same fraction of what is left goes in each, and the last is `density`."""
+    """Density after each of `rounds`, which remove equal fractions of the remaining weights; the last is `density`."""
     return [density ** (number / rounds) for number in range(1, rounds)] + [density]

@@ -1,6 +1,6 @@
-"""One-shot magnitude pruning (paper, section 3.1; authors' code): NumPy only, exact counts.
+"""One-shot magnitude pruning with exact counts (paper, section 3.1; authors' code).
 
-Every convolution is pruned, first and shortcuts included; never the classifier, biases or BatchNorm.
+Every convolution is pruned, including the first and the shortcuts; never the classifier, biases or BatchNorm.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from three_regime.pruning.masks import Masks
 def magnitude_masks(
     weights: Mapping[str, np.ndarray], prunable: Sequence[str], density: float, allocation: str
 ) -> Masks:
-    """Masks that keep the largest magnitudes.
+    """Masks that keep the weights of largest magnitude.
 
     Parameters
     ----------
     weights
-        Name → array; those in `prunable` are looked at.
+        Name → array; must contain every name in `prunable`.
     density, allocation
-        As for `masks_of`.
+        See `masks_of`.
 
     Raises
     ------
     UserError
-        When a weight is missing or not finite, and as `masks_of`.
+        When a weight is missing or not finite, or the density or allocation is invalid.
     """
     return masks_of({name: np.abs(array) for name, array in checked(weights, prunable).items()}, density, allocation)

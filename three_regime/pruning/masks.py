@@ -1,4 +1,4 @@
-"""Masks of a pruned network: applied to its weights, counted, and kept beside them in one file."""
+"""Masks of a pruned network: apply, count, and store them with the weights."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Masks = dict[str, np.ndarray]
 
 
 def apply_masks(weights: Mapping[str, np.ndarray], masks: Masks) -> dict[str, np.ndarray]:
-    """`weights` with zeros where a mask is False; all else unchanged."""
+    """Set `weights` to zero where a mask is False; other arrays are unchanged."""
     return {name: np.where(masks[name], array, array.dtype.type(0)) if name in masks else array
             for name, array in weights.items()}  # fmt: skip
 
 
 def sparsity(masks: Masks, parameters: int) -> dict[str, object]:
-    """Exact counts: kept and total weights of each layer and of all, and of the whole model.
+    """Exact counts of kept and total weights by layer and overall, and the resulting densities.
 
     Parameters
     ----------
     parameters
-        Number of all parameters of the model, prunable or not.
+        Total number of parameters of the model, prunable or not.
     """
     layers = {name: {"kept": int(mask.sum()), "total": int(mask.size)} for name, mask in masks.items()}
     kept = sum(layer["kept"] for layer in layers.values())
@@ -38,7 +38,7 @@ def sparsity(masks: Masks, parameters: int) -> dict[str, object]:
 
 
 def split_masks(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Masks]:
-    """Separate the tensors of a pruned checkpoint into weights and masks."""
+    """Split the tensors of a pruned checkpoint into weights and masks."""
     weights = {name: array for name, array in arrays.items() if not name.startswith(MASK_PREFIX)}
     masks = {name.removeprefix(MASK_PREFIX): array.astype(bool)
              for name, array in arrays.items() if name.startswith(MASK_PREFIX)}  # fmt: skip
@@ -46,5 +46,5 @@ def split_masks(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray]
 
 
 def join_masks(weights: Mapping[str, np.ndarray], masks: Masks) -> dict[str, np.ndarray]:
-    """Weights and masks as the tensors of one checkpoint; masks are uint8 under ``mask:<name>``."""
+    """Join weights and masks into the tensors of one checkpoint; masks are uint8 named ``mask:<name>``."""
     return {**weights, **{MASK_PREFIX + name: mask.astype(np.uint8) for name, mask in masks.items()}}

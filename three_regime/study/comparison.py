@@ -1,4 +1,4 @@
-"""Where two nested mappings of settings differ. No torch."""
+"""Compare two nested mappings of settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Absent(Enum):
-    """`ABSENT` stands for the value of a key that one of the mappings does not have."""
+    """`ABSENT` is the value of a key that one of the mappings lacks."""
 
     ABSENT = "nothing"
 
@@ -20,7 +20,7 @@ ABSENT = Absent.ABSENT
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield each key at which two nested mappings differ, and both values; a key that is absent equals None.
+    """Yield each key at which two nested mappings differ, and both values; an absent key equals None.
 
     Nested keys are joined by dots: ``training.learning_rate``. Keys of `second` come first, in their order.
     """

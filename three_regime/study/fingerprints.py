@@ -1,4 +1,4 @@
-"""Fingerprints: a hash of everything that changes a result's numbers, and how files carry it."""
+"""Fingerprints: compute the hash of everything that changes a result's numbers, and read it from files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fingerprint_of(recipe: dict[str, Any], digests: dict[str, str]) -> str:
 
 
 def input_digest(path: Path) -> str:
-    """The tensor digest that `path` carries, or, when it has been discarded, its product's JSON file carries for it.
+    """The tensor digest stored in `path` or, if it was discarded, in the JSON file beside it.
 
     See `Product.fingerprint` for errors.
     """
@@ -27,12 +27,12 @@ def input_digest(path: Path) -> str:
         return digest
     metadata = read_metadata(path)
     if DIGEST_KEY not in metadata:
-        raise UserError(f"{path} carries no digest; bring foreign checkpoints in with `python -m three_regime import`")
+        raise UserError(f"{path} carries no digest; import foreign checkpoints with `python -m three_regime import`")
     return metadata[DIGEST_KEY]
 
 
 def recorded_digest(path: Path) -> str | None:
-    """The digest of a weights file that the JSON file of the same product records; None without one."""
+    """The digest of a weights file recorded in the JSON file beside it; None if there is none."""
     try:
         return read_result(path.with_suffix(".json")).digest
     except UserError:
@@ -40,12 +40,12 @@ def recorded_digest(path: Path) -> str | None:
 
 
 def stored_fingerprint(path: Path) -> str | None:
-    """The fingerprint in a result file, or None when the file is missing, damaged or carries none."""
+    """The fingerprint in a result file; None when the file is missing, damaged or carries none."""
     return _carried(path)[0]
 
 
 def _carried(path: Path) -> tuple[str | None, str | None]:
-    """Fingerprint and tensor digest in a result file; None for what it does not carry."""
+    """Fingerprint and tensor digest in a result file; None for either that is absent."""
     try:
         if path.suffix == ".json":
             result = read_result(path)

@@ -1,4 +1,4 @@
-"""A study: one temperature × density grid, its cells, pairs and paths.
+"""`Study`: one temperature × density grid, its pairs and paths.
 
 Paths read as a sentence: ``<results>/<study>/seed1/epochs040/density005/replica2/retrained.safetensors``.
 """
@@ -11,14 +11,16 @@ from pathlib import Path
 
 from three_regime.config import Config, DatasetChoice, StudyConfig
 from three_regime.config.knobs import KNOBS, Knob, density_folder
+from three_regime.config.measures import MEASURES
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.settings import Setting
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
 
 
 @dataclass(frozen=True)
 class Study:
-    """A named study with the folder of its results, and the thresholds of its regimes: its own, or the run's."""
+    """A named study with its configuration, folders and regime thresholds (its own, or the default of the run)."""
 
     name: str
     config: StudyConfig
@@ -28,7 +30,7 @@ class Study:
 
     @property
     def setting(self) -> Setting:
-        """What studies of such data have of their own."""
+        """The setting (images, translation) of the study's data."""
         return self.config.setting
 
     @property
@@ -37,7 +39,7 @@ class Study:
 
     @property
     def identifier(self) -> str:
-        """The name as a part of Snakemake's rule names, which are identifiers."""
+        """The name as a Python identifier, for Snakemake's rule names."""
         return self.name.replace("-", "_")
 
     @property
@@ -51,7 +53,7 @@ class Study:
 
     @property
     def checkpoints(self) -> list[float]:
-        """Temperatures of the dense checkpoints; the epoch that retraining rewinds to is one, if no other is."""
+        """Temperatures of all dense checkpoints, including the epoch to which retraining rewinds."""
         rewound = self.config.retrain.rewind_epoch
         extra = [] if rewound is None or rewound in self.config.temperatures else [float(rewound)]
         return self.knob.hot_first([*self.config.temperatures, *extra])
@@ -66,17 +68,17 @@ class Study:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Two replicas each, the lower first."""
+        """Pairs of replicas, the lower first."""
         return list(itertools.combinations(sorted(self.config.replicas), 2))
 
     @property
     def one_dense_run(self) -> bool:
-        """Whether one dense training yields the checkpoints of every temperature: the epochs knob."""
+        """Whether one dense training yields the checkpoints of every temperature (the epochs knob)."""
         return self.knob.setting is None
 
     @property
     def job_spans_densities(self) -> bool:
-        """Whether one job computes every density; otherwise there is a job for each."""
+        """Whether one job computes every density; otherwise there is one job per density."""
         return "density" in self.config.pack
 
     def table(self, name: str) -> Path:
@@ -84,13 +86,20 @@ class Study:
         return self.folder / f"{name}.csv"
 
     @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the study's figures, in the order of the method; additional measures have one for each column."""
+        layers = LAYER_FIGURES if self.config.prune.allocation != "uniform" else ()
+        measured = (column.name for name in self.config.measure.also for column in MEASURES[name].columns)
+        return (*GRID_FIGURES, *RUN_FIGURES, *layers, *measured)
+
+    @property
     def seeds_and_temperatures(self) -> list[tuple[int, float]]:
-        """Every dense seed with every temperature, from the hottest to the coldest: what a heavy job is made for."""
+        """Every (dense seed, temperature), from hot to cold; heavy stages have one job for each."""
         return list(itertools.product(self.config.dense_seeds, self.temperatures))
 
     @property
     def prepared(self) -> Path:
-        """The array file of the study's images, or the manifest of its prepared text."""
+        """Path of the prepared data: the array file of images, or the manifest of text."""
         return prepared_path(self.config.dataset, self.data)
 
     def at(self, seed: int, temperature: float) -> Path:
@@ -98,7 +107,7 @@ class Study:
         return self.folder / f"seed{seed}" / self.knob.folder(temperature)
 
     def temperature_of(self, folder: str) -> float:
-        """The temperature whose folder name is `folder`.
+        """The temperature with folder name `folder`.
 
         Raises
         ------
@@ -111,7 +120,7 @@ class Study:
         return by_folder[folder]
 
     def density_of(self, folder: str) -> float:
-        """The density whose folder name is `folder` (see `temperature_of`)."""
+        """The density with folder name `folder` (see `temperature_of`)."""
         by_folder = dict(zip(self.density_folders, self.config.densities, strict=True))
         if folder not in by_folder:
             raise UserError(f"{self.name} has no density '{folder}'; it has {', '.join(by_folder)}")
@@ -124,7 +133,7 @@ def prepared_path(choice: DatasetChoice, data: Path) -> Path:
 
 
 def study_named(config: Config, name: str) -> Study:
-    """The study called `name`.
+    """The study named `name`.
 
     Raises
     ------
@@ -139,10 +148,10 @@ def study_named(config: Config, name: str) -> Study:
 
 
 def thresholds_of(config: Config, name: str) -> Thresholds:
-    """Where the regimes of a study part; for the published figure, and what is not planned, those of the whole run."""
+    """Regime thresholds of a study; for the published figure and studies not in `run`, the defaults of the run."""
     return study_named(config, name).thresholds if name in config.run else config.regimes.thresholds
 
 
 def planned(config: Config) -> list[Study]:
-    """The studies that `run` names, in its order."""
+    """The studies listed in `run`, in that order."""
     return [study_named(config, name) for name in config.run]

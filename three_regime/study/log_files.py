@@ -1,4 +1,4 @@
-"""Where the log and the benchmark of a rule's jobs lie."""
+"""Paths of the logs and benchmarks of jobs."""
 
 from __future__ import annotations
 

@@ -1,44 +1,41 @@
-"""Names of the tables and figures that are made of a study, and of what is made over all studies."""
+"""File names of tables and figures, of one study and over all studies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from three_regime.config.measures import MEASURES
-
-if TYPE_CHECKING:
-    from three_regime.config import StudyConfig
-
 SETTINGS_FILE = "config.yaml"
-"""Every setting of a run, defaults filled in: beside its results, and in an export."""
+"""All settings of a run, with defaults filled in; written beside its results and into exports."""
 
 
 STATE_FOLDER = ".state"
-"""Folder in that of the results: training state, and links to finished results, by the paths of the results."""
+"""Folder below the results for training state and links to finished results, with the same relative paths."""
 
 
 CASE_FOLDER = "case_studies"
-"""Folder, among the studies, of ``CASE_TABLES``."""
+"""Folder of ``CASE_TABLES``, beside the studies."""
 
 
 FIGURE_FORMATS = ("pdf", "png", "csv")
-"""Each figure is written in these; the CSV holds what it is drawn from."""
+"""Formats of each figure; the CSV holds the plotted data."""
 
 
 CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "provenance")
-"""Tables of a study that are gathered from its result files (`three_regime.analysis.tables`)."""
+"""Tables built from the result files of a study (`three_regime.analysis.tables`)."""
 
 
 TABLES_VERSION = 2
-"""Raised by hand when the columns of ``CELL_TABLES`` change: those of finished studies are then made again."""
+"""Increased by hand when the columns of ``CELL_TABLES`` change, so finished studies rebuild theirs."""
 
 
 REGIME_TABLES = ("grid", "regimes", "boundaries", "selection", "selection_summary", "sensitivity", "leave_one_out")
-"""Tables that are computed from ``cells.csv`` (`three_regime.analysis.regime_tables`)."""
+"""Tables computed from ``cells.csv`` (`three_regime.analysis.regime_tables`)."""
+
+
+REPORTED_TABLES = ("regimes", "selection_summary")
+"""Tables of ``REGIME_TABLES`` that the report shows beside the figures."""
 
 
 CLAIM_FILES = ("claims.csv", "claims.md")
-"""What is written for a study that states claims (`three_regime.analysis.claims`)."""
+"""Files written for a study with claims (`three_regime.analysis.claims`)."""
 
 
 CASE_TABLES = ("family", "family_summary", "sam")
@@ -46,10 +43,13 @@ CASE_TABLES = ("family", "family_summary", "sam")
 
 
 SCORECARD_FILES = ("scorecard.csv", "scorecard_cells.csv", "scorecard.md")
-"""Headline numbers, cells and page of the scorecard (`three_regime.analysis.scorecard_files`)."""
+"""Headline numbers, cells and Markdown page of the scorecard (`three_regime.analysis.scorecard_files`)."""
 
-OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES))
-"""Tables and page that are made over all studies, below the folder of the results."""
+EXPLORER_FILE = "explorer.html"
+"""The explorer of all studies (`three_regime.figures.explorer`)."""
+
+OVERALL_FILES = (*SCORECARD_FILES, *(f"{CASE_FOLDER}/{table}.csv" for table in CASE_TABLES), EXPLORER_FILE)
+"""Files made over all studies, relative to the results folder."""
 
 
 GRID_FIGURES = (
@@ -62,17 +62,15 @@ GRID_FIGURES = (
     "model_selection",
     "threshold_sensitivity",
 )
-"""Figures that need the tables of ``REGIME_TABLES`` alone, each as PDF, PNG and the CSV behind it."""
+"""Figures that need only ``REGIME_TABLES``, each as PDF, PNG and CSV."""
 
 
-RUN_FIGURES = ("seeds", "lmc_lines", "training_curves", "sparsity_per_layer")
-"""Figures of what was run: they need ``CELL_TABLES`` too."""
+RUN_FIGURES = ("seeds", "lmc_lines", "training_curves")
+"""Figures of the training runs, which need ``CELL_TABLES`` too."""
 
 
-def figures_of(config: StudyConfig) -> tuple[str, ...]:
-    """The figures of a study: those of every study, and one for each column that it measures beside LMC and CKA."""
-    also = (column.name for name in config.measure.also for column in MEASURES[name].columns)
-    return (*GRID_FIGURES, *RUN_FIGURES, *also)
+LAYER_FIGURES = ("sparsity_per_layer",)
+"""Additional figures with non-uniform allocation; with uniform allocation every layer keeps the same share."""
 
 
 FIGURE2_STUDY = "cifar10-preresnet20-epochs"
@@ -80,4 +78,4 @@ FIGURE2_STUDY = "cifar10-preresnet20-epochs"
 
 
 PUBLISHED = "published"
-"""Folder, among the studies, of the tables and figures that are made from the published numbers."""
+"""Folder of tables and figures of the published numbers, beside the studies."""

@@ -1,9 +1,9 @@
-"""Products: what each result is called, what goes into it, and when it is done.
+"""Products: the results of a study, their recipes, inputs, files and fingerprints.
 
 A *product* is the result of one member of a pack (a checkpoint, a pruned network, a retrained replica, the LMC or
 CKA of a pair) with the files that hold it. It is done when all its files carry its fingerprint: a hash of the
 stage's version, the settings that change its numbers, its random streams, and the digests of its input tensors.
-Grid lists, packs, resources, device, paths, versions of packages and times are not in it.
+Grid lists, packs, resources, device, paths, package versions and times are not part of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from three_regime.study.results import Result
 from three_regime.study.stages import DISCARDED, STAGES
 
 IMPORTED = "imported"
-"""Origin, in the provenance, of a checkpoint made elsewhere (`three_regime.exchange.importing`)."""
+"""``origin`` in the provenance of a checkpoint trained elsewhere (`three_regime.exchange.importing`)."""
 
 
 LATER_SETTINGS = (
@@ -37,23 +37,23 @@ LATER_SETTINGS = (
 
 
 GRADIENT_SETTINGS = ("batch_size", "accumulate", "drop_last", "dropout", "label_smoothing", "shuffle_ties")
-"""Settings of `retrain` that change the gradients by which a criterion prunes."""
+"""Settings of `retrain` that change the gradients that a criterion uses."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """One result: its recipe, the files it is made from and the files that hold it.
+    """One result: its recipe, input files and output files.
 
     Attributes
     ----------
     label
-        For people, e.g. ``density 5 %, replica 2``.
+        Name in messages, e.g. ``density 5 %, replica 2``.
     recipe
-        Everything but the inputs that changes the numbers; JSON types only.
+        Everything that changes the numbers except the inputs; JSON types only.
     inputs
         Role → safetensors file whose tensors enter the computation.
     coordinates
-        Seed, temperature, density, replica, pair: where the product stands in the grid.
+        Position in the grid: seed, temperature, density, replica, pair.
     """
 
     stage: str
@@ -70,16 +70,16 @@ class Product:
         Raises
         ------
         UserError
-            When an input is missing, or is not a file that this project wrote.
+            When an input is missing or was not written by this project.
         """
         digests = {role: input_digest(path) for role, path in self.inputs.items()}
         return fingerprint_of(self.recipe, digests)
 
     def stored(self, paths: tuple[Path, ...] | None = None, result: Result | None = None) -> str | None:
-        """The fingerprint that all files carry, or None when one is missing, damaged or disagrees.
+        """The fingerprint that all files carry; None when one is missing, damaged or disagrees.
 
-        Weights whose digest is not the one that the JSON file beside them records do not belong to it. `result` is what
-        has been read of the JSON file, if it has.
+        Weights disagree if the JSON file beside them records another digest. `result` is the content of the JSON file
+        if it has been read before.
         """
         found = [
             (result.fingerprint, result.digest) if result and path.suffix == ".json" else _carried(path)
@@ -91,9 +91,9 @@ class Product:
 
     @property
     def imported_fingerprint(self) -> str:
-        """What a checkpoint carries that was brought in from elsewhere: recipe and place, whatever the inputs.
+        """The fingerprint of an imported checkpoint: recipe and place in the grid, without inputs.
 
-        Nothing upstream is computed for it, and a change of the stage's settings makes it stale like any other.
+        So upstream stages are not needed for it, and a change of the stage's settings makes it stale like any other.
         """
         place = self.outputs[0].parts[-3 - len(STAGES[self.stage].place) : -1]
         return fingerprint_of(self.recipe, {"origin": IMPORTED, "place": "/".join(place)})
@@ -105,7 +105,7 @@ class Product:
 
     @property
     def done_without_weights(self) -> bool:
-        """Whether the JSON file carries the product's fingerprint, and the weights are as good or absent."""
+        """Whether the JSON file carries the product's fingerprint, and the weights do too or are absent."""
         there = tuple(path for path in self.outputs if path.suffix == ".json" or path.exists())
         return self.accepts(self.stored(there))
 
@@ -115,17 +115,17 @@ class Product:
 
 
 def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[str, Any]:
-    """The settings of a training that change its numbers.
+    """The training settings that change the numbers.
 
     Parameters
     ----------
     stop_epoch
-        For an early-stop checkpoint: what comes later (length, milestones) does not change it, unless the rate anneals
-        over the whole run.
+        Epoch of an early-stop checkpoint: later settings (length, milestones) do not change it, unless the learning
+        rate anneals over the whole run.
     """
     names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISERS[training.optimiser].settings)}
-    # Left out where they change nothing: a setting that is added later makes no earlier result stale.
+    # Omitted at their defaults, so a setting that was added later does not make earlier results stale.
     neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS}
     recipe |= {name: getattr(training, name) for name in LATER_SETTINGS if getattr(training, name) != neutral[name]}
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
@@ -139,14 +139,14 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
 def pack(
     study: Study, stage: str, seed: int, temperature: float | None = None, density: float | None = None
 ) -> list[Product]:
-    """Products of one job, in the order in which they are computed.
+    """Products of one job, in the order they are computed.
 
     Parameters
     ----------
     temperature
-        May be None for the dense stage of the epochs knob: one run yields every checkpoint.
+        None is allowed for the dense stage of the epochs knob, where one run yields every checkpoint.
     density
-        Narrows the pack to one cell.
+        Restrict the pack to one density.
     """
     if stage == "dense":
         wanted = study.checkpoints if temperature is None else [temperature]
@@ -159,10 +159,10 @@ def pack(
 
 
 def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Product]:
-    """Every product of a study's stages, in the order in which they are made: by dense seed, temperature and stage."""
+    """Every product of a study's stages, in order of dense seed, temperature and stage."""
     stages = tuple(stages)
     for seed in study.config.dense_seeds:
-        if "dense" in stages:  # what only retraining asks for
+        if "dense" in stages:  # checkpoints that only retraining needs
             extra = (value for value in study.checkpoints if value not in study.temperatures)
             yield from (_dense(study, seed, value) for value in extra)
         for temperature in study.temperatures:
@@ -171,13 +171,13 @@ def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Produc
 
 
 def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
-    """Files of a product that stay when its study has been measured (see ``DISCARDED``)."""
+    """Files of a product that are kept once its study has been measured (see ``DISCARDED``)."""
     discarded = product.stage in DISCARDED[study.config.keep]
     return tuple(path for path in product.outputs if path.suffix == ".json" or not discarded)
 
 
 def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
-    """Seed, temperature and density of the job that makes a product; None for what the job spans."""
+    """Seed, temperature and density of the job that makes a product; None for those that the job spans."""
     at = product.coordinates
     temperature = None if product.stage == "dense" and study.one_dense_run else at["temperature"]
     return at["seed"], temperature, None if study.job_spans_densities else at.get("density")
@@ -192,7 +192,7 @@ def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _examples(study: Study) -> dict[str, Any]:
-    """Which examples a stage uses, and how they are treated."""
+    """Which examples a stage uses, and how they are processed."""
     return study.setting.examples(study.config.dataset)
 
 
@@ -219,7 +219,7 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
     criterion = CRITERIA[prune.criterion]
     recipe = _recipe("prune", model=study.config.model, density=density, allocation=prune.allocation)
     inputs = {"dense": base / STAGES["dense"].weights}
-    # The paper's criterion is left out, as it was before there were others.
+    # Omitted for the paper's criterion, so earlier results stay valid.
     if prune.criterion != "magnitude":
         recipe |= {"criterion": criterion.name, "criterion_version": criterion.version}
     if criterion.draws:
@@ -249,7 +249,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
         **study.setting.retrain_recipe(study.config.measure),
     )
     inputs = {"pruned": cell / STAGES["prune"].weights, "data": study.prepared}
-    # The paper's start is left out, as it was before there were others.
+    # Omitted for the paper's start, so earlier results stay valid.
     retrain = study.config.retrain
     if retrain.start != "pruned":
         recipe["start"] = retrain.start
@@ -295,7 +295,7 @@ def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterato
 
 
 def _measures(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    """What a study asks for beside LMC and CKA: a file each, beside those of the pair or replica."""
+    """The additional measures of a study, each with its own file in the folder of the pair or replica."""
     cell = study.at(seed, temperature) / density_folder(density)
     at = {"seed": seed, "temperature": temperature, "density": density}
     for measure in (MEASURES[name] for name in study.config.measure.also):

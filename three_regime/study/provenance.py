@@ -1,4 +1,4 @@
-"""Where a result comes from: settings, versions, device, commit, wall time."""
+"""Provenance of a result: settings, versions, device, commit, wall time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "snakemake", "fairse
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change numbers, as far as they are installed."""
+    """Versions of Python and of the installed packages that can change numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def commit() -> str:
-    """Git commit of the code, with ``+changes`` when tracked files differ from it; ``unknown`` outside a checkout."""
+    """Git commit of the code, with ``+changes`` if tracked files are modified; ``unknown`` outside a checkout."""
     folder = CHECKOUT
     try:
         head = subprocess.run(
@@ -58,20 +58,20 @@ def record(
     run: Mapping[str, str] | None = None,
     computed_with: Kernels | None = None,
 ) -> dict[str, Any]:
-    """The provenance block stored with a result that was computed here.
+    """Provenance block stored with a computed result.
 
     Parameters
     ----------
     inputs
         Role → tensor digest.
     wall_s
-        Seconds of wall time spent on this result, over all its interruptions.
+        Seconds of wall time spent on this result, over all interruptions.
     together
-        Networks that were computed together with it, itself included; 0 where each was on its own.
+        Number of networks computed together, this one included; 0 if each is computed alone.
     run
-        What to say of the run of the workflow that it belongs to (`runs.Run.record`).
+        Entries about the workflow run (`runs.Run.record`).
     computed_with
-        Kernels; None: those of this process.
+        Kernels used; None: those of this process.
     """
     return {
         "fingerprint": fingerprint,

@@ -1,4 +1,4 @@
-"""JSON results of the stages, read with everything that is relied on checked. No torch."""
+"""Read and validate the JSON results of the stages."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _LISTS = {
     "retrained": ("history",),
     "lmc": ("t", "train_error", "train_nll", "test_error", "test_nll"),
 }
-"""Name of a result file → what the tables take from it, dots between keys."""
+"""Stem of a result file → entries that the tables need; dots separate nested keys."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A JSON result and what its provenance says.
+    """A JSON result and fields of its provenance.
 
     Attributes
     ----------
     content
-        The whole of it.
+        The whole JSON object.
     inputs
-        Role → tensor digest of what it was made from.
+        Role → tensor digest of the input.
     digest
-        Tensor digest of the weights beside it; None where there are none, and in results of early versions.
+        Tensor digest of the weights beside it; None if there are none, or for results of early versions.
     """
 
     content: dict[str, Any]
@@ -63,7 +63,7 @@ def read_result(path: Path) -> Result:
     UserError
         When the file is missing.
     Damaged
-        When it cannot be read, or lacks something that its stage writes.
+        When it cannot be read or lacks something that its stage writes.
     """
     content = read_json(path)
     record = content.get(PROVENANCE_KEY) if isinstance(content, dict) else None
@@ -80,15 +80,15 @@ def read_result(path: Path) -> Result:
     }
     for name, (value, kind) in parts.items():
         if not isinstance(value, kind):
-            raise Damaged(path, f"is damaged: its provenance has no {name} that can be read")
+            raise Damaged(path, f"is damaged: its provenance has no readable {name}")
     if measure := MEASURES.get(Path(path).stem):
         for column in measure.columns:
             if not isinstance(_at(content, column.name), (int, float)):
-                raise Damaged(path, f"is damaged: it has no {column.name} that can be read")
+                raise Damaged(path, f"is damaged: it has no readable {column.name}")
     for kinds, kind in ((_NUMBERS, (int, float)), (_LISTS, list)):
         for place in kinds.get(Path(path).stem, ()):
             if not isinstance(_at(content, place), kind):
-                raise Damaged(path, f"is damaged: it has no {place} that can be read")
+                raise Damaged(path, f"is damaged: it has no readable {place}")
     return Result(
         content, record[FINGERPRINT_KEY], record["origin"], record["recipe"], parts["inputs"][0], record.get(DIGEST_KEY)
     )

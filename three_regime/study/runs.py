@@ -1,8 +1,8 @@
-"""One start of the workflow: the configuration that it resolved, in a file that every job of it reads. No torch.
+"""Runs of the workflow: freeze the resolved configuration in a file that all jobs of a run read.
 
-Jobs are processes of their own, on a cluster on other machines and hours later, and Snakemake lets each of them read
-the configuration again. Edited meanwhile, it would give one run results of two configurations. So a run writes down
-what it resolved, and its jobs get that file instead of the user's (``--configfile``, which reaches every executor).
+Jobs are separate processes, on a cluster hours later and on other machines, and Snakemake reads the configuration again
+in each. If it were edited meanwhile, one run would mix results of two configurations. So a run writes its resolved
+configuration, and its jobs read that file instead of the user's (``--configfile``, which reaches every executor).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _SUFFIXES = {".py", ".c", ".h", ".yaml"}
 
 @dataclass(frozen=True)
 class Run:
-    """A start of the workflow.
+    """One run of the workflow.
 
     Attributes
     ----------
     file
-        Its configuration, relative to the working directory.
+        Path of its frozen configuration, relative to the working directory.
     started
-        Seconds since 1970.
+        Start time in seconds since 1970.
     checkout
-        Digest of the code.
+        Digest of the code at the start.
     read
         Configuration file → digest of its bytes when it was read.
     """
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def changed_code(self) -> str:
-        """Which files of the code are not those of the start, in words; empty when all are."""
+        """Code files that changed since the start, as text; empty if none."""
         if checkout_digest() == self.checkout:
             return ""
         newer = [path for path in _code() if path.stat().st_mtime > self.started]
@@ -57,40 +57,40 @@ class Run:
         return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
     def record(self) -> dict[str, str]:
-        """For provenance: the file of the settings, and code that has changed when a job of it begins."""
+        """Entries for provenance: the configuration file, and code that changed since the start."""
         changed = self.changed_code
         return {"run": self.file, **({"changed_code": changed} if changed else {})}
 
     @property
     def edited(self) -> list[str]:
-        """Configuration files that were edited, or removed, since they were read."""
+        """Configuration files that were edited or removed since they were read."""
         return [name for name, digest in self.read.items() if _digest(Path(name)) != digest]
 
 
 def begin(config: Config, read: Mapping[str, str]) -> Run:
-    """Write down the configuration of a run that starts now, and return the run.
+    """Start a run: write its resolved configuration and return it.
 
     Parameters
     ----------
     read
-        The configuration files that it was read from, with their digests at that time (`digests`).
+        Configuration files, with their digests when they were read (`digests`).
 
     Raises
     ------
     UserError
-        When the results cannot be written.
+        When the results folder is not writable.
     """
     now = datetime.now(UTC)
     path = Path(config.results) / "logs" / "runs" / f"{now:%Y-%m-%dT%H-%M-%S-%fZ}.yaml"
     run = Run(str(path), now.timestamp(), checkout_digest(), dict(read))
-    said = f"# Every setting of the run that was started at {now:%Y-%m-%d %H:%M:%S} UTC; all its jobs use this file.\n"
+    said = f"# All settings of the run started at {now:%Y-%m-%d %H:%M:%S} UTC; its jobs read this file.\n"
     settings = {FROZEN: asdict(run), **config.model_dump(mode="json")}
     write_text(path, said + yaml.safe_dump(settings, sort_keys=False))
     return run
 
 
 def of(settings: Mapping[str, Any]) -> Run | None:
-    """The run whose configuration file `settings` was read from; None outside of one."""
+    """The run that `settings` belongs to; None if they were not read from a run's file."""
     return Run(**settings[FROZEN]) if FROZEN in settings else None
 
 
@@ -100,7 +100,7 @@ def digests(files: Sequence[str | Path]) -> dict[str, str]:
 
 
 def checkout_digest() -> str:
-    """Digest of the library and, where they are beside it, the rules and scripts."""
+    """Digest of the library and, if present beside it, the rules and scripts."""
     digest = hashlib.sha256()
     for path in _code():
         digest.update(f"{path.relative_to(_CODE.parent)}|{file_digest(path)}|".encode())

@@ -1,4 +1,4 @@
-"""The heavy stages of the method, in order: their files, versions, and what a study keeps of them."""
+"""The heavy stages of the method, in order: their files, versions, and which weights a study keeps."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from three_regime.config.measures import MEASURES
 
 @dataclass(frozen=True)
 class Stage:
-    """One heavy stage of the method.
+    """A heavy stage of the method.
 
     Attributes
     ----------
     version
-        Raised by hand when the code changes the numbers: everything from this stage on is then recomputed.
+        Increased by hand when the code changes the numbers, so everything from this stage on is recomputed.
     files
-        Files of one product; the last is written last. None for ``measures``: each has a file of its own name.
+        Files of one product, in the order they are written; none for ``measures``, where each measure has its own.
     place
-        Folders below seed and temperature that tell products apart.
+        Levels of folders below seed and temperature.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Stage:
 
     @property
     def weights(self) -> str:
-        """File that a later stage reads: the weights of a network."""
+        """File with the weights, which later stages read."""
         return self.files[-1]
 
 
@@ -51,11 +51,11 @@ def file_names() -> set[str]:
 
 
 TEXT_VERSION = 2
-"""Raised by hand when code of translation alone changes its numbers: every stage of its studies is then recomputed."""
+"""Increased by hand when translation code changes its numbers, so every stage of translation studies is recomputed."""
 
 
 DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
-"""Value of a study's `keep` → stages whose weights go once everything is measured (`three_regime.jobs.discarding`)."""
+"""Value of `keep` → stages whose weights are removed once everything is measured (`three_regime.jobs.discarding`)."""
 
 
 COLLECTIONS: dict[str, tuple[str, ...]] = {
@@ -67,4 +67,4 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
     "measures": ("measures",),
     "landscape": ("lmc", "cka", "measures"),
 }
-"""Collection target → its stages. ``snakemake retrained`` is for every planned study, ``<study>_retrained`` for one."""
+"""Collection target → its stages: ``snakemake retrained`` for every planned study, ``<study>_retrained`` for one."""

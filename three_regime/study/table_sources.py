@@ -1,4 +1,4 @@
-"""Whether tables were made from the results that are there, under the study's present name."""
+"""Check that tables were built from the current results, under the study's current name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NO_TABLE = (OSError, KeyError, ValueError, TypeError, csv.Error)
 
 
 def tables_agree(study: Study, findings: Iterable[Finding]) -> bool:
-    """Whether the tables are of this study and were gathered from just these results, all of them right."""
+    """Whether the tables belong to this study and were built from exactly these results, all of them up to date."""
     findings = list(findings)
     right = all(finding.done or finding.verdict is Verdict.MISSING for finding in findings)
     return right and tables_hold(study, findings) and len(_gathered(study)) == sum(each.done for each in findings)
 
 
 def tables_hold(study: Study, findings: Iterable[Finding]) -> bool:
-    """Whether the tables are of this study and hold these results, as far as they are there, by their fingerprints."""
+    """Whether the tables belong to this study and hold all of these results that exist, by fingerprint."""
     stored = {finding.fingerprint for finding in findings if finding.fingerprint}
     try:
         names = set(_column(study.table("cells"), "study"))
@@ -31,7 +31,7 @@ def tables_hold(study: Study, findings: Iterable[Finding]) -> bool:
 
 
 def _gathered(study: Study) -> list[str]:
-    """Fingerprints of the results that the tables were made from; none where there are no tables."""
+    """Fingerprints of the results that the tables were built from; empty if there are no tables."""
     try:
         return _column(study.table("provenance"), "fingerprint")
     except _NO_TABLE:
@@ -39,19 +39,19 @@ def _gathered(study: Study) -> list[str]:
 
 
 def refuse_other_tables(study: Study) -> None:
-    """Refuse tables that were not made from the results that are there, or under another name.
+    """Raise if the tables were not built from the current results, or under another study name.
 
-    Results that are there no more are no reason.
+    Results that no longer exist are ignored.
 
     Raises
     ------
     UserError
-        Naming the table and what makes it anew; or what `verdicts.refuse_unfit` says of the results.
+        Naming the table and how to rebuild it; or from `verdicts.refuse_unfit`.
     """
     refuse_unfit(study)
     if not tables_hold(study, judge(study)):
         raise UserError(
-            f"{study.table('cells')} was made from other results than are there now, or for another study: run"
+            f"{study.table('cells')} was built from other results than the current ones, or for another study: run"
             " `snakemake tables` first"
         )
 

@@ -1,4 +1,4 @@
-"""Classify the results of a study, by fingerprint, as done, stale, missing, damaged or unknown. No torch."""
+"""Classify the results of a study, by fingerprint, as done, stale, missing, damaged or unknown."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Made = TypeVar("Made")
 
 
 class Verdict(StrEnum):
-    """What a product's files are worth.
+    """State of a product's files.
 
-    ``done``: they carry its fingerprint, and so does all that it was made from. ``stale``: settings or inputs have
-    changed. ``missing``: a file is not there. ``damaged``: a file cannot be read, or its content does not match its
-    digest. ``unknown``: an input is not there to check them against.
+    ``done``: they carry its fingerprint, and everything upstream is done. ``stale``: settings or inputs have changed.
+    ``missing``: a file does not exist. ``damaged``: a file cannot be read, or its content does not match its digest.
+    ``unknown``: cannot be checked because an input does not exist.
     """
 
     DONE = "done"
@@ -39,10 +39,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict on one product, with the reason in words (empty when it is done).
+    """The verdict on one product, with a reason (empty when it is done).
 
-    `fingerprint` is what the files carry, empty where they are missing or damaged; `imported` says that the files were
-    brought in from elsewhere, `discarded` that the weights were removed because the study does not keep them.
+    `fingerprint` is the one in the files, empty when they are missing or damaged; `imported` is True for imported
+    checkpoints, `discarded` when the weights were removed because the study does not keep them.
     """
 
     product: Product
@@ -60,14 +60,15 @@ class Finding:
 def judge(
     study: Study, stages: Iterable[str] = STAGES, *, verify: bool | Callable[[Path], bool] = False
 ) -> list[Finding]:
-    """Judge every product of a study, in the order in which they are made.
+    """Judge every product of a study, in the order they are made.
 
     Parameters
     ----------
     stages
-        Which stages; those that they are made from should be among them, or staleness is not passed on.
+        Stages to judge; include upstream stages, or staleness does not propagate.
     verify
-        Read the tensors and compare them with their digest (otherwise only the metadata); or of which files.
+        Whether to read the tensors and check their digest (otherwise only metadata is read); or a function that
+        selects the files.
     """
     known = _Known(study, verify if callable(verify) else lambda _: verify)
     places = itertools.product(study.config.dense_seeds, study.checkpoints)
@@ -83,7 +84,7 @@ def judge(
 
 
 def _with_what_is_needed_again(study: Study, findings: list[Finding]) -> list[Finding]:
-    """Plan discarded weights again where something is made from them, and with them all that their job must leave."""
+    """Mark discarded weights as missing if something must be computed from them, with all products of their job."""
     needed: set[Path] = set()
     judged: dict[Path, Finding] = {}
     for stage in reversed(STAGES):
@@ -105,9 +106,9 @@ def _with_what_is_needed_again(study: Study, findings: list[Finding]) -> list[Fi
 
 
 def unfit(study: Study) -> list[Finding]:
-    """Results that are there and do not follow from the present settings: tables must not be made from them.
+    """Existing results that do not match the current settings; tables must not be built from them.
 
-    A result whose weights, data or upstream are gone is not among them as long as what it was made from was not stale.
+    A result whose weights, data or upstream files are gone is not among them unless those were stale.
     """
     wrong: set[Path] = set()
     found = []
@@ -122,12 +123,12 @@ def unfit(study: Study) -> list[Finding]:
 
 
 def refuse_unfit(study: Study) -> None:
-    """Tables hold results of one configuration: say which are not of this one, and what makes them again.
+    """Raise if results do not match the settings: tables must hold results of one configuration.
 
     Raises
     ------
     UserError
-        Naming the first such result, the setting that differs, and the commands.
+        Naming the first such result, the setting that differs, and the commands to run.
     """
     wrong = unfit(study)
     if not wrong:
@@ -137,16 +138,15 @@ def refuse_unfit(study: Study) -> None:
     first = wrong[0]
     raise UserError(
         f"{len(wrong)} results of {study.name} ({', '.join(f'{counts[stage]} {stage}' for stage in stages)}) do not"
-        f" follow from its settings, the first {first.product.outputs[0]}: {first.verdict}, {first.reason}; run"
+        f" match its settings, the first {first.product.outputs[0]}: {first.verdict}, {first.reason}; run"
         f" `python -m three_regime run-stage {stages[0]} --study {study.name}` with the same --configfile"
         + (f", then {', '.join(stages[1:])}" if stages[1:] else "")
-        + ", or start the workflow again, which does it (`python -m three_regime explain` names them all), or undo the"
-        " edit"
+        + ", or restart the workflow, which does it (`python -m three_regime explain` lists them all), or undo the edit"
     )
 
 
 def _follows(product: Product, wrong: set[Path]) -> bool:
-    """Whether the files of a product that are there carry the fingerprint of its settings and inputs."""
+    """Whether the existing files of a product carry the fingerprint of its settings and inputs."""
     stored = product.stored(tuple(path for path in product.outputs if path.exists()))
     if stored is None or stored == product.imported_fingerprint:
         return stored is not None
@@ -164,14 +164,14 @@ def _follows(product: Product, wrong: set[Path]) -> bool:
 def chain_to(
     path: Path, made: Sequence[Made], files: Callable[[Made], tuple[Iterable[Path], Iterable[Path]]]
 ) -> list[Made]:
-    """What writes `path`, and all that it is made from; empty when nothing writes it.
+    """The item that writes `path` and everything upstream of it; empty when nothing writes it.
 
     Parameters
     ----------
     made
-        Everything that is made, what is made first first.
+        All items, upstream first.
     files
-        The files that one of them writes, and those that it reads.
+        Return the files that an item writes and those that it reads.
     """
     needed = {path}
     chain = []
@@ -189,7 +189,7 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
 
 
 class _Known:
-    """Digests that have been read, and the last files of products that are not done, while one study is judged."""
+    """Cache while one study is judged: digests read so far, and the last files of products that are not done."""
 
     def __init__(self, study: Study, verify: Callable[[Path], bool]) -> None:
         self.study = study
@@ -223,7 +223,7 @@ class _Known:
     def _imported(self, product: Product, stored: str, recipe: Mapping[str, Any]) -> Finding:
         if stored == product.imported_fingerprint:
             return Finding(product, Verdict.DONE, imported=True)
-        changes = ", ".join(differences(recipe, product.recipe)) or "its fingerprint is not that of its settings"
+        changes = ", ".join(differences(recipe, product.recipe)) or "its fingerprint does not match its settings"
         return Finding(product, Verdict.STALE, f"imported for other settings: {changes}", imported=True)
 
     def _computed(self, product: Product, stored: str, result: Result) -> Finding:
@@ -237,7 +237,7 @@ class _Known:
         if stored != fingerprint_of(product.recipe, digests):
             roles = [role for role, digest in digests.items() if result.inputs.get(role) != digest]
             made_from = " and ".join(str(product.inputs[role]) for role in roles)
-            reason = f"made from another {made_from}" if roles else "its fingerprint is not that of its settings"
+            reason = f"made from another {made_from}" if roles else "its fingerprint does not match its settings"
             return Finding(product, Verdict.STALE, reason)
         for path in product.inputs.values():
             if path in self.not_done:

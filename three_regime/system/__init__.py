@@ -1,6 +1,6 @@
-"""Files, locks, devices, memory and signals: what the project needs from the machine.
+"""Files, locks, devices, memory and signals.
 
-Belongs here: code that would serve any long-running scientific program. Not here: anything that knows networks,
-studies or data sets. Used by others above all: `files` (write to a temporary name, then rename; read with a check),
-`sparse_encoding` (how pruned weights are stored), `places` (folders that a user names), `interruption`, `device`.
+Belongs here: code useful to any long-running scientific program. Not here: anything specific to networks, studies or
+data sets. Most used by other packages: `files` (write to a temporary name, then rename; read with checks),
+`sparse_encoding` (storage of pruned weights), `places` (folders named by the user), `interruption`, `device`.
 """

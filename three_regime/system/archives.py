@@ -1,6 +1,6 @@
-"""Archives: only the members asked for, nothing outside the target folder, no links, bounded in size.
+"""Extract archives safely: only requested members, nothing outside the target folder, no links, bounded size.
 
-A new format is one reader in ``READERS``.
+A new format needs a reader in ``READERS``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ CHUNK = 1 << 20
 
 
 class ArchiveError(Exception):
-    """The archive is damaged, or holds what must not be extracted; the message is a clause without the file name."""
+    """The archive is damaged or must not be extracted; the message is a clause without the file name."""
 
 
 class Entry(NamedTuple):
-    """One entry of an archive: its path there, its size in bytes, and its content (None unless a regular file)."""
+    """An entry of an archive: its path, its size in bytes, and its content (None unless a regular file)."""
 
     path: str
     size: int
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
 
 class _Bounded(io.RawIOBase):
-    """What `stream` holds, up to `most` bytes: headers are read into memory whole, whatever size they announce."""
+    """`stream` limited to `most` bytes, because headers of any announced size are read into memory."""
 
     def __init__(self, stream: IO[bytes], most: int) -> None:
         self.stream, self.left, self.most = stream, most, most
@@ -47,40 +47,40 @@ def _read_tar_gz(path: Path, most: int) -> Iterator[Entry]:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for info in tar:
                 yield Entry(info.name, info.size, tar.extractfile(info) if info.isreg() else None)
-        while rest := stream.read(CHUNK):  # gzip compares its own checksum only at the very end
+        while rest := stream.read(CHUNK):  # gzip checks its checksum only at the end
             yield Entry("", len(rest), None)
 
 
 HEADERS = 1 << 24
-"""Bytes of a file that are no content of its entries: headers, padding."""
+"""Maximum bytes of a file for headers and padding."""
 
 READERS: dict[str, Callable[[Path, int], Iterator[Entry]]] = {".tar.gz": _read_tar_gz, ".tgz": _read_tar_gz}
 
 
 def is_archive(name: str) -> bool:
-    """Whether the ending of `name` is that of a known archive format."""
+    """Whether the suffix of `name` is that of a known archive format."""
     return name.endswith(tuple(READERS))
 
 
 def extract(archive: Path, kind: str, members: Collection[str], target: Path, limit: int) -> None:
-    """Write `members` of `archive` below `target`; what else the archive holds is passed over.
+    """Extract `members` of `archive` below `target`; ignore other entries.
 
     Parameters
     ----------
     archive
-        The file; a partial download may have another ending than its content.
+        The file; its suffix may differ from its format, as for a partial download.
     kind
-        File name whose ending tells the format.
+        File name whose suffix gives the format.
     members
         Relative paths, as named in the archive (a leading ``./`` there is ignored).
     limit
-        Largest total size of all entries, in bytes.
+        Maximum total size of all entries in bytes.
 
     Raises
     ------
     ArchiveError
-        When the archive is damaged or lacks a member, when any path in it is absolute or holds ``..``, when a member
-        is not a regular file or stands there twice, or when its content is larger than `limit`.
+        When the archive is damaged or lacks a member, a path in it is absolute or contains ``..``, a member is not a
+        regular file or occurs twice, or the content is larger than `limit`.
     """
     read = next(reader for ending, reader in READERS.items() if kind.endswith(ending))
     missing = set(members)
@@ -103,9 +103,9 @@ def extract(archive: Path, kind: str, members: Collection[str], target: Path, li
             _write(entry, target / path)
     except ArchiveError:
         raise
-    except Exception as error:  # damaged headers make the reader fail in any way, ValueError and MemoryError included
+    except Exception as error:  # damaged headers raise arbitrary exceptions, including ValueError and MemoryError
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
-            raise  # the disk's fault
+            raise  # a disk error
         raise ArchiveError(f"is damaged or no archive ({str(error) or type(error).__name__})") from error
     if missing:
         raise ArchiveError(f"lacks {', '.join(sorted(missing))}")

@@ -1,4 +1,4 @@
-"""Memory of large tensors on the CPU: kept for the next step instead of given back to the system."""
+"""Keep freed memory of large tensors in the process instead of returning it to the operating system."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import ctypes
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names in glibc's malloc.h
-_MMAP_THRESHOLDS = (2**30, 32 * 2**20)  # older versions accept no more than the second
+_MMAP_THRESHOLDS = (2**30, 32 * 2**20)  # older versions accept at most the second
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees; False where the C library is not glibc.
+    """Let this process keep the memory it frees; return False if the C library is not glibc.
 
-    Every training step frees what the next one allocates again. By default glibc gives much of it back to the system,
-    which clears and maps the pages anew: 4 % of the processor time of a PreResNet-20 step, half the time of evaluating
-    DenseNet-40 (``benchmarks/README.md``). Numbers do not change; memory in use stays at its highest mark.
+    Every training step frees memory that the next one allocates again. By default glibc returns much of it to the
+    system, which then clears and maps the pages again: 4 % of the CPU time of a PreResNet-20 step, half the time of
+    evaluating DenseNet-40 (``benchmarks/README.md``). Results do not change; memory use stays at its peak.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Which device a job uses."""
+"""Choose the device of a job."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def choose(wanted: str, *, require_gpu: bool = False) -> str:
-    """``cuda`` or ``cpu`` for the config value `wanted`; says in the log which one.
+    """Return ``cuda`` or ``cpu`` for the config value `wanted`, and log it.
 
     Raises
     ------
     UserError
-        When ``cuda`` is demanded, or a GPU is required, and there is none.
+        When `wanted` is ``cuda`` or a GPU is required, and there is none.
     """
     import torch
 
@@ -33,17 +33,17 @@ def choose(wanted: str, *, require_gpu: bool = False) -> str:
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Refuse what the GPU could only imitate, many times slower.
+    """Raise if the GPU could only emulate `precision`, many times slower.
 
     Raises
     ------
     UserError
-        When `precision` is ``bf16`` and the GPU has no such arithmetic.
+        When `precision` is ``bf16`` and the GPU does not support it.
     """
     import torch
 
     if precision == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(
-            f"precision is bf16, which the GPU {torch.cuda.get_device_name()} does not have (NVIDIA's have it from the"
+            f"precision is bf16, which the GPU {torch.cuda.get_device_name()} does not support (NVIDIA GPUs do from the"
             " A100 on); set the study's dense.precision and retrain.precision to fp32, or use another GPU"
         )

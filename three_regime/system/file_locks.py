@@ -1,6 +1,6 @@
-"""Locks on files between processes: the system releases them when a process dies in any way.
+"""File locks between processes; the operating system releases them when a process dies.
 
-Some network file systems have no locks (NFS without its lock service): there it works without, and says so.
+Some network file systems do not support locks (NFS without its lock service); there a warning is logged instead.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTS
 
 
 def acquired(path: Path, timeout: float = -1) -> FileLock | None:
-    """A lock that is held until it is released; None on a file system without locks.
+    """Acquire a lock; return None on a file system without locks.
 
     Parameters
     ----------
     timeout
-        Seconds to wait for it; 0 tries once, -1 waits for ever.
+        Seconds to wait for it; 0: try once, -1: wait forever.
 
     Raises
     ------
     filelock.Timeout
-        When another process holds it for longer.
+        When another process holds the lock for longer.
     UserError
         When the file cannot be opened; the message names it.
     """
-    # The library's own substitute, a file whose being there is the lock, would outlive a killed process.
+    # The library's fallback, a file whose existence is the lock, would outlive a killed process.
     lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(timeout=timeout)
@@ -44,7 +44,7 @@ def acquired(path: Path, timeout: float = -1) -> FileLock | None:
         raise
     except OSError as error:
         if error.errno in _NO_LOCKS:
-            log.warning("the file system of %s has no locks: see to it that one process at a time works there", path)
+            log.warning("the file system of %s does not support locks: run only one process at a time there", path)
             return None
         raise UserError(f"cannot write the lock {path}: {os.strerror(error.errno or 0)}") from error
     return lock
@@ -52,7 +52,7 @@ def acquired(path: Path, timeout: float = -1) -> FileLock | None:
 
 @contextlib.contextmanager
 def exclusively(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock `path`, in a folder that is made where it is missing; log `waiting` before waiting for it."""
+    """Hold the lock `path`, creating its folder if necessary; log `waiting` before waiting for it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Times of files, by which Snakemake judges whether a job must run."""
+"""Modification times of files, by which Snakemake decides whether a job must run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 
 def put_in_order(inputs: Iterable[Path], outputs: Iterable[Path]) -> int:
-    """Make outputs that are right as young as their youngest input; returns how many had another time.
+    """Give valid outputs the time of their newest input if they are older; return how many were changed.
 
-    Snakemake would otherwise run their job again, every time. Nothing can be younger than a file from the future (the
-    clock was set back since, or that of another machine is ahead): such inputs are given the present time, and such
-    outputs that of their youngest input. Files that are not there are passed over.
+    Otherwise Snakemake would run their job again, every time. Inputs with a time in the future (the clock was set back,
+    or that of another machine is ahead) get the current time, such outputs the time of their newest input. Missing
+    files are ignored.
     """
     read = {path for path in inputs if path.exists()}
     now = time.time_ns()
     for path in read:
         if path.stat().st_mtime_ns > now:
-            with contextlib.suppress(OSError):  # of somebody else
+            with contextlib.suppress(OSError):  # another user's file
                 os.utime(path, ns=(now, now), follow_symlinks=False)
     newest = max((path.stat().st_mtime_ns for path in read), default=0)
     wrong = [path for path in outputs if path.exists() and not newest <= path.stat().st_mtime_ns <= max(newest, now)]

@@ -1,8 +1,7 @@
-"""Files: written under a temporary name and renamed, read back with a check.
+"""Read and write files: written to a temporary name and renamed, checked when read.
 
 Formats are safetensors (weights, arrays), JSON (one result) and CSV (tables); nothing here pickles.
-A safetensors file carries text metadata; ``read_metadata`` reads it without loading a tensor and
-without importing torch.
+A safetensors file has text metadata, which ``read_metadata`` reads without loading tensors or importing torch.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 
 PROVENANCE_KEY = "provenance"
-"""Section of a JSON result that says where it comes from (`three_regime.study.provenance`)."""
+"""Key of the provenance in a JSON result (`three_regime.study.provenance`)."""
 
 DIGEST_KEY = "tensor_digest"
-"""Digest of the tensors: in a safetensors file's metadata, and in the provenance of the JSON file beside it."""
+"""Key of the digest of tensors: in a safetensors file's metadata, and in the provenance of the JSON file beside it."""
 
 METADATA_DIGEST_KEY = "metadata_digest"
-"""Digest of a safetensors file's other metadata, in that metadata."""
+"""Key, in a safetensors file's metadata, of the digest of its other metadata."""
 
 RESULT_DIGEST_KEY = "result_digest"
-"""Digest of a JSON result without itself, in its provenance."""
+"""Key, in a JSON result's provenance, of the digest of the result without this entry."""
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator[None]:
-    """Turn what the system says (a full disk, refused access, a bad disk, …) into a `UserError` that names `path`.
+    """Turn system errors (full disk, permission denied, I/O error, …) into a `UserError` that names `path`.
 
     Parameters
     ----------
@@ -71,13 +70,13 @@ def disk_errors(path: Path, advice: str = "free some and run again") -> Iterator
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; on success flush it to disk and rename it to `path`.
 
-    On any failure the temporary file is removed and `path` is left as it was. What writers of `path` left behind that
-    were killed is removed before; of one that lives, the system holds a lock on its file.
+    On any failure the temporary file is removed and `path` is unchanged. Temporary files of killed writers of `path`
+    are removed first; a running writer holds a lock on its file.
 
     Raises
     ------
     UserError
-        When the disk is full or the folder cannot be written; the message names `path`.
+        When the disk is full or the folder is not writable; the message names `path`.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -104,28 +103,28 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _lock(handle: int) -> bool:
-    """Lock an open file for as long as this process has it open; whether that could be done."""
+    """Lock an open file while this process has it open; return whether that succeeded."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process has it, or the file system knows no locks
+    except OSError:  # another process holds it, or the file system does not support locks
         return False
     return True
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Digest of a file's bytes, as hexadecimal digits."""
+    """Digest of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:
-        # MD5 serves against accidents, not against forgers: allowed where cryptographic policy forbids it.
+        # MD5 detects accidents, not attacks; `usedforsecurity` allows it where policy forbids it for cryptography.
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def remove_leftovers(path: Path, *, of_the_dead: bool = False) -> None:
-    """Remove what writers of `path` left behind that were killed.
+    """Remove temporary files that killed writers of `path` left behind.
 
     Parameters
     ----------
     of_the_dead
-        Leave the file of a writer that lives, as far as its lock tells; otherwise nobody may be writing `path` now.
+        Keep files whose lock shows that their writer is running; if False, no process may be writing `path`.
     """
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with contextlib.suppress(OSError), open(part, "rb") as file:
@@ -134,18 +133,18 @@ def remove_leftovers(path: Path, *, of_the_dead: bool = False) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` by way of a temporary file."""
+    """Write `text` to `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON; NaN and infinities are refused (``ValueError``)."""
+    """Write `value` as indented JSON; raise ``ValueError`` for NaN and infinities."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a JSON result with the digest of its content in its provenance, which `read_json` checks."""
+    """Write a JSON result with a digest of its content in its provenance, which `read_json` checks."""
     whole = {**result, PROVENANCE_KEY: {**result[PROVENANCE_KEY], RESULT_DIGEST_KEY: _result_digest(result)}}
     write_json(path, whole)
 
@@ -164,8 +163,8 @@ def read_json(path: Path) -> Any:
     UserError
         When the file is missing.
     Damaged
-        When it cannot be read, is not JSON (half-written, or another file; NaN and infinities are no JSON), or is a
-        result whose content does not match its digest.
+        When it cannot be read, is not valid JSON (NaN and infinities are not), or is a result that does not match its
+        digest.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
@@ -184,7 +183,7 @@ def read_json(path: Path) -> Any:
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def read_table(path: Path, columns: Sequence[str] = (), numeric: Sequence[str] = ()) -> pd.DataFrame:
@@ -193,12 +192,12 @@ def read_table(path: Path, columns: Sequence[str] = (), numeric: Sequence[str] =
     Parameters
     ----------
     columns, numeric
-        Columns that it must have, and those of them that must hold numbers (or nothing).
+        Required columns, and required columns that must hold numbers or be empty.
 
     Raises
     ------
     UserError
-        When the file is missing or no table, or lacks a column, or one holds something else than numbers.
+        When the file is missing or not a table, lacks a column, or a numeric column holds other values.
     """
     import pandas as pd
 
@@ -206,7 +205,7 @@ def read_table(path: Path, columns: Sequence[str] = (), numeric: Sequence[str] =
         table = pd.read_csv(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (ValueError, pd.errors.ParserError) as error:  # of encodings and empty files too
+    except (ValueError, pd.errors.ParserError) as error:  # also encoding errors and empty files
         raise UserError(f"{path} is not a CSV table ({error})") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
@@ -222,13 +221,13 @@ def read_table(path: Path, columns: Sequence[str] = (), numeric: Sequence[str] =
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table without its index; floats keep all the digits that round-trip."""
+    """Write a table without its index; floats are written so that they round-trip."""
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, types, shapes and bytes of `arrays`, independent of their order and of the file."""
+    """SHA-256 of names, dtypes, shapes and bytes of `arrays`, independent of their order and storage."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -240,13 +239,13 @@ def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
 def write_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], *, compact: bool = False
 ) -> str:
-    """Write arrays as safetensors with `metadata` and their digest; return the digest.
+    """Write arrays as safetensors, with `metadata` and a digest; return the digest.
 
     Parameters
     ----------
     compact
-        Store masked weights as kept values and packed masks (`sparse_encoding.encode`). The digest is that of `arrays`,
-        however they are stored, and `read_arrays` gives them back bit for bit.
+        Store masked weights in sparse encoding (`sparse_encoding.encode`). The digest is that of `arrays`, regardless
+        of storage, and `read_arrays` restores them bit for bit.
     """
     contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
     digest = tensor_digest(contiguous)
@@ -259,8 +258,8 @@ def write_arrays(
 
 
 def _sort_metadata(path: Path) -> None:
-    """Sort the metadata of a safetensors file, which its library writes in another order each time: equal content shall
-    be equal bytes. The header is an 8-byte length and JSON, in which trailing spaces are allowed."""
+    """Sort the metadata of a safetensors file, which the library writes in random order, so equal content gives equal
+    bytes. The header is an 8-byte length and JSON, which may have trailing spaces."""
     with open(path, "r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -272,7 +271,7 @@ def _sort_metadata(path: Path) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Text metadata of a safetensors file, but for how it is laid out, without reading its tensors.
+    """Read the metadata of a safetensors file (without that of the sparse encoding), without its tensors.
 
     Raises
     ------
@@ -287,7 +286,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _checked(path: Path, metadata: dict[str, str]) -> dict[str, str]:
-    """`metadata` without its digest, compared with it where there is one."""
+    """Check the digest of `metadata`, if it has one, and return it without the digest."""
     about = {key: value for key, value in metadata.items() if key != METADATA_DIGEST_KEY}
     if metadata.get(METADATA_DIGEST_KEY) not in (None, _metadata_digest(about)):
         raise Damaged(path, "is damaged: its metadata does not match its digest")
@@ -299,12 +298,12 @@ def _metadata_digest(metadata: Mapping[str, str]) -> str:
 
 
 def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
-    """Every tensor of a safetensors file as a NumPy array, weights that are stored sparse in full.
+    """Read all tensors of a safetensors file as NumPy arrays; decode sparse encoding.
 
     Parameters
     ----------
     verify
-        Compare the content with the digest in the metadata, where there is one.
+        Check the content against the digest in the metadata, if there is one.
 
     Raises
     ------

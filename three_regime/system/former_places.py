@@ -1,6 +1,6 @@
-"""Modules by the paths that they had before the library was divided into rooms, for scripts of others.
+"""Import modules by their former paths, for external scripts.
 
-An import by a former path gives the module where it is now, with a `DeprecationWarning` that names the place.
+An import by a former path returns the module at its current path, with a `DeprecationWarning` that names it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ FORMER_PLACES = {
     "tables": "analysis.tables",
     "yaml_files": "system.yaml_files",
 }
-"""Former path → present path, both within the package."""
+"""Former path → current path, both relative to the package."""
 
 _PACKAGE = __name__.partition(".")[0]
 
 
 class _FormerPlaces(MetaPathFinder, Loader):
-    """Finds a module by its former path; both names are then the same module object."""
+    """Find a module by its former path; both names refer to the same module object."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -66,6 +66,6 @@ class _FormerPlaces(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let imports find modules by their former paths, after every other way of finding them has failed."""
+    """Enable imports by former paths, after all other finders have failed."""
     if not any(isinstance(finder, _FormerPlaces) for finder in sys.meta_path):
         sys.meta_path.append(_FormerPlaces())

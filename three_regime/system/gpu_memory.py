@@ -1,6 +1,6 @@
-"""When a GPU runs out of memory: something smaller is computed, or the error is said in a sentence.
+"""Handle GPU out-of-memory errors: retry with less, or report them in one sentence.
 
-No torch until that happens.
+Torch is imported only when an error occurs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Value = TypeVar("Value")
 
 
 def attempt(compute: Callable[[], Value], otherwise: Callable[[str], Value]) -> Value:
-    """`compute()`; when the GPU runs out of memory, `otherwise` of torch's reason, with the failed pass's memory freed.
+    """Return ``compute()``; if the GPU runs out of memory, free it and return ``otherwise(reason)``.
 
     Raises
     ------
     Exception
-        Whatever else either raises.
+        Any other exception of either function.
     """
     try:
         return compute()
@@ -28,7 +28,7 @@ def attempt(compute: Callable[[], Value], otherwise: Callable[[str], Value]) -> 
         if not _is_out_of_memory(error):
             raise
         reason = _in_short(error)
-    # Outside the handler: the exception's traceback would hold on to the tensors of the failed pass.
+    # Outside the handler, because the exception's traceback keeps the tensors of the failed pass alive.
     import torch
 
     torch.cuda.empty_cache()
@@ -42,20 +42,20 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _in_short(error: Exception) -> str:
-    """The first two sentences of torch's message: how much was wanted, and of how much."""
+    """The first two sentences of torch's message: requested and total memory."""
     return ". ".join(str(error).split(". ")[:2])
 
 
 @contextlib.contextmanager
 def refused(what: str, advice: str) -> Iterator[None]:
-    """Turn running out of GPU memory inside the block into one sentence.
+    """Turn an out-of-memory error inside the block into a `UserError`.
 
     Parameters
     ----------
     what
-        What was computed.
+        Name of the computation.
     advice
-        What to change, beside freeing memory.
+        What to change, besides freeing memory.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""One local GPU, or a share of one, for each job: lock files on this machine.
+"""Assign local GPUs, or shares of them, to jobs by lock files.
 
-Snakemake counts GPUs but never says which one a job got. A job that has something to compute therefore takes a *slot*,
-a locked file that stands for one share of one device, and shows torch that device alone. The system drops the lock when
-the process ends in any way, so nothing has to be cleaned up; several Snakemake processes share the slots because
-they share the folder. Where a batch system has chosen one device there is nothing to choose; of several that it has
-listed, as for `salloc --gpus=2`, each job gets its own.
+Snakemake counts GPUs but does not say which one a job got. A job that has something to compute therefore takes a
+*slot*, a locked file for one share of one device, and makes only that device visible to torch. The operating system
+releases the lock when the process ends, so nothing has to be cleaned up; several Snakemake processes share the slots
+because they share the folder. If a batch system has assigned one device, it is used; of several devices (as for
+`salloc --gpus=2`), each job gets its own.
 """
 
 from __future__ import annotations
@@ -33,43 +33,44 @@ BATCH_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 """Variables that SLURM, PBS, LSF and Grid Engine set inside a job."""
 
 CHOSEN_HERE = "THREE_REGIME_DEVICE"
-"""What this module has written into ``CUDA_VISIBLE_DEVICES``, so that it is not taken for a batch system's choice."""
+"""Variable with the value this module wrote to ``CUDA_VISIBLE_DEVICES``, to distinguish it from a batch system's."""
 
 LOOK_AGAIN_S = 0.5
 SMI_S = 60
-"""Seconds that ``nvidia-smi`` may take; without its persistence daemon it starts every device first."""
+"""Timeout of ``nvidia-smi`` in seconds; without the persistence daemon it initialises every device first."""
 
 PROC = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device as it is written into ``CUDA_VISIBLE_DEVICES``, and the name of its lock files."""
+    """A device: its entry in ``CUDA_VISIBLE_DEVICES``, and the name of its lock files."""
 
     token: str
     name: str
 
 
 def folder() -> Path:
-    """Where the slots of this machine and user lie.
+    """Folder of the slots of this machine and user.
 
-    The temporary folder is on a local disk: devices belong to one machine, home folders often to many, and locks on
-    network file systems are not dependable. One folder a user, because files of others cannot be locked.
+    It is in the temporary folder, on a local disk: devices belong to one machine, but home folders are often shared by
+    many, and locks on network file systems are unreliable. Each user has a folder, because other users' files cannot be
+    locked.
 
     Raises
     ------
     UserError
-        When the folder belongs to somebody else.
+        When the folder belongs to another user.
     """
     path = Path(tempfile.gettempdir()) / f"three-regime-{os.getuid()}" / "gpu-slots"
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.stat().st_uid != os.getuid():
-        raise UserError(f"{path} belongs to another user; remove it, or set TMPDIR to a folder of your own")
+        raise UserError(f"{path} belongs to another user; remove it, or set TMPDIR to your own folder")
     return path
 
 
 def installed() -> list[str]:
-    """UUIDs of this machine's NVIDIA devices in the order of ``nvidia-smi``; with MIG those of the instances."""
+    """UUIDs of this machine's NVIDIA devices in the order of ``nvidia-smi``; with MIG, those of the instances."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=SMI_S, check=True)
         return uuids(listed.stdout)
@@ -78,9 +79,9 @@ def installed() -> list[str]:
 
 
 def uuids(listing: str) -> list[str]:
-    """The devices that CUDA can use in the output of ``nvidia-smi -L``.
+    """Parse the devices that CUDA can use from the output of ``nvidia-smi -L``.
 
-    A device that is divided into MIG instances is left out: CUDA sees its instances alone.
+    A device divided into MIG instances is omitted, because CUDA sees only its instances.
     """
     whole: list[str] = []
     instances: dict[int, list[str]] = {}
@@ -93,10 +94,10 @@ def uuids(listing: str) -> list[str]:
 
 
 def devices(environment: Mapping[str, str], found: Sequence[str]) -> list[Device]:
-    """The devices that this process may use: those of ``CUDA_VISIBLE_DEVICES``, or all.
+    """The devices this process may use: those of ``CUDA_VISIBLE_DEVICES``, or all.
 
-    A number there counts as in `found`. (CUDA counts the fastest device first unless ``CUDA_DEVICE_ORDER`` says
-    otherwise; on a machine with unlike devices write UUIDs.)
+    A number there is an index into `found`. (CUDA orders devices by speed unless ``CUDA_DEVICE_ORDER`` is set; on a
+    machine with different devices, use UUIDs.)
     """
     if VISIBLE not in environment:
         return [Device(uuid, uuid) for uuid in found]
@@ -108,7 +109,7 @@ def devices(environment: Mapping[str, str], found: Sequence[str]) -> list[Device
             whole = [uuid for uuid in found if uuid.startswith(token)]
             chosen.append(Device(token, whole[0] if len(whole) == 1 else token.replace("/", "-")))
         else:
-            break  # as CUDA does: what follows an invalid entry is not seen
+            break  # as CUDA, which ignores entries after an invalid one
     return chosen
 
 
@@ -116,24 +117,24 @@ def devices(environment: Mapping[str, str], found: Sequence[str]) -> list[Device
 def device(
     shares: int, stop: Stop, *, find: Callable[[], list[str]] = installed, slots: Path | None = None
 ) -> Iterator[Device | None]:
-    """Hold a share of a device, waiting for one to be free, and set ``CUDA_VISIBLE_DEVICES`` to it.
+    """Hold a share of a device, waiting until one is free, and set ``CUDA_VISIBLE_DEVICES`` to it.
 
-    To be entered before torch is imported. The variable stays set afterwards: once CUDA has begun in a process it
-    keeps its device, so a later job of the same process waits for that one.
+    Enter it before torch is imported. The variable stays set afterwards: once CUDA is initialised in a process it keeps
+    its device, so a later job of the same process waits for that one.
 
     Parameters
     ----------
     shares
-        Jobs that share one device. Processes with different values share the same slots; the largest value counts.
+        Jobs per device. Processes with different values share the same slots; the largest value counts.
     find
-        Lists the devices of this machine.
+        Return the devices of this machine.
     slots
-        Folder of the lock files; default `folder`. Those of an allocation that lists its devices lie in a folder of
-        its own: allocations share no device, but may call theirs by the same numbers.
+        Folder of the lock files; default `folder`. An allocation with a list of devices has its own subfolder:
+        allocations do not share devices, but may use the same numbers for them.
 
     Yields
     ------
-    The device; None where there is none to allocate: no NVIDIA device, or a batch system has listed one or none.
+    The device; None if there is none to choose: no NVIDIA device, or a batch system has assigned one or none.
 
     Raises
     ------
@@ -165,7 +166,7 @@ def device(
 
 
 def _acquire(usable: Sequence[Device], shares: int, stop: Stop, slots: Path) -> tuple[FileLock | None, Device, str]:
-    """Lock a free slot; every device gets its first job before any gets a second."""
+    """Lock a free slot; every device gets a first job before any gets a second."""
     waiting = False
     while True:
         for share in range(shares):

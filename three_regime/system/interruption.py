@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, SIGINT, or the death of the Snakemake that started this process."""
+"""Stop requests: SIGTERM, SIGINT, or the death of the Snakemake that started this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WATCH_EVERY_S = 1.0
 
 
 class Stop:
-    """A request to stop; `reason` is empty until there is one."""
+    """A stop request; `reason` is empty until one arrives."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -41,16 +41,16 @@ class Stop:
             log.warning("%s: saving the training state and stopping", reason)
 
     def signalled(self, number: int, _frame: object) -> None:
-        """Handler of a signal."""
+        """Signal handler."""
         self.request(f"received {signal.Signals(number).name}")
         if self._raises:
             raise Interrupted(self.reason)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within, a signal raises `Interrupted` where it arrives.
+        """Inside the block, a signal raises `Interrupted` immediately.
 
-        For work that takes long between two steps (an evaluation on a CPU) and leaves nothing half-done.
+        For long work between two steps (an evaluation on a CPU) that leaves nothing half-done.
         """
         if self.requested:
             raise Interrupted(self.reason)
@@ -63,16 +63,16 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
-    """Turn SIGTERM, SIGINT and the loss of the parent workflow into a `Stop`, for as long as the context lasts.
+    """Turn SIGTERM, SIGINT and the loss of the parent workflow into a `Stop` inside the block.
 
-    Snakemake killed with SIGKILL leaves its scripts running; without the watch such an orphan would go on writing
-    into a folder that the next run works on.
+    Snakemake killed with SIGKILL leaves its scripts running; without the watch such an orphan would keep writing into
+    a folder that the next run uses.
 
     Parameters
     ----------
     to_the_end
-        Ignore the signals for the rest of the process when the context ends well: its work is done, and it must not
-        be called failed because it was stopped on its way out.
+        Ignore signals for the rest of the process after the block succeeds, so a finished job does not count as failed
+        because it was stopped while exiting.
     """
     stop = Stop()
     ended = threading.Event()
@@ -92,11 +92,11 @@ def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
 
 
 def stop_in_a_thread(scheduler: type[JobScheduler]) -> None:
-    """Make Snakemake answer SIGTERM from a thread, in this process from now on.
+    """Make Snakemake handle SIGTERM in a thread, in this process from now on.
 
-    Its own handler (Snakemake 9.27, ``JobScheduler.exit_gracefully``) waits for a lock in the thread that the signal
-    interrupts. While that thread records a finished job it holds the lock itself, and waits for ever: of 25 stopped
-    runs of config/tiny.yaml one hung.
+    Its own handler (Snakemake 9.27, ``JobScheduler.exit_gracefully``) waits for a lock in the interrupted thread. If
+    that thread is recording a finished job, it holds the lock itself and deadlocks: one of 25 stopped runs of
+    config/tiny.yaml hung.
     """
     answer = scheduler.exit_gracefully
     if hasattr(answer, "__wrapped__"):
@@ -113,7 +113,7 @@ def _workflow() -> psutil.Process | None:
     """The nearest ancestor that is Snakemake, if any."""
     with contextlib.suppress(psutil.Error):
         for ancestor in psutil.Process(os.getpid()).parents():
-            # By name, not by substring: the job's own shell has ".snakemake/scripts/..." in its command line.
+            # Compare whole names: the job's own shell has ".snakemake/scripts/..." in its command line.
             if any(Path(part).name == "snakemake" for part in ancestor.cmdline()[:3]):
                 return ancestor
     return None

@@ -1,4 +1,4 @@
-"""The manifest of an export: SHA-256 and size of every file, written when it is packed, compared when it is used."""
+"""The manifest of an export: SHA-256 and size of every file, written on export and checked on use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 3
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Path in `folder` → ``sha256`` and ``bytes``, of every file."""
+    """Path in `folder` → ``sha256`` and ``bytes``, for every file."""
     return {
         path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
@@ -26,9 +26,9 @@ def entries(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def altered(folder: Path) -> list[str]:
-    """Files of an export that are there and are not those that were packed; empty without a manifest.
+    """Files of an export that were altered since it was packed; empty without a manifest.
 
-    A text that was only saved again, with other line ends or a byte order mark, is the same.
+    Other line ends or a byte order mark in text files do not count.
 
     Raises
     ------
@@ -41,10 +41,10 @@ def altered(folder: Path) -> list[str]:
     content = read_json(path)
     files = content.get("files") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise UserError(f"{path} is no manifest of an export: it lists no files")
+        raise UserError(f"{path} is not a manifest of an export: it lists no files")
     outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
     if outside:
-        raise UserError(f"{path} lists {outside[0]}, which lies outside the export")
+        raise UserError(f"{path} lists {outside[0]}, which is outside the export")
     return [
         name
         for name, entry in files.items()
@@ -53,24 +53,24 @@ def altered(folder: Path) -> list[str]:
 
 
 def check(folder: Path) -> None:
-    """Refuse an export whose files are not those that were packed.
+    """Raise if files of an export were altered since it was packed.
 
     Raises
     ------
     UserError
-        Naming them, and what to do.
+        The message names them and what to do.
     """
     if wrong := altered(folder):
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise UserError(
             f"{', '.join(str(folder / name) for name in wrong[:_SHOWN])}{more}: altered since the export was packed"
-            f" (the SHA-256 in {folder / MANIFEST} is another); unpack it again, or remove the manifest to use the"
-            " files as they are"
+            f" (they do not match the SHA-256 in {folder / MANIFEST}); unpack it again, or remove the manifest to use"
+            " the files as they are"
         )
 
 
 def _digests(path: Path) -> set[str]:
-    """SHA-256 of a file, and of a text without byte order mark and with plain line ends."""
+    """SHA-256 of a file and, for text, of its content without byte order mark and with LF line ends."""
     found = {file_digest(path)}
     if path.suffix in _TEXT:
         plain = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).replace(b"\r\n", b"\n")

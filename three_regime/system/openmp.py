@@ -1,17 +1,17 @@
-"""How long OpenMP's threads spin at the end of a parallel region before they sleep."""
+"""Limit how long OpenMP threads spin at the end of a parallel region before they sleep."""
 
 from __future__ import annotations
 
 import os
 
 SPINS = 1000
-"""About a microsecond. By default it is milliseconds, a time slice that a thread takes from the one it waits for."""
+"""About a microsecond; the default is milliseconds, which is a time slice taken from the thread being waited for."""
 
 
 def spin_briefly() -> None:
-    """Let the threads of this process give way to other programs soon, unless ``GOMP_SPINCOUNT`` says otherwise.
+    """Let waiting threads of this process yield quickly to other programs, unless ``GOMP_SPINCOUNT`` is set.
 
-    To be called before torch is imported. Beside one busy process on two cores a training step of PreResNet-20 then
-    takes 136 ms instead of 560; on idle cores nothing changes (``benchmarks/README.md``).
+    Call it before torch is imported. With one other busy process on two cores, a training step of PreResNet-20 then
+    takes 136 ms instead of 560 ms; on idle cores nothing changes (``benchmarks/README.md``).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

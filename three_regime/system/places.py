@@ -1,4 +1,4 @@
-"""Folders and files that a user names: `~` means the same everywhere, and places that cannot be are said beforehand."""
+"""Expand and validate paths given by the user."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from pathlib import Path
 from three_regime.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-"""The folder that holds the Snakefile, this package and ``config.yaml``."""
+"""Folder of the Snakefile, this package and ``config.yaml``."""
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 3000
 _UNUSABLE = re.compile(r"[{}<>\x00-\x1f\x7f]")
 SNAKEMAKE_FOLDER = Path(".snakemake")
-"""Where Snakemake keeps its records and locks, in the folder in which it works."""
+"""Folder of Snakemake's records and locks, relative to its working folder."""
 
 _NOT_OURS = frozenset((SNAKEMAKE_FOLDER.name, ".git", ".venv"))
 
 
 def expanded(path: str | Path) -> Path:
-    """`path` with a leading ``~`` or ``~user`` replaced by that user's home folder.
+    """Replace a leading ``~`` or ``~user`` in `path` by that user's home folder.
 
     Raises
     ------
     UserError
-        When there is no such folder, as in a container that knows neither ``HOME`` nor the user.
+        When the home folder is unknown, as in a container without ``HOME`` and a user entry.
     """
     found = Path(path)
     if not str(found).startswith("~"):
         return found
     whole = os.path.expanduser(found)
     if whole.startswith("~"):
-        raise UserError(f"{path}: the home folder that ~ stands for is not known (HOME is not set); write it out")
+        raise UserError(f"{path}: the home folder for ~ is unknown (HOME is not set); write the full path")
     return Path(whole)
 
 
 def cache_home() -> Path | None:
-    """``$XDG_CACHE_HOME``, else ``~/.cache``; None where neither is known, or is not absolute as it has to be."""
+    """``$XDG_CACHE_HOME``, else ``~/.cache``; None if that is unknown or not absolute."""
     named = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     return named if named.is_absolute() else None
 
 
 def stand_ins() -> dict[str, str]:
-    """Environment variables for programs that cannot do without a home folder or a user's name, where there are none.
+    """Environment variables for programs that need a home folder or a user name, if there is none.
 
-    As in a container that was started for a number no user has: their caches then lie among the temporary files.
+    This is the case in a container started with an unknown user id; caches are then put into the temporary folder.
     """
     found = {}
     if os.path.expanduser("~").startswith("~"):
@@ -63,34 +63,34 @@ def stand_ins() -> dict[str, str]:
 
 
 def folder(text: str) -> str:
-    """A folder that the project may fill, as it is written everywhere: `~` expanded, no slash at the end.
+    """Validate and normalise a folder that the project writes to: expand `~`, remove a trailing slash.
 
     Raises
     ------
     ValueError
-        When the text cannot name such a folder, whatever is on the disk.
+        When the text cannot be such a folder, regardless of the disk.
     """
     if unusable := _UNUSABLE.search(text):
-        raise ValueError(f"{text!r} holds {unusable[0]!r}, which has a meaning of its own to Snakemake")
+        raise ValueError(f"{text!r} holds {unusable[0]!r}, which has a special meaning in Snakemake")
     if "://" in text:
-        raise ValueError(f"{text} is an address and no folder")
+        raise ValueError(f"{text} is an address, not a folder")
     try:
         path = expanded(text)
     except UserError as error:
         raise ValueError(str(error)) from error
     if not text.strip() or path == Path() or path == Path(path.anchor):
-        raise ValueError(f"{text!r} is no folder of its own; name one, like `results`")
+        raise ValueError(f"{text!r} is not a separate folder; name one, like `results`")
     if foreign := _NOT_OURS.intersection(path.parts):
-        raise ValueError(f"{text} lies in {min(foreign)}, which belongs to another program")
+        raise ValueError(f"{text} is in {min(foreign)}, which belongs to another program")
     if len(os.fsencode(path)) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
-        raise ValueError(f"{text[:40]}… is longer than file systems take ({_LONGEST_NAME} bytes a name)")
+        raise ValueError(f"{text[:40]}… is longer than file systems allow ({_LONGEST_NAME} bytes per name)")
     return str(path)
 
 
 def source(text: str) -> str:
-    """A folder that is only read, with `~` expanded (``ValueError`` where that cannot be)."""
+    """Expand `~` in a folder that is only read; raise ``ValueError`` if that is impossible."""
     if "\0" in text:
-        raise ValueError(f"{text!r} holds a character that no path has")
+        raise ValueError(f"{text!r} holds a character that is not allowed in paths")
     try:
         return str(expanded(text))
     except UserError as error:
@@ -98,33 +98,33 @@ def source(text: str) -> str:
 
 
 def check(results: str, data: str) -> None:
-    """Check that the folders of a configuration can be what they are to be, as far as the disk tells.
+    """Check the folders of a configuration against the disk.
 
     Raises
     ------
     UserError
-        Naming the key: a file or a link to nowhere stands in the way, or results would lie among the data.
+        When one is a file or a dangling link, or the results would be inside the data folder; the message names the
+        key.
     """
     for key, place in (("results", Path(results)), ("data.folder", Path(data))):
         existing(place, f"config.{key}: ")
     inner, outer = (Path(os.path.realpath(place)) for place in (results, data))
     if inner.is_relative_to(outer):
-        raise UserError(f"config.results: {results} lies in config.data.folder ({data}); keep them apart")
+        raise UserError(f"config.results: {results} is inside config.data.folder ({data}); keep them apart")
 
 
 def check_writable(results: str) -> None:
-    """Check that the folder of the results can be written, or made.
+    """Check that the results folder can be written or created.
 
     Raises
     ------
     UserError
-        Naming the key and the folder that refuses.
+        When it cannot; the message names the key and the folder.
     """
     there = existing(Path(results), "config.results: ")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
-            f"config.results: {there} cannot be written: it is read-only, or belongs to somebody else; name another"
-            " folder"
+            f"config.results: {there} is not writable: it is read-only, or belongs to another user; name another folder"
         )
 
 
@@ -134,16 +134,16 @@ def existing(place: Path, context: str = "") -> Path:
     Raises
     ------
     UserError
-        When something else than a folder, or a link to nowhere, stands there; `context` is put before the message.
+        When it is not a folder, or a dangling link; `context` is put before the message.
     """
     for each in (place, *place.parents):
         if each.is_symlink() and not os.path.exists(each):
             target = os.path.join(each.parent, os.readlink(each))
             raise UserError(
-                f"{context}{each} is a link to {target}, which does not exist: make that folder or the link"
+                f"{context}{each} is a link to {target}, which does not exist: create that folder, or fix the link"
             )
         if os.path.lexists(each):
             if not os.path.isdir(each):
-                raise UserError(f"{context}{each} is a file, and has to be a folder")
+                raise UserError(f"{context}{each} is a file, but must be a folder")
             return each
     return Path(place.anchor or ".")

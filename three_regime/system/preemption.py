@@ -1,4 +1,4 @@
-"""SLURM's preemption with a grace time: a job that has saved its state goes back into the queue at once."""
+"""Requeue SLURM jobs that are preempted with a grace time, as soon as they have saved their state."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SCONTROL_S = 30
 
 @contextlib.contextmanager
 def requeued_if_preempted() -> Iterator[None]:
-    """Where the work within was interrupted because SLURM preempts its job, put the job back into the queue.
+    """Requeue the job if the block was interrupted because SLURM preempts it.
 
-    A preempted job gets SIGTERM, and is requeued when its partition's ``GraceTime`` is over. One that ends by itself
-    within that time has failed for SLURM (seen in 22.05), and would use up one of Snakemake's retries. Jobs that were
-    cancelled, reached their time limit or may not be requeued are left to end.
+    A preempted job gets SIGTERM, and is requeued when its partition's ``GraceTime`` is over. If it exits within that
+    time, SLURM considers it failed (observed in 22.05), which would use up one of Snakemake's retries. Jobs that were
+    cancelled, reached their time limit or may not be requeued are left alone.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def requeued_if_preempted() -> Iterator[None]:
 
 
 def _own_number() -> str | None:
-    """What SLURM calls this job: of an array the task alone, since one task's own number is that of the array too."""
+    """SLURM's id of this job; for an array ``<array>_<task>``, since the plain id of one task is that of the array."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
@@ -44,10 +44,10 @@ def _requeue_if_preempted(number: str) -> None:
         job = dict(word.split("=", 1) for word in words if "=" in word)
         preempted = job.get("PreemptTime", "None") not in {"None", "N/A"}
         if preempted and job.get("JobState") == "RUNNING" and job.get("Requeue") == "1":
-            log.warning("SLURM preempts job %s: putting it back into the queue", number)
+            log.warning("SLURM preempts job %s: requeueing it", number)
             _scontrol("requeue", number)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("job %s could not be put back into SLURM's queue: %s", number, error)
+        log.warning("job %s could not be requeued in SLURM: %s", number, error)
 
 
 def _scontrol(*arguments: str) -> str:

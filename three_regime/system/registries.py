@@ -1,4 +1,4 @@
-"""Registries: mappings from a name to an entry, to which plugins add."""
+"""Registries: mappings from names to entries that plugins can extend."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from three_regime.errors import UserError
 
 
 def add(registry: dict[str, Any], entry: Any, kind: str) -> None:
-    """Add an entry under its ``name``; the same entry twice is no fault.
+    """Add an entry under its ``name``; adding the same entry twice is allowed.
 
     Raises
     ------
     UserError
-        When another entry has its name. `kind` says of what.
+        When another entry has this name; `kind` is the kind of entry in the message.
     """
     if registry.setdefault(entry.name, entry) != entry:
-        raise UserError(f"there is a {kind} called {entry.name} already")
+        raise UserError(f"a {kind} named {entry.name} exists already")

@@ -1,11 +1,11 @@
-"""Pruned weights as they are stored: the values that are kept, and one bit a weight that says which they are.
+"""Sparse encoding of pruned weights on disk: the kept values, and one bit per weight.
 
-A pruned checkpoint holds each prunable weight and its mask (`magnitude.join_masks`). On disk the pair becomes
-``kept:<name>``, the values where the mask is 1 in C order, and ``bits:<name>``, the mask packed to bits. Reading gives
-back every array bit for bit. At density 5 % a float32 weight takes 0.3 bytes instead of 5.
+A pruned checkpoint holds each prunable weight and its mask (`masks.join_masks`). On disk the pair becomes
+``kept:<name>``, the values where the mask is 1 in C order, and ``bits:<name>``, the mask packed into bits. Reading
+restores every array bit for bit. At density 5 % a float32 weight and its mask take 0.3 bytes instead of 5.
 
-Bits go before size: a removed weight is decoded as +0.0, so a weight with anything else in a removed place (−0.0, too)
-is stored whole. `magnitude.apply_masks` writes +0.0, and no optimiser of this project turns it into −0.0.
+Pruned positions decode to +0.0, so a tensor with any other value there (including −0.0) is stored in full.
+`masks.apply_masks` writes +0.0, and no optimiser of this project turns it into −0.0.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 
 MASK_PREFIX = "mask:"
 SHAPES_KEY = "sparse_shapes"
-"""Metadata of a sparse file: JSON, name → shape of each weight that is stored this way."""
+"""Metadata key of a sparse file: JSON, name → shape of each encoded weight."""
 
 KEPT_PREFIX, BITS_PREFIX = "kept:", "bits:"
 
 
 def encode(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and the metadata to store instead of `arrays`; what has no mask is left as it is."""
+    """Encode `arrays`; return tensors and metadata to store. Arrays without a mask are unchanged."""
     stored = dict(arrays)
     shapes: dict[str, list[int]] = {}
     for name, array in arrays.items():
@@ -39,12 +39,12 @@ def encode(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dic
 
 
 def decode(stored: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The arrays that `encode` was given.
+    """Invert `encode`.
 
     Raises
     ------
     ValueError, KeyError
-        When tensors and metadata do not belong together: the file is damaged.
+        When tensors and metadata are inconsistent, i.e. the file is damaged.
     """
     shapes = json.loads(metadata.get(SHAPES_KEY, "{}"))
     arrays = {name: array for name, array in stored.items() if not name.startswith((KEPT_PREFIX, BITS_PREFIX))}
@@ -55,7 +55,7 @@ def decode(stored: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dic
             raise ValueError(f"{name} has {8 * bits.size} bits for {size} weights")
         kept = np.unpackbits(bits, count=size).astype(bool).reshape(shape)
         if np.count_nonzero(kept) != values.size:
-            raise ValueError(f"{name} has {values.size} values and {np.count_nonzero(kept)} kept places")
+            raise ValueError(f"{name} has {values.size} values and {np.count_nonzero(kept)} kept positions")
         arrays[name] = np.zeros(shape, values.dtype)
         arrays[name][kept] = values
         arrays[MASK_PREFIX + name] = kept.astype(np.uint8)
@@ -63,7 +63,7 @@ def decode(stored: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dic
 
 
 def _representable(array: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether decoding gives the same bits: the mask is 0 and 1 as uint8, and removed places hold +0.0."""
+    """Whether decoding restores the same bits: the mask is 0 and 1 as uint8, and pruned positions hold +0.0."""
     if mask.dtype != np.uint8 or mask.shape != array.shape or mask.size == 0 or mask.max() > 1:
         return False
     removed = array[mask == 0]

@@ -1,9 +1,9 @@
-"""YAML as people mean it: what YAML 1.1 makes of `off`, `010` or `1:30`, and a key that stands twice, surprise nobody.
+"""Read YAML without the surprises of YAML 1.1 (`off`, `010`, `1:30`) and without duplicate keys.
 
-The rules are those of YAML 1.2's core schema, a little narrower: only ``true`` and ``false`` are booleans, numbers are
-decimal (``010`` is ten, as in the names of folders), and everything else is text. ``yes``, ``0x10``, ``0o10``,
-``1_000`` and ``1:30`` are text, which a number's key refuses (`misread` says what to write). Each value knows the file,
-the line and the words that it was written with.
+The rules are those of YAML 1.2's core schema, slightly narrower: only ``true`` and ``false`` are booleans, numbers are
+decimal (``010`` is ten, as in folder names), and everything else is text. ``yes``, ``0x10``, ``0o10``, ``1_000`` and
+``1:30`` are text, which keys with numbers reject (`misread` says what to write instead). The file, line and original
+text of each value are recorded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from three_regime.errors import UserError
 Place = tuple[int | str, ...]
 
 LARGEST = 1 << 20
-"""Bytes of the largest file that is read: configurations have some ten thousand."""
+"""Maximum file size in bytes; configurations have some ten thousand."""
 
 MOST_VALUES = 100_000
-"""Values of a file with its aliases written out."""
+"""Maximum number of values in a file, with aliases expanded."""
 
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _FLAGS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
@@ -42,7 +42,7 @@ _PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Written:
-    """Where a value stands, and how it is written (None: not in one word)."""
+    """File and line of a value, and its original text (None for mappings and lists)."""
 
     file: Path
     line: int
@@ -54,7 +54,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Document:
-    """The content of a file: a mapping with text as keys, and where each value of it stands."""
+    """The content of a file: a mapping with text keys, and the place of each value."""
 
     values: dict[str, Any]
     origins: dict[Place, Written]
@@ -68,13 +68,13 @@ def read_mapping(path: Path, what: str = "config file") -> Document:
     Parameters
     ----------
     what
-        What to call the file in messages.
+        Name of the kind of file in messages.
 
     Raises
     ------
     UserError
-        In one sentence with the file and the line: it is missing or no file, is not UTF-8, no YAML, no mapping or too
-        large, a key stands twice in one mapping, or is no text.
+        When it is missing, not a file, not UTF-8, not YAML, not a mapping or too large, or a key is repeated or not
+        text; the message names the file and line.
     """
     path = Path(path)
     text = _text(path, what)
@@ -93,7 +93,7 @@ def read_mapping(path: Path, what: str = "config file") -> Document:
 
 
 def meant(text: str) -> Any:
-    """What a word without quotes stands for: None, a boolean, a whole number, a number, or itself."""
+    """Value of an unquoted word: None, a boolean, an integer, a float, or the text itself."""
     if text in _NULL:
         return None
     if text in _FLAGS:
@@ -108,7 +108,7 @@ def meant(text: str) -> Any:
 
 
 def meant_throughout(value: Any) -> Any:
-    """`meant` of every text in nested mappings and lists, as a loader leaves them that knows only text."""
+    """Apply `meant` to every text in nested mappings and lists."""
     if isinstance(value, Mapping):
         return {key: meant_throughout(below) for key, below in value.items()}
     if isinstance(value, list):
@@ -117,7 +117,7 @@ def meant_throughout(value: Any) -> Any:
 
 
 def misread(text: str) -> str:
-    """What to write where a number was meant and readers of YAML disagree on what `text` is; empty for other words."""
+    """Advice for numbers that YAML readers interpret differently; empty for other text."""
     if _OTHER_BASE.fullmatch(text):
         return "write it as a decimal number"
     if _SEXAGESIMAL.fullmatch(text):
@@ -128,14 +128,14 @@ def misread(text: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves what a word without quotes means to `meant`. Not libyaml's: that one dies of deep nesting."""
+    """Loader that leaves unquoted words to `meant`. Pure Python, because libyaml crashes on deep nesting."""
 
     def resolve(self, kind: type, value: Any, implicit: Any) -> str:
         return _PLAIN if kind is yaml.ScalarNode and implicit[0] else super().resolve(kind, value, (False, True))
 
 
 class _Reader:
-    """From YAML's nodes to values, with the place of each."""
+    """Convert YAML nodes to values, and record the place of each."""
 
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
@@ -145,12 +145,12 @@ class _Reader:
 
     @contextlib.contextmanager
     def inside(self, node: yaml.Node) -> Iterator[None]:
-        """Guard against aliases without end: a node in itself, or too many written out."""
+        """Guard against recursive aliases and excessive expansion."""
         self.count += 1
         if self.count > MOST_VALUES:
-            raise UserError(f"{self.what} {self.path} holds more than {MOST_VALUES:,} values, aliases written out")
+            raise UserError(f"{self.what} {self.path} holds more than {MOST_VALUES:,} values, with aliases expanded")
         if any(node is each for each in self.open):
-            raise self.refused(node, "an anchor holds itself")
+            raise self.refused(node, "an anchor contains itself")
         self.open.append(node)
         try:
             yield
@@ -182,7 +182,7 @@ class _Reader:
             raise self.refused(node, f"the tag {node.tag.replace(_CORE, '!!')} is not used here")
 
     def pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
-        """Keys and values; those of merged mappings first, less those that the mapping has itself."""
+        """Keys and values; those of merged mappings first, overridden by the mapping's own."""
         own: dict[str, yaml.Node] = {}
         lines: dict[str, int] = {}
         merged: dict[str, yaml.Node] = {}
@@ -190,7 +190,7 @@ class _Reader:
             if not isinstance(key, yaml.ScalarNode):
                 raise self.refused(key, "a key must be one word")
             if key.value in lines:
-                raise self.refused(key, f"the key {key.value!r} stands twice, first in line {lines[key.value]}")
+                raise self.refused(key, f"the key {key.value!r} is given twice, first in line {lines[key.value]}")
             lines[key.value] = key.start_mark.line + 1
             if key.tag == _PLAIN and key.value == "<<":
                 for each in reversed(value.value if isinstance(value, yaml.SequenceNode) else [value]):

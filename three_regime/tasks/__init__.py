@@ -1,7 +1,7 @@
-"""Tasks: the one seam between the paper's two settings, images and translation.
+"""Tasks: everything that differs between the paper's two settings, images and translation.
 
-Belongs here: the interface that trainer, LMC and CKA know (`interface`), a folder for each setting with its torch-free
-half in `setting` (`three_regime.settings.Setting`) and its price in `pricing`, what prices have in common (`pricing`,
-`rates`), and how several networks advance together (`strategies`). Not here: the training loop
+Belongs here: the interface used by trainer, LMC and CKA (`interface`); a folder for each setting with its torch-free
+half in `setting` (`three_regime.settings.Setting`) and its pricer in `pricing`; shared pricing code (`pricing`,
+`rates`); and how several networks are computed together (`strategies`). Not here: the training loop
 (`three_regime.training`).
 """

@@ -1,6 +1,6 @@
-"""Task: the one seam between the paper's two settings.
+"""`Task`: the interface between the method and the paper's two settings.
 
-Trainer, pruning, LMC and CKA know only this interface; what needs no torch knows only `three_regime.settings.Setting`.
+Trainer, pruning, LMC and CKA use only this interface; code without torch uses only `three_regime.settings.Setting`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device
 
     from three_regime.config import Training
+    from three_regime.kernels import Kernels
     from three_regime.pruning.masks import Masks
     from three_regime.random_streams import Streams
     from three_regime.system.files import Arrays
@@ -25,7 +26,7 @@ Weights = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True)
 class Metrics:
-    """Error (fraction) and mean negative log-likelihood (nats) of one network on one split: by image, or by token."""
+    """Error (fraction) and mean negative log-likelihood (nats) of a network on a split, per image or per token."""
 
     error: float
     nll: float
@@ -37,31 +38,31 @@ class Epoch(Protocol):
     steps: int
 
     def micro_batches(self, step: int) -> tuple[Any, ...]:
-        """The batches, each ready for `Task.loss`, whose gradients make up step 0 … steps − 1.
+        """The micro-batches of a step (0 … steps − 1), each an argument of `Task.loss`.
 
-        More than one where a step accumulates gradients (`Training.accumulate`). A batch carries all its random
-        choices (augmentation, the seed of its dropout), so that a second pass over it repeats them.
+        More than one if a step accumulates gradients (`Training.accumulate`). A batch carries all its random choices
+        (augmentation, dropout seed), so a second pass repeats them.
         """
 
 
 class Task(Protocol):
-    """What a setting supplies.
+    """Data, model, loss and metrics of a setting.
 
-    The split called ``test`` is the one that the paper's figures show: the test images, or the validation pairs of a
-    translation corpus.
+    The split ``test`` is the one in the paper's figures: the test images, or the validation pairs of a translation
+    corpus.
 
     Attributes
     ----------
     unit
-        What a training step is counted in, for progress lines: ``images``, ``tokens``.
+        Unit of throughput in progress lines: ``images`` or ``tokens``.
     device
-        Where data and computation live.
+        Device of data and computation.
     parameters, buffers
-        Shapes of the trained tensors and of the others (BatchNorm statistics), in a fixed order.
+        Shapes of the trained tensors and of the other tensors (BatchNorm statistics), in a fixed order.
     prunable
         Names of the parameters that pruning may remove.
     comparable
-        The most training inputs that `outputs` can take: images, or target tokens of the measured pairs.
+        Number of training inputs available for `outputs`: images, or target tokens of the measured pairs.
     """
 
     unit: str
@@ -74,55 +75,55 @@ class Task(Protocol):
     def comparable(self) -> int: ...
 
     def initial_weights(self, streams: Streams) -> Arrays:
-        """Fresh parameters and buffers from the stream ``initialisation``."""
+        """Initial parameters and buffers, drawn from the stream ``initialisation``."""
 
     def load(self, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, Tensor]:
-        """Weights on the device; ``UserError`` naming `source` when they are of another architecture."""
+        """Move weights to the device; raise ``UserError`` naming `source` if they are of another architecture."""
 
     def epoch(self, streams: Streams, epoch: int, training: Training) -> Epoch:
-        """Batches of an epoch (0-based), from that epoch's named streams; every epoch has equally many steps."""
+        """Batches of an epoch (0-based), drawn from that epoch's named streams; all epochs have as many steps."""
 
     def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
-        """Mean loss (with gradient), errors and targets of one batch, in training mode; updates `buffers`."""
+        """Mean loss (differentiable), errors and number of targets of a batch in training mode; updates `buffers`."""
 
     def targets(self, batch: Any) -> int:
-        """The targets of a batch, as `loss` counts them: images, or target tokens without padding."""
+        """Number of targets of a batch as counted by `loss`: images, or target tokens without padding."""
 
     def halves(self, batch: Any) -> tuple[Any, Any] | None:
-        """Two batches that together are `batch`, for a device that cannot hold it; None when it must stay whole.
+        """Split `batch` into two, for a device that cannot hold it; None if it is indivisible.
 
-        It must where an example's output depends on its neighbours (BatchNorm), and where it is a single example.
-        Tasks that divide have no buffers that `loss` updates.
+        It is indivisible if outputs depend on the other examples (BatchNorm), or if it is a single example. Tasks that
+        split batches have no buffers that `loss` updates.
         """
 
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         """Error and NLL in evaluation mode, un-augmented, on the first `images` of a split (None: all)."""
 
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
-        """`weights` with statistics re-estimated on training data, where the model has any."""
+        """`weights` with BatchNorm statistics re-estimated on training data, if the model has any."""
 
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield ``logits``, then ``softmax``, (n, features) each, on the first `images` training inputs (for CKA).
+        """Yield ``logits``, then ``softmax``, of shape (n, features), on the first `images` training inputs (for CKA).
 
-        One after another, so that no more than one need stand in memory.
+        One after another, so only one need be in memory.
         """
 
     def scores(self, weights: Weights, splits: Sequence[str] = ("validation", "test")) -> dict[str, Any]:
-        """What else is measured once for each delivered checkpoint: BLEU of translations; {} for images."""
+        """Further scores of a delivered checkpoint: BLEU for translation, {} for images."""
 
 
 class Stack(Protocol):
-    """Several networks of a task advanced together.
+    """Several networks of a task computed together.
 
-    Every tensor has a leading dimension, one row a network. On a CPU the numbers of a row must not depend on the
-    other rows, nor on how many there are.
+    Every tensor has a leading dimension with one row per network. On a CPU the numbers of a row must not depend on the
+    other rows or their count.
 
     Attributes
     ----------
     together
-        Whether rows are computed in common operations; recorded, because that rounds differently.
+        Whether rows are computed in joint operations; recorded, because rounding depends on it.
     width
-        Most members at a time.
+        Maximum number of members at a time.
     """
 
     device: device
@@ -130,16 +131,16 @@ class Stack(Protocol):
     width: int
 
     def rows(self, members: int) -> int:
-        """Rows to compute for so many members; those beyond repeat the last member and are thrown away."""
+        """Number of rows to compute for `members`; extra rows repeat the last member and are discarded."""
 
     def epoch(self, streams: Sequence[Streams], epoch: int, training: Training) -> Epoch:
-        """As `Task.epoch`, for the rows with these streams."""
+        """As `Task.epoch`, for rows with these streams."""
 
     def loss(self, parameters: Weights, buffers: Weights, batch: Any) -> tuple[Tensor, Tensor, int]:
-        """Mean loss and errors of each row, (M,), and the targets of a row."""
+        """Mean loss and number of errors of each row, (M,), and the number of targets per row."""
 
     def targets(self, batch: Any) -> int:
-        """The targets of a row, as `loss` counts them."""
+        """Number of targets per row, as counted by `loss`."""
 
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
         """As `Task.evaluate`, for each row."""
@@ -149,10 +150,18 @@ class Stack(Protocol):
 
 
 class SparseNetwork(Protocol):
-    """A network whose masks are fixed, computed at a cost that follows what it keeps (``kernels/sparse.h``)."""
+    """A network with fixed masks, computed at a cost proportional to its kept weights (``kernels/sparse.h``).
+
+    Attributes
+    ----------
+    computed_with
+        Kernels recorded as provenance.
+    """
+
+    computed_with: Kernels
 
     def removed_are_zero(self, weights: Mapping[str, np.ndarray | Tensor]) -> bool:
-        """Whether all removed weights are exactly 0: only then it computes what `Task` does."""
+        """Whether all pruned weights are exactly 0; otherwise results would differ from `Task`."""
 
     def step(
         self,
@@ -164,18 +173,18 @@ class SparseNetwork(Protocol):
         training: Training,
         rate: float,
     ) -> tuple[Tensor, Tensor, int]:
-        """A step of SGD on the kept weights and all other parameters, in place.
+        """Make an SGD step on the kept weights and all other parameters, in place.
 
         Parameters
         ----------
         parameters, momentum
-            (P,): all parameters in the order of `Task.parameters`.
+            Shape (P,): all parameters in the order of `Task.parameters`.
         epoch, step
-            Of `Task.epoch`; the batch is made here.
+            An epoch of `Task.epoch` and a step in it; the batch is assembled here.
 
         Returns
         -------
-        Mean loss and errors of the batch, (), and its number of targets.
+        Mean loss and number of errors of the batch, shape (), and its number of targets.
         """
 
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
@@ -190,10 +199,13 @@ class SparseNetwork(Protocol):
 
 @runtime_checkable
 class Sparsifiable(Protocol):
-    """A task that can compute pruned networks so."""
+    """A task with an engine for pruned networks, and for dense ones where it is faster."""
 
-    def sparse(self, masks: Masks) -> SparseNetwork | None:
-        """The network with these masks (name → bool array), or None where it is not possible or does not pay."""
+    def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseNetwork | None:
+        """The network with these masks (name → bool array); None if it is unsupported or not faster.
+
+        `only` restricts the choice to these kernels, to continue what they began; None: the fastest.
+        """
 
 
 @runtime_checkable
@@ -204,15 +216,15 @@ class TwiceDifferentiable(Protocol):
     buffers: Mapping[str, tuple[int, ...]]
 
     def evaluation_losses(self, parameters: Weights, buffers: Weights, images: int) -> Iterator[tuple[Tensor, int]]:
-        """Summed loss and number of targets of each batch of the first `images` training inputs, un-augmented.
+        """Yield summed loss and number of targets of each batch of the first `images` training inputs, un-augmented.
 
-        By operations that can be differentiated twice.
+        The loss can be differentiated twice.
         """
 
 
 @runtime_checkable
 class Stackable(Protocol):
-    """A task that can advance several networks together."""
+    """A task that can compute several networks together."""
 
     def stack(self, choice: Lockstep) -> Stack | None:
-        """How, or None where the setting or the network speaks against it."""
+        """The stack, or None if the setting or the network does not allow it."""

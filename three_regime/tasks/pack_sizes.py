@@ -1,24 +1,24 @@
-"""When the members of a pack advance in lock-step; no torch, so that ``plan`` can ask."""
+"""Decide when the members of a pack advance in lock-step. Does not import torch, so ``plan`` can use it."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Lockstep = Literal["auto", "off"] | int
-"""Setting of a study: choose, one member after another, or this many together at most."""
+"""`lockstep` of a study: choose automatically, one member after another, or at most this many together."""
 
 LARGEST_ON_CPU = 1_000_000
-"""Multiply-adds of one image up to which a CPU gains from computing members together (``benchmarks/README.md``)."""
+"""Multiply-adds per image up to which a CPU is faster with members together (``benchmarks/README.md``)."""
 
 TOGETHER = 32
-"""Most members together where the setting is ``auto``: more gained nothing (``benchmarks/README.md``)."""
+"""Maximum number of members together with ``auto``: more were not faster (``benchmarks/README.md``)."""
 
 
 def pays_on_cpu(choice: Lockstep, multiply_adds: int | None) -> bool:
-    """Whether members advance together on a CPU, for a network of so many multiply-adds an image (None: nobody
-    counted them, and ``auto`` does not).
+    """Whether members advance together on a CPU, given the network's multiply-adds per image (None: unknown, and
+    ``auto`` says no).
 
-    A rule and no timing: the two ways round differently, and a resumed run must go on as it began.
+    A fixed rule instead of a timing, because rounding depends on it and a resumed run must continue the same way.
     """
     if choice == "auto":
         return multiply_adds is not None and multiply_adds <= LARGEST_ON_CPU
@@ -26,6 +26,6 @@ def pays_on_cpu(choice: Lockstep, multiply_adds: int | None) -> bool:
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Sizes of as few chunks of at most `most` as hold `count`, as equal as can be, the larger first."""
+    """Sizes of the fewest chunks of at most `most` that hold `count`, as equal as possible, larger first."""
     chunks = -(-count // most)
     return [count // chunks + (index < count % chunks) for index in range(chunks)]

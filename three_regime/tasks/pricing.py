@@ -1,4 +1,4 @@
-"""Work, the time that it takes, and bytes on disk: what pricing has in common in all settings. No torch."""
+"""Pricing shared by all settings: work, its duration at measured rates, and disk space."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from three_regime.study.products import Product
 from three_regime.study.stages import DISCARDED
 
 PRUNED_PARAMETERS_PER_S = 5e6
-"""Parameters ranked, masked and written a second by one CPU core (this project's measurement, an order only)."""
+"""Parameters ranked, masked and written per second by one CPU core (measured here; order of magnitude only)."""
 
 JOB_START_S = {"prune": 1.0}
-"""Seconds until a job of a stage begins to compute; `OTHER_START_S` for the others, which import torch."""
+"""Seconds until a job of a stage starts computing; `OTHER_START_S` for the other stages, which import torch."""
 
 OTHER_START_S = 6.0
 
 _TENSOR_BYTES, _FILE_BYTES, _NAME_BYTES = 85, 400, 25
-"""Bytes of a tensor's entry in a safetensors header, of the rest of the header, and of a layer's entry in its metadata
-(measured on this project's files, as are the next)."""
+"""Bytes per tensor in a safetensors header, of the rest of the header, and per layer in its metadata (these and the
+following measured on files of this project)."""
 
 _RECORD_BYTES = {"dense": 1470, "prune": 1270, "retrain": 1670}
-"""Bytes of a JSON result without what grows."""
+"""Bytes of a JSON result without its lists."""
 
 _EPOCH_BYTES, _LAYER_BYTES, _PAIR_BYTES, _POINT_BYTES = 225, 74, 1250, 95
-"""Bytes of an epoch in the history; of a layer's counts; of a pair's JSON result without its line; of a point on the
+"""Bytes per epoch in the history; per layer in the counts; of a pair's JSON result without its line; per point on the
 line."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Images or tokens that pass through a network, forward and back (`train`, and `together` for members that advance
-    in lock-step) or forward only; parameters that are ranked; sentences of the measured length that are translated."""
+    """Amounts of work: images or tokens processed forward and backward (`train`; `together` in lock-step) or forward
+    only (`evaluate`, `reestimate`), parameters ranked for pruning, and sentences of the reference length decoded."""
 
     train: float = 0.0
     evaluate: float = 0.0
@@ -66,9 +66,9 @@ class Work:
 class Speed:
     """Rates of one study's network.
 
-    `scaled` names the measured network that they were scaled from, by multiply-adds of one image; empty when the
-    network itself was measured. `threads` are the CPU threads that they were measured with. `relative_times`: density →
-    times of training and of a forward pass of a pruned network, on its own, relative to the dense one's.
+    `scaled` names the measured network that the rates are scaled from by multiply-adds; empty if the network itself was
+    measured. `threads` is the number of CPU threads of the measurement. `relative_times` maps densities to the times of
+    training and of a forward pass of a pruned network computed alone, relative to the dense network.
     """
 
     train: float
@@ -81,7 +81,7 @@ class Speed:
     relative_times: Mapping[float, tuple[float, float]] = field(default_factory=dict)
 
     def at(self, density: float | None) -> Speed:
-        """Rates of the network pruned to `density` (None: dense), between measured ones along straight lines."""
+        """Rates of the network pruned to `density` (None: dense), interpolated linearly between measured densities."""
         if density is None or not self.relative_times:
             return self
         measured = {**self.relative_times, 1.0: (1.0, 1.0)}
@@ -126,11 +126,11 @@ class Pricer(ABC):
 
     @abstractmethod
     def steps(self, training: Training) -> int:
-        """Steps of an epoch."""
+        """Steps per epoch."""
 
     @abstractmethod
     def epochs(self, training: Training) -> int:
-        """Epochs of a run, the last perhaps begun only."""
+        """Epochs of a run; the last may be incomplete."""
 
     @abstractmethod
     def data_bytes(self) -> float:
@@ -138,22 +138,22 @@ class Pricer(ABC):
 
     @abstractmethod
     def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
-        """One run: to epoch `stop`, or to its end; its `last_epochs` are evaluated whatever the interval."""
+        """Work of one run to epoch `stop` or its end; the `last_epochs` are always evaluated."""
 
     @abstractmethod
     def _measured(self) -> Work:
-        """The measuring of one finished checkpoint."""
+        """Work of measuring one finished checkpoint."""
 
     @abstractmethod
     def _cka(self, replicas: int) -> Work:
-        """The outputs of so many replicas."""
+        """Work of computing the outputs of `replicas`."""
 
     @abstractmethod
     def _lmc(self, points: int, pairs: int) -> Work:
-        """So many points on the lines of so many pairs; replicas are points that their pairs share."""
+        """Work of measuring `points` on the lines of `pairs`; pairs share their replicas' points."""
 
     def job(self, products: Sequence[Product]) -> Work:
-        """Work of one job: the given products of its pack, which have to be computed."""
+        """Work of one job that computes the given products."""
         if not products:
             return Work()
         stage, measure = products[0].stage, self.study.config.measure
@@ -174,22 +174,22 @@ class Pricer(ABC):
         return self._lmc(len(replicas) + len(products) * (measure.points - 2), len(products))
 
     def outputs(self, replicas: int) -> Work:
-        """The outputs of so many replicas on the inputs of CKA."""
+        """Work of computing the outputs of `replicas` on the inputs of CKA."""
         return self._cka(replicas)
 
     def passes(self, inputs: float) -> Work:
-        """So many images or tokens forward and back."""
+        """Work of forward and backward passes over `inputs` images or tokens."""
         return Work(train=inputs)
 
     def curves(self, pairs: int) -> Work:
-        """Training so many bends of Bezier curves, and the points along the curves."""
+        """Work of training the Bezier curves of `pairs` and measuring the points along them."""
         measure, retrain = self.study.config.measure, self.study.config.retrain
         changed = {"epochs": measure.bezier.epochs, "iterations": None, "milestones": (), "evaluate_every": 1}
         bend = self._training(retrain.model_copy(update=changed), None)
         return sum((bend for _ in range(pairs)), self._lmc(pairs * measure.points, 0))
 
     def _measures(self, products: Sequence[Product]) -> Work:
-        """Each measure of each cell, as its entry prices it; what several share is counted for each."""
+        """Work of additional measures, each priced by its entry; outputs shared by several are counted repeatedly."""
         cells: dict[tuple, list[Product]] = {}
         for product in products:
             cells.setdefault((product.recipe["measure"], product.coordinates["density"]), []).append(product)
@@ -201,7 +201,7 @@ class Pricer(ABC):
         return total
 
     def _gradients(self, densities: int) -> float:
-        """Images or tokens that pass forward and back for a criterion of pruning: once dense, then in every round."""
+        """Images or tokens in the gradients of a pruning criterion: once for the dense network, then in each round."""
         prune, training = self.study.config.prune, self.study.config.retrain
         if not CRITERIA[prune.criterion].needs_gradients:
             return 0.0
@@ -209,7 +209,7 @@ class Pricer(ABC):
         return float(passes * prune.gradient_batches * training.batch_size * training.accumulate)
 
     def seconds(self, products: Sequence[Product], speed: Speed) -> float:
-        """Time of one job; networks on their own at the speed of their density."""
+        """Time of one job; networks computed alone run at the speed of their density."""
         alone = speed.together is None and bool(speed.relative_times)
         if not alone or not products or products[0].stage not in ("retrain", "lmc", "cka"):
             return speed.seconds(self.job(products))
@@ -220,7 +220,7 @@ class Pricer(ABC):
 
     def _dense(self, products: Sequence[Product]) -> Work:
         measured = sum((self._measured() for _ in products), Work())
-        if self.study.knob.setting is None:  # one run passes every checkpoint
+        if self.study.knob.setting is None:  # one run yields every checkpoint
             last = max(int(product.coordinates["temperature"]) for product in products)
             return measured + self._training(self.study.config.dense, last)
         runs = (self.study.config.dense_at(product.coordinates["temperature"]) for product in products)
@@ -238,7 +238,7 @@ class Pricer(ABC):
         return self.epochs(self.study.config.retrain)
 
     def bytes(self, product: Product) -> float:
-        """Bytes of the files of a product that its study keeps, when it is finished."""
+        """Bytes of the files of a finished product that its study keeps."""
         stage, config, layers = product.stage, self.study.config, self.network.prunable_tensors
         weights = 0.0 if stage in DISCARDED[config.keep] else self._weights(product.coordinates.get("density"))
         if stage == "dense":
@@ -251,7 +251,7 @@ class Pricer(ABC):
         return _PAIR_BYTES + (_POINT_BYTES * config.measure.points if stage == "lmc" else 0)
 
     def _weights(self, density: float | None) -> float:
-        """Bytes of a checkpoint: dense, or with the kept values and one bit for each prunable weight (`sparse`)."""
+        """Bytes of a checkpoint: dense, or sparse (kept values and one bit per prunable weight)."""
         network = self.network
         dense = _FILE_BYTES + 4 * network.parameters + network.buffer_bytes + _TENSOR_BYTES * network.tensors
         if density is None:
@@ -261,7 +261,7 @@ class Pricer(ABC):
 
     @property
     def kept_state_bytes(self) -> float:
-        """Bytes of the training state that the epochs knob keeps for each dense seed; 0 for the other knobs."""
+        """Bytes of the training state that the epochs knob keeps for each dense seed; 0 for other knobs."""
         if self.study.knob.setting is not None or self.study.config.keep == "none":
             return 0.0
         slots = len(OPTIMISERS[self.study.config.dense.optimiser].slots)

@@ -1,6 +1,6 @@
-"""Measured rates.
+"""Read measured rates.
 
-They are measured by ``benchmarks/`` and lie in ``benchmarks/rates/<name>.json``, one file a machine and device::
+``benchmarks/`` measures them and writes ``benchmarks/rates/<name>.json``, one file per machine and device::
 
     {"device": "cuda", "measured": "2026-11-22", "machine": {"name": "NVIDIA H200", ...}, "threads": 1,
      "models": {"preresnet-20": {"train_images_per_s": ..., "evaluate_images_per_s": ...,
@@ -8,9 +8,9 @@ They are measured by ``benchmarks/`` and lie in ``benchmarks/rates/<name>.json``
      "text_models": {"transformer-6x512x8": {"train_tokens_per_s": ..., "evaluate_tokens_per_s": ...,
                                              "decode_sentences_per_s": ..., "subwords": 32000, "threads": 1}}}
 
-`image_size` may be left out and is 32 then, and so may `text_models`, and `threads` in there, which are those above
-then; every other key of a model must be there. Tokens are target tokens; a sentence, of 28 tokens in the mean, is
-decoded once by the measured beam and once greedily.
+`image_size` (default 32), `text_models` and its `threads` (default: those above) are optional; all other keys of a
+model are required. Tokens are target tokens; a sentence, of 28 tokens on average, is decoded once with the measured
+beam and once greedily.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RATES = CHECKOUT / "benchmarks" / "rates"
 
 
 class ModelRates(BaseModel):
-    """Measured rates of one network in images a second."""
+    """Measured rates of one network in images per second."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -43,7 +43,7 @@ class ModelRates(BaseModel):
 
 
 class TextRates(BaseModel):
-    """Measured rates of one Transformer in tokens and sentences a second."""
+    """Measured rates of one Transformer in tokens and sentences per second."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -72,7 +72,7 @@ class Rates(BaseModel):
 
     @property
     def title(self) -> str:
-        """Device, machine and date in words."""
+        """Device, machine and date as text."""
         name = self.machine.get("name") or self.machine.get("gpu") or self.machine.get("cpu") or ""
         when = f", measured {self.measured}" if self.measured else ""
         threads = "" if self.on_gpu else f", {self.threads} thread{'s'[: self.threads > 1]}"
@@ -80,17 +80,17 @@ class Rates(BaseModel):
 
 
 def read_rates(folder: Path, device: str = "auto") -> Rates | None:
-    """The rates for a device, the latest where there are several; None when nothing has been measured.
+    """Read the rates for a device, the latest if there are several; None when nothing has been measured.
 
     Parameters
     ----------
     device
-        ``auto`` (a GPU where one was measured, else the CPU), ``cuda``, ``cpu``, or part of a file's name or device.
+        ``auto`` (a GPU if one was measured, else the CPU), ``cuda``, ``cpu``, or part of a file or device name.
 
     Raises
     ------
     UserError
-        When a file is not in the format above, or no rates are those of `device`.
+        When a file is not in the format above, or none matches `device`.
     """
     found: dict[str, Rates] = {}
     for path in sorted(folder.glob("*.json")):

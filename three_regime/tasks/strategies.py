@@ -1,4 +1,4 @@
-"""How the members of a pack are computed: one after another, or several together."""
+"""Strategies for computing the members of a pack: one after another, or several together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from three_regime.config import Training
+from three_regime.kernels import Kernels
 from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
 from three_regime.system import gpu_memory
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Alone:
-    """One member after another: a stack of one row, the task itself."""
+    """One member after another: a stack with a single row, computed by the task."""
 
     together = False
     width = 1
@@ -61,7 +62,7 @@ class Alone:
 
 
 class AloneSparse(Alone):
-    """One member after another, evaluated as sparse networks: their masks are fixed."""
+    """One member after another, evaluated by the sparse engine."""
 
     def __init__(self, task: Task, network: SparseNetwork) -> None:
         super().__init__(task)
@@ -75,35 +76,43 @@ class AloneSparse(Alone):
         return {name: value[None] for name, value in found.items()}
 
 
-def sparse_network(task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]]) -> SparseNetwork | None:
-    """Networks with these masks as one that is computed sparsely, where the task can and it pays.
+def sparse_network(
+    task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]], only: Kernels | None = None
+) -> SparseNetwork | None:
+    """The engine for networks with these masks (none: dense ones); None if the task has none or it is not faster.
 
-    None, too, where a weight is not 0 that the masks remove: that network is not one of these.
+    None also if a network has a nonzero weight where the masks prune. `only`: see `Sparsifiable.sparse`.
     """
-    if not masks or not isinstance(task, Sparsifiable):
+    if not isinstance(task, Sparsifiable):
         return None
-    found = task.sparse(masks)
+    found = task.sparse(masks, only)
     return found if found and all(found.removed_are_zero(weights) for weights in networks) else None
 
 
 def _only(tensors: Weights) -> dict[str, Tensor]:
-    """The single row; views, so that changes of the buffers are seen by the caller."""
+    """The single row, as views, so the caller sees updates of the buffers."""
     return {name: value.view(value.shape[1:]) for name, value in tensors.items()}
 
 
-def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> Stack:
-    """The way to compute the members of a pack.
+def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float], by_engine: bool = False) -> Stack:
+    """Choose the strategy for the members of a pack.
 
-    On a CPU a rule decides (`pack_sizes.pays_on_cpu`); on a GPU, where no run is bit-identical, a short timing does.
+    On a CPU by fixed rules: ``auto`` means one after another if the engine computes each network on its own, which is
+    faster than lock-step (``benchmarks/README.md``), and `pack_sizes.pays_on_cpu` otherwise. On a GPU, where runs are
+    not bit-identical, by a short timing.
 
     Parameters
     ----------
     choice
         The study's `lockstep`.
     seconds
-        Time of a piece of work for each member; called on a GPU with ``auto`` alone.
+        Time some work; return seconds per member. Called only on a GPU with ``auto``.
+    by_engine
+        Whether the engine (`sparse_network`) computes every member.
     """
     alone = Alone(task)
+    if by_engine and choice == "auto":
+        return alone
     stack = task.stack(choice) if isinstance(task, Stackable) else None
     if stack is not None and choice == "auto" and task.device.type != "cpu":
         stack = stack if _faster(stack, alone, seconds) else None
@@ -111,27 +120,27 @@ def choose(task: Task, choice: Lockstep, seconds: Callable[[Stack], float]) -> S
 
 
 def _faster(stack: Stack, alone: Stack, seconds: Callable[[Stack], float]) -> bool:
-    """Whether members are computed sooner together than alone; where memory does not suffice they are not."""
+    """Whether members are computed faster together than alone; False if memory does not suffice."""
     together = gpu_memory.attempt(lambda: seconds(stack), warn_of_too_many)
     if together is None:
         return False
     apart = seconds(alone)
-    log.info("a step takes %.2f ms a member together, %.2f ms alone", together * 1e3, apart * 1e3)
+    log.info("a step takes %.2f ms per member together, %.2f ms alone", together * 1e3, apart * 1e3)
     return together < apart
 
 
 def warn_of_too_many(reason: str) -> None:
-    """Say that members are computed one after another from here on, for want of memory."""
-    log.warning("the GPU's memory does not suffice for several networks (%s): one after another", reason)
+    """Warn that members are computed one after another from now on, for lack of memory."""
+    log.warning("not enough GPU memory for several networks at once (%s): one after another", reason)
 
 
 def stacked(networks: Sequence[Weights], rows: int) -> dict[str, Tensor]:
-    """Weights of several networks with a leading dimension, those of the last repeated up to so many rows."""
+    """Stack the weights of several networks along a leading dimension; repeat the last to fill `rows`."""
     padded = [*networks, *[networks[-1]] * (rows - len(networks))]
     return {name: torch.stack([each[name] for each in padded]) for name in networks[0]}
 
 
 def wait_for(device: torch.device) -> None:
-    """Let the device finish, before the clock is read."""
+    """Synchronise the device before the clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

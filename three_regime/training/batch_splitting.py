@@ -1,4 +1,4 @@
-"""Split batches that do not fit into the GPU's memory, where a step stays the same."""
+"""Split batches that do not fit into GPU memory, without changing the step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Value = TypeVar("Value")
 
 
 class BatchSplitter:
-    """The micro-batches of one run, halved as often as the device has run out of memory.
+    """Halve the micro-batches of a run each time the device runs out of memory.
 
-    The effective batch stays what it was: the trainer weights each part by its targets, so a step equals the one
-    on the whole batch up to rounding. What did not fit once is not tried again in this process.
+    The effective batch size is unchanged: the trainer weights each part by its number of targets, so a step equals
+    the step on the whole batch up to rounding. A size that did not fit is not tried again in this process.
     """
 
     def __init__(self, task: Task, label: str) -> None:
@@ -27,19 +27,19 @@ class BatchSplitter:
         self.halvings = 0
 
     def compute(self, parts: Sequence[Any], compute: Callable[[Sequence[Any]], Value]) -> Value:
-        """`compute` of the parts; again from the start, of their halves, when the device runs out of memory.
+        """Return ``compute(parts)``; when the device runs out of memory, start again with the parts halved.
 
         Raises
         ------
         UserError
-            When a batch cannot be divided further: for images never, since BatchNorm sees the whole batch.
+            When a batch cannot be divided further; image batches never can, since BatchNorm sees the whole batch.
         """
 
         def in_halves(reason: str) -> Value:
             self.halvings += 1
             log.warning(
-                "%s: the GPU ran out of memory (%s); from here on each batch is computed in %d parts, with the same"
-                " effective batch", self.label, reason, 2**self.halvings,
+                "%s: the GPU ran out of memory (%s); from now on each batch is computed in %d parts, with the same"
+                " effective batch size", self.label, reason, 2**self.halvings,
             )  # fmt: skip
             return self.compute(parts, compute)
 
@@ -54,7 +54,7 @@ class BatchSplitter:
         if halves is None:
             raise UserError(
                 f"{self.label}: the GPU ran out of memory, and this batch cannot be computed in parts without changing"
-                " the numbers (BatchNorm takes its statistics over the whole batch; a single example has no parts);"
+                " the numbers (BatchNorm takes its statistics over the whole batch; a single example is indivisible);"
                 " free memory on the GPU or use a larger one, let a job advance fewer networks with `pack: [replica]`,"
                 " or lower the study's `batch_size`"
             )

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: a warm-up, then steps at milestones, an inverse square root, or a fall to zero."""
+"""Learning-rate schedules: linear warm-up, then step, inverse square root, linear or cosine decay."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from three_regime.config import Training
 def learning_rate(
     training: Training, completed_epochs: int, completed_iterations: int, steps_per_epoch: int | None = None
 ) -> float:
-    """Rate of the next step.
+    """Learning rate of the next step.
 
-    In a straight line from ``warmup_start`` to ``learning_rate`` over ``warmup`` iterations (fairseq's rule), then:
+    Linear from ``warmup_start`` to ``learning_rate`` over ``warmup`` iterations (as fairseq), then by schedule:
 
-    ``step``: the initial rate times ``gamma`` for each milestone that has been completed. The epoch after milestone m
+    ``step``: the initial rate times ``gamma`` for each completed milestone. The epoch after milestone m
     is the first with the lower rate, so a checkpoint taken after m epochs has only seen the old one (authors' code).
 
-    ``inverse_sqrt``: falling with the inverse square root of the completed iterations (Vaswani et al. 2017; fairseq).
+    ``inverse_sqrt``: proportional to 1/√(completed iterations) (Vaswani et al. 2017; fairseq).
 
-    ``linear``, ``cosine``: falling to zero, which it would reach in the step after the run's last one, in a straight
-    line or in half a period of the cosine (Loshchilov and Hutter 2017, without restarts).
+    ``linear``, ``cosine``: annealed to zero along a line or half a cosine period (Loshchilov and Hutter 2017, without
+    restarts); zero would be reached one step after the last.
 
     Parameters
     ----------
     steps_per_epoch
-        Needed where the rate anneals (`Training.anneals`) over a run whose length is in epochs.
+        Required when the rate anneals (`Training.anneals`) and the run's length is given in epochs.
     """
-    # 1. The warm-up counts iterations, whatever unit the length of the run has.
+    # 1. Linear warm-up, counted in iterations even when the run's length is given in epochs.
     if completed_iterations < training.warmup:
         rise = (training.learning_rate - training.warmup_start) / training.warmup
         return training.warmup_start + completed_iterations * rise
-    # 2. Continuous decays.
+    # 2. Schedules that decay at every step.
     if training.schedule == "inverse_sqrt":
         return training.learning_rate * math.sqrt(training.warmup / completed_iterations)
     if training.anneals:
@@ -39,12 +39,12 @@ def learning_rate(
         passed = (completed_iterations - training.warmup) / (length - training.warmup)
         left = 1 - passed if training.schedule == "linear" else (1 + math.cos(math.pi * passed)) / 2
         return training.learning_rate * left
-    # 3. Milestones, in the unit of the run's length; a milestone counts once it is completed.
+    # 3. Step decay at milestones, in the unit of the run's length; a milestone counts once it is completed.
     completed = completed_epochs if training.by_epoch else completed_iterations
     passed = sum(1 for milestone in training.milestones if completed >= milestone)
     return training.learning_rate * training.gamma**passed
 
 
 def length_in_iterations(training: Training, steps_per_epoch: int) -> int:
-    """Number of steps of the whole run."""
+    """Total number of steps of the run."""
     return training.epochs * steps_per_epoch if training.by_epoch else training.iterations

@@ -1,7 +1,7 @@
-"""The training loop. Members of a pack advance in lock-step: one step of all, then the next.
+"""The training loop: members of a pack advance in lock-step, one step of all, then the next.
 
-Parameters, optimiser slots and statistics of the members are rows of common tensors; how their losses are computed is
-a `Stack`'s business. Order, augmentation, masks, history, saved state and delivery are each member's own.
+Parameters, optimiser slots and BatchNorm statistics of the members are rows of shared tensors; a `Stack` computes their
+losses. Data order, augmentation, masks, history, saved state and delivery are separate for each member.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Run:
-    """What one member has apart from its row."""
+    """Per-member data that is not a row of the shared tensors."""
 
     member: Member
     history: list[dict[str, Any]]
@@ -45,19 +45,19 @@ class _Run:
 
 
 class TrainingLoop:
-    """Training of members that stand at the same step.
+    """Train members that are at the same step.
 
     Parameters
     ----------
     members
-        Each with the state from which it continues; all at the same epoch and step, with equal checkpoints.
+        Each with the state that it continues from; all at the same epoch and step, with equal checkpoints.
     sparse
-        The network of the only member, where it is computed as a sparse one.
+        The sparse engine of the only member, if it is used.
 
     Attributes
     ----------
     failures
-        Messages of the members that diverged and were left behind.
+        Error messages of members that diverged and were dropped.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class TrainingLoop:
         self.splitter = BatchSplitter(task, self._label if self.runs else "")
 
     def _take(self, members: Sequence[tuple[Member, SavedState]]) -> None:
-        """Make rows of the members' states, the last one repeated as far as the stack wants more rows."""
+        """Stack the members' states into rows; the last one is repeated if the stack needs more rows."""
         self.runs = [_Run(member, list(state.history), state.wall_s) for member, state in members]
         if not self.runs:
             return
@@ -110,23 +110,23 @@ class TrainingLoop:
 
     @property
     def computed_with(self) -> Kernels | None:
-        """For records; None: the process's kernels."""
-        return "sparse" if self.sparse else None
+        """Kernels recorded as provenance; None: those of the process."""
+        return self.sparse.computed_with if self.sparse else None
 
     def states(self) -> list[tuple[Member, SavedState]]:
-        """Every member that is under way, with its present state; valid until the next step."""
+        """Every running member with its current state; valid until the next step."""
         self._count_time()
         return [(run.member, self._state(row)) for row, run in enumerate(self.runs) if not run.ended]
 
     def begin(self) -> None:
-        """Say from where the members continue, and deliver a checkpoint whose delivery was interrupted."""
+        """Log where the members continue, and deliver a checkpoint whose delivery was interrupted."""
         if (self.epoch, self.step) > (0, 0):
             self.progress.report(f"{self._label}: continues after epoch {self.epoch}, step {self.step}", always=True)
         if self.epoch in self.length.checkpoints and self.step == 0:
             self._deliver()
 
     def train(self, until: tuple[int, int] | None = None) -> None:
-        """Advance to the last checkpoint, or until so many completed epochs and steps."""
+        """Train to the last checkpoint, or until ``(completed epochs, steps)``."""
         if not self.runs:
             return
         self.counted_at = time.monotonic()
@@ -137,7 +137,7 @@ class TrainingLoop:
             if self.runs and (self.epoch, self.step) != until:
                 self._close_epoch()
         if self.runs and self.epoch == self.length.epochs:
-            self._save()  # of runs whose state is kept, for later and longer ones
+            self._save()  # for runs with `keep_state`, which a longer run continues
             self.runs = []
 
     def _rest_of_epoch(self, stop_at: int | None) -> None:
@@ -145,7 +145,7 @@ class TrainingLoop:
         steps = min(batches.steps, self.length.iterations - self.epoch * self.length.steps_per_epoch)
         losses: list[Tensor] = []
         while self.runs and self.step < steps and self.step != stop_at:
-            # A stop is obeyed between steps: the state is then exactly that after so many steps.
+            # Stop only between steps, so the saved state is exactly the one after `self.step` steps.
             if self.session.stop.requested:
                 self._check_finite(losses)
                 self._save()
@@ -155,7 +155,7 @@ class TrainingLoop:
             self.step += 1
             self.seen += count
             self.progress.advance(count, len(self.runs))
-            # Reading a loss waits for a GPU, so there it is done only before a state is saved.
+            # Reading a loss synchronises with the GPU, so there it is done only before a state is saved.
             due = time.monotonic() - self.saved_at > self.session.state_every_s
             if (due or self.task.device.type == "cpu") and not self._check_finite(losses):
                 batches = self._batches()
@@ -171,14 +171,14 @@ class TrainingLoop:
         return self.stack.epoch(self.streams, self.epoch, self.training)
 
     def _advance(self, batches: Epoch) -> tuple[Tensor, int]:
-        """One step; returns the loss of each row, on the device, and the number of a row's targets."""
+        """Make one step; return the loss of each row (on the device) and the number of targets per row."""
         self.rate = self._rate(self.step)
         loss, errors, count = self._step_sparse(batches) if self.sparse else self._step(batches)
         self.sums += torch.stack([loss.double() * count, errors.double()], 1)
         return loss, count
 
     def _step_sparse(self, batches: Epoch) -> tuple[Tensor, Tensor, int]:
-        """One step of the only row."""
+        """One step of the only row, by the sparse engine."""
         buffers = {name: value[0] for name, value in self.buffers.items()}
         vector, momentum = self.vector.detach()[0], self.slots["momentum"][0]
         loss, errors, count = self.sparse.step(
@@ -188,20 +188,20 @@ class TrainingLoop:
 
     def _step(self, batches: Epoch) -> tuple[Tensor, Tensor, int]:
         """One step of all rows."""
-        # 1. The gradient at w. This pass also moves BatchNorm's running statistics.
+        # 1. Gradient at w. This pass also updates BatchNorm's running statistics.
         parts = batches.micro_batches(self.step)
         gradient, loss, errors, count = self._gradient(self.vector, self.buffers, parts)
-        # 2. SAM takes the gradient nearby instead, where the loss is higher.
+        # 2. SAM: replace it with the gradient at the nearby point w + rho g/‖g‖, where the loss is higher.
         if self.training.sam_rho > 0:
             gradient = self._sharpness_aware(gradient, parts)
         with torch.no_grad():
-            # 3. Removed weights get no gradient; at 0 and without momentum, they stay at 0.
+            # 3. Mask the gradient: pruned weights start at 0 without momentum, so they stay at 0.
             if self.mask is not None:
                 gradient.mul_(self.mask)
-            # 4. One norm over all parameters of a member, as fairseq clips.
+            # 4. Clip by the norm over all parameters of a member, as fairseq does.
             if self.training.clip_norm is not None:
                 gradient.mul_((self.training.clip_norm / (_norms(gradient) + 1e-6)).clamp(max=1.0))
-            # 5. The optimiser's update, weight decay included.
+            # 5. Update the weights; the optimiser adds weight decay.
             step = self.epoch * self.length.steps_per_epoch + self.step
             self.update(self.vector, gradient, self.slots, self.training, self.rate, step)
         return loss, errors, count
@@ -209,10 +209,10 @@ class TrainingLoop:
     def _gradient(
         self, vector: Tensor, buffers: dict[str, Tensor], parts: tuple[Any, ...]
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Gradient and value of the mean loss over all targets of a step, its errors, and the number of targets.
+        """Gradient and value of the mean loss over all targets of a step, number of errors, and number of targets.
 
-        Micro-batches are weighted by their targets, so a step equals one on the joined batch. They add to one
-        sum: memory does not grow with their number.
+        Micro-batches are weighted by their number of targets, so a step equals one on the whole batch. Their gradients
+        accumulate in place: memory does not grow with their number.
         """
         count = sum(self.stack.targets(part) for part in parts)
 
@@ -229,7 +229,7 @@ class TrainingLoop:
     def _share(
         self, vector: Tensor, buffers: dict[str, Tensor], part: Any, count: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What a micro-batch adds to gradient, mean loss and errors of a step with so many targets."""
+        """Contribution of a micro-batch to the gradient, mean loss and errors of a step with `count` targets."""
         with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.reduced):
             loss, errors, own = self.stack.loss(self.flat.views(vector), buffers, part)
         (gradient,) = torch.autograd.grad(loss.sum(), vector)
@@ -238,17 +238,18 @@ class TrainingLoop:
         return gradient.mul_(own / count), loss.detach() * (own / count), errors
 
     def _rate(self, step: int) -> float:
-        """Learning rate of a step of the epoch under way."""
+        """Learning rate of a step of the current epoch."""
         steps = self.length.steps_per_epoch
         return learning_rate(self.training, self.epoch, self.epoch * steps + step, steps)
 
     def _sharpness_aware(self, gradient: Tensor, parts: tuple[Any, ...]) -> Tensor:
-        """Gradient at w + rho g/‖g‖, one norm over all parameters of a member (Foret et al. 2021, non-adaptive; A).
+        """SAM gradient, taken at w + rho g/‖g‖ (Foret et al. 2021, non-adaptive; authors' code).
 
-        The second pass uses batch statistics and leaves the running statistics alone.
+        The norm is over all parameters of a member. The second pass uses batch statistics and does not update the
+        running statistics.
         """
         with torch.no_grad():
-            # Of a pruned network the climb stays among the kept weights.
+            # In a pruned network only the kept weights are perturbed.
             if self.mask is not None:
                 gradient.mul_(self.mask)
             raised = self.vector + gradient * (self.training.sam_rho / (_norms(gradient) + 1e-12))
@@ -257,7 +258,7 @@ class TrainingLoop:
         return self._gradient(raised, aside, parts)[0]
 
     def _check_finite(self, losses: list[Tensor]) -> bool:
-        """Whether these latest losses are all finite, and forget them; members that diverged are left behind."""
+        """Return whether all `losses` are finite and clear the list; drop members that diverged."""
         if not losses:
             return True
         finite = torch.isfinite(torch.stack(losses))
@@ -274,7 +275,7 @@ class TrainingLoop:
         return not diverged
 
     def _leave_behind(self, diverged: dict[int, str]) -> None:
-        """Go on without the members in these rows; their saved states remain those from before."""
+        """Continue without the members in these rows; their saved states are kept as they are."""
         if not diverged:
             return
         for row, what in diverged.items():
@@ -289,7 +290,7 @@ class TrainingLoop:
 
     @contextlib.contextmanager
     def _stopping_at_once(self) -> Iterator[None]:
-        """Let a signal end the block, which must not change these runs, and save the states from before it."""
+        """Let a signal end the block at once, and save the states. The block must not change them."""
         try:
             with self.session.stop.at_once():
                 yield
@@ -307,11 +308,11 @@ class TrainingLoop:
         return Interrupted(f"{self.session.stop.reason}: {where}")
 
     def _close_epoch(self) -> None:
-        self.rate = self._rate(self.step - 1)  # not known yet when the state was saved after the epoch's last step
+        self.rate = self._rate(self.step - 1)  # not set if the run resumed from a state after the epoch's last step
         evaluated = self._test_metrics() if self._evaluated(self.epoch + 1) else [{}] * len(self.runs)
         if not self.runs:
             return
-        # Training loss and error are means over the epoch's steps, each with the weights of its moment.
+        # Training loss and error are averaged over the epoch's steps, each with the weights at that step.
         averages = (self.sums / max(self.seen, 1)).tolist()
         for run, (loss, errors), metrics in zip(self.runs, averages[: len(self.runs)], evaluated, strict=True):
             row = {
@@ -342,7 +343,7 @@ class TrainingLoop:
             self.progress.report(f"{self._label}: {words} {span}")
 
     def _deliver(self) -> None:
-        """Hand out the checkpoints; at the last one each run ends with its delivery."""
+        """Deliver each member's checkpoint; delivering the last one ends the run."""
         self._count_time()
         weights = self._weights()
         for row, run in enumerate(self.runs):
@@ -381,7 +382,7 @@ class TrainingLoop:
         return {**self.flat.views(self.vector.detach()), **self.buffers}
 
     def _count_time(self) -> None:
-        """Add the time since the last call to the members, in equal shares."""
+        """Add the time since the last call to the members' wall time, in equal shares."""
         now = time.monotonic()
         for run in self.runs:
             run.spent_s += (now - self.counted_at) / len(self.runs)
@@ -413,5 +414,5 @@ class TrainingLoop:
 
 
 def _norms(gradient: Tensor) -> Tensor:
-    """Norm of each row, (M, 1); row by row, because a common reduction may round by how many rows there are."""
+    """Norm of each row, (M, 1). Computed row by row: rounding of a joint reduction may depend on the number of rows."""
     return torch.stack([row.norm() for row in gradient])[:, None]

@@ -1,8 +1,8 @@
-"""Optimisers on flat vectors: one update of all parameters of a network.
+"""Optimiser steps on flat vectors that hold all parameters of a network.
 
-The functions use tensor methods only, so this module needs no torch import; a leading member dimension
-works unchanged because every operation is element-wise. A new optimiser is one entry of ``UPDATES``,
-and one of `three_regime.config.optimisers.OPTIMISERS`.
+The functions use tensor methods only, so this module does not import torch. All operations are element-wise, so a
+leading member dimension is allowed. A new optimiser needs an entry in ``UPDATES`` and one in
+`three_regime.config.optimisers.OPTIMISERS`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Update = Callable[["Tensor", "Tensor", Slots, "Training", float, int], None]
 
 
 def sgd(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training, rate: float, step: int) -> None:
-    """SGD with momentum and coupled weight decay, in place (torch.optim.SGD's rule; R, A).
+    """SGD with momentum and coupled weight decay, in place (as `torch.optim.SGD`; public record, authors' code).
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ def sgd(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training, 
 
 
 def adam(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training, rate: float, step: int) -> None:
-    """Adam with coupled L2, in place (Kingma and Ba 2015). Arguments as for `sgd`.
+    """Adam with coupled weight decay, in place (Kingma and Ba 2015). Parameters as for `sgd`.
 
-    Epsilon is added to the root of the second moment after the correction of its bias (algorithm 1; torch), or before
-    it (the order of their section 2; fairseq), as `training.epsilon_placement` says: the same but for tiny gradients.
+    `training.epsilon_placement` says whether epsilon is added to the root of the second moment after bias correction
+    (their algorithm 1; torch) or before it (end of their section 2; fairseq). Only tiny gradients differ.
     """
     first_decay, second_decay = training.betas
     gradient.add_(parameters, alpha=training.weight_decay)
@@ -58,4 +58,4 @@ def adam(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training,
 
 
 UPDATES: dict[str, Update] = {"sgd": sgd, "adam": adam}
-"""Optimiser → its rule; `three_regime.config.optimisers` names the state vectors that it is given."""
+"""Optimiser name → update rule; `three_regime.config.optimisers` names its state vectors (slots)."""

@@ -1,4 +1,4 @@
-"""The runs of a pack, what they deliver, and the circumstances in which they are trained."""
+"""Value types of the trainer: members of a pack, their checkpoints, and session settings."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from three_regime.training.learning_rate import length_in_iterations
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network at the end of an epoch.
+    """A network after an epoch.
 
     Attributes
     ----------
     weights
         Parameters and buffers.
     history
-        A row for each epoch so far: epoch, iterations, learning_rate, train_loss, train_error (running, augmented),
-        and test_error, test_nll where it was evaluated.
+        One row per epoch so far: epoch, iterations, learning_rate, train_loss, train_error (running, augmented),
+        and test_error, test_nll for evaluated epochs.
     wall_s
-        Seconds spent on the run so far; of a pack that advances together, its share.
+        Seconds spent on the run so far; in a pack that advances together, the member's share.
     together
-        Members that advanced together at the end, this one included; 0 where each is computed on its own.
+        Number of members advancing together at the end, this one included; 0 if each is computed alone.
     computed_with
-        Kernels; None: those of this process.
+        Kernels used; None: those of this process.
     """
 
     epoch: int
@@ -56,21 +56,21 @@ class Member:
     Attributes
     ----------
     label
-        For progress lines.
+        Name in progress lines.
     key
-        Identity of the run, whatever its length: a saved state with another key is not used.
+        Identity of the run, independent of its length: a saved state with another key is ignored.
     streams
-        Where its random numbers come from.
+        Random streams of the run.
     start
-        Weights to start from.
+        Initial weights.
     masks
-        Name → bool array; removed weights stay exactly zero. Empty for dense training.
+        Name → bool array; pruned weights stay exactly zero. Empty for dense training.
     checkpoints
-        Completed epochs at which `deliver` is called; the run ends at the last. Empty: at its end alone.
+        Completed epochs at which `deliver` is called; the run ends at the last. Empty: only at the end.
     state
-        File of the resume state.
+        Path of the saved training state.
     keep_state
-        Keep the state when the run has ended, so that a later, longer run continues it.
+        Keep the state after the run ends, so a later, longer run can continue it.
     """
 
     label: str
@@ -86,19 +86,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Session:
-    """The circumstances of a run, none of which may change its numbers on one kind of device.
+    """Settings of the process that do not belong to the method.
 
     Attributes
     ----------
     threads
-        CPU threads of torch; recorded, because other counts round differently.
+        Number of torch CPU threads; recorded, because rounding depends on it.
     state_every_s
         Seconds between saved states.
     evaluate_last
-        The last so many epochs are always evaluated on the test split.
+        Number of final epochs that are always evaluated on the test split.
     lockstep
-        Whether members advance together (`three_regime.tasks.pack_sizes`). On a CPU that rounds differently; who
-        advances together does not.
+        Whether members advance together (`three_regime.tasks.pack_sizes`). On a CPU this changes rounding; how many
+        and which members advance together does not.
     """
 
     threads: int
@@ -109,9 +109,9 @@ class Session:
 
 
 class Flat:
-    """All parameters of a network as one vector, and views of it by name.
+    """Convert between named parameters and one flat vector.
 
-    One vector makes optimiser, masks and SAM's norm single operations; the vectors of several networks stack.
+    With one vector, the optimiser, masks and SAM's norm are single operations, and several networks can be stacked.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -132,7 +132,7 @@ class Flat:
 
 @dataclass(frozen=True)
 class Length:
-    """Length of the runs of a pack: checkpoints in completed epochs, steps of an epoch, and steps in all."""
+    """Length of a run: checkpoints in completed epochs, steps per epoch, and total steps."""
 
     checkpoints: tuple[int, ...]
     steps_per_epoch: int
@@ -144,18 +144,18 @@ class Length:
 
 
 def length_of(task: Task, training: Training, member: Member) -> Length:
-    """Length of a member's run; the last epoch may be begun only.
+    """Length of a member's run; the last epoch may be incomplete.
 
     Raises
     ------
     UserError
-        When an epoch has no step: the run would end, or never end, with the weights that it began with.
+        When an epoch has no steps, so the run could not train.
     """
     steps_per_epoch = task.epoch(member.streams, 0, training).steps
     if not steps_per_epoch:
         raise UserError(
-            f"{member.label}: no step can be made, for drop_last: true drops the last partial batch and at batch_size"
-            f" {training.batch_size} and accumulate {training.accumulate} an epoch holds no other; lower batch_size or"
+            f"{member.label}: an epoch has no steps: drop_last: true drops the last partial batch, and with batch_size"
+            f" {training.batch_size} and accumulate {training.accumulate} there is no full one; lower batch_size or"
             " accumulate, or set drop_last: false"
         )
     iterations = length_in_iterations(training, steps_per_epoch)

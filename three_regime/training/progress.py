@@ -1,4 +1,4 @@
-"""Progress of a pack while it runs: epoch, error, images or tokens a second, time left, as log lines."""
+"""Log the progress of a running pack: epoch, error, images or tokens per second, time left."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ EVERY_S = 5.0
 
 
 class Progress:
-    """Counts steps and their images (or tokens) over a whole pack and logs at most one line every ``EVERY_S`` seconds.
+    """Count steps and images (or tokens) over a pack, and log at most one line every ``EVERY_S`` seconds.
 
     Parameters
     ----------
     members
-        Runs that this pack will advance.
+        Number of runs in the pack.
     unit
-        What steps are counted in.
+        Unit of throughput: images or tokens.
     """
 
     def __init__(self, members: int, unit: str = "images") -> None:
@@ -31,12 +31,12 @@ class Progress:
         self._start = self._last = time.monotonic()
 
     def begin(self, members: int, steps: int, done: int) -> None:
-        """So many members start together: each has `steps` steps, of which an earlier process did `done`."""
+        """Register `members` runs of `steps` steps each, of which an earlier process made `done`."""
         self._members_left = max(self._members_left - members, 0)
         self._steps_each, self._steps_left = steps, members * (steps - done)
 
     def advance(self, seen: int, members: int) -> None:
-        """Count one step of so many members with so many images or tokens each."""
+        """Count one step of `members` runs on `seen` images or tokens each."""
         self._steps += members
         self._steps_left -= members
         self._seen += seen * members
@@ -47,7 +47,7 @@ class Progress:
         return time.monotonic() - self._last >= EVERY_S
 
     def report(self, text: str, *, always: bool = False) -> None:
-        """Log `text` with rate and time left for the pack, when a line is due or `always`."""
+        """Log `text` with throughput and the time left for the pack, if a line is due or `always`."""
         if not (always or self.due):
             return
         self._last = time.monotonic()

@@ -1,6 +1,6 @@
-"""Training state on disk: what a killed run needs to end bit-identical to one never stopped.
+"""Save and load training state, so a killed run resumes bit-identically.
 
-Random streams are named and counted, so position within the epoch is all that is needed of them.
+Random streams are derived from names and counters, so the position within the epoch is enough to restore them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class SavedState:
     arrays
         Parameters, optimiser slots, buffers, and the running sums of the epoch.
     epoch, step
-        Completed epochs, and completed steps of the epoch under way.
+        Completed epochs, and completed steps of the current epoch.
     history
-        One row a completed epoch.
+        One row per completed epoch.
     wall_s
         Seconds spent so far, over all interruptions.
     """
@@ -52,8 +52,8 @@ def save(
     together: bool,
     computed_with: Kernels | None = None,
 ) -> None:
-    """Write the state atomically; `key` names the run that it belongs to, `together` and `computed_with` (None: the
-    process's kernels) how it is computed.
+    """Write the state atomically; `key` identifies the run, `together` and `computed_with` (None: the
+    process's kernels) describe how it is computed.
     """
     about = {
         "key": key,
@@ -70,25 +70,33 @@ def save(
 
 
 def written_with(path: Path) -> Kernels | None:
-    """The kernels that wrote the state at `path`; None where there is none that can be read."""
+    """The kernels recorded in the state at `path`; None if there is no readable state."""
     try:
         return json.loads(read_metadata(path)["state"]).get("kernels", "plain") if path.exists() else None
     except (UserError, KeyError, ValueError, TypeError, AttributeError):
         return None  # `load` says why
 
 
+def written_together(path: Path) -> bool:
+    """Whether the state at `path` was written by members that advanced in lock-step; False if there is none."""
+    try:
+        return path.exists() and bool(json.loads(read_metadata(path)["state"])["together"])
+    except (UserError, KeyError, ValueError, TypeError):
+        return False  # `load` says why
+
+
 def load(
     path: Path, *, key: str, threads: int, device: str, together: bool, computed_with: Kernels | None = None
 ) -> SavedState | None:
-    """The state at `path`, or None, with a message in the log, when there is none that can be used.
+    """Load the state at `path`; return None (and log the reason) if there is no usable one.
 
-    Arguments as for `save`.
+    Parameters as for `save`.
 
     Raises
     ------
     UserError
-        When the state was written on a CPU with another thread count, other kernels, or by members that advanced in
-        the other way (`lockstep`): continuing it would change the numbers.
+        When the state was written on a CPU with another thread count, other kernels or the other value of
+        `together`: continuing would change the numbers.
     """
     if not path.exists():
         return None
@@ -105,7 +113,7 @@ def load(
         log.warning("ignoring the training state %s: it belongs to a run with other settings or inputs", path)
         return None
     if found_device != device:
-        log.warning("ignoring the training state %s: it is from device %s, this is %s", path, found_device, device)
+        log.warning("ignoring the training state %s: it was written on %s, this is %s", path, found_device, device)
         return None
     if device == "cpu" and found_threads != threads:
         raise UserError(
@@ -115,9 +123,9 @@ def load(
     if device == "cpu" and found_together != together:
         ways = {True: "in lock-step", False: "one after another"}
         raise UserError(
-            f"{path} was written by members that advanced {ways[found_together]}, and these advance {ways[together]}:"
-            " the result would not be bit-identical; set the study's `lockstep` back to continue it, or delete the"
-            " file to start again"
+            f"{path} was written by members that advanced {ways[found_together]}, and now they advance"
+            f" {ways[together]}: the result would not be bit-identical; set the study's `lockstep` back to continue it,"
+            " or delete the file to start again"
         )
     present = computed_with or kernels.in_use()
     if device == "cpu" and found_kernels != present:

@@ -1,4 +1,4 @@
-"""The trainer: dense training and retraining, in both settings, by one function (paper, section 3.1 and B.1)."""
+"""Train networks: dense training and retraining, for images and translation (paper, sections 3.1 and B.1)."""
 
 from __future__ import annotations
 
@@ -34,26 +34,27 @@ _TRIAL_STEPS = 4
 
 
 def train_pack(task: Task, training: Training, members: Sequence[Member], session: Session) -> None:
-    """Train the members of a pack to their last checkpoint, delivering each checkpoint as it is reached.
+    """Train the members of a pack to their last checkpoint, and deliver each checkpoint as it is reached.
 
-    Each member continues from its saved state, if it has one. Members advance in lock-step where that is faster
-    (`session.lockstep`), else one after another; a member that diverges does not stop the others.
+    Each member continues from its saved state, if it has one. Members advance in lock-step if that is faster
+    (`session.lockstep`), otherwise one after another. A member that diverges does not stop the others.
 
     Raises
     ------
     UserError
-        When losses were not finite (naming member, epoch and step), after the other members have been delivered,
-        when a state cannot be continued, when an epoch has no step (`pack.length_of`), or when the GPU lacks the
-        precision.
+        When a loss is not finite (the message names member, epoch and step; the other members are delivered first),
+        a saved state cannot be continued, an epoch has no steps (`pack.length_of`), or the device does not support
+        the precision.
     Interrupted
-        When `session.stop` was requested; the states have been saved.
+        When `session.stop` is requested; the states have been saved.
     """
     check_precision(training.precision, task.device.type)
     torch.set_num_threads(session.threads)
-    length_of(task, training, members[0])  # refuses an epoch without a step, which no trial could run either
+    length_of(task, training, members[0])  # raises before the timing of `choose`, which needs a step
     progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
-        stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members))
+        by_engine = session.lockstep == "auto" and all(_by_engine(task, training, member) for member in members)
+        stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members), by_engine)
         failures: list[str] = []
         for chunk in _chunks(members, stack.width):
             failures += _advance(stack, task, training, chunk, session, progress)
@@ -62,7 +63,7 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
 
 
 def _chunks(members: Sequence[Member], width: int) -> Iterator[list[Member]]:
-    """Members that advance together: of equal checkpoints, at most `width`, as evenly as can be."""
+    """Chunks of members that advance together: equal checkpoints, at most `width` members, even sizes."""
     alike = itertools.groupby(members, key=lambda member: member.checkpoints)
     for _, group in alike:
         waiting = list(group)
@@ -74,16 +75,16 @@ def _chunks(members: Sequence[Member], width: int) -> Iterator[list[Member]]:
 def _advance(
     stack: Stack, task: Task, training: Training, members: list[Member], session: Session, progress: Progress
 ) -> list[str]:
-    """Train members to their end together; returns the failures.
+    """Train members to the end together; return the error messages of those that diverged.
 
-    Where their saved states stand at different steps (a process was killed while it saved them), those behind catch
+    If their saved states are at different steps (the process was killed while saving), members that are behind catch
     up first.
     """
     length = length_of(task, training, members[0])
     network = _sparse(stack, task, training, members)
     by_position: dict[tuple[int, int], list] = {}
     for member in members:
-        state = _state_of(stack, task, training, member, session, length, "sparse" if network else None)
+        state = _state_of(stack, task, training, member, session, length, network.computed_with if network else None)
         by_position.setdefault((state.epoch, state.step), []).append((member, state))
     make = functools.partial(
         TrainingLoop, stack, task, training, session=session, length=length, progress=progress, sparse=network
@@ -105,19 +106,26 @@ def _advance(
 
 
 def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
-    """The network of the only member, where its masks are fixed and its step is one that the engine knows.
+    """The engine for a single member, dense or pruned, if it supports the network and the optimiser step; else None.
 
-    A run that an earlier version began with other compiled kernels goes on with those, to the same bits.
+    A run that an earlier version began with other compiled kernels, or without Winograd convolutions, continues with
+    those, bit-identically.
     """
     member, *others = members
-    plain_steps = training.optimiser == "sgd" and training.sam_rho == 0 and training.clip_norm is None
-    if others or stack.together or not plain_steps:
+    return None if others or stack.together else _engine(task, training, member)
+
+
+def _engine(task: Task, training: Training, member: Member) -> SparseNetwork | None:
+    """The engine for a member, if it supports its network and step and did not begin with other kernels."""
+    if not training.plain_sgd:
         return None
-    return (
-        None
-        if saved_state.written_with(member.state) == "fused"
-        else sparse_network(task, member.masks, [member.start])
-    )
+    begun_with = saved_state.written_with(member.state)
+    return None if begun_with == "fused" else sparse_network(task, member.masks, [member.start], begun_with)
+
+
+def _by_engine(task: Task, training: Training, member: Member) -> bool:
+    """Whether the engine computes a member on its own; a run that began in lock-step continues in lock-step."""
+    return not saved_state.written_together(member.state) and _engine(task, training, member) is not None
 
 
 def _state_of(
@@ -129,7 +137,7 @@ def _state_of(
     length: Length,
     computed_with: Kernels | None,
 ) -> SavedState:
-    """Where a member continues: its saved state, or its start."""
+    """State that a member continues from: its saved state, or its initial weights."""
     state = saved_state.load(
         member.state,
         key=member.key,
@@ -140,7 +148,7 @@ def _state_of(
     )
     if state is not None and (state.epoch, state.step) <= (length.checkpoints[0], 0):
         return state
-    # None, or it has passed the first checkpoint that is wanted: only a fresh run reaches that.
+    # No state, or it is past the first requested checkpoint, which only a fresh run can deliver.
     parameters = Flat(task.parameters).join(member.start).astype(np.float32)
     slots = {f"slot:{name}": np.zeros_like(parameters) for name in OPTIMISERS[training.optimiser].slots}
     buffers = {f"buffer:{name}": np.asarray(member.start[name]) for name in task.buffers}
@@ -149,7 +157,7 @@ def _state_of(
 
 
 def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> float:
-    """Seconds of a step for each member; every change that it makes is thrown away."""
+    """Time a training step: seconds per step and member. Leaves the members unchanged."""
     chosen = list(members[: stack.width])
     flat = Flat(task.parameters)
     rows = [*chosen, *[chosen[-1]] * (stack.rows(len(chosen)) - len(chosen))]
@@ -161,7 +169,7 @@ def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Mem
     }
     batches = stack.epoch([member.streams for member in rows], 0, training)
     for repeat in range(_TRIAL_STEPS + 1):
-        if repeat == 1:  # the first chooses algorithms and fills caches
+        if repeat == 1:  # the first step is a warm-up: cuDNN picks algorithms, caches fill
             wait_for(stack.device)
             began = time.perf_counter()
         losses, *_ = stack.loss(flat.views(vector), buffers, batches.micro_batches(0)[0])
@@ -172,7 +180,7 @@ def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Mem
 
 @contextlib.contextmanager
 def convolution_precision(tf32: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in cuDNN's convolutions and in matrix products, and restore the settings after."""
+    """Allow or forbid TF32 in cuDNN convolutions, forbid it in matrix products; restore both on exit."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32, False
     try:

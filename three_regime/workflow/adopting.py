@@ -1,9 +1,8 @@
-"""Results copied from another machine: what is as good as made here, what is not, and why.
+"""Adopt results copied from another machine, by their fingerprints.
 
-A copy has new times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied), and then Snakemake plans
-everything again, or, worse, does not notice that settings have changed. Fingerprints know better: what carries the
-right one is given times in order and a record; what does not gets a time before everything else, so its job is
-planned and computes what is stale in it.
+A copy has new modification times (``cp -r``) or no Snakemake records (``.snakemake`` is not copied). Snakemake then
+plans everything again or, worse, does not notice changed settings. So results with matching fingerprints get ordered
+times and a record; others get a time older than any other file, so their jobs are planned and compute what is stale.
 """
 
 from __future__ import annotations
@@ -39,20 +38,20 @@ _TARGETS_A_CALL = 2000
 
 @dataclass(frozen=True)
 class Adoption:
-    """What was found, and what was done about it.
+    """Outcome of `adopt`.
 
     Attributes
     ----------
     findings
-        Study → the verdict on each product.
+        Study → verdict on each product.
     unprepared
         Prepared data files that are missing, out of date or damaged.
     mended
-        Files whose times were put in order.
+        Number of files whose times were put in order.
     remade_tables
-        Studies whose tables and figures will be made again from the results.
+        Studies whose tables and figures will be rebuilt.
     recorded
-        Jobs that Snakemake now has a record of.
+        Number of jobs recorded for Snakemake.
     """
 
     findings: dict[str, list[Finding]]
@@ -63,19 +62,19 @@ class Adoption:
 
 
 def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False) -> Adoption:
-    """Judge every result of the planned studies, and make Snakemake see what the fingerprints say.
+    """Judge every result of the planned studies, and bring Snakemake's records in line with the verdicts.
 
     Parameters
     ----------
     configfiles
-        The files that `config` was read from, for Snakemake: the first is ``config.yaml`` of the working directory.
+        Files that `config` was read from, for Snakemake; the first is ``config.yaml`` in the working directory.
     dry_run
-        Judge only; touch nothing.
+        Only judge; change nothing.
 
     Raises
     ------
     UserError
-        When Snakemake is not installed or cannot record what was adopted.
+        When Snakemake is not installed or cannot record the adopted results.
     """
     studies = planned(config)
     findings = {study.name: judge(study, verify=True) for study in studies}
@@ -118,9 +117,9 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
 
 
 def _recordable(jobs: list[Job]) -> list[Job]:
-    """Jobs that are done as a whole and whose inputs are there and come from such jobs.
+    """Jobs that are completely done, with inputs that exist and come from such jobs.
 
-    Snakemake's ``--touch`` fails on others: it would have to touch files that are not there.
+    Snakemake's ``--touch`` fails on others, because it would have to touch missing files.
     """
     whole: list[Job] = []
     made: set[Path] = set()
@@ -137,7 +136,7 @@ def _recordable(jobs: list[Job]) -> list[Job]:
 
 
 def _discards(study: Study, whole: list[Job]) -> list[Path]:
-    """The records of discarded weights at the temperatures where every job is among `whole`."""
+    """Records of discarded weights, for temperatures at which every job is in `whole`."""
     if study.config.keep == "all":
         return []
     made = {path for job in whole for finding in job.findings for path in finding.product.outputs}
@@ -151,9 +150,9 @@ def _discards(study: Study, whole: list[Job]) -> list[Path]:
 
 @contextlib.contextmanager
 def _standing_in(absent: Sequence[Path]) -> Iterator[None]:
-    """Empty files in the place of discarded weights: Snakemake records no job whose outputs are not there.
+    """Put empty files in place of discarded weights, since Snakemake records a job only if its outputs exist.
 
-    Were they left behind by a kill, they would carry no fingerprint and be taken for damaged, never for results.
+    If a kill left them behind, they would have no fingerprint and count as damaged, never as results.
     """
     try:
         for path in absent:
@@ -165,7 +164,7 @@ def _standing_in(absent: Sequence[Path]) -> Iterator[None]:
 
 
 def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) -> None:
-    """Let Snakemake record the jobs that make `targets`, and leave the times of the files `kept` as they are."""
+    """Let Snakemake record the jobs that make `targets`, and preserve the times of the files `kept`."""
     program = snakemake_program()
     times = {path: path.stat().st_mtime_ns for path in kept}
     overlays = [str(path) for path in configfiles if path != Path("config.yaml")]
@@ -179,14 +178,14 @@ def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) 
             )
             if ended.returncode:
                 reason = " ".join((ended.stderr or ended.stdout).split()[-40:])
-                raise UserError(f"the times are in order, but Snakemake could not record what was adopted: {reason}")
+                raise UserError(f"the times are in order, but Snakemake could not record the adopted results: {reason}")
     finally:
         for path, time in times.items():
             os.utime(path, ns=(time, time), follow_symlinks=False)
 
 
 def render(adoption: Adoption, *, dry_run: bool) -> str:
-    """What was found, in words: a line a study and verdict, and each reason with how often it holds."""
+    """Format as text: counts of verdicts by study, and each reason with its number of results."""
     lines = []
     for path in adoption.unprepared:
         lines.append(f"{path}: missing, out of date or damaged; run `snakemake data` and adopt again")
@@ -203,14 +202,14 @@ def render(adoption: Adoption, *, dry_run: bool) -> str:
             more = f" (and {len(group) - 1} more)" if len(group) > 1 else ""
             lines.append(f"  {stage}, {verdict}: {group[0].product.outputs[0].parent}{more}: {reason}")
     if not dry_run:
-        lines.append(f"{adoption.mended} files had their times put in order, {adoption.recorded} jobs were recorded.")
+        lines.append(f"The times of {adoption.mended} files were put in order, {adoption.recorded} jobs were recorded.")
         if adoption.remade_tables:
-            lines.append(f"Tables and figures will be made again: {', '.join(adoption.remade_tables)}.")
+            lines.append(f"Tables and figures will be rebuilt: {', '.join(adoption.remade_tables)}.")
     return "\n".join(lines) + "\n"
 
 
 def _kind(finding: Finding) -> str:
-    """The reason without the paths that differ between members, so that one line stands for all."""
+    """The reason without paths that differ between members, so they share one line."""
     if "not up to date" in finding.reason:
         return "made from something that is not up to date"
     if finding.reason.startswith("made from another"):

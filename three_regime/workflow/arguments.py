@@ -1,4 +1,4 @@
-"""Snakemake's command line as people give it: configuration files, working folder, targets."""
+"""Parse Snakemake's command line: configuration files, working folder, targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONFIGFILE, _CONFIG, _DIRECTORY, _SNAKEFILE = "--configfile", "--config", "--di
 _SPELLINGS = {"--configfiles": _CONFIGFILE, "-C": _CONFIG, "-d": _DIRECTORY, "-s": _SNAKEFILE}
 _OF_ONE_VALUE = (_DIRECTORY, _SNAKEFILE)
 _FORGETFUL = (_CONFIGFILE, _CONFIG)
-"""Options that take any number of values, of which Snakemake forgets all but the last when they are given twice."""
+"""Options with any number of values; if given twice, Snakemake keeps only the last."""
 
 _COMPUTES_NOTHING = re.compile(
     r"-[A-Za-z]*n[A-Za-z]*|-[tlhvSD]|--(dry-?run|touch|unlock|(detailed-)?summary|lint|report.*|list.*|lt|help|version"
@@ -33,9 +33,9 @@ class _Word:
     Attributes
     ----------
     option
-        The option that it is or may belong to, in its long spelling; empty before the first.
+        Long form of the option that the argument is, or may belong to; empty before the first option.
     value
-        What it gives that option; empty for an option's bare name.
+        The value it gives to that option; empty for a bare option name.
     """
 
     text: str
@@ -66,23 +66,23 @@ def _values(arguments: Sequence[str], option: str) -> list[str]:
 
 
 def refuse_repeated(arguments: Sequence[str]) -> None:
-    """Refuse an option given twice of which Snakemake would forget the first.
+    """Raise if an option is given twice and Snakemake would ignore the first.
 
     Raises
     ------
     UserError
-        Naming it, and the two ways that work.
+        The message names the option and two alternatives.
     """
     for option in _FORGETFUL:
         if sum(word.names_option and word.option == option for word in _words(arguments)) > 1:
             raise UserError(
-                f"{option} is given twice, and Snakemake forgets the first: name all after one, `{option} A B`, or"
-                " start with `python -m three_regime workflow`, which takes both"
+                f"{option} is given twice, and Snakemake ignores the first: list all values after one, `{option} A B`,"
+                " or use `python -m three_regime workflow`, which accepts both"
             )
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """Snakemake's `arguments` with every ``--configfile`` (and ``--config``) in one, in order, and `~` expanded."""
+    """Merge every ``--configfile`` (and ``--config``) in Snakemake's `arguments` into one, in order, and expand `~`."""
     words = list(_words(arguments))
     found = [word.text for word in words if word.option not in _FORGETFUL]
     for option in _FORGETFUL:
@@ -94,23 +94,23 @@ def joined(arguments: Sequence[str]) -> list[str]:
 
 
 def base_file() -> Path:
-    """``config.yaml`` of this folder, or else of the checkout."""
+    """``config.yaml`` in this folder, or else in the checkout."""
     here = Path("config.yaml")
     return here if here.exists() else CHECKOUT / here
 
 
 def configfiles(arguments: Sequence[str]) -> list[Path] | None:
-    """The configuration files that Snakemake's arguments name, ``config.yaml`` first; None when they change more."""
+    """The configuration files in Snakemake's arguments, ``config.yaml`` first; None if ``--config`` is given too."""
     if any(word.option == _CONFIG for word in _words(arguments)):
         return None
     return [base_file(), *map(Path, _values(arguments, _CONFIGFILE))]
 
 
 def located(arguments: Sequence[str]) -> tuple[list[str], Path]:
-    """Snakemake's `arguments`, fit for another working folder than the checkout, and that folder.
+    """Adapt Snakemake's `arguments` to a working folder other than the checkout; return them and that folder.
 
-    Its name is that of ``--directory``, or the present one. Configuration files count from where the command was
-    given; a Snakefile that is not there is that of the checkout.
+    The folder is that of ``--directory``, or the current one. Paths of configuration files are relative to the current
+    folder; if there is no Snakefile here, that of the checkout is used.
     """
     words = list(_words(arguments))
     folder = Path(*_values(arguments, _DIRECTORY)[-1:])
@@ -125,12 +125,12 @@ def located(arguments: Sequence[str]) -> tuple[list[str], Path]:
 
 
 def check_configfiles(arguments: Sequence[str]) -> None:
-    """Refuse a configuration file that is not there, a preset's name with one letter wrong, say.
+    """Raise if a configuration file does not exist, e.g. because the name of a preset is misspelt.
 
     Raises
     ------
     UserError
-        Naming the file, the nearest name and those that exist.
+        The message names the file, the nearest name and those that exist.
     """
     for file in _values(arguments, _CONFIGFILE):
         if not Path(file).expanduser().is_file():
@@ -138,18 +138,23 @@ def check_configfiles(arguments: Sequence[str]) -> None:
 
 
 def beside(file: Path) -> str:
-    """The nearest name and all the names of YAML files in the folder of one that is missing; nothing without any."""
+    """Suggest the nearest name and list all names of YAML files in the folder of a missing file; empty if none."""
     names = sorted(path.stem for path in file.parent.glob("*.yaml"))
     return f"{nearest(file.stem, names)}; {file.parent} has {', '.join(names)}" if names else ""
 
 
 def computes(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake would run jobs: no dry-run, list, report, …"""
+    """Whether Snakemake would run jobs, i.e. not a dry run, list, report, …"""
     return not any(word.names_option and _COMPUTES_NOTHING.fullmatch(word.text) for word in _words(arguments))
 
 
+def options_of(arguments: Sequence[str]) -> list[str]:
+    """The options among Snakemake's arguments, as they are written."""
+    return [word.text for word in _words(arguments) if word.names_option]
+
+
 def targets_of(arguments: Sequence[str]) -> list[str]:
-    """The targets among Snakemake's arguments: before the first option, and after ``--``."""
+    """The targets in Snakemake's arguments: before the first option, and after ``--``."""
     words = list(_words(arguments))
     first = itertools.takewhile(lambda word: not word.names_option, words)
     return [*(word.text for word in first), *arguments[len(words) + 1 :]]

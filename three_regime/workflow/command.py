@@ -1,4 +1,4 @@
-"""The `workflow` command: Snakemake, after a look at its lock, its settings and results that it has no record of."""
+"""The `workflow` command: start Snakemake, after handling its lock and adopting unrecorded results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from three_regime.config import load
 from three_regime.jobs import kept_copies
 from three_regime.study.grid import planned
 from three_regime.system import places
-from three_regime.workflow import snakemake_lock, starting
+from three_regime.workflow import snakemake_lock, starting, terminal
 from three_regime.workflow.arguments import check_configfiles, configfiles, joined, located
 from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import unrecorded
@@ -25,12 +25,12 @@ _UNLOCKING = {"--unlock"}
 
 
 def exec_snakemake(arguments: Sequence[str]) -> None:
-    """Replace this process by Snakemake, after removing a lock left behind by a dead run (`snakemake_lock`).
+    """Replace this process by Snakemake, after removing a stale lock of a dead run (`snakemake_lock`).
 
     Raises
     ------
     UserError
-        When Snakemake is not installed, a configuration file is not there, or a person says no (`starting.ask`).
+        When Snakemake is not installed, a configuration file is missing, or the user declines (`starting.ask`).
     """
     program = snakemake_program()
     arguments = joined(arguments)
@@ -39,7 +39,7 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     arguments, folder = located(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     here = Path.cwd()
-    with contextlib.chdir(folder):  # whose lock and results are looked at
+    with contextlib.chdir(folder):  # the folder whose lock and results are checked
         if not _UNLOCKING & set(arguments):
             _settle_lock(program, arguments, here)
         starting.ask(arguments)
@@ -47,14 +47,15 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
         if not (_DRY | _UNLOCKING) & set(arguments):
             snakemake_lock.forget()
             snakemake_lock.note()
+    terminal.ask_for(arguments)
     os.execv(program, [program, *arguments])
 
 
 def _settle_lock(program: str, arguments: Sequence[str], here: Path) -> None:
-    """Remove a lock that was left behind; of one that may have been, say how. `arguments` count from `here`."""
+    """Remove a stale lock; if it may be stale, print how to remove it. `arguments` are relative to `here`."""
     if snakemake_lock.is_left_behind():
-        print("removing the lock of an earlier run that was killed", file=sys.stderr)
-        # Before the arguments: what follows `--` there are targets.
+        print("removing the stale lock of a killed run", file=sys.stderr)
+        # Options come before the arguments, because words after `--` are targets.
         subprocess.run([program, "--quiet", "--unlock", *arguments], cwd=here, check=False)
         return
     unlock = [sys.executable, "-m", "three_regime", "workflow", "--unlock", *arguments]
@@ -63,7 +64,7 @@ def _settle_lock(program: str, arguments: Sequence[str], here: Path) -> None:
 
 
 def _look_at_results(arguments: Sequence[str]) -> None:
-    """Before a real run: the results can be written, and those that Snakemake has no record of are adopted."""
+    """Before a real run: check that results are writable, and adopt results without a Snakemake record."""
     if (_DRY | _UNLOCKING) & set(arguments):
         return
     files = configfiles(arguments)
@@ -72,10 +73,10 @@ def _look_at_results(arguments: Sequence[str]) -> None:
     config = load(files)
     places.check_writable(config.results)
     if restored := kept_copies.restore_all(planned(config)):
-        print(f"{restored} results of unfinished jobs are back in their place", file=sys.stderr)
+        print(f"{restored} results of unfinished jobs were restored", file=sys.stderr)
     names = [study.name for study in unrecorded(planned(config))]
     if names:
         from three_regime.workflow import adopting
 
-        print(f"Snakemake has no record of results of {', '.join(names)}: adopting them", file=sys.stderr)
+        print(f"Snakemake has no record of the results of {', '.join(names)}: adopting them", file=sys.stderr)
         print(adopting.render(adopting.adopt(config, files), dry_run=False), file=sys.stderr)

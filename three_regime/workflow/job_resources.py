@@ -1,4 +1,4 @@
-"""What a job asks the scheduler for: GPUs, and memory and run time that grow with each attempt."""
+"""Resources that a job requests: GPUs, and memory and run time that grow with each attempt."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from snakemake.io import Wildcards
 
 MARGIN = 2.0
-"""Run time asked for, over the time expected at measured rates: the cluster's machines are others (this project's
-choice). A job that is cut off continues from its state, with more time."""
+"""Ratio of requested to expected run time, because a cluster's machines differ from the measured ones (this project's
+choice). A job that is cut off continues from its saved state, with more time."""
 
 STEP_MIN = 10
-"""Minutes to which run times are rounded up; no job asks for less, since it has to start and to read its data first."""
+"""Run times are rounded up to a multiple of this many minutes, which is also the minimum (start-up, reading data)."""
 
 
 def job_resources(config: Config, study: Study, stage: str) -> dict[str, int | Callable[..., int]]:
     """The ``resources`` of a stage's rule.
 
-    GPUs as configured; memory the configured one times the attempt; minutes those of `first_runtime` times the
-    attempt, but not above ``max_runtime``.
+    GPUs as configured; memory as configured times the attempt; minutes of `first_runtime` times the attempt, at most
+    ``max_runtime``.
     """
     asked = getattr(study.config.resources, stage)
 
@@ -50,12 +50,12 @@ def job_resources(config: Config, study: Study, stage: str) -> dict[str, int | C
 def first_runtime(
     study: Study, stage: str, temperature: float | None, density: float | None, threads: int, margin: float = MARGIN
 ) -> int:
-    """Minutes for a whole pack: from rates measured on a GPU, or for a stage without one on a CPU; else as configured.
+    """Minutes for a whole pack, from rates measured on a GPU (or a CPU, if the stage needs no GPU), else as configured.
 
     Parameters
     ----------
     threads
-        CPU threads of the job; CPU rates were measured with their own number.
+        CPU threads of the job; CPU rates are rescaled if they were measured with more.
     """
     asked = getattr(study.config.resources, stage)
     rates = _rates(asked.gpu > 0)
@@ -65,7 +65,7 @@ def first_runtime(
     if measured is None:
         return asked.runtime
     products = pack(study, stage, study.config.dense_seeds[0], temperature, density)
-    seconds = measured.seconds(pricer_of(study).job(products))  # a limit: as if nothing were gained by sparsity
+    seconds = measured.seconds(pricer_of(study).job(products))  # an upper bound, without the gain from sparsity
     slower = 1.0 if rates.on_gpu else max(1.0, measured.threads / threads)
     minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
     return STEP_MIN * math.ceil(minutes / STEP_MIN)
@@ -73,7 +73,7 @@ def first_runtime(
 
 @functools.cache
 def _rates(gpu: bool) -> pricing.Rates | None:
-    """The latest rates of this kind of device; None where there are none, as in a checkout without benchmarks."""
+    """The latest rates for this kind of device; None if there are none, e.g. without benchmarks/."""
     with contextlib.suppress(UserError):
         return pricing.read_rates(pricing.RATES, "cuda" if gpu else "cpu")
     return None

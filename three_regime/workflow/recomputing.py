@@ -1,8 +1,7 @@
-"""Results computed anew on purpose: set aside, so that the next run makes them again. No torch.
+"""Set results aside so the next run computes them again.
 
-Fingerprints decide what a job computes, so running it again (``--forcerun``, ``-F``) computes nothing. Who doubts
-a result, or wants its time measured, sets it aside; what is made from it is computed again only where it turns out
-different.
+Fingerprints decide what a job computes, so forcing it to run (``--forcerun``, ``-F``) computes nothing. To check a
+result, or to measure its time, set it aside; downstream results are computed again only if the new one differs.
 """
 
 from __future__ import annotations
@@ -31,35 +30,35 @@ _OUTCOME = re.compile(r"(\d+) computed, (\d+) kept")
 
 @dataclass(frozen=True)
 class SetAside:
-    """What was moved: the products, and the folder that holds their files now."""
+    """The products that were set aside, and the folder that holds their files now."""
 
     products: list[Product]
     folder: Path
 
 
 def set_aside(config: Config, targets: Sequence[Path], *, dry_run: bool = False) -> SetAside:
-    """Move the results at `targets` away, with the saved states from which their jobs would continue.
+    """Move the results at `targets` away, and the saved states that their jobs would continue from.
 
     Parameters
     ----------
     targets
-        Result files, or folders with all the results below them.
+        Result files, or folders with all results below them.
 
     Raises
     ------
     UserError
-        When a target holds no result of the planned studies, or a run is under way.
+        When a target holds no result of the planned studies, or a run is in progress.
     """
     if snakemake_lock.is_locked() and not snakemake_lock.is_left_behind():
-        raise UserError("a run is under way in this folder, or its lock was left behind: nothing was set aside")
+        raise UserError("a run is in progress in this folder, or its lock was left behind: nothing was set aside")
     studies = planned(config)
     chosen: dict[tuple[Path, ...], tuple[Study, Product]] = {}
     for target in targets:
         found = {product.outputs: (study, product) for study, product in _there(studies) if _is_at(product, target)}
         if not found:
             raise UserError(
-                f"{target} is no result of a dense, prune, retrain, lmc or cka job of the planned studies, and no"
-                " folder of some; tables and figures are made again by Snakemake's --forcerun"
+                f"{target} is not a result of a dense, prune, retrain, lmc or cka job of the planned studies, nor a"
+                " folder of such results; use Snakemake's --forcerun to rebuild tables and figures"
             )
         chosen |= found
     folder = Path(config.results) / STATE_FOLDER / ".set-aside" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
@@ -70,7 +69,7 @@ def set_aside(config: Config, targets: Sequence[Path], *, dry_run: bool = False)
 
 
 def _there(studies: Iterable[Study]) -> Iterator[tuple[Study, Product]]:
-    """Every product of which a file is there."""
+    """Every product with at least one existing file."""
     for study in studies:
         for product in products_of(study):
             if any(path.exists() for path in product.outputs):
@@ -82,10 +81,10 @@ def _is_at(product: Product, target: Path) -> bool:
 
 
 def _move(study: Study, product: Product, folder: Path) -> None:
-    from three_regime.jobs.job import state_file  # which the Snakefile, read again in every job, need not import
+    from three_regime.jobs.job import state_file  # here, so the Snakefile, parsed in every job, does not import it
 
     for path in product.outputs:
-        sidecar(study, path).unlink(missing_ok=True)  # from where it would come back
+        sidecar(study, path).unlink(missing_ok=True)  # it would be restored from there
     for path in (*product.outputs, state_file(study, product)):
         if path.exists():
             target = folder / path.relative_to(study.root)
@@ -94,14 +93,14 @@ def _move(study: Study, product: Product, folder: Path) -> None:
 
 
 def render(found: SetAside, *, dry_run: bool) -> str:
-    """What was set aside, a line each, and what to do next."""
+    """Format as text: one line per product, and what happens next."""
     lines = [str(product.outputs[0].with_suffix("")) for product in found.products]
     done = "would be set aside" if dry_run else f"set aside in {found.folder}; the next run computes them"
     return "\n".join([*lines, f"{len(lines)} {done}"]) + "\n"
 
 
 def notice(workflow: Workflow) -> str:
-    """What to say when jobs were forced to run (``--forcerun``, ``-F``) and computed nothing, or nothing to say."""
+    """Notice to print if jobs were forced to run (``--forcerun``, ``-F``) but computed nothing; else empty."""
     settings = workflow.dag_settings
     if not (settings.forceall or settings.forcerun or settings.forcetargets):
         return ""
@@ -113,5 +112,5 @@ def notice(workflow: Workflow) -> str:
         return ""
     return (
         f"{len(outcomes)} jobs were forced to run and computed nothing: all {kept} results carry the fingerprints of"
-        " their settings and were kept. To compute some anew, set them aside: python -m three_regime recompute FILE"
+        " their settings and were kept. To recompute some, set them aside: python -m three_regime recompute FILE"
     )

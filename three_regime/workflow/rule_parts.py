@@ -1,4 +1,4 @@
-"""What Snakemake's rules of a study consist of: names, files, and hashes of settings. No torch."""
+"""Parts of a study's Snakemake rules: names, files, and hashes of settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from three_regime.study.stages import STAGES
 
 
 def rule_name(stage: str, name: str) -> str:
-    """Name of a study's rule: rule names are identifiers."""
+    """Name of a study's rule; rule names must be identifiers."""
     return f"{stage}_{name.replace('-', '_')}"
 
 
 def patterns(study: Study, stage: str) -> dict[str, list[str]]:
-    """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, wildcards elsewhere."""
+    """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, with wildcards."""
     if stage == "measures":
         return {"metrics": _measured(study)}
     folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.one_dense_run)
@@ -34,12 +34,12 @@ def patterns(study: Study, stage: str) -> dict[str, list[str]]:
 
 
 def checkpoints(study: Study, stage: str) -> list[str]:
-    """Weights of a pack of a stage as the input of a later one, with the wildcards of `patterns`."""
+    """Weights of a stage's pack as input of a later stage, with the wildcards of `patterns`."""
     return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
 
 
 def _measured(study: Study) -> list[str]:
-    """Files of a pack of measures: they lie with a pair or with a replica."""
+    """Files of a pack of additional measures, in the folders of pairs and replicas."""
     seed, temperature = study.seeds_and_temperatures[0]
     densities = study.config.densities[: None if study.job_spans_densities else 1]
     base, names = study.at(seed, temperature), []
@@ -53,20 +53,20 @@ def _measured(study: Study) -> list[str]:
 
 
 def rewound(study: Study) -> list[str]:
-    """The dense checkpoint that retraining rewinds to, for any seed; none where it does not."""
+    """The dense checkpoint to which retraining rewinds, with the seed as wildcard; empty without rewinding."""
     epoch = study.config.retrain.rewind_epoch
-    return (
-        [] if epoch is None else [f"{study.folder}/seed{{seed}}/{study.knob.folder(epoch)}/{STAGES['dense'].weights}"]
-    )
+    if epoch is None:
+        return []
+    return [f"{study.folder}/seed{{seed}}/{study.knob.folder(epoch)}/{STAGES['dense'].weights}"]
 
 
 def prunes_by_gradients(study: Study) -> bool:
-    """Whether pruning needs the data, and torch."""
+    """Whether pruning needs gradients, and with them the data and torch."""
     return CRITERIA[study.config.prune.criterion].needs_gradients
 
 
 def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
-    """Folders of a pack below seed and temperature; what a pack does not span is a wildcard."""
+    """Folders of a pack; coordinates that the pack does not span are wildcards."""
     densities = study.density_folders if study.job_spans_densities else ["{density}"]
     values = {
         "density": densities,
@@ -79,12 +79,12 @@ def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> 
 
 
 def kept_files(study: Study, stage: str) -> list[str]:
-    """Every file of a stage that its study keeps."""
+    """All files of a stage that the study keeps."""
     return [str(path) for product in products_of(study, [stage]) for path in kept_outputs(study, product)]
 
 
 def result_patterns(study: Study) -> list[str]:
-    """Result files (JSON) of one dense seed and temperature, which are wildcards."""
+    """Result files (JSON) of one dense seed and temperature, both as wildcards."""
     place = study.seeds_and_temperatures[0]
     pattern = f"{study.folder}/seed{{seed}}/{{temperature}}"
     return [
@@ -95,10 +95,10 @@ def result_patterns(study: Study) -> list[str]:
 
 
 def settings_fingerprint(study: Study, stage: str, temperature: float | None) -> str:
-    """Hash of the settings and version of a stage: a rule's `params`, so that a change plans the job again.
+    """Hash of the settings and version of a stage; part of a rule's `params`, so a change triggers its jobs.
 
-    Grid lists and streams are left out: what they add is a missing output, what they remove needs no job. How the
-    data are prepared is in it: rules do not follow the times of data files.
+    Grid lists and streams are excluded: additions are missing outputs, and removals need no job. Settings of data
+    preparation are included, because rules do not depend on the times of data files.
     """
     grid = {"density", "streams", "initialisation"}
     recipe = {key: value for key, value in _any_product(study, stage, temperature).items() if key not in grid}
@@ -109,21 +109,21 @@ def settings_fingerprint(study: Study, stage: str, temperature: float | None) ->
 
 
 def prepared_by_name() -> list[str]:
-    """Data sets that one rule prepares, each in a file of its name."""
+    """Data sets prepared by one rule, each into a file of its name."""
     return [name for name, entry in DATASETS.items() if setting_of(entry.kind).prepared_by_name]
 
 
 def prepared_as_chosen(studies: Sequence[Study]) -> list[Study]:
-    """A study for each data set that is prepared as its studies choose: it is prepared once for all that agree."""
+    """One study for each data set whose preparation depends on settings; studies that agree share it."""
     chosen = [study for study in studies if not study.setting.prepared_by_name]
     return list({study.prepared: study for study in chosen}.values())
 
 
 def study_fingerprint(study: Study) -> str:
-    """Hash of the settings of every stage of a study: of what its tables are made from.
+    """Hash of the settings of all stages of a study, on which its tables depend.
 
-    Without it a job that failed under new settings would be forgotten: Snakemake notes the settings for failed jobs
-    too, and does not look for the results of jobs whose readers are up to date.
+    Without it, a job that failed under new settings would be forgotten: Snakemake records the settings of failed jobs
+    too, and does not check results whose downstream jobs are up to date.
     """
     return fingerprint_of({
         f"{stage} {temperature:g}": settings_fingerprint(study, stage, temperature)
@@ -134,7 +134,7 @@ def study_fingerprint(study: Study) -> str:
 
 
 def _any_product(study: Study, stage: str, temperature: float | None) -> dict[str, Any]:
-    """A recipe of the stage; for the one long run of the epochs knob, of the run and not of a checkpoint."""
+    """A recipe of the stage; for the single long run of the epochs knob, that of the run instead of a checkpoint."""
     first = study.temperatures[-1] if temperature is None else temperature
     products = pack(study, stage, study.config.dense_seeds[0], first)
     recipe = dict(products[0].recipe) if products else {"version": STAGES[stage].version}

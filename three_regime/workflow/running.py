@@ -1,4 +1,4 @@
-"""A run of Snakemake from inside: its configuration, what happens when it begins and ends, and its jobs. No torch."""
+"""A run of Snakemake: its configuration, hooks at its start and end, and its jobs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 def read_config(workflow: Workflow, config: dict[str, Any]) -> Config:
-    """The configuration of a Snakefile, its files read again by this project's reader, which replaces `config`.
+    """Read the configuration of a Snakefile again with this project's YAML reader, and update `config` in place.
 
-    Snakemake reads YAML 1.1: to it ``off`` is false, ``010`` eight, and of a key that stands twice it forgets one.
+    Snakemake reads YAML 1.1, in which ``off`` is false, ``010`` is eight, and a duplicate key is ignored.
 
     Parameters
     ----------
     workflow
-        Its configuration files, and what ``--config`` lays over them.
+        Source of the configuration files and of the overrides by ``--config``.
     config
-        Snakemake's own reading; holds the values of the files afterwards, so that scripts see them too.
+        Snakemake's own result; replaced by the values read here, so scripts see them too.
 
     Raises
     ------
@@ -52,8 +52,14 @@ def read_config(workflow: Workflow, config: dict[str, Any]) -> Config:
     return settle(merged)
 
 
+def slots(workflow: Workflow, config: Config) -> int:
+    """Jobs that a run has at work at a time, about: those of a cluster, or those that the cores here allow."""
+    resources = workflow.resource_settings
+    return max(1, resources.nodes or (resources.cores or 1) // config.threads)
+
+
 def freeze(workflow: Workflow, config: Config, read: Mapping[str, str]) -> None:
-    """When the workflow begins: from here on its jobs get the configuration that it resolved, in a file of its own.
+    """At the start of the workflow: write the resolved configuration to a file that all jobs read from now on.
 
     Parameters
     ----------
@@ -64,36 +70,35 @@ def freeze(workflow: Workflow, config: Config, read: Mapping[str, str]) -> None:
     workflow.config_settings.configfiles = [Path(run.file).absolute()]
     workflow.config_settings.config_args = []
     workflow.config[FROZEN] = asdict(run)  # jobs of this process
-    print(f"every job of this run uses the settings in {run.file}", file=sys.stderr)
+    print(f"all jobs of this run use the settings in {run.file}", file=sys.stderr)
 
 
 def before_jobs(studies: Sequence[Study], dag: DAG) -> None:
-    """When the workflow begins: stale results make way, so that none can come back when a job fails."""
+    """At the start of the workflow: set stale results aside, so none is restored when a job fails."""
     count = kept_copies.set_aside(studies, [path for job in dag.needrun_jobs() for path in job.output])
     if count:
-        print(f"{count} stale results are kept in .state until they have been computed anew", file=sys.stderr)
+        print(f"{count} stale results are kept in .state until they have been recomputed", file=sys.stderr)
 
 
 def after_jobs(results: str, dag: DAG, settings: Mapping[str, Any]) -> None:
-    """When the workflow ends, well or not: links to what Snakemake has recorded are needed no more.
+    """At the end of the workflow, successful or not: drop links to results that Snakemake has recorded.
 
-    What was edited meanwhile is named: code that later jobs used, settings that none did.
+    Also report files edited during the run: code, which later jobs used, and settings, which none did.
     """
     if run := runs.of(settings):
         if run.edited:
             print(
-                f"{', '.join(run.edited)}: edited while this run was under way; it used the settings of its start,"
-                f" {run.file}",
+                f"{', '.join(run.edited)}: edited during this run, which used the settings from its start, {run.file}",
                 file=sys.stderr,
             )
         if changed := run.changed_code:
-            print(f"the checkout changed while this run was under way: {changed}", file=sys.stderr)
+            print(f"the checkout changed during this run: {changed}", file=sys.stderr)
     ended = (job for job in dag.jobs if dag.noneedrun_finished(job))
     kept_copies.drop_recorded(Path(results), (path for job in ended for path in job.output))
 
 
 def run_script(snakemake: Snakemake, stage: str) -> None:
-    """Body of the scripts of the heavy stages."""
+    """Run the job of a heavy stage; the body of its script."""
     from three_regime.jobs.run import run_job
 
     wildcards, started = snakemake.wildcards, runs.of(snakemake.config)
@@ -108,7 +113,7 @@ def run_script(snakemake: Snakemake, stage: str) -> None:
 
 
 def snakemake_program() -> str:
-    """Path of the Snakemake beside this Python, or else of the first on the PATH.
+    """Path of the Snakemake beside this Python, or else the first on the PATH.
 
     Raises
     ------

@@ -1,15 +1,15 @@
-"""Snakemake's SLURM plugin, mended where it loses jobs (seen in 2.8.0 and its jobstep plugin 0.6.1).
+"""Patches for Snakemake's SLURM plugin, which loses jobs (observed in 2.8.0 and its jobstep plugin 0.6.1).
 
-- **Arrays** (``slurm-array-jobs``): the plugin drops what it was given while more jobs of the rule are ready than fit
-  into the queue (``jobs``), and Snakemake waits for them for ever; all tasks get the resources of the first, whatever
-  they asked for. Here an array is made of jobs of one rule that were given together and ask for the same.
-- **State of a job**: ``sacct`` prints ``CANCELLED by 0``, which the plugin takes for running, and raw numbers, among
-  which that of an array is the number of one of its tasks. Here states are one word, by the numbers that were noted.
-  Of an array that waits, SLURM prints one line (``1_[2-3]``), in which a cancelled task is just not there.
-- **Intervals**: the plugin asks ever more rarely, down to every 180 s. Here a job's end is noticed within a minute.
-- **First task of an array**: it computes outside a job step, where no signal of a preemption arrives. Here it is a step
-  as the others are.
-- **Log of a task**: the plugin notes another path than it gives to SLURM.
+- **Arrays** (``slurm-array-jobs``): the plugin drops the jobs it was given while more jobs of the rule are ready than
+  the queue limit (``jobs``), and Snakemake waits for them forever; all tasks get the resources of the first. Patch: an
+  array consists of jobs of one rule that were submitted together and request the same resources.
+- **Job states**: ``sacct`` prints ``CANCELLED by 0``, which the plugin takes for running, and raw job ids, where the id
+  of an array is that of one of its tasks. Patch: one-word states, keyed by the submitted ids. For a waiting array,
+  SLURM prints one line (``1_[2-3]``), from which a cancelled task is simply absent.
+- **Polling interval**: the plugin increases it up to 180 s. Patch: the end of a job is noticed within a minute.
+- **First task of an array**: it runs outside a job step, where signals of a preemption do not arrive. Patch: it runs as
+  a step like the others.
+- **Log of a task**: the plugin records a different path from the one it gives to SLURM. Patch: the actual path.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from snakemake_interface_executor_plugins.jobs import JobExecutorInterface as Job
 
 MOST_S = 40
-"""Most seconds between two questions for the state of jobs: the plugin's own first interval."""
+"""Maximum polling interval in seconds: the plugin's initial interval."""
 
 _WAITING = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
-"""Tasks of an array that wait, as SLURM lists them."""
+"""Waiting tasks of an array in SLURM's format."""
 
 _EXECS = re.compile(r"\s--slurm-jobstep-array-execs(=|\s+)\S+")
-"""Commands of the other tasks, in one word of Base64."""
+"""Option with the commands of the other tasks, base64-encoded."""
 
 
 def mend() -> None:
-    """Mend the plugins that Snakemake has loaded, in this process from now on; without them, nothing."""
+    """Patch the plugins that Snakemake has loaded, in this process; do nothing if they are not loaded."""
     submitting = sys.modules.get("snakemake_executor_plugin_slurm")
     if submitting is not None and not hasattr(submitting.query_job_status, "__wrapped__"):
         _mend_submitting(submitting)
@@ -51,7 +51,7 @@ def _mend_submitting(plugin: ModuleType) -> None:
     executor = plugin.Executor
     query, run_jobs = plugin.query_job_status, executor.run_jobs
     check, report = executor.check_active_jobs, executor.report_job_submission
-    os.environ.setdefault("SLURM_BITSTR_LEN", "0")  # lists of tasks are not cut short
+    os.environ.setdefault("SLURM_BITSTR_LEN", "0")  # do not truncate lists of tasks
     tasks: set[str] = set()
     missed: set[str] = set()
 
@@ -62,7 +62,7 @@ def _mend_submitting(plugin: ModuleType) -> None:
             return states, seconds
         found = by_task(states)
         lost = lost_tasks(tasks, found)
-        # The accounting may learn of a task that leaves the list a moment later than of the list.
+        # Accounting may register a task slightly later than it leaves the list.
         sure = lost if command.startswith("squeue") else lost & missed
         missed.clear()
         missed.update(lost)
@@ -71,7 +71,7 @@ def _mend_submitting(plugin: ModuleType) -> None:
     @functools.wraps(run_jobs)
     def run_jobs_in_arrays(self: Any, jobs: list[Job]) -> None:
         arrays, others = in_arrays(jobs, self.array_jobs)
-        run_jobs(self, others)  # first: it notes the loop in which submissions are reported
+        run_jobs(self, others)  # first, because it stores the event loop that submissions are reported in
         for array in arrays:
             if len(array) == 1:
                 self._submit_job(array[0])
@@ -100,7 +100,7 @@ def _mend_submitting(plugin: ModuleType) -> None:
 
 
 def by_task(states: Mapping[str, str]) -> dict[str, str]:
-    """States in one word, and those of waiting arrays by task: ``{"1_[2-3]": "PENDING"}`` has two of them."""
+    """Reduce states to one word, and expand waiting arrays: ``{"1_[2-3]": "PENDING"}`` gives two tasks."""
     found = {}
     for number, state in states.items():
         waiting = _WAITING.fullmatch(number)
@@ -110,7 +110,7 @@ def by_task(states: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tasks(listed: str) -> Iterator[int]:
-    """The numbers in ``1,4-6,8-12:2``."""
+    """Task numbers in a list such as ``1,4-6,8-12:2``."""
     for part in listed.split(","):
         ends, _, step = part.partition(":")
         first, _, last = ends.partition("-")
@@ -118,9 +118,9 @@ def _tasks(listed: str) -> Iterator[int]:
 
 
 def lost_tasks(tasks: Iterable[str], states: Mapping[str, str]) -> set[str]:
-    """Those of `tasks` that are in no list, although others of their arrays are: cancelled while they waited.
+    """Tasks that are not listed although others of their arrays are: they were cancelled while waiting.
 
-    An array of which a list was cut short is left out.
+    Arrays with a truncated list are ignored.
     """
     arrays = {number.partition("_")[0] for number in states if "_" in number}
     cut = {number.partition("_")[0] for number in states if "[" in number}
@@ -128,16 +128,16 @@ def lost_tasks(tasks: Iterable[str], states: Mapping[str, str]) -> set[str]:
 
 
 def in_arrays(jobs: list[Job], rules: set[str]) -> tuple[list[list[Job]], list[Job]]:
-    """Divide jobs that are to be submitted now.
+    """Group jobs to be submitted into arrays.
 
     Parameters
     ----------
     rules
-        Names of the rules whose jobs are to form arrays, or ``all``.
+        Names of the rules whose jobs form arrays, or ``all``.
 
     Returns
     -------
-    Jobs of one rule that ask for the same resources, for each array (of one job, perhaps), and the other jobs.
+    The arrays (each of jobs of one rule with equal resources, possibly a single job), and the other jobs.
     """
     alike: dict[tuple, list[Job]] = defaultdict(list)
     others = []

@@ -1,8 +1,8 @@
-"""Snakemake's lock on this folder: whose it is, and whether that run has ended without giving it back.
+"""Snakemake's lock on this folder: its owner, and whether that run died without releasing it.
 
-Snakemake killed with SIGKILL leaves its folder locked, and a lock does not say whose it is. Each run therefore notes
-host, process and start time beside it. A process of this machine can be looked for; one of another cannot, so
-only people can say whether it has ended. No torch.
+Snakemake killed with SIGKILL leaves its folder locked, and the lock does not name its owner. Each run therefore records
+host, process and start time beside it. A process of this machine can be checked; for one of another machine, only the
+user can tell whether it has ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOCKS = SNAKEMAKE_FOLDER / "locks"
 RUNS = SNAKEMAKE_FOLDER / "three-regime-runs"
 
 SAME_START_S = 1.0
-"""Two start times of one process differ by less, those of a process number that was given again by more."""
+"""Tolerance for start times of the same process; a recycled process id differs by more."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Run:
     Attributes
     ----------
     started
-        When its process began, in seconds since 1970.
+        Start time of its process in seconds since 1970.
     """
 
     host: str
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def here(self) -> bool:
-        """Whether it was started on this machine (by name: a container or a login node is another one)."""
+        """Whether it was started on this machine (by host name: a container or a login node is another machine)."""
         return self.host == socket.gethostname()
 
     @property
@@ -60,19 +60,19 @@ class Run:
 
     @property
     def file(self) -> Path:
-        """Where it is noted."""
+        """Path of its record."""
         return RUNS / f"{self.host}-{self.pid}.json"
 
 
 def note() -> None:
-    """Note this process as a run that may hold the lock."""
+    """Record this process as a run that may hold the lock."""
     me = psutil.Process()
     run = Run(socket.gethostname(), me.pid, me.create_time())
     write_json(run.file, asdict(run))
 
 
 def noted() -> list[Run]:
-    """The runs that are noted, the latest first."""
+    """Recorded runs, latest first."""
     found = []
     for path in RUNS.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, TypeError):
@@ -81,20 +81,20 @@ def noted() -> list[Run]:
 
 
 def is_locked() -> bool:
-    """Whether some run holds the lock, or has left it behind."""
+    """Whether the folder is locked, by a live or a dead run."""
     return any(LOCKS.glob("*"))
 
 
 def is_left_behind() -> bool:
-    """Whether the folder is locked and every run that may have done it has ended."""
+    """Whether the folder is locked and every run that may have locked it has ended."""
     runs = noted()
     return is_locked() and bool(runs) and all(run.gone for run in runs)
 
 
 def forget() -> None:
-    """Drop the notes of runs that hold no lock: those that have ended, and without a lock those of other machines.
+    """Remove records of runs that hold no lock: ended runs and, if there is no lock, runs of other machines.
 
-    One of another machine that is only about to lock the folder notes itself again when it has done so.
+    A run of another machine that is about to lock the folder records itself again when it has done so.
     """
     locked = is_locked()
     for run in noted():
@@ -103,12 +103,12 @@ def forget() -> None:
 
 
 def of_another_machine(unlock: Sequence[str]) -> str:
-    """What to say before a start when a run of another machine may hold the lock, or nothing.
+    """Warning to print if a run of another machine may hold the lock; else empty.
 
     Parameters
     ----------
     unlock
-        The command that removes the lock.
+        Command that removes the lock.
     """
     runs = noted()
     others = [run for run in runs if not run.here]
@@ -117,7 +117,7 @@ def of_another_machine(unlock: Sequence[str]) -> str:
     began = f"{datetime.fromtimestamp(others[0].started).astimezone():%Y-%m-%d %H:%M:%S %z}"
     return (
         f"this folder is locked, perhaps by process {others[0].pid} on {others[0].host}, started {began}, which cannot"
-        f" be looked for from {socket.gethostname()}. Once it has ended, or its machine or container is no more, it is"
-        f" safe to remove the lock:\n  {shlex.join(unlock)}\nWhile it runs, it is not: two runs would write the same"
+        f" be checked from {socket.gethostname()}. Once it has ended, or its machine or container no longer exists, it"
+        f" is safe to remove the lock:\n  {shlex.join(unlock)}\nWhile it runs, it is not: two runs would write the same"
         " files."
     )

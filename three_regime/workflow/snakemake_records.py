@@ -1,7 +1,7 @@
-"""Results that Snakemake has no record of: copied from elsewhere, or made without it. No torch.
+"""Results without a Snakemake record: copied from elsewhere, or made without Snakemake.
 
-Snakemake notices changed settings by what it recorded when it made a file. Without a record it would take any file
-that is young enough for up to date. Fingerprints know better: what they call stale is refused until it is adopted.
+Snakemake detects changed settings from its record of a file. Without a record, any sufficiently new file counts as up
+to date. So results that are stale by fingerprint are refused until they are adopted.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from three_regime.system.files import read_json
 from three_regime.system.places import SNAKEMAKE_FOLDER
 
 ADOPTING = "THREE_REGIME_ADOPTING"
-"""Environment variable under which Snakemake is called to record what has been adopted."""
+"""Environment variable set while Snakemake records adopted results."""
 
 RECORDS = SNAKEMAKE_FOLDER / "metadata"
-"""Snakemake's (version 9) record of each file that it has made."""
+"""Folder of Snakemake's (version 9) records of files."""
 
 _BEGUN = SNAKEMAKE_FOLDER / "incomplete"
 _LONGEST_NAME = 250
 
 
 def unrecorded(studies: Iterable[Study]) -> list[Study]:
-    """The studies with a job whose results are there and that Snakemake has neither recorded nor begun."""
+    """Studies with results that exist and that Snakemake has neither recorded nor begun."""
     return [study for study in studies if any(path.exists() and not _known(path) for path in _first_outputs(study))]
 
 
 def stale_without_record(studies: Iterable[Study]) -> str:
-    """One sentence on results that Snakemake would take for up to date and that are not; empty when there are none."""
+    """Message about results that Snakemake would wrongly consider up to date; empty if there are none."""
     if ADOPTING in os.environ:
         return ""
     for study in unrecorded(studies):
@@ -47,15 +47,15 @@ def stale_without_record(studies: Iterable[Study]) -> str:
             if wrong and not _known(path) and path.stat().st_mtime_ns > LONG_AGO_NS:
                 return (
                     f"Snakemake has no record of {path}, and it is {finding.verdict}: {finding.reason}. Run `python -m"
-                    " three_regime adopt` with the same --configfile first: it keeps what is right and plans the rest"
+                    " three_regime adopt` with the same --configfile first: it keeps valid results and plans the rest"
                 )
     return ""
 
 
 def set_back(paths: Iterable[Path]) -> None:
-    """Let Snakemake make files again: a time before everything, and no record.
+    """Make Snakemake compute files again: set their time before everything else, and remove their records.
 
-    With its record it would find the content of small inputs unchanged, whatever the times.
+    With a record, Snakemake would find small inputs unchanged by content, whatever their times.
     """
     for path in paths:
         if path.exists():
@@ -77,7 +77,7 @@ def _first_outputs(study: Study) -> Iterator[Path]:
 
 
 def record_of(path: Path) -> dict[str, Any] | None:
-    """What Snakemake (version 9) recorded when it made a file: ``params``, ``input_checksums``, …; None without one."""
+    """Snakemake's (version 9) record of a file: ``params``, ``input_checksums``, …; None if there is none."""
     name = _name(path)
     if len(name) > _LONGEST_NAME:
         return None
@@ -92,13 +92,13 @@ def _name(path: Path) -> str:
 
 
 def begun(path: Path) -> bool:
-    """Whether Snakemake has begun to make the file and not ended."""
+    """Whether Snakemake has begun but not finished the file."""
     name = _name(path)
     return len(name) <= _LONGEST_NAME and (_BEGUN / name).exists()
 
 
 def _known(path: Path) -> bool:
-    """Whether Snakemake has recorded the file, or begun to make it, in its folder of this version (9)."""
+    """Whether Snakemake (version 9) has recorded the file or begun to make it."""
     name = _name(path)
     if len(name) > _LONGEST_NAME:
         return True

@@ -1,7 +1,7 @@
-"""What Snakemake's records call up to date and fingerprints do not: planned again before a run begins. No torch.
+"""Plan results again that are up to date by Snakemake's records but stale by fingerprint.
 
-The records are wrong after ``--touch``, after files were copied over others, after an edit that was undone when jobs
-had used it, for a study that was renamed with its folder, and for files that were damaged since.
+Records are wrong after ``--touch``, after files were overwritten by copies, after an edit was undone that jobs had
+used, for a study renamed with its folder, and for files damaged since.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SAME_TIME_S = 0.01
 
 
 def plan_again(studies: Iterable[Study]) -> list[str]:
-    """Let Snakemake make again what it takes for up to date and what is not; says so in a line for each reason.
+    """Make Snakemake compute wrongly recorded results again; return one line for each reason.
 
-    Weights are read only where the file is younger than its record. Nothing is done while another run is at work.
+    Weights are read only if the file is newer than its record. Nothing is done while another run is in progress.
     """
     said: list[str] = []
-    if ADOPTING in os.environ or snakemake_lock.is_locked():  # another run is at work, and knows what it does
+    if ADOPTING in os.environ or snakemake_lock.is_locked():  # do not interfere with another run
         return said
     for study in studies:
         if not study.folder.is_dir():
@@ -44,25 +44,25 @@ def plan_again(studies: Iterable[Study]) -> list[str]:
             reasons.setdefault(f"{finding.product.stage}, {finding.verdict}, {finding.reason}", []).append(finding)
         for reason, group in reasons.items():
             more = f" and {len(group) - 1} more" if len(group) > 1 else ""
-            said.append(f"to be computed anew: {group[0].product.outputs[0]}{more}: {reason}")
+            said.append(f"to be recomputed: {group[0].product.outputs[0]}{more}: {reason}")
         if reason := _wrong_tables(study, findings):
             _set_back(study.table(name) for name in CELL_TABLES)
-            said.append(f"to be made anew: the tables of {study.name}: {reason}")
+            said.append(f"to be rebuilt: the tables of {study.name}: {reason}")
     return said
 
 
 def _set_back(paths: Iterable[Path]) -> None:
-    with contextlib.suppress(OSError):  # results of somebody else; a run that must write them says so
+    with contextlib.suppress(OSError):  # another user's results; a run that must write them will report it
         set_back(paths)
 
 
 def _wrong_tables(study: Study, findings: Sequence[Finding]) -> str:
-    """Why tables that are there must be made anew although every result is right; empty when they need not be."""
+    """Why existing tables must be rebuilt although every result is done; empty if they need not be."""
     cells = study.table("cells")
     if not cells.exists() or cells.stat().st_mtime_ns <= LONG_AGO_NS or not all(each.done for each in findings):
         return ""
-    # Of a study that was made smaller, Snakemake sees that they have fewer inputs.
-    return "" if tables_hold(study, findings) else "they were not made from these results under this name"
+    # If the study was made smaller, Snakemake itself notices that they have fewer inputs.
+    return "" if tables_hold(study, findings) else "they were not built from these results under this name"
 
 
 def _is_wrong(finding: Finding) -> bool:
@@ -70,9 +70,9 @@ def _is_wrong(finding: Finding) -> bool:
 
 
 def _believed(study: Study, finding: Finding) -> bool:
-    """Whether Snakemake takes the files for made with the present settings.
+    """Whether Snakemake considers the files made with the current settings.
 
-    What is made from something else that is stale follows when that has been made again.
+    Results that are stale only because of an input follow when that has been recomputed.
     """
     product = finding.product
     there = [path for path in product.outputs if path.exists()]
@@ -87,6 +87,6 @@ def _believed(study: Study, finding: Finding) -> bool:
 
 
 def _changed_since(path: Path) -> bool:
-    """Whether a file is younger than Snakemake's record of it, which notes its time: then its content is looked at."""
+    """Whether a file is newer than Snakemake's record of it, so its content must be checked."""
     ended = (record_of(path) or {}).get("endtime")
     return isinstance(ended, int | float) and path.stat().st_mtime > ended + _SAME_TIME_S

@@ -1,4 +1,4 @@
-"""Before a run of Snakemake: where it works, whether its settings are there, and whether hours of work are meant."""
+"""Before a run of Snakemake: ask for confirmation of many hours of work."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from three_regime.errors import UserError
 from three_regime.workflow.arguments import computes, configfiles, targets_of
 
 ASK_ABOVE_H = 10.0
-"""Hours of work (of a GPU, or of one CPU core) from which on a person is asked (this project's choice)."""
+"""Hours of work (GPU hours plus CPU core hours) above which the user is asked (this project's choice)."""
 
 
 def ask(arguments: Sequence[str]) -> None:
-    """Ask once, on a terminal, before more than ``ASK_ABOVE_H`` hours of work; ``YES=1`` is the answer beforehand.
+    """Ask for confirmation, on a terminal, before more than ``ASK_ABOVE_H`` hours of work; ``YES=1`` confirms.
 
-    Without a terminal nothing is asked: batch systems have none.
+    Without a terminal, as in batch systems, nothing is asked.
 
     Raises
     ------
     UserError
-        When the answer is no.
+        When the user declines.
     """
     answered = os.environ.get("YES", "") not in ("", "0")
     if answered or not computes(arguments) or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    # What `--config` changes is left out: it is a few settings, and the price a round number.
+    # Overrides by `--config` are ignored, because the price is only approximate.
     files = configfiles(["--other" if argument in ("--config", "-C") else argument for argument in arguments]) or []
     work = price(load(files), targets_of(arguments))
     if not work:
@@ -39,12 +39,12 @@ def ask(arguments: Sequence[str]) -> None:
 
 
 def price(config: Config, targets: Sequence[str]) -> str:
-    """The work for `targets` in words where it is more than ``ASK_ABOVE_H`` hours, or unknown; else nothing.
+    """Describe the work for `targets` if it is unknown or more than ``ASK_ABOVE_H`` hours; else empty.
 
     Parameters
     ----------
     targets
-        As Snakemake takes them; files deep in a study cost what they need, which is not priced.
+        Snakemake's targets; single result files of a study are not priced.
     """
     from three_regime.planning.plan import make
     from three_regime.planning.plan_table import worked
@@ -56,14 +56,14 @@ def price(config: Config, targets: Sequence[str]) -> str:
         return ""
     plan = make(config, known, rates)
     gpu, cpu = (seconds / 3600 for seconds in worked(plan))
-    parts = [f"{gpu:,.0f} hours of a GPU"] if gpu >= 1 else []
-    parts += [f"{cpu:,.0f} hours of one CPU core"] if cpu >= 1 else []
+    parts = [f"{gpu:,.0f} GPU hours"] if gpu >= 1 else []
+    parts += [f"{cpu:,.0f} CPU core hours"] if cpu >= 1 else []
     parts += [f"{', '.join(plan.untimed)}, of unknown length"] if plan.untimed else []
-    return f"about {' and '.join(parts)} are to be computed" if gpu + cpu > ASK_ABOVE_H or plan.untimed else ""
+    return f"this run takes about {' and '.join(parts)}" if gpu + cpu > ASK_ABOVE_H or plan.untimed else ""
 
 
 def _planned(config: Config, target: str) -> list[str]:
-    """`target` as `three_regime.planning.plan` knows it; of a table, figure or report the studies behind it."""
+    """Targets of `three_regime.planning.plan` for `target`; for a table, figure or report, the studies behind it."""
     from three_regime.planning.explain import studies_behind
     from three_regime.planning.plan import wanted
 

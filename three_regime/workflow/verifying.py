@@ -1,4 +1,4 @@
-"""`verify`: read everything that the planned studies have, and say what is not as it should be. Nothing is changed."""
+"""The `verify` command: check every file of the planned studies, and report problems without changing anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROBLEMS = (Verdict.STALE, Verdict.DAMAGED, Verdict.UNKNOWN)
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it should be: a file, its verdict (see `verdicts.Verdict`) and why."""
+    """A problem: the file, its verdict (see `verdicts.Verdict`) and the reason."""
 
     file: str
     verdict: str
@@ -29,14 +29,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was read, and what was found.
+    """Outcome of `verify`.
 
     Attributes
     ----------
     read
-        Results, data files and tables that are there.
+        Number of results, data files and tables read.
     missing
-        Results that are not there yet, which is no problem.
+        Number of results that do not exist yet, which is not a problem.
     """
 
     read: int
@@ -45,9 +45,9 @@ class Verified:
 
 
 def verify(config: Config) -> Verified:
-    """Read every result, prepared data file and table of the planned studies, tensors included, against their digests.
+    """Check every result, prepared data file and table of the planned studies against their digests, with tensors.
 
-    Results are compared with the present settings, and tables with the results that they were made from.
+    Results are compared with the current settings, and tables with the results they were built from.
     """
     problems: list[Problem] = []
     read = missing = 0
@@ -70,14 +70,14 @@ def verify(config: Config) -> Verified:
             read += 1
             if not is_intact(study.config.dataset, study.data):
                 verdict = Verdict.DAMAGED if is_prepared(study.config.dataset, study.data) else Verdict.STALE
-                reason = "its content does not match its digests, or it was prepared otherwise than it would be now"
+                reason = "its content does not match its digests, or it was prepared with other settings"
                 problems.append(Problem(str(path), verdict.value, reason))
     return Verified(read, missing, problems)
 
 
 def _of_tables(study: Study, findings: list[Finding], tables: list[Path]) -> Iterator[Problem]:
     for path in tables:
-        if not path.exists() or not path.read_bytes().strip():  # there was nothing to tabulate
+        if not path.exists() or not path.read_bytes().strip():  # an empty table
             continue
         try:
             read_table(path)
@@ -85,16 +85,16 @@ def _of_tables(study: Study, findings: list[Finding], tables: list[Path]) -> Ite
             yield Problem(str(path), Verdict.DAMAGED.value, str(error).removeprefix(f"{path} "))
     cells = study.table("cells")
     if cells.exists() and not tables_agree(study, findings):
-        reason = "the tables were not made from just the results that are here, under this name and with these settings"
+        reason = "the tables were not built from exactly these results, under this name and with these settings"
         yield Problem(str(cells), Verdict.STALE.value, reason)
 
 
 def render(verified: Verified) -> str:
-    """A line for each problem, and a last one with the counts."""
+    """Format as text: one line per problem, then the counts."""
     lines = [f"{each.file}: {each.verdict}: {each.reason}" for each in verified.problems]
-    missing = f", {verified.missing} results are not there yet" if verified.missing else ""
-    what = f"{len(verified.problems)} of them are not right" if verified.problems else "all of them right"
+    missing = f", {verified.missing} results do not exist yet" if verified.missing else ""
+    what = f"{len(verified.problems)} with problems" if verified.problems else "no problems"
     lines.append(f"{verified.read} results, tables and data files read: {what}{missing}")
     if verified.problems:
-        lines.append("start the workflow again: what is damaged or stale is set aside, and computed anew")
+        lines.append("run the workflow again: damaged and stale results are set aside and recomputed")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The image task: torchvision's augmentation to the last pixel, batches, evaluation."""
+"""Image task: torchvision's augmentation pixel for pixel, batches, evaluation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tiny_study import STUDY
+from tiny_study import STUDY, config, study_of
 from toy_task import settings
 
+from three_regime import kernels
 from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.torchvision_import import import_torchvision
 from three_regime.errors import UserError
 from three_regime.models import families
+from three_regime.models.layers import NormRelu
 from three_regime.random_streams import Streams
-from three_regime.tasks.images.task import Augmenter, ImageClassification, from_prepared
+from three_regime.tasks.images.batches import Augmenter
+from three_regime.tasks.images.task import ImageClassification, from_prepared, of_study, opened
 
 CPU = torch.device("cpu")
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]
@@ -222,3 +225,35 @@ def test_a_prepared_file_makes_the_same_task(task, weights, tmp_path):
     other = from_prepared(tmp_path / "digits.safetensors", DIGITS, STUDY["model"], CPU, COUNT, 33)
     assert other.evaluate(weights, "train") == task.evaluate(weights, "train")
     assert other.evaluate(weights, "test") == task.evaluate(weights, "test")
+
+
+def test_each_split_has_its_own_limit_however_a_task_is_made(tmp_path):
+    study = study_of(config(tmp_path))  # 200 training images, 100 test images
+    made = [
+        of_study(study, "cpu"),
+        from_prepared(study.prepared, DIGITS, STUDY["model"], CPU, 200, 100),
+        opened("digits", tmp_path).task(STUDY["model"], "cpu", 200, 100),
+    ]
+    for task in made:
+        assert {split: len(labels) for split, labels in task.labels.items()} == {"train": 200, "test": 100}
+        assert {split: len(images) for split, images in task.images.items()} == {"train": 200, "test": 100}
+
+
+@pytest.mark.parametrize("wanted", ["auto", "plain"])
+def test_a_task_computes_with_the_kernels_that_are_recorded(library, monkeypatch, wanted):
+    """`kernels.in_use` says what is written into provenance; here the layers are asked."""
+    kernels.allow(wanted)
+    computed, calls = type(library)._norm_relu, []
+
+    def counted(self, images, norm, result):
+        calls.append(tuple(images.shape))
+        return computed(self, images, norm, result)
+
+    monkeypatch.setattr(type(library), "_norm_relu", counted)
+    arrays = {f"{split}_images": np.zeros((2, 32, 32, 3), np.uint8) for split in ("train", "test")}
+    arrays |= {f"{split}_labels": np.zeros(2, np.int64) for split in ("train", "test")}
+    task = ImageClassification(CIFAR, arrays, "preresnet-8", CPU)
+    task.evaluate(task.load(task.initial_weights(Streams(("dense", 1))), "drawn"), "test")
+    assert kernels.in_use() == ("fused" if wanted == "auto" else "plain")
+    norms = sum(isinstance(module, NormRelu) for module in task.model.modules())
+    assert len(calls) == (norms if wanted == "auto" else 0)

@@ -1,4 +1,4 @@
-"""Beam search: translations do not depend on batches; limits; BLEU and its signature."""
+"""Beam search: independence of batching; limits; BLEU and its signature."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch.func import functional_call
 from toy_task import train
 
 from three_regime.errors import UserError
+from three_regime.models.transformer import MAX_POSITIONS
 from three_regime.random_streams import Streams
-from three_regime.tasks.translation.beam_search import Search, Symbols, translate
+from three_regime.tasks.translation.beam_search import DEFAULT_SEARCH, Search, Symbols, translate
 from three_regime.tasks.translation.bleu import kept, paired_bootstrap, restored, scored, scores_of_files
 
 STREAMS = Streams(("dense", 1))
@@ -22,7 +23,7 @@ SEARCH = Search()
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A task and weights after some steps: neither hopeless nor sure of its translations."""
+    """A task and partially trained weights, neither random nor confident."""
     task = small_task(small_text(pairs=300, words=8, longest=6))
     training = text_training(epochs=8, batch_size=100, accumulate=1, warmup=20, learning_rate=0.02, dropout=0.0)
     state = tmp_path_factory.mktemp("trained") / "state.safetensors"
@@ -152,7 +153,7 @@ def test_bleu_of_files_names_both_when_their_lines_differ(tmp_path):
 
 
 def test_bleu_needs_a_reference_for_each_sentence():
-    with pytest.raises(UserError, match="one reference a sentence"):
+    with pytest.raises(UserError, match="one reference per sentence"):
         scored(["a"], [])
 
 
@@ -178,3 +179,14 @@ def test_a_paired_bootstrap_tells_better_from_equal():
               for half in (0, 1)]  # fmt: skip
     halves[0][0] = references[0]
     assert 0.05 < paired_bootstrap(*halves, references)["BLEU"]["p_value"] < 1
+
+
+def test_the_search_is_that_of_the_protocol():
+    assert Search(beam=4, length_penalty=0.6, factor=2.0, extra=10) == DEFAULT_SEARCH
+
+
+def test_a_translation_has_at_most_twice_the_source_and_ten_more():
+    assert [DEFAULT_SEARCH.limit(tokens) for tokens in (0, 1, 7)] == [10, 12, 24]
+    assert Search(factor=1.5, extra=1).limit(3) == 5, "rounded down"
+    assert Search(factor=0.0, extra=0).limit(9) == 1, "one word may always be said"
+    assert DEFAULT_SEARCH.limit(10**6) == MAX_POSITIONS - 1, "and the end mark"

@@ -1,4 +1,4 @@
-"""The translation task: batches, dropout, metrics and outputs, on a corpus in memory."""
+"""Translation task: batches, dropout, metrics and outputs, on a corpus in memory."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_accumulated_batches_make_up_the_steps(task, drop_last):
 @pytest.mark.parametrize("checkpoints", [(), (1,)])
 def test_fewer_batches_than_a_step_accumulates_are_refused(task, tmp_path, checkpoints):
     training = text_training(accumulate=1000, drop_last=True)
-    with pytest.raises(UserError, match=r"toy: no step can be made, .* at batch_size 60 and accumulate 1000 "):
+    with pytest.raises(UserError, match=r"toy: an epoch has no steps: .* with batch_size 60 and accumulate 1000 "):
         train(task, tmp_path / "state", training, checkpoints=checkpoints)
     assert not list(tmp_path.iterdir())
 
@@ -241,7 +241,7 @@ def test_condensed_gram_matrices_give_the_same_cka(task, weights):
 
 
 def test_more_tokens_than_there_are_is_an_error(task, weights):
-    with pytest.raises(UserError, match="100000 target tokens were asked for"):
+    with pytest.raises(UserError, match="100000 target tokens were requested"):
         dict(task.outputs(weights, 100_000))
 
 

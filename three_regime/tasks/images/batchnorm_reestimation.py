@@ -1,4 +1,4 @@
-"""Re-estimation of BatchNorm's statistics (A): what every point of an LMC line is given before it is evaluated."""
+"""BatchNorm re-estimation (authors' code), applied to every point of an LMC line before it is evaluated."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Batch = tuple[Tensor, Tensor]
 
 @contextmanager
 def averaging(norms: Sequence[nn.BatchNorm2d], batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
-    """The batches, each given out with the momentum that makes the running statistics a plain average.
+    """Yield the batches, and set the momentum so the running statistics become plain averages over them.
 
-    With momentum n/N, N images after a batch of n, the running mean and unbiased variance are the averages of the
-    batches' own, weighted by batch size. The networks must be in training mode and their statistics zero at first;
-    the momenta are put back at the end, however it comes.
+    With momentum n/N, where N counts the images up to and including a batch of n, the running mean and unbiased
+    variance are averages of the batch statistics weighted by batch size. The network must be in training mode with
+    running statistics of zero. The momenta are restored on exit.
 
     Parameters
     ----------
     norms
-        The BatchNorm layers whose statistics are re-estimated.
+        BatchNorm layers to re-estimate.
     batches
-        Images and labels of the un-augmented training set, in file order.
+        Un-augmented training images and labels, in file order.
     """
     usual = [norm.momentum for norm in norms]
     try:

@@ -1,4 +1,4 @@
-"""What work on images costs: images to process at measured rates."""
+"""Pricing of image studies: images to process at measured rates."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from three_regime.tasks.rates import ModelRates, Rates
 
 
 def image_speed(rates: Rates, study: Study) -> Speed | None:
-    """Rates of a study's network; one that was not measured is scaled from the nearest that was.
+    """Rates for a study's network, scaled from the most similar measured network if necessary.
 
-    None for a network whose family does not count its layers: nothing tells how much work it is.
+    None if the model family does not count its layers, since its work is then unknown.
     """
     if (ours := network_size(study)) is None:
         return None
@@ -53,27 +53,30 @@ def image_speed(rates: Rates, study: Study) -> Speed | None:
 
 
 def _together(rates: Rates, study: Study, measured: ModelRates) -> float | None:
-    """Rate of members in lock-step, where the study lets them advance so on this kind of device."""
-    allowed = study.config.lockstep != "off" if rates.on_gpu else pays_on_cpu(
-        study.config.lockstep, network_size(study).multiply_adds
-    )  # fmt: skip
+    """Training rate in lock-step; None if the study does not use it on this kind of device."""
+    choice = study.config.lockstep
+    if rates.on_gpu:
+        allowed = choice != "off"
+    else:
+        by_engine = choice == "auto" and study.config.retrain.plain_sgd and bool(measured.relative_times)
+        allowed = not by_engine and pays_on_cpu(choice, network_size(study).multiply_adds)
     return measured.together_images_per_s if allowed else None
 
 
 def _measured(name: str, measured: ModelRates) -> Size | None:
-    """Size of a network that was measured."""
+    """Size of a measured network."""
     return size(name, classes=10, channels=3, image_size=measured.image_size)
 
 
 def network_size(study: Study) -> Size | None:
-    """Size of a study's network; None when its family does not count its layers."""
+    """Size of a study's network; None if its family does not count its layers."""
     entry = DATASETS[study.config.dataset.name]
     return size(study.config.model, classes=entry.classes, channels=entry.channels, image_size=entry.image_size)
 
 
 @dataclass(frozen=True)
 class ImagePricer(Pricer):
-    """Work and bytes of the products of a study of images."""
+    """Work and bytes of the products of an image study."""
 
     @cached_property
     def train_images(self) -> int:
@@ -109,7 +112,7 @@ class ImagePricer(Pricer):
         return Work(evaluate=float(self.train_images + self.test_images))
 
     def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
-        """Priced by images, however many a step has."""
+        """Priced by images, whatever the batch size."""
         steps = self.steps(training)
         seen = steps * training.batch_size if training.drop_last else self.train_images
         epochs = stop or self.epochs(training)

@@ -1,4 +1,4 @@
-"""Image classification without torch: configuration, recipes, preparation and price (`three_regime.settings.Setting`).
+"""Torch-free half of image classification: configuration, recipes, preparation, price (`three_regime.settings`).
 
 The other half is `three_regime.tasks.images.task`.
 """
@@ -48,7 +48,7 @@ class Images(Setting):
     packs_advance_together = True
 
     def fill_training(self, training: Training, choice: DatasetChoice) -> Training:
-        """A batch that nobody has set has no more images than there are."""
+        """Lower an unset batch size to the number of images."""
         return lowered(training, "batch_size", choice.images)
 
     def fill_measure(self, measure: Measurement, choice: DatasetChoice, retrain: Training) -> Measurement:
@@ -80,12 +80,12 @@ class Images(Setting):
             )
 
     def prepare(self, choice: DatasetChoice, path: Path, raw: Path, recipe: dict[str, Any]) -> None:
-        """Arrays ``{train,test}_images`` (N, H, W, C) uint8, ``{train,test}_labels`` (N,) int64.
+        """Write the arrays ``{train,test}_images`` (N, H, W, C) uint8 and ``{train,test}_labels`` (N,) int64.
 
         Raises
         ------
         UserError
-            Also when the numbers of images are not the data set's.
+            Also when a split does not have the expected number of images.
         """
         entry = choice.entry
         began = time.monotonic()
@@ -107,7 +107,7 @@ class Images(Setting):
         log.info("%s: %s training and %s test images", path, f"{entry.train_images:,}", f"{entry.test_images:,}")
 
     def examples(self, choice: DatasetChoice) -> dict[str, Any]:
-        """Which images, and how pixels are normalised and augmented unless the data set's name implies it."""
+        """Which images are used, and how pixels are processed if that differs from the data set's default."""
         implied = IMPLIED.get(choice.name, {})
         pixels = {key: value for key, value in choice.entry.treatment.items() if value != implied.get(key)}
         return {

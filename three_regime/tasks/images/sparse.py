@@ -1,6 +1,6 @@
-"""Image networks with fixed masks, run by the compiled engine (``three_regime/kernels/sparse.h``).
+"""Image networks with fixed masks, computed by the compiled sparse engine (``three_regime/kernels/sparse.h``).
 
-Batches are made from bytes by the engine, by a table of what `Augmenter.normalise` makes of a byte: the same numbers.
+The engine assembles batches from bytes with a lookup table of `Augmenter.normalise`, so inputs are identical.
 """
 
 from __future__ import annotations
@@ -15,29 +15,35 @@ from torch import Tensor
 
 from three_regime.config import Training
 from three_regime.errors import UserError
+from three_regime.kernels import Kernels
 from three_regime.kernels.graph import EPSILON, Graph, Lowerable, Unsupported
 from three_regime.kernels.program import Program
 from three_regime.pruning.masks import Masks
+from three_regime.tasks.images.batches import ImageEpoch
+from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.interface import Metrics, Split, Weights
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
-    from three_regime.tasks.images.task import ImageClassification, ImageEpoch
 
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 64
-"""What a core works on at a time fits its second cache whatever the batch; the maps of 64 images fit the third."""
+"""Feature maps of 64 images fit into the L3 cache (the working set of a core fits into L2 for any batch size)."""
 
 
 class SparseImages:
-    """See `three_regime.tasks.interface.SparseNetwork`.
+    """Sparse engine for images; see `three_regime.tasks.interface.SparseNetwork`.
 
-    Memory is taken at the first use: for training and for evaluation apart.
+    Memory is allocated on first use, separately for training and evaluation.
     """
 
-    def __init__(self, task: ImageClassification, library: Library, graph: Graph, masks: Masks) -> None:
+    def __init__(
+        self, task: ImageNetwork, library: Library, graph: Graph, masks: Masks, winograd: frozenset[str]
+    ) -> None:
         self.task, self.masks = task, masks
+        self.computed_with: Kernels = "sparse-winograd" if winograd else "sparse"
+        self._winograd = winograd
         self._library, self._graph = library, graph
         self._programs: dict[bool, Program] = {}
         every_byte = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 1, task.entry.channels)
@@ -46,8 +52,11 @@ class SparseImages:
         self._labels = {split: labels.numpy() for split, labels in task.labels.items()}
 
     @classmethod
-    def of(cls, task: ImageClassification, library: Library, masks: Masks) -> SparseImages | None:
-        """The network with these masks, or None where the engine cannot run it or does not pay."""
+    def of(cls, task: ImageNetwork, library: Library, masks: Masks, only: Kernels | None) -> SparseImages | None:
+        """The engine for a task's network with these masks; None if it is unsupported or not faster.
+
+        ``only="sparse"`` excludes Winograd convolutions, to continue runs of versions without them.
+        """
         model, entry = task.model, task.entry
         norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         if not isinstance(model, Lowerable) or any((norm.eps, norm.momentum) != (EPSILON, 0.1) for norm in norms):
@@ -60,7 +69,7 @@ class SparseImages:
             return None
         if not graph.pays(masks):
             return None
-        return cls(task, library, graph, masks)
+        return cls(task, library, graph, masks, frozenset() if only == "sparse" else graph.winograd(masks))
 
     def removed_are_zero(self, weights: Mapping[str, np.ndarray | Tensor]) -> bool:
         return all(not np.asarray(weights[name])[~mask].any() for name, mask in self.masks.items())
@@ -95,7 +104,7 @@ class SparseImages:
             decay=training.weight_decay,
         )
         for value in buffers.values():
-            if value.dtype == torch.int64:  # the batches that a norm has seen
+            if value.dtype == torch.int64:  # `num_batches_tracked` of BatchNorm
                 value.add_(1)
         return torch.tensor(losses / len(order)), torch.tensor(wrong), len(order)
 
@@ -120,9 +129,9 @@ class SparseImages:
         return {**weights, **found}
 
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
-        """As `ImageClassification.outputs`."""
+        """As `ImageNetwork.outputs`."""
         if images > len(self._labels["train"]):
-            raise UserError(f"{images} images were asked for, but there are {len(self._labels['train'])}")
+            raise UserError(f"{images} images were requested, but there are {len(self._labels['train'])}")
         program = self._program(EVALUATION_BATCH, training=False)
         common = self._common(program, weights, "train")
         logits = np.empty((images, program.classes), np.float32)
@@ -133,7 +142,7 @@ class SparseImages:
         yield "softmax", exact.softmax(1).numpy()
 
     def _program(self, images: int, *, training: bool) -> Program:
-        """The layout for batches of up to so many images; a smaller one than asked for is thrown away."""
+        """The program for batches of up to `images`; a smaller cached one is replaced."""
         found = self._programs.get(training)
         if found is None or found.images < images:
             found = self._programs[training] = Program(
@@ -144,6 +153,7 @@ class SparseImages:
                 images=images,
                 threads=torch.get_num_threads(),
                 training=training,
+                winograd=self._winograd,
             )
         return found
 
@@ -165,5 +175,5 @@ class SparseImages:
 
 
 def _batches(total: int, size: int) -> Iterator[tuple[int, int]]:
-    """Start and length of each batch."""
+    """(start, length) of each batch."""
     return ((start, min(size, total - start)) for start in range(0, total, size))

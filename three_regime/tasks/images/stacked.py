@@ -1,10 +1,9 @@
-"""Image networks of one architecture advanced together: batches, loss, evaluation and re-estimation of all at once."""
+"""Compute several image networks of one architecture together: batches, loss, evaluation and re-estimation."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,26 +12,25 @@ from torch import Tensor, nn
 from three_regime.config import Training
 from three_regime.models.stacked import StackedNetwork
 from three_regime.random_streams import Streams
+from three_regime.tasks.images.batches import ImageEpoch
 from three_regime.tasks.images.batchnorm_reestimation import averaging
+from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.interface import Metrics, Split, Weights
 from three_regime.tasks.pack_sizes import TOGETHER
-
-if TYPE_CHECKING:
-    from three_regime.tasks.images.task import ImageClassification, ImageEpoch
 
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 128
 CPU_MEMORY = 2**30
-"""Bytes of activations that a pack may need on a CPU (this project's choice); on a GPU half of what is free."""
+"""Bytes of activations that a pack may use on a CPU (this project's choice); on a GPU, half of the free memory."""
 
 _CHECKED_IMAGES = 4
 
 
 class StackedEpoch:
-    """The same epoch of several members, each in its own order with its own shifts and flips."""
+    """The same epoch of several members, each with its own order, shifts and flips."""
 
-    def __init__(self, task: ImageClassification, members: Sequence[ImageEpoch], batch_size: int) -> None:
+    def __init__(self, task: ImageNetwork, members: Sequence[ImageEpoch], batch_size: int) -> None:
         self.steps = members[0].steps
         self._task, self._size = task, batch_size
         self._order, self._shifts, self._flips = (
@@ -55,19 +53,19 @@ def _side_by_side(images: Tensor) -> Tensor:
 
 
 class ImageStack:
-    """Several networks of an image task as one; see `three_regime.tasks.interface.Stack`.
+    """Several networks of an image task computed together; see `three_regime.tasks.interface.Stack`.
 
     Parameters
     ----------
     network
-        Skeleton of the architecture, for this object alone.
+        Module of the architecture, not shared with other objects.
     width
-        Most members together; None chooses by memory.
+        Maximum number of members together; None: as many as fit into memory.
     """
 
     together = True
 
-    def __init__(self, task: ImageClassification, network: nn.Module, width: int | None) -> None:
+    def __init__(self, task: ImageNetwork, network: nn.Module, width: int | None) -> None:
         self.device = task.device
         self.task = task
         self.stacked = StackedNetwork(network)
@@ -76,7 +74,7 @@ class ImageStack:
 
     @property
     def width(self) -> int:
-        """Most members that are advanced together."""
+        """Maximum number of members computed together."""
         return self._width or self._fitting()
 
     def rows(self, members: int) -> int:
@@ -112,7 +110,7 @@ class ImageStack:
 
     @torch.no_grad()
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
-        """As `ImageClassification.reestimate`, for each network."""
+        """As `ImageNetwork.reestimate`, for each network."""
         weights = {
             name: torch.zeros_like(value) if name in self.task.buffers else value for name, value in weights.items()
         }
@@ -124,9 +122,9 @@ class ImageStack:
         return weights
 
     def reproduces(self, network: nn.Module) -> bool:
-        """Whether two different networks computed together give the logits of each on its own.
+        """Whether two different networks computed together give the same logits as each alone.
 
-        False for an architecture with an operation that mixes channels in a way that `models.stacked` does not know.
+        False for an architecture that mixes channels by an operation that `models.stacked` does not support.
         """
         weights = {name: value.detach() for name, value in network.state_dict().items()}
         twice = {
@@ -149,19 +147,19 @@ class ImageStack:
         return together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-3, atol=1e-3 * alone.std())
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each image, (M, n)."""
+        """Cross-entropy of each image, (M, n)."""
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
 
     def _for_all(self, images: Tensor, members: int) -> Tensor:
         return _side_by_side(images[:, None].expand(-1, members, -1, -1, -1))
 
     def _fitting(self) -> int:
-        """Members whose activations fit into memory at a batch of 64, at most `TOGETHER`."""
+        """Number of members whose activations fit into memory at batch size 64, at most `TOGETHER`."""
         allowed = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else CPU_MEMORY
         return max(1, min(TOGETHER, allowed // (64 * self._activation_bytes())))
 
     def _activation_bytes(self) -> int:
-        """Bytes that one member's backward pass needs for each image, with as much again for work under way."""
+        """Bytes per image that one member keeps for the backward pass, doubled to allow for temporaries."""
         kept = 0
 
         def count(tensor: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Translation: WMT14 German→English by fairseq's Transformer.
+"""Translation: WMT14 German→English with fairseq's Transformer.
 
-Belongs here: what only text needs: batches of sentences, label-smoothed loss, dropout, beam search, BLEU. Start at
-`task`.
+Belongs here: everything specific to text: batches of sentences, label-smoothed loss, dropout, beam search, BLEU. Start
+at `task`.
 """

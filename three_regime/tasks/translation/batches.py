@@ -1,4 +1,4 @@
-"""Batches of sentence pairs: of similar length, of at most so many tokens, always the same ones, in a drawn order."""
+"""Batches of sentence pairs of similar length with at most `batch_size` tokens, in a random order."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from three_regime.preparation.prepared_text import Pairs
 
 CACHED_TOKENS = {"cpu": 4_000_000, "cuda": 64_000_000}
-"""A split of up to so many padded tokens stays on the device as ready batches (32 bytes a token); a larger one is read
-from its mapped files in every epoch."""
+"""Padded tokens of a split up to which its batches are cached on the device (32 bytes per token); a larger split is
+read from its memory-mapped files in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class TextBatch:
     Attributes
     ----------
     source, previous, target
-        (n, source length), (n, target length) twice; int64, padded on the right. `previous` is the target moved one
-        place to the right, its end mark first (fairseq's custom).
+        (n, source length), (n, target length), (n, target length); int64, padded on the right. `previous` is the target
+        shifted right by one, with the end-of-sentence token first (as fairseq).
     hidden
         See `three_regime.models.lean_transformer.hidden_padding`.
     real
-        (tokens,) int64: places of the target's tokens, padding left out, in the flattened target.
+        (tokens,) int64: indices of non-padding tokens in the flattened target.
     rows
-        Place of each pair in its split.
+        Index of each pair in its split.
     """
 
     source: Tensor
@@ -53,28 +53,28 @@ class TextBatch:
 
     @classmethod
     def of(cls, source: Tensor, previous: Tensor, target: Tensor, rows: tuple[int, ...], padding: int) -> TextBatch:
-        """From padded tokens; `padding` is the number of the padding token."""
+        """Make a batch from padded tokens; `padding` is the index of the padding token."""
         real = (target.flatten() != padding).nonzero()[:, 0]
         return cls(source, hidden_padding(source, padding), previous, target, real, rows)
 
     @property
     def tokens(self) -> int:
-        """Number of target tokens, end marks included, padding not."""
+        """Number of target tokens, including end-of-sentence tokens, without padding."""
         return len(self.real)
 
     @property
     def targets(self) -> Tensor:
-        """The target's tokens, padding left out, (tokens,)."""
+        """Target tokens without padding, (tokens,)."""
         return self.target.flatten()[self.real]
 
     def part(self, chosen: slice, padding: int) -> TextBatch:
-        """Some of the pairs, padded as here."""
+        """A slice of the pairs, with the same padding."""
         return self.of(self.source[chosen], self.previous[chosen], self.target[chosen], self.rows[chosen], padding)
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """A batch with what its training needs: the rate of dropout, the seed of its masks, and the label smoothing."""
+    """A batch with its dropout rate, dropout seed and label smoothing."""
 
     batch: TextBatch
     dropout: float
@@ -82,7 +82,7 @@ class TrainingBatch:
     label_smoothing: float
 
     def halves(self, padding: int) -> tuple[TrainingBatch, TrainingBatch] | None:
-        """Two batches with a half of the pairs each (None for a single pair); their seeds follow from this one's."""
+        """Split into two batches of half the pairs each (None for a single pair); seeds are derived from this one's."""
         middle = len(self.batch.rows) // 2
         if middle == 0:
             return None
@@ -92,21 +92,21 @@ class TrainingBatch:
 
 
 class Batches:
-    """A split cut into batches by fairseq's rule: pairs sorted by source, then target length, ties in file order.
+    """Batches of a split by fairseq's rule: pairs sorted by source, then target length; ties in file order.
 
     Parameters
     ----------
     max_tokens
-        Largest number of tokens, padding included, of a batch's longer side.
+        Maximum number of tokens in a batch, including padding, of its longer side.
     rows
-        The pairs to use; None uses all.
+        Indices of the pairs to use; None: all.
     setting
-        Name of the setting behind `max_tokens`, for the error message.
+        Name of the setting that gives `max_tokens`, for the error message.
 
     Raises
     ------
     UserError
-        When a sentence alone has more than `max_tokens`.
+        When a single sentence has more than `max_tokens`.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Batches:
         return rows[np.lexsort((target[rows], source[rows]))]
 
     def with_ties_drawn(self, generator: np.random.Generator) -> Batches:
-        """Batches of the same sizes, in which pairs whose sides are both equally long stand in a drawn order."""
+        """Batches of the same sizes, with pairs of equal source and target length in random order."""
         order = self._sorted(generator.permutation(np.concatenate(self.rows)))
         drawn = copy.copy(self)
         drawn.rows = np.split(order, np.cumsum([len(rows) for rows in self.rows])[:-1])
@@ -170,20 +170,20 @@ class Batches:
 
         target = padded(self._pairs.target)
         previous = target.roll(1, 1)
-        previous[previous == self._end] = self._padding  # the end marks of sentences with padding behind them
+        previous[previous == self._end] = self._padding  # end-of-sentence tokens of sentences shorter than the batch
         previous[:, 0] = self._end
         return TextBatch.of(padded(self._pairs.source), previous, target, rows, self._padding)
 
 
 class TextEpoch:
-    """One epoch of one member: batches in a drawn order, and the seed of each batch's dropout.
+    """One epoch of one member: batches in random order, and the dropout seed of each.
 
-    The batches are the same in every epoch and for every member, or are cut anew in each (`Training.shuffle_ties`).
+    The batches are the same for all epochs and members, unless `Training.shuffle_ties` is set.
 
     Parameters
     ----------
     batches
-        Of the training split, at the training's `batch_size`.
+        Batches of the training split at `Training.batch_size`.
     """
 
     def __init__(self, batches: Batches, streams: Streams, epoch: int, training: Training) -> None:
@@ -198,7 +198,7 @@ class TextEpoch:
         )
 
     def micro_batches(self, step: int) -> tuple[TrainingBatch, ...]:
-        """`Training.accumulate` batches, fewer in the last step of an epoch."""
+        """`Training.accumulate` batches; the last step of an epoch may have fewer."""
         size = self._training.accumulate
         chosen = self._order[step * size : (step + 1) * size]
         return tuple(

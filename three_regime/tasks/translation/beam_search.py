@@ -1,9 +1,9 @@
-"""Translating with a network: beam search by fairseq's rules, in batches that change no sentence's translation.
+"""Beam search with fairseq's rules, whose translations do not depend on batching.
 
-Hypotheses are those of fairseq's ``SequenceGenerator``. It takes one limit on the length for a whole batch, repeats the
-encoded sentence for every beam, and moves all that the decoder has computed whenever beams change places. Here each
-sentence has its own limit; the beams of a sentence attend to the encoded sentence, and to all beams' past, together:
-what is moved is the list of places that a beam descends from.
+Hypotheses equal those of fairseq's ``SequenceGenerator``. That has one length limit per batch, repeats the encoded
+sentence for every beam, and reorders the decoder's whole cache when beams are reordered. Here each sentence has its own
+limit; the beams of a sentence share the encoded sentence and one cache of all beams' past, and reordering only changes
+a mask of the cache entries that a beam descends from.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from three_regime.models.lean_transformer import LeanTransformer, Weights, hidde
 from three_regime.models.transformer import MAX_POSITIONS
 
 FINISHED_SHARE = 0.25
-"""Finished sentences leave a batch when they are so large a share of it: to leave means to copy all that stay."""
+"""Fraction of a batch that must be finished before finished sentences are removed, which copies the remaining ones."""
 
 FIRST_STEPS = 16
-"""Steps that memory is set aside for at the start; doubled when they are used up."""
+"""Number of steps that the cache is allocated for at first; doubled as needed."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How a translation is searched for.
+    """Settings of beam search.
 
     Attributes
     ----------
     beam
-        Hypotheses kept; 1 is greedy.
+        Beam size; 1 is greedy search.
     length_penalty
-        A hypothesis's log-probability is divided by its length, end mark included, to the power of this (fairseq's
-        ``lenpen``; the penalty of Wu et al. 2016 is another function).
+        Log-probabilities are divided by (length including the end-of-sentence token) ** length_penalty (fairseq's
+        ``lenpen``; the penalty of Wu et al. 2016 is a different function).
     factor, extra
-        A translation has at most factor · source tokens + extra tokens, end marks counted (this project's choice).
+        A translation has at most factor · source tokens + extra tokens, counting end-of-sentence tokens (this project's
+        choice).
     """
 
     beam: int = 4
@@ -48,7 +49,7 @@ class Search:
     extra: int = 10
 
     def limit(self, tokens: int) -> int:
-        """Most words of the translation of a sentence of so many tokens, its end mark counted and its own not."""
+        """Maximum length, without the end-of-sentence token, of the translation of a sentence of `tokens` (with it)."""
         return max(1, min(int(self.factor * tokens + self.extra), MAX_POSITIONS - 1))
 
 
@@ -57,7 +58,7 @@ DEFAULT_SEARCH = Search()
 
 @dataclass(frozen=True)
 class Symbols:
-    """Numbers of the special tokens."""
+    """Indices of the special tokens."""
 
     padding: int
     end: int
@@ -73,31 +74,30 @@ def translate(
     places: Sequence[int] | None = None,
     batch_size: int = 64,
 ) -> list[Tensor]:
-    """Translations of sentences, in their order, each without its end mark.
+    """Translate sentences; return translations in the same order, without end-of-sentence tokens.
 
-    Sentences of like length are decoded together, padded; neither that nor the others of its batch enter a sentence's
-    translation.
+    Sentences of similar length are decoded in padded batches, which do not affect the translations.
 
     Parameters
     ----------
     sentences
-        Token numbers, the end mark last; (length,) int64 each.
+        Token indices, the end-of-sentence token last; (length,) int64 each.
     places
-        Line of each sentence in its file, from 0, for the error message; None counts them.
+        Line of each sentence in its file (0-based), for the error message; None: 0, 1, ….
     batch_size
         Sentences decoded together.
 
     Raises
     ------
     UserError
-        When a sentence is longer than the model allows, naming its place.
+        When a sentence is longer than the model allows; the message names its line.
     """
     for place, sentence in enumerate(sentences):
         if len(sentence) > MAX_POSITIONS:
             line = (places[place] if places else place) + 1
             raise UserError(
                 f"line {line} has {len(sentence)} subwords, its end mark included, and the model takes {MAX_POSITIONS};"
-                " split it or leave it out"
+                " split or remove it"
             )
     order = sorted(range(len(sentences)), key=lambda place: len(sentences[place]))
     output = _Output(network, weights, symbols, search.beam)
@@ -112,10 +112,10 @@ def translate(
 
 
 class _Output:
-    """The output matrix, and the search for its best words.
+    """Output projection, and top-k search over the vocabulary.
 
-    The words are laid out in `span` rows; a sentence's best candidates lie in the columns whose maxima are best, so
-    that only those are ranked.
+    The vocabulary is arranged in `span` rows; the best candidates are in the columns with the largest maxima, so only
+    those columns are ranked.
     """
 
     def __init__(self, network: LeanTransformer, weights: Weights, symbols: Symbols, beam: int) -> None:
@@ -131,21 +131,21 @@ class _Output:
         self._offsets = torch.arange(self.span, device=table.device) * self.columns
 
     def logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (rows, words) and the logarithms of the sums of their powers, (rows, 1)."""
+        """Logits (rows, words) and their log-sum-exp (rows, 1)."""
         logits = F.linear(x, self.table, self.bias)
         total = logits.logsumexp(1, keepdim=True)
-        logits[:, self.padding] = -math.inf  # counted, but never chosen (fairseq)
+        logits[:, self.padding] = -math.inf  # in the normalisation, but never chosen (fairseq)
         return logits, total
 
     def best(self, logits: Tensor, added: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best continuations of each sentence, best first: score, beam and word, (sentences, 2 · beam) each.
+        """Best continuations of each sentence, best first: score, beam and word, each (sentences, 2 · beam).
 
         Parameters
         ----------
         logits
             (sentences · beam, words).
         added
-            (sentences, beam), what makes a logit the score of the hypothesis.
+            (sentences, beam); a logit plus this is the score of the hypothesis.
         """
         sentences, beam = added.shape
         highest = logits.view(-1, self.span, self.columns).amax(1).view(sentences, beam, -1) + added[:, :, None]
@@ -158,16 +158,16 @@ class _Output:
 
 
 class _Batch:
-    """Sentences that are decoded together, step by step.
+    """Sentences decoded together, step by step.
 
-    Shapes: n sentences that are under way, b beams, t steps done, h heads, d numbers of a head.
+    Shapes: n unfinished sentences, b beams, t completed steps, h heads, d dimensions per head.
 
     Attributes
     ----------
     keys, values
-        Of the decoder's attention to itself, for each layer (n, h, steps · b, d); step t's are at t·b … t·b + b − 1.
+        Cache of the decoder's self-attention, (n, h, steps · b, d) per layer; step t is at t·b … t·b + b − 1.
     unseen
-        (n, b, steps · b): 0 at the places that a beam descends from, −∞ elsewhere.
+        (n, b, steps · b): 0 at the cache entries that a beam descends from, −∞ elsewhere.
     """
 
     def __init__(
@@ -201,14 +201,14 @@ class _Batch:
         self.places = torch.arange(count, device=self.device)
         self.words = source.new_full((count, self.beam, self.longest), symbols.padding)
         self.scores = encoded.new_full((count, self.beam), -math.inf)
-        self.scores[:, 0] = 0  # at the start all beams are one
+        self.scores[:, 0] = 0  # all beams start as the same hypothesis
         self.ended = source.new_zeros(count)
         self.best_score = encoded.new_full((count,), -math.inf)
         self.best_words = source.new_full((count, self.longest), symbols.padding)
         self.best_length = source.new_zeros(count)
 
     def translations(self) -> list[Tensor]:
-        """The best hypothesis of each sentence."""
+        """Decode; return the best hypothesis of each sentence."""
         last = torch.full((len(self.places) * self.beam, 1), self.symbols.end, device=self.device)
         for step in range(self.longest + 1):
             logits, total = self.output.logits(self._decoded(last, step))
@@ -221,10 +221,10 @@ class _Batch:
         return [row[:length].clone() for row, length in zip(words, lengths, strict=True)]
 
     def _advance(self, logits: Tensor, total: Tensor, step: int) -> bool:
-        """Choose the words of a step; False when every sentence has its translation.
+        """Choose the words of a step; return False when every sentence is finished.
 
-        A hypothesis that ends among the best b of 2b candidates is complete, and with the b-th the sentence's search
-        is; the best b that do not end go on. At the limit every hypothesis ends.
+        A hypothesis that ends among the best b of 2b candidates is complete; after b complete hypotheses the sentence
+        is finished. The best b that do not end continue. At the length limit every hypothesis ends.
         """
         at_limit = self.limits == step
         added = self.scores - total.view(-1, self.beam)
@@ -241,7 +241,7 @@ class _Batch:
         done = (self.ended >= self.beam) | at_limit
         if bool(done.all()):
             return False
-        # The candidates that do not end, best first.
+        # Continue with the best candidates that do not end.
         chosen = (ends * self.output.candidates + torch.arange(self.output.candidates, device=self.device)).argsort(1)
         chosen = chosen[:, : self.beam]
         parents = beams.gather(1, chosen)
@@ -251,13 +251,13 @@ class _Batch:
         used = (step + 1) * self.beam
         self.unseen[:, :, :used] = self.unseen[:, :, :used].gather(1, parents[:, :, None].expand(-1, -1, used))
         self.ended[done] = self.beam
-        self.best_score[self.places[done]] = math.inf  # nothing is better than what has been found
+        self.best_score[self.places[done]] = math.inf  # accept no further hypotheses
         if int(done.sum()) >= FINISHED_SHARE * len(done):
             self._keep((~done).nonzero()[:, 0], used)
         return True
 
     def _complete(self, score: Tensor, parent: Tensor, step: int) -> None:
-        """Note the hypotheses that end here where they are the best so far, (n,)."""
+        """Record hypotheses that end at this step if they are the best so far; `score` has shape (n,)."""
         better = score > self.best_score[self.places]
         if not bool(better.any()):
             return
@@ -268,7 +268,7 @@ class _Batch:
         self.best_words[at] = chosen[:, 0]
 
     def _keep(self, rows: Tensor, used: int) -> None:
-        """Go on with some of the sentences."""
+        """Continue with the sentences in `rows` only."""
 
         def past(cache: Tensor) -> Tensor:
             kept = cache.new_empty((len(rows), *cache.shape[1:]))
@@ -282,7 +282,7 @@ class _Batch:
             setattr(self, name, getattr(self, name).index_select(0, rows))
 
     def _decoded(self, last: Tensor, step: int) -> Tensor:
-        """The decoder's outputs at a step, (n · b, width)."""
+        """Decoder outputs at a step, (n · b, width)."""
         network, weights, count = self.network, self.weights, len(self.places)
         used = (step + 1) * self.beam
         if used > self.unseen.shape[2]:
@@ -307,7 +307,7 @@ class _Batch:
         return x.view(-1, network.width)
 
     def _make_room(self) -> None:
-        """Room for twice as many steps."""
+        """Double the capacity of the cache."""
 
         def doubled(cache: Tensor) -> Tensor:
             return torch.cat([cache, torch.empty_like(cache)], 2)
@@ -317,7 +317,7 @@ class _Batch:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
-    """Attention of few queries, by plain products."""
+    """Scaled dot-product attention, by plain matrix products, for few queries."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if hidden is not None:
         scores += hidden

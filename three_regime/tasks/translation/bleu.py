@@ -1,7 +1,7 @@
-"""BLEU and chrF by sacrebleu, with the signatures that make scores comparable (Post 2018), and what is kept for more.
+"""BLEU and chrF by sacrebleu, with the signatures that make scores comparable (Post 2018).
 
-The hypotheses of a measured checkpoint are kept in its JSON result, compressed, so that another score, or a test of
-whether two checkpoints differ, needs no decoding again.
+The hypotheses of a measured checkpoint are stored compressed in its JSON result, so other scores and significance tests
+need no decoding.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from three_regime.errors import UserError
 from three_regime.system.files import read_json
 
 SAMPLES = 1000
-"""Resamples of the paired bootstrap (Koehn 2004; sacrebleu's default)."""
+"""Number of resamples of the paired bootstrap (Koehn 2004; sacrebleu's default)."""
 
 
 def scored(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """Corpus BLEU and chrF of detokenised sentences, sacrebleu's defaults (BLEU: mixed case, tokeniser 13a).
+    """Corpus BLEU and chrF of detokenised sentences, with sacrebleu's defaults (BLEU: mixed case, tokeniser 13a).
 
     Returns
     -------
@@ -31,12 +31,12 @@ def scored(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, An
     Raises
     ------
     UserError
-        When the numbers of sentences differ, or there are none.
+        When the numbers of sentences differ or are zero.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
     if len(hypotheses) != len(references) or not references:
-        raise UserError(f"BLEU needs one reference a sentence, not {len(hypotheses)} and {len(references)}")
+        raise UserError(f"BLEU needs one reference per sentence, not {len(hypotheses)} and {len(references)}")
     found: dict[str, Any] = {}
     for name, prefix, metric in (("bleu", "", BLEU()), ("chrf", "chrf_", CHRF())):
         found[name] = metric.corpus_score(list(hypotheses), [list(references)]).score
@@ -45,19 +45,19 @@ def scored(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, An
 
 
 def scores_of_files(hypotheses: Path, references: Path) -> dict[str, Any]:
-    """Scores of a file of translations, one sentence a line.
+    """Scores of a file of translations, one sentence per line.
 
     Raises
     ------
     UserError
-        When a file is missing or not UTF-8, or their numbers of lines differ (both are named).
+        When a file is missing or not UTF-8, or their numbers of lines differ; the message names the files.
     """
     pairs = list(read_aligned(hypotheses, references))
     return scored([pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
 def kept(hypotheses: Sequence[str]) -> dict[str, Any]:
-    """Hypotheses as they stand in a JSON result: one a line, deflated, in base 64, with the digest of the text."""
+    """Encode hypotheses for a JSON result: one per line, deflated, base64, with the digest of the text."""
     text = "".join(f"{line}\n" for line in hypotheses).encode()
     return {
         "deflated": base64.b64encode(zlib.compress(text, 9)).decode(),
@@ -66,41 +66,41 @@ def kept(hypotheses: Sequence[str]) -> dict[str, Any]:
 
 
 def restored(entry: Mapping[str, Any], place: str) -> list[str]:
-    """The hypotheses that `kept` made an entry of.
+    """Decode the hypotheses from an entry of `kept`.
 
     Raises
     ------
     UserError
-        Naming `place`, when they are damaged.
+        When they are damaged; the message names `place`.
     """
     try:
         text = zlib.decompress(base64.b64decode(entry["deflated"]))
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise UserError(f"{place}: the hypotheses are damaged ({error})") from error
     if hashlib.sha256(text).hexdigest() != entry.get("sha256"):
-        raise UserError(f"{place}: the hypotheses are damaged: their digest is not the one beside them")
+        raise UserError(f"{place}: the hypotheses are damaged: they do not match their digest")
     return text.decode().split("\n")[:-1]
 
 
 def hypotheses_of(result: Path, split: str) -> list[str]:
-    """Translations of a split that a checkpoint's JSON result keeps.
+    """Translations of a split stored in a checkpoint's JSON result.
 
     Raises
     ------
     UserError
-        When the file is missing or damaged, or keeps none.
+        When the file is missing or damaged, or holds none.
     """
     try:
         entry = read_json(result)["scores"][split]["hypotheses"]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{result} keeps no translations of split {split}: it is not of a measured one") from error
+        raise UserError(f"{result} holds no translations of split {split}: that split was not measured") from error
     return restored(entry, str(result))
 
 
 def paired_bootstrap(first: Sequence[str], second: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """Whether two translations of the same sentences differ, by sacrebleu's paired bootstrap (Koehn 2004).
+    """Test whether two sets of translations of the same sentences differ: sacrebleu's paired bootstrap (Koehn 2004).
 
-    The resamples are the same in every call (sacrebleu's own seed).
+    The resamples are the same in every call (sacrebleu's seed).
 
     Returns
     -------
@@ -116,7 +116,7 @@ def paired_bootstrap(first: Sequence[str], second: Sequence[str], references: Se
         name: {
             "first": found[name][0].score,
             "second": found[name][1].score,
-            # sacrebleu counts resamples that differ by more than the systems do: none where these are equal.
+            # sacrebleu counts resamples whose difference exceeds that of the systems, which fails if it is zero.
             "p_value": found[name][1].p_value if found[name][0].score != found[name][1].score else 1.0,
             "signature": str(signatures[name]),
         }

@@ -1,4 +1,4 @@
-"""Dropout whose masks depend on a seed alone, without torch's global generators."""
+"""Dropout with masks that depend only on a seed, not on torch's global generators."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _LEVELS = 1 << 16
 
 
 class Dropout:
-    """Masks drawn one after another from a generator of its own.
+    """Dropout with its own random generator; each call draws the next mask.
 
-    On a CPU a number is dropped by 16 random bits, because torch draws for each number what serves four of them: the
-    rate is that of the nearest multiple of 2⁻¹⁶, and what is kept is scaled accordingly.
+    On a CPU, 16 random bits decide each element, a quarter of what torch draws: the rate is rounded to a multiple of
+    2⁻¹⁶, and kept elements are scaled accordingly.
 
     Parameters
     ----------
     rate
-        Probability that a number is set to zero; 0 changes nothing.
+        Probability that an element is set to zero; 0 disables dropout.
     """
 
     def __init__(self, rate: float, seed: int, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class Dropout:
         return x * self._mask(x) if self.rate else x
 
     def _mask(self, x: Tensor) -> Tensor:
-        """Zeros, and 1 / (1 − rate) elsewhere; shaped as `x`."""
+        """Mask of the shape of `x`: 0 for dropped elements, 1 / (1 − rate) elsewhere."""
         keep = 1 - self.rate
         if x.device.type != "cpu":
             return torch.empty_like(x).bernoulli_(keep, generator=self._generator).div_(keep)

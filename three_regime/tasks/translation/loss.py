@@ -1,7 +1,7 @@
-"""Label-smoothed cross-entropy of tokens, computed together with the output matrix, a few tokens at a time.
+"""Label-smoothed cross-entropy, fused with the output projection and computed in chunks of tokens.
 
-The logits of a batch are its largest tensor by far (tokens times dictionary). Here they exist for `CHUNK` numbers at a
-time, in the processor's cache, and become their own gradient in place. Values are those of fairseq's
+The logits of a batch are its largest tensor by far (tokens × dictionary). Here only `CHUNK` of them exist at a time, in
+the processor's cache, and are turned into their gradient in place. Values equal fairseq's
 ``label_smoothed_cross_entropy``: the target has probability 1 − ε, every other token ε / (dictionary − 1).
 """
 
@@ -15,18 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = {"cpu": 250_000, "cuda": 32_000_000}
-"""Logits computed at a time: 1 MB on a CPU (its second-level cache), 128 MB on a GPU."""
+"""Number of logits computed at a time: 1 MB on a CPU (L2 cache), 128 MB on a GPU."""
 
 
 def smoothed_loss(outputs: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Sum over tokens of the label-smoothed cross-entropy, with gradient, and the number of wrong tokens.
+    """Label-smoothed cross-entropy summed over tokens (differentiable), and the number of wrong tokens.
 
     Parameters
     ----------
     outputs
-        (tokens, width): the decoder's outputs at real tokens.
+        (tokens, width): decoder outputs at non-padding tokens.
     table
-        (dictionary, width): the output matrix.
+        (dictionary, width): the output projection.
     targets
         (tokens,) int64.
     """
@@ -34,7 +34,7 @@ def smoothed_loss(outputs: Tensor, table: Tensor, targets: Tensor, smoothing: fl
 
 
 def logits_of(outputs: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Logits, some tokens at a time: which tokens, and (tokens, dictionary) float32."""
+    """Yield logits in chunks: the slice of tokens, and their logits (tokens, dictionary) float32."""
     size = max(1, CHUNK[outputs.device.type] // len(table))
     for first in range(0, len(outputs), size):
         chosen = slice(first, first + size)

@@ -1,6 +1,6 @@
-"""What work on translation costs: tokens and decoded sentences at measured rates.
+"""Pricing of translation studies: tokens and decoded sentences at measured rates.
 
-Where no Transformer has been measured on a device, hours are unknown and nothing is invented.
+Hours are unknown on a device where no Transformer has been measured.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from three_regime.tasks.pricing import Pricer, Speed, Work
 from three_regime.tasks.rates import Rates
 
 TOKENS_A_PAIR = 28
-"""Target tokens of a training pair of unprepared text, and of a sentence whose decoding is measured: WMT14 with 32,000
-subwords, an order only."""
+"""Target tokens per training pair of unprepared text, and per sentence in decoding rates: WMT14 with 32,000 subwords,
+order of magnitude only."""
 
 _BYTES_A_TOKEN, _BYTES_A_PAIR = 2, 2 * 12
-"""Of fairseq's binary files and of their index, each side."""
+"""Bytes of fairseq's binary files and of their index, per language."""
 
 
 def text_speed(rates: Rates, study: Study) -> Speed | None:
-    """Rates of a study's Transformer, in tokens; scaled from the nearest measured one, None where there is none."""
+    """Rates for a study's Transformer, in tokens, scaled from the most similar measured one; None if there is none."""
     if not rates.text_models:
         return None
     ours = text_size(study.config.model, vocabulary=study.config.dataset.subwords).multiply_adds
@@ -41,7 +41,7 @@ def text_speed(rates: Rates, study: Study) -> Speed | None:
     return Speed(
         measured.train_tokens_per_s * factor,
         measured.evaluate_tokens_per_s * factor,
-        math.inf,  # nothing is re-estimated
+        math.inf,  # no BatchNorm re-estimation
         scaled="" if factor == 1 else f"{name} with {measured.subwords:,} subwords",
         decode=measured.decode_sentences_per_s * factor,
         threads=measured.threads or rates.threads,
@@ -58,12 +58,12 @@ class TextPricer(Pricer):
 
     @cached_property
     def pairs(self) -> int:
-        """Training pairs."""
+        """Number of training pairs."""
         return self.study.config.dataset.train_pairs or self._entry.train_pairs or 0
 
     @cached_property
     def tokens_a_pair(self) -> float:
-        """Target tokens of a training pair: counted where the corpus has been prepared, else an order."""
+        """Target tokens per training pair: counted if the corpus has been prepared, else `TOKENS_A_PAIR`."""
         try:
             counted = json.loads(read_metadata(self.study.prepared)["cleaning"])["tokens"]
             return counted[self._entry.target_language] / self.pairs + 1
@@ -83,7 +83,7 @@ class TextPricer(Pricer):
         return text_size(self.study.config.model, vocabulary=self.study.config.dataset.subwords)
 
     def steps(self, training: Training) -> int:
-        """Steps of an epoch, as if batches held no padding."""
+        """Steps per epoch, neglecting padding."""
         return max(1, round(self.pairs * self.tokens_a_pair / (training.batch_size * training.accumulate)))
 
     def epochs(self, training: Training) -> int:
@@ -103,11 +103,11 @@ class TextPricer(Pricer):
         return Work(evaluate=self._evaluated, decoded=self._decoded(sum(self._held_out)))
 
     def _decoded(self, sentences: int) -> float:
-        """As many sentences of the measured length as take the same steps; validation and test stand for training."""
+        """Equivalent number of sentences of the reference length; lengths are those of the training pairs."""
         return sentences * self.tokens_a_pair / TOKENS_A_PAIR
 
     def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
-        """The error of a retraining is that of its end: its last epochs are validated by the interval alone."""
+        """`last_epochs` is ignored: the error of a retraining is measured at its end, not over its last epochs."""
         epochs = stop or self.epochs(training)
         passes = 2 if training.sam_rho > 0 else 1
         validated = epochs // training.evaluate_every * self._held_out[0] * self.tokens_a_pair

@@ -1,4 +1,4 @@
-"""Translation without torch: configuration, recipes, price, and words of figures (`three_regime.settings.Setting`).
+"""Torch-free half of translation: configuration, recipes, price, texts of figures (`three_regime.settings.Setting`).
 
 The other half is `three_regime.tasks.translation.task`.
 """
@@ -28,7 +28,7 @@ PREPARED_KEYS = ("train_pairs", "subwords", "max_tokens", "ratio")
 """Keys of `dataset` that change a prepared corpus."""
 
 OWN_TEXT_KEYS = ("files", "languages")
-"""The same, of text that the configuration names."""
+"""The same, for a corpus of the user's own text."""
 
 BLEU_WORDS = (
     ("normalised test error\n(percentage points)", "100 − BLEU,\nabove the best"),
@@ -40,20 +40,21 @@ BLEU_WORDS = (
     ("LMC, test error\n(fraction)", "LMC, validation\ntoken error (fraction)"),
     ("test error", "100 − BLEU"),
 )
-"""Phrase → what takes its place in figures of cells, which show 100 − BLEU on validation for the test error."""
+"""Phrase → replacement in figures of cells, which show 100 − BLEU on validation as test error."""
 
 TOKEN_WORDS = (
-    ("training error (%)", "training token error (%)"),
+    ("training error (fraction)", "training token error (fraction)"),
+    ("test error (fraction)", "validation token error (fraction)"),
     ("test error (%)", "validation token error (%)"),
     ("test NLL (nats)", "validation NLL (nats a token)"),
 )
-"""The same for figures of training and of lines, which show errors of tokens."""
+"""The same for training curves and LMC lines, which show token errors."""
 
 BY_TOKEN = ("lmc_lines", "training_curves")
 
 
 class TranslationSetting(Setting):
-    """Translation (paper, section 3.1): the error of a network is 1 − BLEU/100 on the validation pairs."""
+    """Translation (paper, section 3.1); the error of a network is 1 − BLEU/100 on the validation pairs."""
 
     kind = "text"
     title = "translation"
@@ -74,7 +75,7 @@ class TranslationSetting(Setting):
     averaged_scores = ("bleu", "bleu_greedy", "bleu_test", "bleu_test_greedy", "chrf", "chrf_test")
 
     def fill_training(self, training: Training, choice: DatasetChoice) -> Training:
-        """Adam is fairseq's, and a batch holds the longest sentence."""
+        """Default to fairseq's Adam, and to a batch size that holds the longest sentence."""
         written, filled = training.model_fields_set, {}
         if training.optimiser == "adam" and "epsilon_placement" not in written:
             filled["epsilon_placement"] = "fairseq"
@@ -118,7 +119,7 @@ class TranslationSetting(Setting):
         verify(path)
 
     def examples(self, choice: DatasetChoice) -> dict[str, Any]:
-        """Which held-out pairs; how text was cleaned and split into subwords is in the data's digest."""
+        """Which held-out pairs are used; cleaning and subwords are covered by the digest of the data."""
         held_out = {key: getattr(choice, key) for key in ("validation_pairs", "test_pairs")}
         return {**held_out, **super().examples(choice), "text_version": TEXT_VERSION}
 
@@ -142,7 +143,7 @@ class TranslationSetting(Setting):
         return 1 - result["scores"]["validation"]["bleu"] / 100
 
     def retrained_error(self, result: Mapping[str, Any], last: Sequence[Mapping[str, float]]) -> float:
-        """That of its end: translations are scored once."""
+        """The error at the end: BLEU is measured only once."""
         return self.error(result)
 
     def score_columns(self, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,20 +179,20 @@ class TranslationSetting(Setting):
         return of_study(study, device)
 
     def line_scores(self, measure: Measurement, task: Task, networks: Iterable[Weights]) -> dict[str, list[float]]:
-        """Validation BLEU, where it is asked for."""
+        """Validation BLEU along the line, if `measure.bleu_along_line` is set."""
         if not measure.bleu_along_line:
             return {}
         return {"bleu": [task.scores(network, ("validation",))["validation"]["bleu"] for network in networks]}
 
     def opened(self, dataset: str, folder: Path) -> Opened:
-        """A prepared corpus, whose subwords the network knows by number."""
+        """Open a prepared corpus, since a network depends on its subword indices."""
         from three_regime.tasks.translation.task import opened
 
         return opened(folder)
 
 
 def longest(choice: DatasetChoice) -> int:
-    """Tokens of the longest sentence of the training text, its end mark included."""
+    """Maximum tokens of a training sentence, including the end-of-sentence token."""
     return choice.max_tokens + 1
 
 

@@ -1,8 +1,8 @@
 """Translation (paper, section 3.1): fairseq's Transformer, loss and beam search, driven by the project's trainer.
 
-What the setting lacks that images have: BatchNorm. `reestimate` therefore returns the weights as they are, along the
-line between two replicas too. The split that the trainer calls ``test`` is the validation set, on which the paper
-measures; BLEU is measured on validation and test once for each delivered checkpoint (`Translation.scores`).
+A Transformer has no BatchNorm, so `reestimate` returns the weights unchanged. The trainer's split ``test`` is the
+validation set, on which the paper measures; BLEU is measured on validation and test, once for each delivered checkpoint
+(`Translation.scores`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from three_regime.tasks.translation.dropout import Dropout
 from three_regime.tasks.translation.loss import logits_of, smoothed_loss
 
 EVALUATION_TOKENS = 4096
-"""Largest number of tokens, padding included, of a batch's longer side in evaluation."""
+"""Maximum number of tokens in an evaluation batch, including padding, of its longer side."""
 
 
 class Translation:
-    """The translation task (`three_regime.tasks.interface.Task`); no buffers: every tensor of its model is trained.
+    """The translation task; see `three_regime.tasks.interface.Task`. It has no buffers.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class Translation:
     model
         A model name.
     measured_pairs
-        So many training pairs, spread over the corpus (`spread`), are the fixed subset of training error and CKA; None
-        uses all.
+        Size of the fixed subset of training pairs, spread over the corpus (`spread`), for training error and CKA;
+        None: all.
     held_out
-        Split → measure on the first so many of its pairs; None uses all.
+        Split → number of pairs to measure on, the first ones; None: all.
     search
-        The beam search whose BLEU counts; greedy search is measured beside it.
+        Beam search settings for BLEU; greedy search is measured as well.
     """
 
     unit = "tokens"
@@ -114,7 +114,7 @@ class Translation:
         return TextEpoch(self._training_batches(training.batch_size), streams, epoch, training)
 
     def loss(self, parameters: Weights, buffers: Weights, batch: TrainingBatch) -> tuple[Tensor, Tensor, int]:
-        """Label-smoothed cross-entropy, the mean over the target tokens of the batch, and token errors (fairseq)."""
+        """Label-smoothed cross-entropy, averaged over target tokens, and number of wrong tokens (as fairseq)."""
         pairs = batch.batch
         outputs = self._outputs(parameters, pairs, Dropout(batch.dropout, batch.seed, self.device))
         table = parameters[self.network.target_table]
@@ -125,19 +125,19 @@ class Translation:
         return batch.batch.tokens
 
     def halves(self, batch: TrainingBatch) -> tuple[TrainingBatch, TrainingBatch] | None:
-        """Two halves of the sentence pairs, with dropout masks of their own; None for a single pair."""
+        """Two halves of the sentence pairs, each with its own dropout masks; None for a single pair."""
         return batch.halves(self.text.dictionary.pad())
 
     @torch.no_grad()
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
-        """Token error and token NLL (nats) with the reference as prefix, end marks included, nothing smoothed.
+        """Token error and token NLL (nats) with teacher forcing, including end-of-sentence tokens, without smoothing.
 
         Parameters
         ----------
         split
             ``train``: the fixed subset of the training pairs; ``test``: the validation set.
         images
-            Use so many pairs only: of the training pairs some that are spread over the corpus, else the first.
+            Number of pairs to use: training pairs spread over the corpus, or the first validation pairs.
         """
         errors = torch.zeros((), dtype=torch.int64, device=self.device)
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -151,7 +151,7 @@ class Translation:
         return Metrics(errors.item() / total, nll.item() / total)
 
     def reestimate(self, weights: Weights, batch_size: int, images: int | None = None) -> dict[str, Tensor]:
-        """The weights as they are: a Transformer has no statistics of its data."""
+        """Return the weights unchanged: a Transformer has no BatchNorm."""
         return dict(weights)
 
     @property
@@ -160,7 +160,7 @@ class Translation:
 
     @cached_property
     def _measured(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the measured training pairs, and the number of target tokens up to the end of each."""
+        """Indices of the measured training pairs, and cumulative numbers of their target tokens."""
         rows = spread(len(self._pairs["train"]), self._counts["train"])
         return rows, np.cumsum(np.asarray(self._pairs["train"].target_lengths)[rows])
 
@@ -168,8 +168,7 @@ class Translation:
     def outputs(self, weights: Weights, images: int) -> Iterator[tuple[str, np.ndarray]]:
         """Yield logits, then softmax outputs, at `images` target tokens of the measured training pairs.
 
-        The first so many of a selection of whole pairs that is spread over the corpus (`spread`). Each is
-        (tokens, dictionary).
+        The tokens come from whole pairs spread over the corpus (`spread`). Each output is (tokens, dictionary).
 
         Raises
         ------
@@ -178,7 +177,7 @@ class Translation:
         """
         if images > self.comparable:
             raise UserError(
-                f"{images} target tokens were asked for, but the measured training pairs have {self.comparable}"
+                f"{images} target tokens were requested, but the measured training pairs have {self.comparable}"
             )
         rows, ends = self._measured
         count = int(np.searchsorted(ends, images)) + 1
@@ -200,8 +199,8 @@ class Translation:
 
         Returns
         -------
-        ``beam``, ``length_penalty``, and for each split the entries of `bleu.scored` with
-        ``greedy_bleu`` and ``hypotheses`` (`bleu.kept`) beside them.
+        ``beam``, ``length_penalty``, and for each split the entries of `bleu.scored` plus
+        ``greedy_bleu`` and ``hypotheses`` (`bleu.kept`).
         """
         found: dict[str, Any] = {"beam": self.search.beam, "length_penalty": self.search.length_penalty}
         for split in splits:
@@ -214,12 +213,12 @@ class Translation:
         return found
 
     def translations(self, weights: Weights, split: str, search: Search) -> list[str]:
-        """Detokenised translations of a split's sources."""
+        """Detokenised translations of a split."""
         source = self._pairs[split].source
         return self._translated(weights, [source[row] for row in range(self._counts[split])], search)
 
     def translate_lines(self, weights: Weights, lines: Sequence[str], search: Search) -> list[str]:
-        """Detokenised translations of sentences; an empty line stays empty."""
+        """Detokenised translations of lines of text; empty lines stay empty."""
         places = [place for place, line in enumerate(lines) if line.strip()]
         found = self._translated(weights, [self.text.encode(lines[place]) for place in places], search, places)
         by_place = dict(zip(places, found, strict=True))
@@ -233,7 +232,7 @@ class Translation:
         return [self.text.decode(ids.tolist()) for ids in found]
 
     def _outputs(self, weights: Weights, batch: TextBatch, drop: Dropout | None = None) -> Tensor:
-        """What the output matrix is applied to, at the target's tokens without padding, (tokens, width)."""
+        """Decoder outputs before the output projection, at non-padding target tokens, (tokens, width)."""
         drop = drop or Dropout(0.0, 0, self.device)
         encoded = self.network.encode(weights, batch.source, batch.hidden, drop)
         found = self.network.decode(weights, batch.previous, encoded, batch.hidden, drop).flatten(0, 1)
@@ -258,10 +257,10 @@ class Translation:
 
 
 def spread(total: int, count: int) -> np.ndarray:
-    """Rows of `count` pairs that are spread evenly over `total`, in the order in which fewer would be taken.
+    """Indices of `count` pairs spread evenly over `total`; a smaller count gives a prefix.
 
-    The rows are ordered by the fractional part of their number times the golden ratio: the first so many of them are
-    never more than three different distances apart (Sós 1958).
+    Indices are ordered by the fractional part of index · golden ratio: the gaps between the first n of them take at
+    most three different values (Sós 1958).
     """
     golden = (5**0.5 - 1) / 2
     return np.argsort((np.arange(total) * golden) % 1)[:count]
@@ -272,7 +271,7 @@ def _first(wanted: int | None, available: int) -> int:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax of each row, float32, one array beside the input."""
+    """Softmax of each row, float32, without further copies."""
     return torch.from_numpy(logits).softmax(1).numpy()
 
 
@@ -290,7 +289,7 @@ def of_study(study: Study, device: str) -> Translation:
 
 
 def opened(folder: Path) -> Opened:
-    """The prepared corpus in a folder, to measure single checkpoints on."""
+    """Open the prepared corpus in a folder, to measure single checkpoints."""
     text = open_text(folder / MANIFEST)
 
     def task(model: str, device: str, train: int | None, test: int | None) -> Translation:

@@ -1,4 +1,4 @@
-"""The command line: help, refusals in one sentence, and single checkpoints by hand."""
+"""Command line: help, one-sentence errors, and single checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from three_regime.system.files import read_arrays, write_arrays
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    """Run ``python -m three_regime`` as a user would."""
+    """Run ``python -m three_regime`` in a subprocess."""
     command = [sys.executable, "-m", "three_regime", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
@@ -119,11 +119,11 @@ def test_lmc_and_cka_refuse_nan_weights_and_absent_images(tmp_path: Path) -> Non
     out = tmp_path / "out.json"
     common = ("--model", "preresnet-8x0.25", "--dataset", "digits", "--data", str(tmp_path), "--out", str(out))
     for arguments, message in (
-        (("lmc", first, spoilt), f"{spoilt} holds a number that is not finite, in fc.bias"),
-        (("cka", first, spoilt), f"{spoilt} holds a number that is not finite, in fc.bias"),
+        (("lmc", first, spoilt), f"{spoilt} holds a non-finite number in fc.bias"),
+        (("cka", first, spoilt), f"{spoilt} holds a non-finite number in fc.bias"),
         (("lmc", first, first, "--train-images", 60000), "--train-images 60000: there are only "),
         (("lmc", first, first, "--test-images", 10001), "--test-images 10001: there are only "),
-        (("cka", first, first, "--images", 60000), "60000 images were asked for, but there are "),
+        (("cka", first, first, "--images", 60000), "60000 images were requested, but there are "),
         (("lmc", first, huge, *few), f"a loss on the line from {first} to {huge} is not a finite number"),
     ):
         ended = CliRunner().invoke(cli.main, [*map(str, arguments), *common])

@@ -1,0 +1,35 @@
+"""Command line: plan, run and check studies without Snakemake, and measure single checkpoints.
+
+Commands are in `runs` (before and during a run), `results` (results that are there) and `checkpoints` (single files).
+"""
+
+from __future__ import annotations
+
+import click
+
+from three_regime import __version__
+from three_regime.cli import checkpoints, results, runs
+from three_regime.logs import reporting
+
+
+class Commands(click.Group):
+    """A command group that reports errors the user can fix as one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        with reporting():
+            try:
+                return super().invoke(ctx)
+            except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError) as ended:
+                clicks_own = ended
+        # Help or a usage error, which click prints itself, or a closed pipe (`| head`), which ends quietly.
+        raise clicks_own
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="three_regime")
+def main() -> None:
+    """Reproduction of "A Three-regime Model of Network Pruning" (ICML 2023)."""
+
+
+for _command in (*runs.COMMANDS, *results.COMMANDS, *checkpoints.COMMANDS):
+    main.add_command(_command)

@@ -1,0 +1,48 @@
+"""Options and output shared by the commands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from three_regime.system.places import expanded
+
+
+class UserPath(click.Path):
+    """A path that expands `~` even where the shell does not, as in ``--out=~/x``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return super().convert(expanded(value), param, ctx)
+
+
+FILE = UserPath(path_type=Path, dir_okay=False)
+FOLDER = UserPath(path_type=Path, file_okay=False)
+PATH = UserPath(path_type=Path)
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--configfile`` and ``--base``; the command receives `configfiles`, the base first, then the overlays."""
+
+    @click.option(
+        "--configfile", "overlays", multiple=True, type=FILE, help="Overlay on the base; repeatable, later ones win."
+    )
+    @click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
+    @functools.wraps(command)
+    def with_files(overlays: tuple[Path, ...], base: Path, **options: object) -> None:
+        command(configfiles=[base, *overlays], **options)
+
+    return with_files
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def echo_json(value: Any) -> None:
+    """Print value objects as JSON: paths and enumerations as strings, non-finite numbers as null."""
+    from pydantic import TypeAdapter
+
+    click.echo(TypeAdapter(Any).dump_json(value, indent=1, fallback=str))

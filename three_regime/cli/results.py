@@ -1,0 +1,145 @@
+"""Commands on results: import, check, share and score them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from three_regime.cli.options import FILE, FOLDER, PATH, configured
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
+def scorecard(folder: Path, out: Path | None) -> None:
+    """Score the cells in FOLDER (results, or another lab's unpacked export) against the published Figure 2."""
+    from three_regime.analysis.scorecard import of_export
+    from three_regime.analysis.scorecard_files import to_markdown
+    from three_regime.study.damage import refuse_to_replace
+    from three_regime.system.files import write_text
+
+    if out is not None:
+        refuse_to_replace(out, *folder.glob("*.*"), *folder.glob("*/*.csv"))
+    text = to_markdown(of_export(folder))
+    click.echo(text, nl=False) if out is None else write_text(out, text)
+
+
+@click.command("import")
+@click.argument("checkpoint", type=FILE)
+@configured
+@click.option("--study", "name", required=True, help="Study that the checkpoint belongs to.")
+@click.option("--seed", required=True, type=int, help="Dense seed.")
+@click.option("--temperature", required=True, type=float, help="Value of the knob.")
+@click.option("--density", type=float, help="Density, for a pruned or retrained checkpoint.")
+@click.option("--replica", type=int, help="Replica, for a retrained checkpoint.")
+def import_(
+    checkpoint: Path,
+    configfiles: list[Path],
+    name: str,
+    seed: int,
+    temperature: float,
+    density: float | None,
+    replica: int | None,
+) -> None:
+    """Import CHECKPOINT, trained elsewhere, as a result; its upstream stages are then not computed.
+
+    Without --density it is a dense checkpoint, with --density a pruned one, and with --replica as well a retrained one.
+    """
+    from three_regime.config import load
+    from three_regime.exchange.importing import import_checkpoint
+
+    place = {"seed": seed, "temperature": temperature, "density": density, "replica": replica}
+    for path in import_checkpoint(load(configfiles), checkpoint, name, **place):
+        click.echo(path)
+
+
+@click.command()
+@configured
+@click.option("--dry-run", "-n", is_flag=True, help="Report which results are valid; change nothing.")
+def adopt(configfiles: list[Path], dry_run: bool) -> None:
+    """Adopt results copied from another machine: keep those with matching fingerprints; the rest will be computed."""
+    from three_regime.config import load
+    from three_regime.workflow import adopting
+
+    found = adopting.adopt(load(configfiles), configfiles, dry_run=dry_run)
+    click.echo(adopting.render(found, dry_run=dry_run), nl=False)
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, type=PATH)
+@configured
+@click.option("--dry-run", "-n", is_flag=True, help="List the results that would be set aside; change nothing.")
+def recompute(targets: tuple[Path, ...], configfiles: list[Path], dry_run: bool) -> None:
+    """Set the results at TARGETS (files or folders) aside, so the next run computes them again.
+
+    Downstream results are computed again only if the new ones differ.
+    """
+    from three_regime.config import load
+    from three_regime.workflow import recomputing
+
+    found = recomputing.set_aside(load(configfiles), targets, dry_run=dry_run)
+    click.echo(recomputing.render(found, dry_run=dry_run), nl=False)
+
+
+@click.command()
+@configured
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def verify(configfiles: list[Path], as_json: bool) -> None:
+    """Check every result, table and data file against its digests and settings; exit code 1 on any problem."""
+    import json
+    from dataclasses import asdict
+
+    from three_regime.config import load
+    from three_regime.workflow import verifying
+
+    found = verifying.verify(load(configfiles))
+    click.echo(json.dumps(asdict(found), indent=1) + "\n" if as_json else verifying.render(found), nl=False)
+    if found.problems:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@configured
+@click.option("--out", required=True, type=PATH, help="New folder, or a new .zip file.")
+@click.option("--weights", is_flag=True, help="Include the dense and retrained networks, so others can measure them.")
+def export(configfiles: list[Path], out: Path, weights: bool) -> None:
+    """Pack tables, figures, settings and provenance for sharing."""
+    from three_regime.config import load
+    from three_regime.exchange.export import export as pack
+
+    click.echo(pack(load(configfiles), out, weights=weights))
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--data",
+    required=True,
+    type=FOLDER,
+    help="Folder of the raw images (cifar-10-batches-py in it), or of the prepared corpus.",
+)
+@click.option("--out", required=True, type=FOLDER, help="Folder for the results; an interrupted run resumes from it.")
+@click.option("--train-images", type=click.IntRange(2), help="First N training images; default: the study's.")
+@click.option("--test-images", type=click.IntRange(1), help="First N test images; default: the study's.")
+def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, test_images: int | None) -> None:
+    """Recompute LMC and CKA from the networks in FOLDER, an unpacked export with weights."""
+    from three_regime.exchange.remeasure import TABLE
+    from three_regime.exchange.remeasure import remeasure as measure_again
+
+    table = measure_again(folder, data, out, train_images=train_images, test_images=test_images)
+    click.echo(table.to_string(index=False))
+    click.echo(out / TABLE)
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="New folder.")
+def redraw(folder: Path, out: Path) -> None:
+    """Rebuild regimes, claims, scorecard and figures from the tables of FOLDER, an unpacked export; needs no torch."""
+    from three_regime.exchange.redraw import redraw as make_again
+
+    click.echo(make_again(folder, out))
+
+
+COMMANDS = (scorecard, import_, adopt, recompute, verify, export, remeasure, redraw)
