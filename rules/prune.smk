@@ -16,7 +16,7 @@ for study in STUDIES:
         benchmark:
             job.benchmark
         conda:
-            "../envs/torch.yaml" if rule_parts.prunes_by_gradients(study) else "../envs/analysis.yaml"
+            "../envs/analysis.yaml" if not rule_parts.prunes_by_gradients(study) else "../envs/torch.yaml"
         threads: CONFIG.threads if rule_parts.prunes_by_gradients(study) else 1
         resources:
             **job.resources,

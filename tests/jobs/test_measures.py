@@ -1,4 +1,4 @@
-"""Measures beside LMC and CKA: from one line of YAML to files, tables, claims, figures and the plan."""
+"""Additional measures, from a line of YAML to files, tables, claims, figures, the explorer and the plan."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_plan_prices_them():
 
 
 def test_a_plugin_adds_one(tmp_path, monkeypatch):
-    own = Measure("ones", "replica", (Column("ones", "ones"),), "plugged:ones", "how many weights are there")
+    own = Measure("ones", "replica", (Column("ones", "ones"),), "plugged:ones", "number of kept weights")
     monkeypatch.setattr(measures, "MEASURES", measures.MEASURES)
     monkeypatch.setitem(measures.MEASURES, "ones", own)
     (tmp_path / "plugged.py").write_text(
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_named(changes, said):
 
 @pytest.mark.slow
 def test_translation_is_pruned_and_measured_too(tmp_path):
-    """What is said of every setting: scores by gradients, agreement, divergence, distance, curves; not the Hessian."""
+    """Gradient criterion and all measures but the Hessian, which is for images only."""
     also = ["agreement", "divergence", "distance", "bezier"]
     settings = translation_study.prepared(
         translation_study.config(

@@ -1,4 +1,4 @@
-"""From which weights a pruned network is retrained: what each start is, what it costs, and what is refused."""
+"""Weights from which retraining starts: their values, plan and fingerprints, and invalid settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONE_CELL = {"temperatures": [2], "densities": [0.1]}
 
 
 def starts(settings: Config, monkeypatch: pytest.MonkeyPatch, temperature: float = 2.0) -> list[Arrays]:
-    """What each replica would be trained from."""
+    """Initial weights of each replica."""
     members: list = []
     monkeypatch.setattr(retrain, "train_pack", lambda task, training, pack, session: members.extend(pack))
     wanted = pack(study_of(settings), "retrain", 1, temperature)
@@ -55,7 +55,7 @@ def test_reinitialised_is_one_draw_under_the_masks(tmp_path, monkeypatch):
 
 
 def test_rewound_starts_from_a_checkpoint_of_the_dense_run(tmp_path, monkeypatch):
-    """The extra checkpoint costs no run of its own, and is that of a study with such a temperature."""
+    """The additional checkpoint needs no run of its own, and equals that of a study with this temperature."""
     settings = config(tmp_path, retrain=REWOUND, **ONE_CELL)
     assert run(settings, "dense") == Outcome(2, 0)
     assert [finding.done for finding in judge(study_of(settings), ["dense"])] == [True, True]
@@ -79,7 +79,7 @@ def test_the_checkpoint_is_planned_and_declared():
     assert sum(product.stage == "dense" for product in products_of(study)) == 2
     rows = {row.stage: row for row in plan.make(settings, [], None).rows}
     assert (rows["dense"].jobs, rows["dense"].members) == (1, 2)
-    # Already a temperature of the study: nothing is added.
+    # A temperature of the study needs no additional checkpoint.
     both = study_of(resolve(mapping(Path("anywhere"), retrain=REWOUND)))
     assert both.checkpoints == both.temperatures
 

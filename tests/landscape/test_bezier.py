@@ -1,4 +1,4 @@
-"""Bezier curves: on a ring the best bend is known, the straight line has a barrier and the curve has nearly none."""
+"""Bezier curves on a ring, where the best bend is known: the line has a barrier, the trained curve hardly any."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_curve_passes_both_ends_exactly():
     assert torch.equal(on_curve(first, bend, second, 0.0), first)
     assert torch.equal(on_curve(first, bend, second, 1.0), second)
     assert torch.allclose(on_curve(first, bend, second, 0.5), first / 4 + bend / 2 + second / 4)
-    # With the bend in the middle it is the straight line.
+    # With the bend at the midpoint the curve is the straight line.
     straight = on_curve(first, (first + second) / 2, second, 0.3)
     assert torch.allclose(straight, first.lerp(second, 0.3), atol=1e-6)
 

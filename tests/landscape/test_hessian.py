@@ -1,4 +1,4 @@
-"""Top eigenvalue and trace of the Hessian: against the exact one of a tiny network, in kept directions only."""
+"""Top eigenvalue and trace of the Hessian of kept weights, against the exact Hessian of a tiny network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TinyNetwork:
 
 @pytest.fixture(scope="module")
 def exact() -> tuple[np.ndarray, np.ndarray]:
-    """The whole Hessian, and which rows are kept."""
+    """The full Hessian, and a mask of the kept rows."""
     task = TinyNetwork()
     assert isinstance(task, TwiceDifferentiable)
     sizes = [int(np.prod(shape)) for shape in task.parameters.values()]
@@ -76,7 +76,7 @@ def test_top_eigenvalue_and_trace(exact):
     assert top_eigenvalue(product, size, rng("start"), 1e-8, 50) == pytest.approx(np.linalg.eigvalsh(own)[-1])
     estimate, error, drawn = trace(product, size, rng("probes"), 0.05, 400)
     assert abs(estimate - np.trace(own)) < 4 * error and error <= 0.05 * estimate and 5 <= drawn < 400
-    # Removed weights would change both.
+    # Including removed weights would change both.
     assert np.linalg.eigvalsh(whole)[-1] - np.linalg.eigvalsh(own)[-1] > 1e-3 and np.trace(whole) > 1.01 * np.trace(own)
 
 
@@ -119,7 +119,7 @@ class InFloat64:
 
 
 def test_of_images_it_equals_float64(library, monkeypatch):
-    """A convolutional network with BatchNorm, beside compiled kernels that know no second derivatives."""
+    """A convolutional network with BatchNorm, with compiled kernels (without second derivatives) allowed."""
     monkeypatch.setattr(kernels, "_allowed", True)
     generator = np.random.default_rng(0)
     arrays = {}

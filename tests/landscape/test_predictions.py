@@ -1,4 +1,4 @@
-"""Agreement and divergence of predictions, and distance of weights, where the answer is known."""
+"""Agreement and divergence of predictions and distance of weights, in cases with known answers."""
 
 from __future__ import annotations
 

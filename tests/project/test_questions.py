@@ -1,4 +1,4 @@
-"""The page on new questions, and the preset that asks one: what they say is what the code knows."""
+"""The page on new questions and the preset mask-or-weights agree with the code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_its_blocks_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_mask_or_weights_asks_of_the_same_dense_networks() -> None:
-    """Nothing is trained twice: its first study has the cells of figure2-cells, and dense networks are shared."""
+    """Nothing is trained twice: its first study has cells of figure2-cells, and the studies share dense networks."""
     known, asked = (
         planned(load([ROOT / "config.yaml", ROOT / "config" / f"{name}.yaml"]))
         for name in ("figure2-cells", "mask-or-weights")

@@ -1,4 +1,4 @@
-"""Criteria and allocations: exact counts of every combination, the sources' formulas, and what does not go together."""
+"""Criteria and allocations: exact counts for every combination, the formulas of their sources, invalid combinations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_erk_follows_its_formula_and_keeps_small_layers_dense():
     sizes = {name: np.prod(shape) for name, shape in SHAPES.items()}
     assert sum(sizes[name] * found[name] for name in SHAPES) == pytest.approx(0.1 * sum(sizes.values()))
     assert found["block"] / found["wide"] == pytest.approx(raw["block"] / raw["wide"])
-    # At half density the stem would need more than it has, so it stays whole.
+    # At half density the density of the stem would exceed 1, so it stays dense.
     assert erk_densities(SHAPES, 0.5)["stem"] == 1.0
     assert set(erk_densities(SHAPES, 1.0).values()) == {1.0}
 
@@ -64,7 +64,7 @@ def test_lamp_is_the_square_over_what_is_not_smaller():
     scores = CRITERIA["lamp"].score(Known(weights, STREAMS))
     assert np.exp(scores["a"]) == pytest.approx([1.0, 1 / 14, 4 / 13, 0.0])
     assert np.exp(scores["b"]) == pytest.approx([0.01 / 0.05, 1.0])
-    # The largest of each layer stays, however small the layer's weights are.
+    # The largest weight of each layer is kept, even in a layer of small weights.
     masks = masks_of(scores, 2 / 6, "global")
     assert masks["a"].tolist() == [True, False, False, False] and masks["b"].tolist() == [False, True]
 
@@ -128,7 +128,7 @@ def test_fingerprints_tell_criteria_apart_and_keep_the_papers():
 
 
 def test_a_study_prunes_by_gradients_in_rounds(tmp_path):
-    """The job's masks are those of the criterion, and what the first round removed stays removed."""
+    """The job applies the criterion in rounds; its masks have exact counts and depend on criterion and rounds."""
     settings = config(tmp_path, temperatures=[2], densities=[0.25])
     run_to(settings, "prune")
     before = products(settings, "prune")[0]
@@ -147,7 +147,7 @@ def test_a_study_prunes_by_gradients_in_rounds(tmp_path):
 
 
 def test_a_single_file_is_pruned_alike(tmp_path):
-    """The command ``prune`` knows the criteria that need no gradients, and gives the masks of a study."""
+    """The command ``prune`` computes the same masks as a study, for criteria without gradients."""
     network = families.build("preresnet-8x0.25", classes=10, channels=1, image_size=8)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     write_arrays(tmp_path / "dense.safetensors", weights, {})

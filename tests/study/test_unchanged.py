@@ -1,4 +1,4 @@
-"""Studies that ask for nothing new keep their fingerprints: what has been computed stays computed."""
+"""Studies without controls and additional measures keep their fingerprints and tables, so results stay valid."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PINNED = {
     "lmc": ("9413e548d1594d4c", "d45b83fa1e675852"),
     "cka": ("513e0ed4868a48bd", "f15c4479ea421aec"),
 }
-"""Stage → fingerprint of a result with inputs whose digests are their roles; and the hash in its rule's `params`. Both
-change when a stage's version is raised, and then alone."""
+"""Stage → fingerprint of a result whose input digests are their roles, and the hash in its rule's `params`. Both change
+only when the stage's version is increased."""
 
 COLUMNS = {
     "cells": "study dataset model knob dense_seed temperature density dense_test_error dense_train_error model_density"
@@ -34,7 +34,7 @@ GRID = (
     "study knob temperature density dataset model origin seeds dense_test_error test_error lmc lmc_middle lmc_nll"
     " lmc_test cka_logits cka_softmax normalised_test_error"
 )
-"""Columns of tables, and of the grid without those of the spread; they are there before anything is run."""
+"""Columns of tables, and of the grid without those of the spread; the same before anything has been run."""
 
 SPREAD = ("_se", "_ci95", "_seeds", "_one_seed")
 

@@ -92,8 +92,8 @@ def run_stage(
 def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None, as_json: bool) -> None:
     """Print the cost of TARGETS without running anything: jobs, members, hours, disk and the longest chain.
 
-    A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
-    <target>:<study>. Default: everything in the configuration's `run`.
+    A target is data, dense, pruned, retrained, landscape, lmc, cka, measures, tables, figures or report; a study's
+    name; or <target>:<study>. Default: everything in the configuration's `run`.
     """
     from three_regime.config import load
     from three_regime.planning.plan import make

@@ -95,13 +95,13 @@ class Case:
 
 
 def by(criterion: str, density: float, allocation: str) -> Callable[[dict[str, np.ndarray]], Masks]:
-    """Masks by a criterion that needs no gradients."""
+    """Masks by a criterion without gradients."""
     score = CRITERIA[criterion].score
     return lambda weights: masks_of(score(Known(weights, Streams(("prune", 1)))), density, allocation)
 
 
 def layers_of_all_kinds(weights: dict[str, np.ndarray]) -> Masks:
-    """Layers that keep nothing, everything, one filter, one weight, in turn."""
+    """Layers that keep, in turn, nothing, everything, one filter or one weight."""
     masks = {}
     for place, (name, array) in enumerate(weights.items()):
         mask = np.full(array.shape, place % 4 == 1)
@@ -151,7 +151,7 @@ def test_a_network_equals_float64(library, name, side, threads):
 @pytest.mark.parametrize("kind", sorted(MASKS))
 @pytest.mark.parametrize("name", ["preresnet-14x0.5", "densenet-10k4"])
 def test_any_masks_will_do(library, name, kind):
-    """Whatever chose the weights: whole layers may be gone or dense."""
+    """For masks of every criterion, and with layers that are empty or dense."""
     case = Case(name, 8, choose=MASKS[kind])
     program = case.program(library.functions)
     given = case.arguments(program)
@@ -160,7 +160,7 @@ def test_any_masks_will_do(library, name, kind):
     loss, _ = program.run("gradient", **given)
     expected_loss, expected = case.gradient(exact.train(), case.images().double())
     assert loss / len(case.labels) == pytest.approx(expected_loss.item(), rel=1e-6)
-    # Behind a layer that keeps next to nothing a norm divides by next to nothing, and enlarges what torch rounds too.
+    # After an almost empty layer BatchNorm divides by almost 0, which amplifies rounding errors in torch too.
     torch_has = distance(case.gradient(case.module.train(), case.images())[1].numpy(), expected)
     assert distance(program.dense_gradient(len(given["parameters"])), expected) < max(1e-4, 2 * torch_has)
 
