@@ -18,7 +18,7 @@ from three_regime.cli.options import FILE, FOLDER
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of random masks.")
 @click.option("--out", required=True, type=FILE, help="Pruned weights and masks (safetensors).")
 def prune(checkpoint: Path, model: str, density: float, allocation: str, criterion: str, seed: int, out: Path) -> None:
-    """Prune CHECKPOINT by one-shot pruning."""
+    """Prune CHECKPOINT in one shot."""
     from three_regime.exchange.single_checkpoints import prune_file
     from three_regime.study.damage import refuse_to_replace
 

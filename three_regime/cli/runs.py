@@ -42,7 +42,7 @@ def list_registered(as_json: bool) -> None:
     for title, entries in sections.items():
         click.echo(f"{title}:")
         for name, note in entries.items():
-            click.echo(f"  {name:<14} {note}")
+            click.echo(f"  {name:<18} {note}")
 
 
 @click.command()
