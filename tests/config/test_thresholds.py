@@ -122,7 +122,7 @@ def archive(folder, changed, own):
 def test_an_export_is_redrawn_with_them(tmp_path, monkeypatch):
     """Also an archive that was made before a study could have any: there the run's apply."""
     drawn = []
-    monkeypatch.setattr(figures, "draw_all", lambda folder, thresholds: drawn.append(thresholds))
+    monkeypatch.setattr(figures, "draw_all", lambda folder, thresholds, names: drawn.append(thresholds))
     older = {"regimes": {"lmc": -0.033, "cka": 0.95}}
     redraw.redraw(archive(tmp_path / "older", older, own=None), tmp_path / "before")
     redraw.redraw(archive(tmp_path / "newer", older, own={"lmc": -0.001}), tmp_path / "again")

@@ -51,7 +51,7 @@ toy:
         ("https:", "ftp:", r"toy\.urls\.0: "),
         ("toy/a", "../a", r"toy\.members: .*without '\.\.'"),
         ("toy/a", "/a", r"toy\.members: .*plain relative path"),
-        ("toy.tar.gz\n", "toy.mat\n", r"toy\.members: .*no archive"),
+        ("toy.tar.gz\n", "toy.mat\n", r"toy\.members: .*is not an archive"),
         ("toy:\n", "toy: [\n", "is not valid YAML"),
     ],
 )

@@ -91,10 +91,10 @@ def values(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("stage", "where", "method", "lockstep"),
     [
-        ("dense", ImageStack, "evaluate", "auto"),
-        ("retrain", ImageClassification, "evaluate", "auto"),
+        ("dense", ImageStack, "evaluate", 32),
+        ("retrain", ImageClassification, "evaluate", 32),
         ("lmc", ImageClassification, "reestimate", "off"),
-        ("cka", ImageClassification, "outputs", "auto"),
+        ("cka", ImageClassification, "outputs", 32),
     ],
 )
 def test_out_of_memory_in_a_measurement_is_one_sentence(study_folder, monkeypatch, stage, where, method, lockstep):

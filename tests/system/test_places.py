@@ -133,7 +133,7 @@ def test_results_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
     refusing = tmp_path / "theirs"
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != refusing and real(path, mode))
-    with pytest.raises(UserError, match=rf"^config\.results: {refusing} cannot be written"):
+    with pytest.raises(UserError, match=rf"^config\.results: {refusing} is not writable"):
         places.check_writable(str(refusing / "below" / "results"))
     places.check_writable(str(tmp_path / "results"))
 

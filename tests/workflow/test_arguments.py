@@ -34,7 +34,7 @@ def test_results_that_cannot_be_written_are_named_first(tmp_path: Path, monkeypa
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: str(path) != str(tmp_path / "results"))
     arguments = ["--configfile", str(tmp_path / "overlay.yaml")]
-    with pytest.raises(UserError, match=f"{tmp_path / 'results'} cannot be written"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'results'} is not writable"):
         command._look_at_results(arguments)
     command._look_at_results([*arguments, "--dry-run"])
     monkeypatch.undo()
