@@ -109,7 +109,7 @@ class InFloat64:
 
     def __init__(self, task: ImageClassification) -> None:
         self.parameters, self.buffers = task.parameters, task.buffers
-        self.model = task._build().double().eval()
+        self.model = task.build().double().eval()
         self.images = task.augmenter.normalise(task.images["train"]).double().contiguous()
         self.labels = task.labels["train"]
 
