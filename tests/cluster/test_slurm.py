@@ -36,6 +36,7 @@ STUDY = {
     "temperatures": [1, 2, 4],
     "densities": [0.5],
     "replicas": [1, 2],
+    "lockstep": 32,  # the CPU engine, which `auto` would choose, ends before a job can be hit
     "retrain": {"epochs": 400, "milestones": [2], "evaluate_every": 50},
     "resources": {stage: {"gpu": 1, "mem_mb": 1000, "runtime": 60} for stage in ("dense", "retrain", "lmc", "cka")},
 }
