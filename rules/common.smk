@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.scheduling.job_scheduler import JobScheduler
 
+from three_regime.config.measures import measured_columns
 from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError

@@ -15,7 +15,7 @@ for name, (folder, figures_of) in TABLED.items():
                 report(
                     f"{folder}/figures/{figure}.png",
                     category=name,
-                    caption=f"captions/{figure}.rst",
+                    caption=f"captions/{'measure' if figure in measured_columns() else figure}.rst",
                     labels={"figure": figure.replace("_", " ")},
                 )
                 for figure in figures_of

@@ -1,4 +1,4 @@
-# One-shot magnitude pruning of each dense checkpoint to every density.
+# Pruning of each dense checkpoint to every density: one-shot and by magnitude unless the study sets a criterion.
 
 for study in STUDIES:
     job = stage_rule(study, "prune")
@@ -8,6 +8,7 @@ for study in STUDIES:
             job.name
         input:
             dense=rule_parts.checkpoints(study, "dense"),
+            data=data_of(study) if rule_parts.prunes_by_gradients(study) else [],
         output:
             **job.output,
         log:
@@ -15,8 +16,8 @@ for study in STUDIES:
         benchmark:
             job.benchmark
         conda:
-            "../envs/analysis.yaml"
-        threads: 1
+            "../envs/analysis.yaml" if not rule_parts.prunes_by_gradients(study) else "../envs/torch.yaml"
+        threads: CONFIG.threads if rule_parts.prunes_by_gradients(study) else 1
         resources:
             **job.resources,
         params:

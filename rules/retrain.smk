@@ -8,6 +8,7 @@ for study in STUDIES:
             job.name
         input:
             pruned=rule_parts.checkpoints(study, "prune"),
+            rewound=rule_parts.rewound(study),
             data=data_of(study),
         output:
             **job.output,

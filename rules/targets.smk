@@ -37,7 +37,7 @@ rule retrained:
 
 rule landscape:
     input:
-        lambda wildcards: of_stages("lmc", "cka"),
+        lambda wildcards: of_stages("lmc", "cka", "measures"),
 
 
 rule tables:

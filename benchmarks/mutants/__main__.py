@@ -31,11 +31,12 @@ CORE = (
     "analysis/algorithms.py", "analysis/claims.py", "analysis/regimes.py", "analysis/scorecard.py",
     "analysis/seed_means.py", "analysis/tables.py", "config/knobs.py", "config/training.py",
     "exchange/checkpoint_files.py", "jobs/kept_copies.py", "landscape/linear_cka.py",
-    "landscape/mode_connectivity.py", "models/matching.py", "preparation/transfer.py", "pruning/magnitude.py",
-    "pruning/masks.py", "random_streams.py", "study/products.py", "study/verdicts.py", "system/archives.py",
-    "system/sparse_encoding.py", "tasks/images/batchnorm_reestimation.py", "tasks/images/stacked.py",
-    "tasks/images/task.py", "tasks/translation/batches.py", "tasks/translation/beam_search.py",
-    "training/learning_rate.py", "training/loop.py", "training/optimisers.py", "training/saved_state.py",
+    "landscape/mode_connectivity.py", "models/matching.py", "preparation/transfer.py",
+    "pruning/allocation.py", "pruning/criteria.py", "pruning/masks.py", "random_streams.py",
+    "study/products.py", "study/verdicts.py", "system/archives.py", "system/sparse_encoding.py",
+    "tasks/images/batchnorm_reestimation.py", "tasks/images/stacked.py", "tasks/images/task.py",
+    "tasks/translation/batches.py", "tasks/translation/beam_search.py", "training/learning_rate.py",
+    "training/loop.py", "training/optimisers.py", "training/saved_state.py",
 )  # fmt: skip
 """The modules that the numbers depend on most."""
 

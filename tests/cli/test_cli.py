@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from three_regime import cli
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.pruning.magnitude import removed_count
+from three_regime.pruning.allocation import removed_count
 from three_regime.pruning.masks import split_masks
 from three_regime.system.files import read_arrays, write_arrays
 
@@ -65,7 +65,7 @@ def test_list_shows_what_is_registered() -> None:
 @pytest.mark.parametrize(
     ("command", "keys"),
     [
-        ("list", {"data_sets", "models", "knobs", "optimisers"}),
+        ("list", {"data_sets", "models", "knobs", "criteria", "measures", "optimisers"}),
         ("plan", {"rows", "longest_chain_s"}),
         ("explain", {"unprepared", "findings"}),
         ("status", {"running", "counts"}),

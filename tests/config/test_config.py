@@ -134,7 +134,7 @@ MALFORMED = [
     ("study.dense.evaluate_every", 0, "dense.evaluate_every"),
     ("study.retrain", ..., "retrain"),
     ("study.retrain.batch_size", 2.5, "retrain.batch_size"),
-    ("study.prune.allocation", "erk", "prune.allocation"),
+    ("study.prune.allocation", "other", "prune.allocation"),
     # measuring
     ("study.measure.points", 2, "measure.points"),
     ("study.measure.cka_images", 1, "measure.cka_images"),

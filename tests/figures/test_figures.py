@@ -316,8 +316,8 @@ def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypa
     assert set(study.DRAWERS) == set(every)
     asked = []
     monkeypatch.setattr(study, "draw", lambda folder, names, thresholds: asked.extend(names) or [])
-    figures.draw_all(tmp_path, THRESHOLDS, every)
-    assert asked == list(GRID_FIGURES)
+    figures.draw_all(tmp_path, THRESHOLDS, (*every, "agreement"))
+    assert asked == [*GRID_FIGURES, "agreement"]
     asked.clear()
     (tmp_path / "lines.csv").touch()
     figures.draw_all(tmp_path, THRESHOLDS, every)

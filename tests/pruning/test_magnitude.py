@@ -10,7 +10,8 @@ import torch
 from torch.nn.utils import prune as torch_prune
 
 from three_regime.errors import UserError
-from three_regime.pruning.magnitude import magnitude_masks, removed_count
+from three_regime.pruning.allocation import removed_count
+from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks, join_masks, sparsity, split_masks
 
 DENSITIES = (0.05, 0.06, 0.07, 0.08, 0.1, 0.14, 0.2, 0.4, 0.8)
@@ -156,5 +157,5 @@ def test_a_diverged_network_is_refused_by_name(weights, bad):
 def test_a_missing_layer_and_an_unknown_allocation_are_refused(weights):
     with pytest.raises(UserError, match="absent"):
         magnitude_masks(weights, (*PRUNABLE, "absent"), 0.2, "uniform")
-    with pytest.raises(UserError, match="'erk'.*global, uniform"):
-        magnitude_masks(weights, PRUNABLE, 0.2, "erk")
+    with pytest.raises(UserError, match="'other'.*erk, global, uniform"):
+        magnitude_masks(weights, PRUNABLE, 0.2, "other")

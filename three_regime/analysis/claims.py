@@ -21,6 +21,7 @@ from scipy import stats
 from three_regime.analysis import algorithms, seed_means
 from three_regime.analysis.tables import CELL
 from three_regime.config import Claim, Side
+from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.outputs import CLAIM_FILES
@@ -326,10 +327,13 @@ def _algorithms(claim: Claim) -> set[str]:
 
 
 def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
-    of_replicas = measure in ("test_error", "temperature")
+    of_replicas = measure in ("test_error", "temperature") or (
+        measure in measured_columns() and measured_columns()[measure][0].of == "replica"
+    )
     table = replicas if of_replicas else pairs
     if measure not in table:
-        raise UserError(f"pairs.csv has no column {measure!r}, which a claim needs: rebuild the tables")
+        name = "replicas.csv" if of_replicas else "pairs.csv"
+        raise UserError(f"{name} has no column {measure!r}, which a claim needs: rebuild the tables")
     table = table.dropna(subset=[measure])
     table = table.assign(density=table["density"].round(6))
     if of_replicas:
@@ -396,6 +400,8 @@ def _text(value: object) -> bool:
 def _amount(measure: str, value: float) -> str:
     if measure == "temperature":
         return f"{value:+g}"
+    if measure in measured_columns():  # of any order of magnitude
+        return f"{value:+.4g}"
     return f"{100 * value:+.2f}" if measure == "test_error" else f"{value:+.4f}"
 
 

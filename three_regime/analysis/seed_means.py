@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from three_regime.config.knobs import KNOBS
+from three_regime.config.measures import measured_columns
 from three_regime.errors import UserError
 from three_regime.system.files import read_table
 
@@ -24,6 +25,13 @@ METRICS = (
     "dense_test_error", "test_error", "lmc", "lmc_middle", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax",
 )  # fmt: skip
 DENSE_PROXY = "dense_proxy"
+
+
+def metrics_of(cells: pd.DataFrame) -> list[str]:
+    """`METRICS`, and those additional measures and the proxy of the dense error that the cells have."""
+    also = [name for name in (*measured_columns(), DENSE_PROXY) if name in cells]
+    return [*METRICS, *also]
+
 
 DOMINATES = 5.0
 """One seed dominates the spread if omitting it reduces the standard deviation by this factor (this project's choice).
@@ -76,8 +84,7 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
     for metric in METRICS:
         if metric not in cells:
             cells[metric] = np.nan
-    numeric = ["dense_seed", "temperature", "density", *METRICS]
-    numeric += [DENSE_PROXY] if DENSE_PROXY in cells else []
+    numeric = ["dense_seed", "temperature", "density", *metrics_of(cells)]
     for column in numeric:
         try:
             cells[column] = pd.to_numeric(cells[column])
@@ -147,13 +154,13 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The keys; ``dataset``, ``model``, ``origin`` (several joined by "+"), ``seeds`` (number of dense seeds with any
-        metric); and for each metric m of `METRICS`, for ``normalised_test_error`` and, if the cells have it, for
-        ``dense_proxy``: m (mean over dense seeds), ``m_se`` (standard error from the variance pooled over the
-        temperatures of the density), ``m_ci95`` (half-width of the 95 % interval), ``m_seeds`` (number of dense seeds
-        with m) and ``m_one_seed`` (the dense seed that dominates the cell's spread, see `dominant_seed`, if that
-        spread is at least the pooled one; otherwise NaN). Both uncertainties are NaN if fewer than two seeds have m.
-        ``normalised_test_error`` is the test error minus the smallest mean at that density; its uncertainty is that
-        of the difference paired by dense seed (0 at the minimum itself).
+        metric); and for each metric m of `metrics_of` and for ``normalised_test_error``: m (mean over dense seeds),
+        ``m_se`` (standard error from the variance pooled over the temperatures of the density), ``m_ci95`` (half-width
+        of the 95 % interval), ``m_seeds`` (number of dense seeds with m) and ``m_one_seed`` (the dense seed that
+        dominates the cell's spread, see `dominant_seed`, if that spread is at least the pooled one; otherwise NaN).
+        Both uncertainties are NaN if fewer than two seeds have m. ``normalised_test_error`` is the test error minus the
+        smallest mean at that density; its uncertainty is that of the difference paired by dense seed (0 at the minimum
+        itself).
 
     Raises
     ------
@@ -167,7 +174,7 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     run = cells[cells[list(METRICS)].notna().any(axis=1)]
     table["seeds"] = run.groupby(KEYS)["dense_seed"].nunique()
     table["seeds"] = table["seeds"].fillna(0).astype(int)
-    for metric in [*METRICS, *([DENSE_PROXY] if DENSE_PROXY in cells else [])]:
+    for metric in metrics_of(cells):
         table = table.join(_spread(cells, metric))
     table = table.join(_normalised(cells, table["test_error"]))
     return table.reset_index().sort_values(["study", "density", "temperature"], ignore_index=True)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from three_regime.config import StudyConfig
+from three_regime.config.measures import MEASURES
 from three_regime.settings import Setting
 from three_regime.study.grid import Study
 from three_regime.study.outputs import CELL_TABLES
@@ -38,9 +40,15 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
     without a file have no row (NaN in ``cells``).
     """
     records = {stage: list(_finished(study, stage)) for stage in ("dense", "prune", "retrain", "lmc", "cka")}
+    # Only in studies with additional measures, so the tables of others keep their columns.
+    also = {name: [] for name in study.config.measure.also}
+    if also:
+        records["measures"] = list(_finished(study, "measures"))
+    for product, result in records.get("measures", ()):
+        also[product.recipe["measure"]].append((product, result))
     tables = {
-        "replicas": _replicas(study.setting, records["retrain"]),
-        "pairs": _pairs(records["lmc"], records["cka"]),
+        "replicas": _also(_replicas(study.setting, records["retrain"]), [*CELL, "replica"], also, "replica"),
+        "pairs": _also(_pairs(records["lmc"], records["cka"]), [*CELL, "pair"], also, "pair"),
         "lines": _lines(study.setting, records["lmc"]),
         "curves": _curves(records["dense"], records["retrain"]),
         "sparsity": _sparsity(records["prune"]),
@@ -162,6 +170,27 @@ def _pairs(lmc: list, cka: list) -> pd.DataFrame:
     return lines.merge(similar, on=keys, how="outer")
 
 
+def _also(table: pd.DataFrame, keys: list[str], also: dict[str, list], of: str) -> pd.DataFrame:
+    """`table` with the columns of the additional measures of each replica or pair."""
+    how = "left" if of == "replica" else "outer"
+    for measure in (MEASURES[name] for name in also if MEASURES[name].of == of):
+        names = [column.name for column in measure.columns]
+        rows = [{**_where(product), **{name: result[name] for name in names}} for product, result in also[measure.name]]
+        table = table.merge(pd.DataFrame(rows, columns=[*keys, *names]), on=keys, how=how)
+    return table
+
+
+def _columns_of(config: StudyConfig, of: str) -> list[str]:
+    """Columns of the study's additional measures."""
+    measures = (MEASURES[name] for name in config.measure.also)
+    return [column.name for measure in measures if measure.of == of for column in measure.columns]
+
+
+def _means(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Aggregations of each column over a cell: its mean under its own name, and its standard deviation."""
+    return {name: (column, how) for column in names for name, how in ((column, "mean"), (f"{column}_sd", "std"))}
+
+
 def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     config = study.config
     index = pd.MultiIndex.from_product([config.dense_seeds, study.temperatures, config.densities], names=CELL)
@@ -184,14 +213,11 @@ def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
         test_error_sd=("test_error", "std"),
         **scored,
         replicas=("test_error", "count"),
+        **_means(_columns_of(config, "replica")),
         replica_origins=("origin", lambda values: "imported" if (values == "imported").any() else "computed"),
     )
     measures = pairs.groupby(CELL).agg(
-        **{
-            name: (column, how)
-            for column in _PAIR_MEASURES
-            for name, how in ((column, "mean"), (f"{column}_sd", "std"))
-        },
+        **_means([*_PAIR_MEASURES, *_columns_of(config, "pair")]),
         pairs=("lmc", "count"),
     )
     whole = pd.DataFrame(

@@ -13,15 +13,17 @@ from three_regime.cli.options import FILE, FOLDER
 @click.argument("checkpoint", type=FILE)
 @click.option("--model", required=True, help="Model name, e.g. preresnet-20.")
 @click.option("--density", required=True, type=float, help="Fraction of the prunable weights kept, (0, 1].")
-@click.option("--allocation", type=click.Choice(["uniform", "global"]), default="uniform", show_default=True)
+@click.option("--allocation", type=click.Choice(["uniform", "global", "erk"]), default="uniform", show_default=True)
+@click.option("--criterion", type=click.Choice(["magnitude", "random", "lamp"]), default="magnitude", show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of random masks.")
 @click.option("--out", required=True, type=FILE, help="Pruned weights and masks (safetensors).")
-def prune(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> None:
-    """Prune CHECKPOINT by one-shot magnitude pruning."""
+def prune(checkpoint: Path, model: str, density: float, allocation: str, criterion: str, seed: int, out: Path) -> None:
+    """Prune CHECKPOINT in one shot."""
     from three_regime.exchange.single_checkpoints import prune_file
     from three_regime.study.damage import refuse_to_replace
 
     refuse_to_replace(out, checkpoint)
-    counts = prune_file(checkpoint, model, density, allocation, out)
+    counts = prune_file(checkpoint, model, density, allocation, out, criterion, seed)
     click.echo(f"{out}: kept {counts['kept']:,} of {counts['total']:,} prunable weights")
 
 

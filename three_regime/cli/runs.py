@@ -13,10 +13,12 @@ from three_regime.cli.options import AS_JSON, FILE, FOLDER, configured, echo_jso
 @click.command("list")
 @AS_JSON
 def list_registered(as_json: bool) -> None:
-    """List the registered data sets, models, knobs and optimisers."""
+    """List the registered data sets, models, knobs, pruning criteria, measures and optimisers."""
     from three_regime.config.knobs import KNOBS
+    from three_regime.config.measures import MEASURES
     from three_regime.datasets import registry
     from three_regime.models import families
+    from three_regime.pruning.criteria import CRITERIA
     from three_regime.settings import all_settings
     from three_regime.training.optimisers import UPDATES
 
@@ -30,6 +32,8 @@ def list_registered(as_json: bool) -> None:
             name: " or ".join([knob.label, *labels_elsewhere(name)]) + f"; {knob.hotter} = hotter"
             for name, knob in KNOBS.items()
         },
+        "criteria": {name: criterion.description for name, criterion in CRITERIA.items()},
+        "measures": {name: measure.description for name, measure in MEASURES.items()},
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},
     }
     if as_json:
@@ -38,7 +42,7 @@ def list_registered(as_json: bool) -> None:
     for title, entries in sections.items():
         click.echo(f"{title}:")
         for name, note in entries.items():
-            click.echo(f"  {name:<14} {note}")
+            click.echo(f"  {name:<18} {note}")
 
 
 @click.command()
@@ -59,7 +63,9 @@ def workflow(arguments: tuple[str, ...]) -> None:
 
 
 @click.command("run-stage")
-@click.argument("stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "discard", "tables"]))
+@click.argument(
+    "stage", type=click.Choice(["prepare", "dense", "prune", "retrain", "lmc", "cka", "measures", "discard", "tables"])
+)
 @click.option("--study", "name", help="Study; default: the only one in the configuration's `run`.")
 @configured
 @click.option("--seed", "seeds", multiple=True, type=int, help="Dense seed; default: all.")
@@ -86,8 +92,8 @@ def run_stage(
 def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None, as_json: bool) -> None:
     """Print the cost of TARGETS without running anything: jobs, members, hours, disk and the longest chain.
 
-    A target is data, dense, pruned, retrained, landscape, lmc, cka, tables, figures or report; a study's name; or
-    <target>:<study>. Default: everything in the configuration's `run`.
+    A target is data, dense, pruned, retrained, landscape, lmc, cka, measures, tables, figures or report; a study's
+    name; or <target>:<study>. Default: everything in the configuration's `run`.
     """
     from three_regime.config import load
     from three_regime.planning.plan import make

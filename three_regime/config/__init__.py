@@ -13,7 +13,7 @@ from three_regime.config.dataset import DatasetChoice
 from three_regime.config.loading import FROZEN, load, merge, read, resolve, schema_text, settle
 from three_regime.config.measuring import Measurement
 from three_regime.config.study import StudyConfig
-from three_regime.config.training import Training
+from three_regime.config.training import Retraining, Training
 from three_regime.config.whole import Config
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Config",
     "DatasetChoice",
     "Measurement",
+    "Retraining",
     "Side",
     "StudyConfig",
     "Training",

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from three_regime.config.measures import measured_columns
 from three_regime.config.section import Name, Section
+from three_regime.names import registered
+
+MEASURED = ("test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature")
+"""Measures of claims that every study has."""
 
 
 class Side(Section):
@@ -40,10 +45,11 @@ class Claim(Section):
 
     name: Name = Field(description="Name of the claim.")
     statement: str = Field(min_length=1, description="The claim in one sentence.")
-    measure: Literal["test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature"] = Field(
+    measure: str = Field(
         description="Test error after retraining; LMC of the training error, its mean deviation over t = 0.3 to 0.7"
-        " (lmc_middle: noise does not flip its sign) or LMC of the training NLL in nats; CKA of the softmax outputs;"
-        " or the temperature itself, for the choice of an algorithm."
+        " (lmc_middle: noise does not flip its sign) or LMC of the training NLL in nats; CKA of the softmax outputs"
+        " (cka_softmax); the temperature itself, for the choice of an algorithm; or a column of a measure in"
+        " `measure.also`."
     )
     of: Side = Field(description="The side whose mean enters with a positive sign.")
     against: Side = Field(description="The side that is subtracted.")
@@ -62,14 +68,26 @@ class Claim(Section):
         " added in quadrature to the spread of the replicas."
     )  # fmt: skip
 
+    @field_validator("measure")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, (*MEASURED, *measured_columns()), "measure")
 
-def check_claims(claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float]) -> None:
-    """Raise ``ValueError`` if a name occurs twice or a claim refers to cells that the study does not have."""
+
+def check_claims(
+    claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float], also: Sequence[str] = ()
+) -> None:
+    """Raise ``ValueError`` if a name occurs twice or a claim refers to cells or measures that the study does not have.
+
+    `also` is the study's `measure.also`.
+    """
     names = [claim.name for claim in claims]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"claims: two are named '{name}'")
     for claim in claims:
+        if claim.measure not in MEASURED and (measure := measured_columns()[claim.measure][0].name) not in also:
+            raise ValueError(f"claims: '{claim.name}' needs {measure} in measure.also")
         for side in (claim.of, claim.against):
             for key, wanted, available in (
                 ("temperatures", side.temperatures, temperatures),

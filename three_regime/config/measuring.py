@@ -4,20 +4,81 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from three_regime.config.section import Positive, Section
+from three_regime.config.measures import MEASURES
+from three_regime.config.section import Positive, Section, Seed
+from three_regime.names import registered
+from three_regime.pruning.criteria import CRITERIA
 
 CKA_TOKENS = 2048
 """Default of `cka_tokens`; the number available is known only once the text has been prepared."""
 
 
 class Pruning(Section):
-    """One-shot magnitude pruning of the dense checkpoint."""
+    """Pruning of the dense checkpoint; by default one-shot and by magnitude (A)."""
 
-    allocation: Literal["uniform", "global"] = Field(
-        "uniform", description="Same density in every prunable layer (A), or one threshold for all layers (robustness)."
+    criterion: str = Field(
+        "magnitude", description="Score by which weights are kept: magnitude (R, A); or random, gradient_magnitude"
+        " (Blalock et al. 2020) or lamp (Lee et al. 2021), which are controls (this project's choice)."
+    )  # fmt: skip
+    allocation: Literal["uniform", "global", "erk"] = Field(
+        "uniform", description="Same density in every prunable layer (A), one threshold for all layers (robustness), or"
+        " the Erdős-Rényi-kernel densities of Evci et al. (2020)."
+    )  # fmt: skip
+    rounds: Positive = Field(
+        1, description="gradient_magnitude: number of rounds; gradients are recomputed before each (de Jorge et al."
+        " 2021). Other scores do not change between rounds without training."
+    )  # fmt: skip
+    gradient_batches: Positive = Field(
+        10, description="gradient_magnitude: number of batches of `retrain` over which gradients are averaged (this"
+        " project's choice)."
+    )  # fmt: skip
+
+    @field_validator("criterion")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, CRITERIA, "criterion")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Pruning:
+        criterion = CRITERIA[self.criterion]
+        criterion.check(self.allocation)
+        if self.rounds > 1 and not criterion.needs_gradients:
+            raise ValueError(
+                f"rounds: {self.rounds} rounds of criterion {criterion.name} remove the same weights as one, because"
+                " nothing is trained between them"
+            )
+        return self
+
+
+class Hessian(Section):
+    """Curvature of the training loss at each replica, restricted to the kept weights."""
+
+    images: Positive = Field(
+        2000, description="The loss is computed on the first N training images (this project's choice)."
     )
+    tolerance: float = Field(
+        0.01, gt=0, lt=1, description="Relative accuracy of the top eigenvalue (this project's choice)."
+    )
+    restarts: Positive = Field(
+        50, description="Maximum number of restarts of the Lanczos method, about 20 products each."
+    )
+    probes: int = Field(100, ge=2, description="Maximum number of random probes for the trace.")
+    trace_tolerance: float = Field(
+        0.02, gt=0, lt=1, description="Stop drawing probes at this relative standard error of the trace."
+    )
+    seed: Seed = Field(1, description="Seed of the Lanczos start vector and of the probes.")
+
+
+class Bezier(Section):
+    """Quadratic Bezier curve between two replicas; its bend is trained with masked gradients (Garipov et al. 2018)."""
+
+    epochs: Positive = Field(30, description="Training epochs of the bend (this project's choice).")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Initial learning rate, annealed to zero; null: a tenth of that of `retrain` (this"
+        " project's choice)."
+    )  # fmt: skip
 
 
 class Measurement(Section):
@@ -47,3 +108,16 @@ class Measurement(Section):
         " Vaswani et al. use this value in a different function, that of Wu et al. 2016)."
     )  # fmt: skip
     bleu_along_line: bool = Field(False, description="Text: also measure validation BLEU at every point of the line.")
+    also: tuple[str, ...] = Field(
+        (), description="Additional measures of the retrained networks: agreement, divergence, distance, hessian,"
+        " bezier (this project's choice)."
+    )  # fmt: skip
+    hessian: Hessian = Hessian()
+    bezier: Bezier = Bezier()
+
+    @field_validator("also")
+    @classmethod
+    def _measures(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError(f"{list(names)} names a measure twice")
+        return tuple(registered(name, MEASURES, "measure") for name in names)

@@ -1,9 +1,10 @@
-"""Plugins: user modules that register a data set, a model or a knob without changing this package.
+"""Plugins: user modules that register a data set, model, knob, criterion or measure without changing this package.
 
 A configuration lists them (``plugins: [stripes.py, my_lab.networks]``); alternatively, an installed package declares an
 entry point in the group ``three_regime``. Each is imported before the configuration is validated, in every process that
-reads it, and calls `three_regime.datasets.registry.register`, `three_regime.models.families.register` or
-`three_regime.config.knobs.register`.
+reads it, and calls `three_regime.datasets.registry.register`, `three_regime.models.families.register`,
+`three_regime.config.knobs.register`, `three_regime.pruning.criteria.register` or
+`three_regime.config.measures.register`.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ class Resources(Section):
     retrain: StageResources = StageResources(runtime=1440)
     lmc: StageResources = StageResources(runtime=240)
     cka: StageResources = StageResources(runtime=60)
+    measures: StageResources = StageResources(runtime=240)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,11 +9,12 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from three_regime.config.claims import Claim, check_claims
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.knobs import KNOBS, density_folder
+from three_regime.config.measures import MEASURES
 from three_regime.config.measuring import Measurement, Pruning
 from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
 from three_regime.config.section import Density, Positive, Section, Seed, refused
-from three_regime.config.training import Training
+from three_regime.config.training import Retraining, Training
 from three_regime.models import families
 from three_regime.names import registered
 from three_regime.settings import Setting, all_settings
@@ -35,7 +36,7 @@ class StudyConfig(Section):
         " stream depends only on this seed, here also on the dense seed)."
     )  # fmt: skip
     dense: Training = Field(description="Dense training; the knob overrides one of its settings.")
-    retrain: Training = Field(description="Retraining of the pruned networks.")
+    retrain: Retraining = Field(description="Retraining of the pruned networks.")
     prune: Pruning = Pruning()
     measure: Measurement = Field(Measurement(), validate_default=True)
     pack: tuple[Literal["density", "replica"], ...] = Field(
@@ -106,8 +107,9 @@ class StudyConfig(Section):
     def _consistent(self) -> StudyConfig:
         self._check_grid()
         self._check_setting()
+        self._check_rewinding()
         self.setting.check(self)
-        check_claims(self.claims, self.temperatures, self.densities)
+        check_claims(self.claims, self.temperatures, self.densities, self.measure.also)
         return self
 
     def _check_grid(self) -> None:
@@ -140,6 +142,23 @@ class StudyConfig(Section):
                     f"temperatures: {max(self.temperatures):g} is beyond the dense run of {self.dense.epochs} epochs"
                 )
 
+    def _check_rewinding(self) -> None:
+        """The dense run must pass the checkpoint to rewind to, and the study must keep it."""
+        epoch = self.retrain.rewind_epoch
+        if epoch is None:
+            return
+        if KNOBS[self.knob].setting is not None:
+            raise ValueError(
+                f"retrain.start: rewound needs the epochs knob, where one dense run passes epoch {epoch}; with"
+                f" {self.knob} each temperature has its own run"
+            )
+        if epoch > min(self.temperatures):
+            raise ValueError(
+                f"retrain.rewind_epoch: {epoch} is after the hottest model, which stops at {min(self.temperatures):g}"
+            )
+        if self.keep == "none":
+            raise ValueError("keep: none discards the checkpoint to which retraining rewinds; use endpoints")
+
     def _check_setting(self) -> None:
         """Check that model, measures and trainings suit the kind of data."""
         kind = self.setting.kind
@@ -151,6 +170,9 @@ class StudyConfig(Section):
                 getattr(self.measure, key) != Measurement.model_fields[key].default
             ):
                 raise ValueError(f"measure.{key} does not apply to {self.dataset.name}, which holds {kind}")
+        for measure in (MEASURES[name] for name in self.measure.also):
+            if measure.kinds is not None and kind not in measure.kinds:
+                raise ValueError(f"measure.also: {measure.name} applies only to {', '.join(measure.kinds)}")
         for section, training in (("dense", self.dense), ("retrain", self.retrain)):
             for key, other in self._elsewhere.items():
                 if getattr(training, key) != other.training_defaults[key]:

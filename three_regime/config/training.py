@@ -109,3 +109,24 @@ class Training(Section):
     def steps_on(self, images: int) -> int:
         """Steps per epoch on `images` training images."""
         return images // self.batch_size if self.drop_last else math.ceil(images / self.batch_size)
+
+
+class Retraining(Training):
+    """Retraining of the pruned networks, with the choice of the weights to start from."""
+
+    start: Literal["pruned", "reinitialised", "rewound"] = Field(
+        "pruned", description="Weights to start from, with the masks applied: `pruned` uses those of the dense network"
+        " (A); `reinitialised` draws new ones, the same for all replicas, temperatures and densities of a dense seed"
+        " (Frankle and Carbin 2019); `rewound` uses those of the dense network after `rewind_epoch` (Frankle et al."
+        " 2020). The last two are controls (this project's choice)."
+    )  # fmt: skip
+    rewind_epoch: Positive | None = Field(
+        None, description="Dense epoch that `rewound` starts from; the dense run saves this checkpoint too. Only for"
+        " the epochs knob."
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _starts(self) -> Retraining:
+        if (self.start == "rewound") != (self.rewind_epoch is not None):
+            raise ValueError("start: rewound needs `rewind_epoch`, and the other starts do not take it")
+        return self

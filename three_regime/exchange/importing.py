@@ -22,7 +22,7 @@ from three_regime.exchange.checkpoint_files import Foreign, read_foreign
 from three_regime.jobs import kept_copies
 from three_regime.jobs.job import Job, locked
 from three_regime.preparation.prepare import is_prepared
-from three_regime.pruning.magnitude import removed_count
+from three_regime.pruning.allocation import kept_counts, removed_count
 from three_regime.pruning.masks import Masks, apply_masks, join_masks, sparsity, split_masks
 from three_regime.study import provenance
 from three_regime.study.grid import Study, study_named
@@ -189,12 +189,14 @@ def check_density(masks: Masks, density: float, allocation: str, source: Path) -
     """
     sizes: Mapping[str, int] = {name: mask.size for name, mask in masks.items()}
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
-    if allocation == "global":
+    expected = kept_counts({name: mask.shape for name, mask in masks.items()}, density, allocation)
+    if expected is None:  # counts of layers depend on the scores
         sizes, kept = {"all convolutions": sum(sizes.values())}, {"all convolutions": sum(kept.values())}
+        expected = {name: count - removed_count(count, density) for name, count in sizes.items()}
     wrong = [
-        f"{name} keeps {kept[name]:,} of {count:,} instead of {count - removed_count(count, density):,}"
+        f"{name} keeps {kept[name]:,} of {count:,} instead of {expected[name]:,}"
         for name, count in sizes.items()
-        if kept[name] != count - removed_count(count, density)
+        if kept[name] != expected[name]
     ]
     if wrong:
         more = f" and {len(wrong) - _LAYERS_SHOWN} more layers" if len(wrong) > _LAYERS_SHOWN else ""

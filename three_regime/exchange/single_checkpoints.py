@@ -19,8 +19,10 @@ from three_regime.landscape.linear_cka import condensed_kinds, similarity
 from three_regime.models import families
 from three_regime.models.matching import match
 from three_regime.names import registered
-from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.allocation import masks_of
+from three_regime.pruning.criteria import CRITERIA, Known, checked
 from three_regime.pruning.masks import apply_masks, join_masks, sparsity, split_masks
+from three_regime.random_streams import Streams
 from three_regime.settings import Setting, setting_of
 from three_regime.system.device import choose
 from three_regime.system.files import Arrays, tensor_digest, write_arrays, write_json
@@ -32,13 +34,29 @@ from three_regime.training.trainer import convolution_precision
 _ELSEWHERE = "or compute on the CPU with CUDA_VISIBLE_DEVICES= before the command"
 
 
-def prune_file(checkpoint: Path, model: str, density: float, allocation: str, out: Path) -> dict[str, Any]:
+def prune_file(
+    checkpoint: Path,
+    model: str,
+    density: float,
+    allocation: str,
+    out: Path,
+    criterion: str = "magnitude",
+    seed: int = 1,
+) -> dict[str, Any]:
     """Prune a checkpoint of `model`, write weights and masks to `out`, and return the counts (`masks.sparsity`).
+
+    Parameters
+    ----------
+    criterion
+        Key in ``CRITERIA`` of a criterion that needs no gradients.
+    seed
+        Seed of a criterion that draws; a study uses its dense seed.
 
     Raises
     ------
     UserError
-        When the file is of another architecture, or the density is outside (0, 1].
+        When the file is of another architecture, the density is outside (0, 1], or the criterion does not support the
+        allocation.
     """
     arrays = _weights(checkpoint)
     setting = setting_of(families.parse(model).kind)
@@ -47,7 +65,13 @@ def prune_file(checkpoint: Path, model: str, density: float, allocation: str, ou
     classes, channels = _ends(arrays, checkpoint)
     network = families.build(model, classes=classes, channels=channels, image_size=32)
     arrays = match(arrays, network, checkpoint)
-    masks = magnitude_masks(arrays, families.prunable(network), density, allocation)
+    chosen = CRITERIA[criterion]
+    try:
+        chosen.check(allocation)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    known = Known(checked(arrays, families.prunable(network)), Streams(("prune", seed)))
+    masks = masks_of(chosen.score(known), density, allocation)
     counts = sparsity(masks, sum(value.numel() for value in network.parameters()))
     write_arrays(out, join_masks(apply_masks(arrays, masks), masks), {"source_tensors": tensor_digest(arrays)})
     return counts

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from three_regime.analysis.regimes import CHANCE, REGIMES
 from three_regime.config.knobs import Knob
+from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.figures import style
@@ -67,6 +68,23 @@ PANELS: dict[str, Panel] = {
 """Every measure that can be a panel; the first four are those of Figure 2, in its order."""
 
 FIGURE_2 = tuple(PANELS)[:4]
+
+
+def panel_of(metric: str) -> Panel:
+    """How a measure is shown, an additional one too.
+
+    Raises
+    ------
+    UserError
+        When the measure is unknown.
+    """
+    if metric in PANELS:
+        return PANELS[metric]
+    also = measured_columns()
+    if metric not in also:
+        raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join([*PANELS, *also])}")
+    column = also[metric][1]
+    return Panel(column.label, 1, column.low_is_good)
 
 
 @dataclass(frozen=True)
@@ -168,15 +186,14 @@ def panel_figure(
     Parameters
     ----------
     metric
-        A key of `PANELS`; other parameters as for `phase_diagram`.
+        One that `panel_of` knows; other parameters as for `phase_diagram`.
 
     Raises
     ------
     UserError
         As for `phase_diagram`, and when `metric` is unknown.
     """
-    if metric not in PANELS:
-        raise UserError(f"unknown metric {metric!r} for a phase diagram; choose one of {', '.join(PANELS)}")
+    panel_of(metric)
     with style.context():
         scene = _Scene.of(grid, regimes, knob, thresholds, 2.85)
         legend = _Legend.of(scene, (metric,), [], 2, style.COLUMN_WIDTH)
@@ -257,7 +274,7 @@ class _Scene:
 
     def values(self, name: str) -> np.ndarray:
         """Shape (rows, columns): the measure `name` in the unit of its panel, NaN where not run or at chance."""
-        values = self.plane.matrix(self.grid, name).astype(float) * PANELS[name].factor
+        values = self.plane.matrix(self.grid, name).astype(float) * panel_of(name).factor
         return np.where(self.chance, np.nan, values)
 
     def missing(self, name: str) -> np.ndarray:
@@ -267,7 +284,8 @@ class _Scene:
     def printed(self, name: str) -> list[list[str]] | None:
         """The values as they stand in the cells, with as many decimals as fit; None where cells are too small."""
         width, height = self.cell
-        for decimals in range(PANELS[name].decimals, min(2, PANELS[name].decimals) - 1, -1):
+        most = panel_of(name).decimals
+        for decimals in range(most, min(2, most) - 1, -1):
             texts = [[_printed(value, decimals) for value in row] for row in self.values(name)]
             longest = max(len(text) for row in texts for text in row)
             if height >= _PRINTED_HEIGHT and longest * style.DIGIT <= 0.94 * width:
@@ -292,7 +310,7 @@ def _printed(value: float, decimals: int) -> str:
 
 def _limits(scene: _Scene, name: str) -> tuple[float, float]:
     """Ends of the colours: those of the values, unless they would show noise as a difference."""
-    panel, values = PANELS[name], scene.values(name)
+    panel, values = panel_of(name), scene.values(name)
     if name == "lmc" and not (scene.code == 0).any():
         return scene.thresholds.lmc, 0.0
     if np.isnan(values).all():
@@ -302,7 +320,7 @@ def _limits(scene: _Scene, name: str) -> tuple[float, float]:
 
 
 def _draw_panel(axes: Axes, scene: _Scene, name: str, prefix: str) -> None:
-    panel = PANELS[name]
+    panel = panel_of(name)
     values, missing, marked = scene.values(name), scene.missing(name), scene.one_seed(name)
     low, high = _limits(scene, name)
     colours = style.sequential(light_is_low=panel.low_is_good)

@@ -12,12 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from three_regime.config.knobs import Knob
+from three_regime.config.measures import measured_columns
 from three_regime.figures import style
 from three_regime.figures.cells import Plane, require
-from three_regime.figures.phase import PANELS
+from three_regime.figures.phase import panel_of
 
 MEASURES = ("test_error", "lmc", "lmc_middle", "cka_softmax")
-"""Columns of cells.csv that are shown, a row each, under their labels in `PANELS`."""
+"""Columns of cells.csv that are shown, a row each, under their labels in `PANELS`; additional measures follow."""
 
 CHOSEN = 4
 """Most densities shown unless asked for, evenly spread over what was run."""
@@ -48,7 +49,7 @@ def seed_table(
     shown = sorted(densities) if densities else style.spread(list(plane.densities), CHOSEN)
     keys = ["density", "temperature"]
     tables = []
-    for measure in [name for name in MEASURES if name in cells and name in grid]:
+    for measure in [name for name in (*MEASURES, *measured_columns()) if name in cells and name in grid]:
         of_grid = {measure: "mean", f"{measure}_se": "se", f"{measure}_one_seed": "one_seed"}
         means = grid.reindex(columns=[*keys, *of_grid]).rename(columns=of_grid)
         values = cells[[*keys, "dense_seed", measure]].rename(columns={measure: "value"}).dropna()
@@ -92,11 +93,12 @@ def seed_points(
     if table.empty:
         return style.blank_figure("no cell has been measured", title)
     plane = Plane.of(grid, knob)
-    there = {name: table.loc[table["measure"] == name, "value"] for name in MEASURES}
+    there = {name: table.loc[table["measure"] == name, "value"] for name in (*MEASURES, *measured_columns())}
     same = [name for name, values in there.items() if len(values) > 1 and np.ptp(values) < 1e-12]
     measures = [name for name, values in there.items() if len(values) and name not in same]
     said = [
-        f"{PANELS[name].name}: {style.number(PANELS[name].factor * there[name].iloc[0])} everywhere" for name in same
+        f"{panel_of(name).name}: {style.number(panel_of(name).factor * there[name].iloc[0])} everywhere"
+        for name in same
     ]
     if not measures:
         return style.blank_figure("\n".join(said), title)
@@ -113,8 +115,8 @@ def seed_points(
         for row, measure in zip(panels, measures, strict=True):
             for axes, density in zip(row, columns, strict=True):
                 cell = table[(table["measure"] == measure) & (table["density"] == density)]
-                _draw(axes, cell, plane, seeds, PANELS[measure].factor)
-            row[0].set_ylabel(PANELS[measure].label)
+                _draw(axes, cell, plane, seeds, panel_of(measure).factor)
+            row[0].set_ylabel(panel_of(measure).label)
         figure.align_ylabels(panels[:, 0])
         for axes, density in zip(panels[0], columns, strict=True):
             axes.set_title(f"density {style.percent(density)} %")

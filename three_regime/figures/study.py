@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from three_regime.config.knobs import KNOBS, Knob
+from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
@@ -133,12 +134,13 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
     "training_curves": _training_curves,
     "sparsity_per_layer": _sparsity_per_layer,
 }
-"""Figure name (`three_regime.study.outputs`) → a function of a study's tables."""
+"""Figure name (`three_regime.study.outputs`) → a function of a study's tables. The column of an additional measure
+(`three_regime.config.measures`) is a panel of its own name."""
 
 
 def drawn(tables: Tables, name: str) -> Drawn:
     """One figure and the numbers behind it, in the words of the study's setting."""
-    figure, data = DRAWERS[name](tables)
+    figure, data = DRAWERS.get(name, _panel(name))(tables)
     if tables.setting:
         reword(figure, tables.setting.words(name))
     return figure, data
@@ -160,8 +162,8 @@ def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Pat
     tables = Tables(Path(folder), thresholds)
     paths: list[Path] = []
     for name in names:
-        if name not in DRAWERS:
-            raise UserError(f"unknown figure {name!r}; choose one of {', '.join(DRAWERS)}")
+        if name not in DRAWERS and name not in measured_columns():
+            raise UserError(f"unknown figure {name!r}; choose one of {', '.join([*DRAWERS, *measured_columns()])}")
         figure, data = drawn(tables, name)
         paths += save(figure, Path(folder) / "figures" / name, data)
     return paths
@@ -170,4 +172,4 @@ def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Pat
 def draw_all(folder: Path, thresholds: Thresholds, names: Sequence[str]) -> list[Path]:
     """Those of the figures `names` (`Study.figures`) whose tables are there: of what was run there may be none."""
     run = (Path(folder) / "lines.csv").exists()
-    return draw(folder, [name for name in names if run or name in GRID_FIGURES], thresholds)
+    return draw(folder, [name for name in names if run or name in (*GRID_FIGURES, *measured_columns())], thresholds)

@@ -61,7 +61,8 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
     """
     study = study_named(config, name)
     with contextlib.ExitStack() as held:
-        for stage in ("prune", "retrain", "lmc", "cka"):  # so no job reads or writes there
+        measures = ("measures",) if study.config.measure.also else ()
+        for stage in ("prune", "retrain", "lmc", "cka", *measures):  # so no job reads or writes there
             densities = [None] if study.job_spans_densities else study.config.densities
             for density in densities:
                 held.enter_context(locked(study, stage, seed, temperature, density))

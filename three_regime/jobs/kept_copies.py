@@ -23,7 +23,7 @@ from three_regime.study import damage
 from three_regime.study.grid import Study
 from three_regime.study.outputs import STATE_FOLDER
 from three_regime.study.products import Product, products_of
-from three_regime.study.stages import STAGES
+from three_regime.study.stages import file_names
 from three_regime.system.files import read_arrays, replacing
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def restore_all(studies: Iterable[Study]) -> int:
 
 def _any_link(study: Study) -> bool:
     folder = sidecar(study, study.folder)
-    return any(any(folder.rglob(name)) for stage in STAGES.values() for name in stage.files)
+    return any(any(folder.rglob(name)) for name in file_names())
 
 
 def drop(study: Study, paths: Iterable[Path]) -> None:
@@ -104,7 +104,7 @@ def drop_recorded(root: Path, recorded: Iterable[str]) -> None:
     recorded
         Outputs of the workflow's jobs that succeeded or did not have to run; other files are ignored.
     """
-    names = {name for stage in STAGES.values() for name in stage.files}
+    names = file_names()
     for path in map(Path, recorded):
         if path.name in names and path.is_relative_to(root):
             _beside(root, path).unlink(missing_ok=True)

@@ -1,4 +1,8 @@
-"""Retrain each replica of each density from the pruned weights, masks fixed, without rewinding (authors' code)."""
+"""Retrain each replica of each density, masks fixed, from the pruned weights (authors' code) or from a control.
+
+Controls are newly drawn weights (Frankle and Carbin, ICLR 2019) and the weights of an earlier epoch of the dense run
+(Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", ICML 2020).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ from functools import partial
 
 from three_regime.jobs.context import measured, session_of, task_of
 from three_regime.jobs.job import Job
-from three_regime.pruning.masks import join_masks, split_masks
+from three_regime.pruning.masks import apply_masks, join_masks, split_masks
 from three_regime.random_streams import Streams
 from three_regime.study.products import Product
-from three_regime.system.files import read_arrays
+from three_regime.system.files import Arrays, read_arrays
 from three_regime.tasks.interface import Task
 from three_regime.tasks.strategies import sparse_network
 from three_regime.training.trainer import Checkpoint, Member, train_pack
@@ -18,14 +22,29 @@ from three_regime.training.trainer import Checkpoint, Member, train_pack
 def compute(job: Job) -> None:
     """Train the stale replicas of the pack; each is written when it finishes."""
     task = task_of(job)
-    members = [_member(job, task, product) for product in job.products]
+    start = _other_start(job, task)
+    members = [_member(job, task, product, start) for product in job.products]
     evaluated = job.products[0].recipe.get("last_epochs", 1)
     train_pack(task, job.study.config.retrain, members, session_of(job, evaluated))
 
 
-def _member(job: Job, task: Task, product: Product) -> Member:
+def _other_start(job: Job, task: Task) -> Arrays | None:
+    """Parameters and buffers of a control to start from; None: start from the pruned network."""
+    first = job.products[0]
+    match first.recipe.get("start", "pruned"):
+        case "reinitialised":
+            # One draw for all replicas, so they differ only by the noise of training, as in the paper.
+            return task.initial_weights(Streams(tuple(first.recipe["initialisation"])))
+        case "rewound":
+            return read_arrays(first.inputs["rewound"])
+    return None
+
+
+def _member(job: Job, task: Task, product: Product, start: Arrays | None) -> Member:
     source = product.inputs["pruned"]
     weights, masks = split_masks(read_arrays(source))
+    if start is not None:
+        weights = apply_masks(start, masks)
     task.load(weights, str(source))
     return Member(
         label=product.label,

@@ -68,6 +68,8 @@ def run_job(
     """
     study = study_named(config, name)
     products = pack(study, stage, seed, temperature, density)
+    if not products:  # the study does not use this stage
+        return Outcome(0, 0)
     with (
         requeued_if_preempted(),
         locked(study, stage, seed, temperature, density),
@@ -126,7 +128,7 @@ def _needing_less_memory(study: Study) -> str:
 def _remove_states(study: Study, products: list[Product]) -> None:
     """Remove training states that outlived their runs because the process was killed right after the result."""
     for product in products:
-        if product.stage == "retrain" or (product.stage == "dense" and not study.one_dense_run):
+        if product.stage in ("retrain", "measures") or (product.stage == "dense" and not study.one_dense_run):
             state_file(study, product).unlink(missing_ok=True)
 
 

@@ -19,7 +19,14 @@ log = logging.getLogger(__name__)
 
 Value = TypeVar("Value", int, float)
 
-BEFORE = {"data": "prepare", "dense": "dense", "pruned": "prune", "first": "retrain", "second": "retrain"}
+BEFORE = {
+    "data": "prepare",
+    "dense": "dense",
+    "rewound": "dense",
+    "pruned": "prune",
+    "first": "retrain",
+    "second": "retrain",
+}
 """Role of an input file → the stage that writes it."""
 
 

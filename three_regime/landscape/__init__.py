@@ -1,5 +1,6 @@
-"""The loss landscape between retrained networks: linear mode connectivity and linear CKA.
+"""The loss landscape of retrained networks: linear mode connectivity, linear CKA and additional measures.
 
-Belongs here: measures of a pair of networks, as formulas of errors and outputs. Not here: loading replicas and writing
-results (`three_regime.jobs`), regimes (`three_regime.analysis`).
+Belongs here: measures of a network or a pair of networks, as formulas of errors, outputs and weights. Not here: the
+registry of additional measures (`three_regime.config.measures`), loading replicas and writing results
+(`three_regime.jobs`), regimes (`three_regime.analysis`).
 """

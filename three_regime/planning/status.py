@@ -117,7 +117,7 @@ def look(config: Config, now: float | None = None) -> Status:
         for finding in findings:
             total[finding.product.stage] += 1
             done[finding.product.stage] += finding.done
-        counts += [(study.name, stage, done[stage], total[stage]) for stage in STAGES]
+        counts += [(study.name, stage, done[stage], total[stage]) for stage in STAGES if total[stage]]
         running += [_running(job, now) for job in jobs_of(study, findings) if _held(_lock(job))]
     return Status(running, counts)
 
@@ -245,11 +245,11 @@ def render(status: Status) -> str:
             for job in status.running
         ]
         parts = [tabulate(rows, headers, disable_numparse=True)]
-    stages = list(STAGES)
+    stages = [stage for stage in STAGES if stage in {found for _, found, _, _ in status.counts}]
     by_study: dict[str, dict[str, str]] = {}
     for name, stage, done, total in status.counts:
         by_study.setdefault(name, {})[stage] = f"{done} of {total}"
-    table = [[name, *(found[stage] for stage in stages)] for name, found in by_study.items()]
+    table = [[name, *(found.get(stage, "") for stage in stages)] for name, found in by_study.items()]
     parts.append(tabulate(table, ["done", *stages], disable_numparse=True, colalign=["left", *["right"] * len(stages)]))
     return "\n\n".join(parts) + "\n"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from three_regime.config import Config, DatasetChoice, StudyConfig
 from three_regime.config.knobs import KNOBS, Knob, density_folder
+from three_regime.config.measures import MEASURES
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.settings import Setting
@@ -51,6 +52,13 @@ class Study:
         return self.knob.hot_first(list(self.config.temperatures))
 
     @property
+    def checkpoints(self) -> list[float]:
+        """Temperatures of all dense checkpoints, including the epoch to which retraining rewinds."""
+        rewound = self.config.retrain.rewind_epoch
+        extra = [] if rewound is None or rewound in self.config.temperatures else [float(rewound)]
+        return self.knob.hot_first([*self.config.temperatures, *extra])
+
+    @property
     def temperature_folders(self) -> list[str]:
         return [self.knob.folder(value) for value in self.temperatures]
 
@@ -79,9 +87,10 @@ class Study:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """Names of the study's figures, in the order of the method."""
+        """Names of the study's figures, in the order of the method; additional measures have one for each column."""
         layers = LAYER_FIGURES if self.config.prune.allocation != "uniform" else ()
-        return GRID_FIGURES + RUN_FIGURES + layers
+        measured = (column.name for name in self.config.measure.also for column in MEASURES[name].columns)
+        return (*GRID_FIGURES, *RUN_FIGURES, *layers, *measured)
 
     @property
     def seeds_and_temperatures(self) -> list[tuple[int, float]]:

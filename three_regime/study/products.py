@@ -17,8 +17,10 @@ from typing import Any
 
 from three_regime.config import Training
 from three_regime.config.knobs import density_folder
+from three_regime.config.measures import MEASURES
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import UserError
+from three_regime.pruning.criteria import CRITERIA
 from three_regime.study.fingerprints import _carried, fingerprint_of, input_digest
 from three_regime.study.grid import Study
 from three_regime.study.results import Result
@@ -32,6 +34,10 @@ LATER_SETTINGS = (
     "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "epsilon_placement",
     "shuffle_ties",
 )  # fmt: skip
+
+
+GRADIENT_SETTINGS = ("batch_size", "accumulate", "drop_last", "dropout", "label_smoothing", "shuffle_ties")
+"""Settings of `retrain` that change the gradients that a criterion uses."""
 
 
 @dataclass(frozen=True)
@@ -138,26 +144,30 @@ def pack(
     Parameters
     ----------
     temperature
-        None is allowed for the dense stage of the epochs knob, where one run yields every temperature.
+        None is allowed for the dense stage of the epochs knob, where one run yields every checkpoint.
     density
         Restrict the pack to one density.
     """
     if stage == "dense":
-        wanted = study.temperatures if temperature is None else [temperature]
+        wanted = study.checkpoints if temperature is None else [temperature]
         return [_dense(study, seed, value) for value in wanted]
     if temperature is None:
         raise UserError(f"stage {stage} needs a temperature")
     densities = study.config.densities if density is None else [density]
-    build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka}[stage]
+    build = {"prune": _prune, "retrain": _retrain, "lmc": _lmc, "cka": _cka, "measures": _measures}[stage]
     return [product for value in densities for product in build(study, seed, temperature, value)]
 
 
 def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Product]:
     """Every product of a study's stages, in order of dense seed, temperature and stage."""
     stages = tuple(stages)
-    for seed, temperature in study.seeds_and_temperatures:
-        for stage in stages:
-            yield from pack(study, stage, seed, temperature)
+    for seed in study.config.dense_seeds:
+        if "dense" in stages:  # checkpoints that only retraining needs
+            extra = (value for value in study.checkpoints if value not in study.temperatures)
+            yield from (_dense(study, seed, value) for value in extra)
+        for temperature in study.temperatures:
+            for stage in stages:
+                yield from pack(study, stage, seed, temperature)
 
 
 def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
@@ -205,12 +215,25 @@ def _dense(study: Study, seed: int, temperature: float) -> Product:
 
 def _prune(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     base = study.at(seed, temperature)
-    recipe = _recipe("prune", model=study.config.model, density=density, allocation=study.config.prune.allocation)
+    prune = study.config.prune
+    criterion = CRITERIA[prune.criterion]
+    recipe = _recipe("prune", model=study.config.model, density=density, allocation=prune.allocation)
+    inputs = {"dense": base / STAGES["dense"].weights}
+    # Omitted for the paper's criterion, so earlier results stay valid.
+    if prune.criterion != "magnitude":
+        recipe |= {"criterion": criterion.name, "criterion_version": criterion.version}
+    if criterion.draws:
+        recipe["streams"] = ["prune", seed]
+    if criterion.needs_gradients:
+        training = study.config.retrain
+        batches = {name: getattr(training, name) for name in GRADIENT_SETTINGS}
+        recipe |= {**_examples(study), **batches, "batches": prune.gradient_batches, "rounds": prune.rounds}
+        inputs["data"] = study.prepared
     yield Product(
         "prune",
         f"density {density * 100:g} %",
         recipe,
-        {"dense": base / STAGES["dense"].weights},
+        inputs,
         _outputs("prune", base / density_folder(density)),
         {"seed": seed, "temperature": temperature, "density": density},
     )
@@ -226,6 +249,14 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
         **study.setting.retrain_recipe(study.config.measure),
     )
     inputs = {"pruned": cell / STAGES["prune"].weights, "data": study.prepared}
+    # Omitted for the paper's start, so earlier results stay valid.
+    retrain = study.config.retrain
+    if retrain.start != "pruned":
+        recipe["start"] = retrain.start
+    if retrain.start == "reinitialised":
+        recipe["initialisation"] = ["reinitialised", seed]
+    if retrain.rewind_epoch is not None:
+        inputs["rewound"] = study.at(seed, retrain.rewind_epoch) / STAGES["dense"].weights
     for replica in study.config.replicas:
         yield Product(
             "retrain",
@@ -261,3 +292,29 @@ def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterato
 def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     settings = study.setting.cka_recipe(study.config.measure)
     return _pairs(study, "cka", seed, temperature, density, **settings)
+
+
+def _measures(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
+    """The additional measures of a study, each with its own file in the folder of the pair or replica."""
+    cell = study.at(seed, temperature) / density_folder(density)
+    at = {"seed": seed, "temperature": temperature, "density": density}
+    for measure in (MEASURES[name] for name in study.config.measure.also):
+        recipe = _recipe(
+            "measures",
+            measure=measure.name,
+            measure_version=measure.version,
+            model=study.config.model,
+            **_examples(study),
+            **measure.settings(study.config),
+        )
+        for group in measure.groups(study.config.replicas):
+            folders = [cell / f"replica{replica}" / STAGES["retrain"].weights for replica in group]
+            name = f"{measure.of}{'-'.join(map(str, group))}"
+            yield Product(
+                "measures",
+                f"{measure.name}, density {density * 100:g} %, {measure.of} {'-'.join(map(str, group))}",
+                {**recipe, "streams": ["measures", measure.name, seed, *group]},
+                {**dict(zip(("first", "second"), folders, strict=False)), "data": study.prepared},
+                (cell / name / f"{measure.name}.json",),
+                {**at, measure.of: list(group) if measure.of == "pair" else group[0]},
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from three_regime.config.measures import MEASURES
 from three_regime.errors import Damaged
 from three_regime.system.files import DIGEST_KEY, PROVENANCE_KEY, read_json
 
@@ -80,6 +81,10 @@ def read_result(path: Path) -> Result:
     for name, (value, kind) in parts.items():
         if not isinstance(value, kind):
             raise Damaged(path, f"is damaged: its provenance has no readable {name}")
+    if measure := MEASURES.get(Path(path).stem):
+        for column in measure.columns:
+            if not isinstance(_at(content, column.name), (int, float)):
+                raise Damaged(path, f"is damaged: it has no readable {column.name}")
     for kinds, kind in ((_NUMBERS, (int, float)), (_LISTS, list)):
         for place in kinds.get(Path(path).stem, ()):
             if not isinstance(_at(content, place), kind):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from three_regime.config.measures import MEASURES
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -14,7 +16,7 @@ class Stage:
     version
         Increased by hand when the code changes the numbers, so everything from this stage on is recomputed.
     files
-        Files of one product, in the order they are written.
+        Files of one product, in the order they are written; none for ``measures``, where each measure has its own.
     place
         Levels of folders below seed and temperature.
     """
@@ -38,8 +40,14 @@ STAGES: dict[str, Stage] = {
         Stage("retrain", 1, ("retrained.json", "retrained.safetensors"), ("density", "replica")),
         Stage("lmc", 1, ("lmc.json",), ("density", "pair")),
         Stage("cka", 1, ("cka.json",), ("density", "pair")),
+        Stage("measures", 1, (), ("density", "pair")),
     )
 }
+
+
+def file_names() -> set[str]:
+    """Names of all result files."""
+    return {name for stage in STAGES.values() for name in stage.files} | {f"{name}.json" for name in MEASURES}
 
 
 TEXT_VERSION = 2
@@ -56,6 +64,7 @@ COLLECTIONS: dict[str, tuple[str, ...]] = {
     "retrained": ("retrain",),
     "lmc": ("lmc",),
     "cka": ("cka",),
-    "landscape": ("lmc", "cka"),
+    "measures": ("measures",),
+    "landscape": ("lmc", "cka", "measures"),
 }
 """Collection target → its stages: ``snakemake retrained`` for every planned study, ``<study>_retrained`` for one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -70,7 +71,8 @@ def judge(
         selects the files.
     """
     known = _Known(study, verify if callable(verify) else lambda _: verify)
-    begun = {place for place in study.seeds_and_temperatures if study.at(*place).is_dir()}
+    places = itertools.product(study.config.dense_seeds, study.checkpoints)
+    begun = {place for place in places if study.at(*place).is_dir()}
     found = []
     for product in products_of(study, stages):
         there = (product.coordinates["seed"], product.coordinates["temperature"]) in begun

@@ -209,6 +209,20 @@ class Sparsifiable(Protocol):
 
 
 @runtime_checkable
+class TwiceDifferentiable(Protocol):
+    """A task whose loss in evaluation mode has second derivatives."""
+
+    parameters: Mapping[str, tuple[int, ...]]
+    buffers: Mapping[str, tuple[int, ...]]
+
+    def evaluation_losses(self, parameters: Weights, buffers: Weights, images: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield summed loss and number of targets of each batch of the first `images` training inputs, un-augmented.
+
+        The loss can be differentiated twice.
+        """
+
+
+@runtime_checkable
 class Stackable(Protocol):
     """A task that can compute several networks together."""
 

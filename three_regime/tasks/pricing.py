@@ -11,8 +11,10 @@ from functools import cached_property
 import numpy as np
 
 from three_regime.config import Training
+from three_regime.config.measures import MEASURES
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.models.sizes import Size
+from three_regime.pruning.criteria import CRITERIA
 from three_regime.study.grid import Study
 from three_regime.study.products import Product
 from three_regime.study.stages import DISCARDED
@@ -158,16 +160,53 @@ class Pricer(ABC):
         if stage == "dense":
             return self._dense(products)
         if stage == "prune":
-            return Work(ranked=float(self.network.parameters * len(products)))
+            return Work(ranked=float(self.network.parameters * len(products)), train=self._gradients(len(products)))
         if stage == "retrain":
             one = self._training(self.study.config.retrain, None, measure.last_epochs) + self._measured()
             whole = sum((one for _ in products), Work())
             together = self.study.setting.packs_advance_together and len(products) > 1
             return replace(whole, train=0.0, together=whole.train) if together else whole
+        if stage == "measures":
+            return self._measures(products)
         replicas = {product.inputs[role] for product in products for role in ("first", "second")}
         if stage == "cka":
             return self._cka(len(replicas))
         return self._lmc(len(replicas) + len(products) * (measure.points - 2), len(products))
+
+    def outputs(self, replicas: int) -> Work:
+        """Work of computing the outputs of `replicas` on the inputs of CKA."""
+        return self._cka(replicas)
+
+    def passes(self, inputs: float) -> Work:
+        """Work of forward and backward passes over `inputs` images or tokens."""
+        return Work(train=inputs)
+
+    def curves(self, pairs: int) -> Work:
+        """Work of training the Bezier curves of `pairs` and measuring the points along them."""
+        measure, retrain = self.study.config.measure, self.study.config.retrain
+        changed = {"epochs": measure.bezier.epochs, "iterations": None, "milestones": (), "evaluate_every": 1}
+        bend = self._training(retrain.model_copy(update=changed), None)
+        return sum((bend for _ in range(pairs)), self._lmc(pairs * measure.points, 0))
+
+    def _measures(self, products: Sequence[Product]) -> Work:
+        """Work of additional measures, each priced by its entry; outputs shared by several are counted repeatedly."""
+        cells: dict[tuple, list[Product]] = {}
+        for product in products:
+            cells.setdefault((product.recipe["measure"], product.coordinates["density"]), []).append(product)
+        total = Work()
+        for (name, _), cell in cells.items():
+            replicas = {path for product in cell for role, path in product.inputs.items() if role != "data"}
+            if work := MEASURES[name].work:
+                total += work(self, len(cell), len(replicas))
+        return total
+
+    def _gradients(self, densities: int) -> float:
+        """Images or tokens in the gradients of a pruning criterion: once for the dense network, then in each round."""
+        prune, training = self.study.config.prune, self.study.config.retrain
+        if not CRITERIA[prune.criterion].needs_gradients:
+            return 0.0
+        passes = 1 + densities * (prune.rounds - 1)
+        return float(passes * prune.gradient_batches * training.batch_size * training.accumulate)
 
     def seconds(self, products: Sequence[Product], speed: Speed) -> float:
         """Time of one job; networks computed alone run at the speed of their density."""

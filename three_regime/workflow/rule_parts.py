@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from three_regime.config.knobs import density_folder
 from three_regime.datasets.registry import DATASETS
 from three_regime.preparation.prepare import recipe as prepare_recipe
+from three_regime.pruning.criteria import CRITERIA
 from three_regime.settings import setting_of
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.grid import Study
@@ -22,6 +24,8 @@ def rule_name(stage: str, name: str) -> str:
 
 def patterns(study: Study, stage: str) -> dict[str, list[str]]:
     """Output files of a rule: kind (``metrics``, ``weights``) → paths of its pack, with wildcards."""
+    if stage == "measures":
+        return {"metrics": _measured(study)}
     folders = _folders(study, STAGES[stage].place, one_run=stage == "dense" and study.one_dense_run)
     return {
         "weights" if name.endswith(".safetensors") else "metrics": [f"{folder}/{name}" for folder in folders]
@@ -34,6 +38,33 @@ def checkpoints(study: Study, stage: str) -> list[str]:
     return [f"{folder}/{STAGES[stage].weights}" for folder in _folders(study, STAGES[stage].place)]
 
 
+def _measured(study: Study) -> list[str]:
+    """Files of a pack of additional measures, in the folders of pairs and replicas."""
+    seed, temperature = study.seeds_and_temperatures[0]
+    densities = study.config.densities[: None if study.job_spans_densities else 1]
+    base, names = study.at(seed, temperature), []
+    for density in densities:
+        folder = density_folder(density)
+        shown = folder if study.job_spans_densities else "{density}"
+        for product in pack(study, "measures", seed, temperature, density):
+            below = product.outputs[0].relative_to(base / folder)
+            names.append(f"{study.folder}/seed{{seed}}/{{temperature}}/{shown}/{below}")
+    return names
+
+
+def rewound(study: Study) -> list[str]:
+    """The dense checkpoint to which retraining rewinds, with the seed as wildcard; empty without rewinding."""
+    epoch = study.config.retrain.rewind_epoch
+    if epoch is None:
+        return []
+    return [f"{study.folder}/seed{{seed}}/{study.knob.folder(epoch)}/{STAGES['dense'].weights}"]
+
+
+def prunes_by_gradients(study: Study) -> bool:
+    """Whether pruning needs gradients, and with them the data and torch."""
+    return CRITERIA[study.config.prune.criterion].needs_gradients
+
+
 def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:
     """Folders of a pack; coordinates that the pack does not span are wildcards."""
     densities = study.density_folders if study.job_spans_densities else ["{density}"]
@@ -42,7 +73,7 @@ def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> 
         "replica": [f"replica{replica}" for replica in study.config.replicas],
         "pair": [f"pair{first}-{second}" for first, second in study.pairs],
     }
-    temperatures = study.temperature_folders if one_run else ["{temperature}"]
+    temperatures = [study.knob.folder(value) for value in study.checkpoints] if one_run else ["{temperature}"]
     base = f"{study.folder}/seed{{seed}}"
     return ["/".join([base, *parts]) for parts in itertools.product(temperatures, *(values[part] for part in place))]
 
@@ -69,7 +100,7 @@ def settings_fingerprint(study: Study, stage: str, temperature: float | None) ->
     Grid lists and streams are excluded: additions are missing outputs, and removals need no job. Settings of data
     preparation are included, because rules do not depend on the times of data files.
     """
-    grid = {"density", "streams"}
+    grid = {"density", "streams", "initialisation"}
     recipe = {key: value for key, value in _any_product(study, stage, temperature).items() if key not in grid}
     choice = study.config.dataset
     by_name = choice.setting.prepared_by_name
@@ -98,6 +129,7 @@ def study_fingerprint(study: Study) -> str:
         f"{stage} {temperature:g}": settings_fingerprint(study, stage, temperature)
         for stage in STAGES
         for temperature in study.temperatures
+        if stage != "measures" or study.config.measure.also
     }, {})[:16]  # fmt: skip
 
 
@@ -106,6 +138,9 @@ def _any_product(study: Study, stage: str, temperature: float | None) -> dict[st
     first = study.temperatures[-1] if temperature is None else temperature
     products = pack(study, stage, study.config.dense_seeds[0], first)
     recipe = dict(products[0].recipe) if products else {"version": STAGES[stage].version}
+    if stage == "measures":
+        alike = [{key: value for key, value in each.recipe.items() if key != "streams"} for each in products]
+        recipe = {each["measure"]: each for each in alike}
     if stage == "dense" and study.one_dense_run:
         recipe["training"] = study.config.dense.model_dump(mode="json", exclude={"evaluate_every"})
     return recipe

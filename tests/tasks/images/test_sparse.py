@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,8 @@ from three_regime.kernels.trial import sparse_engine_works
 from three_regime.landscape import mode_connectivity
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
+from three_regime.pruning.allocation import masks_of
+from three_regime.pruning.criteria import CRITERIA, Known
 from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import Masks, apply_masks
 from three_regime.random_streams import Streams
@@ -41,7 +44,15 @@ LEVELS = ((np.arange(256, dtype=np.float32) / 255 - 0.5) / 0.25)[None].repeat(3,
 class Case:
     """A pruned network, a batch for it, and the same as torch's module."""
 
-    def __init__(self, name: str, side: int, density: float = 0.3, images: int = 11, seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        side: int,
+        density: float = 0.3,
+        images: int = 11,
+        seed: int = 0,
+        choose: Callable[[dict[str, np.ndarray]], Masks] | None = None,
+    ) -> None:
         self.module = families.build(name, classes=10, channels=3, image_size=side)
         self.shapes = {key: tuple(value.shape) for key, value in self.module.named_parameters()}
         generator = np.random.default_rng(seed)
@@ -49,7 +60,8 @@ class Case:
         for key, value in weights.items():  # norms and biases are 0 and 1 at first
             if value.ndim == 1:
                 weights[key] = (value + 0.2 * generator.random(value.shape)).astype(value.dtype)
-        self.masks: Masks = magnitude_masks(weights, families.prunable(self.module), density, "uniform")
+        prunable = {key: weights[key] for key in families.prunable(self.module)}
+        self.masks: Masks = choose(prunable) if choose else magnitude_masks(weights, prunable, density, "uniform")
         weights = apply_masks(weights, self.masks)
         self.module.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in weights.items()})
         self.pixels = generator.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
@@ -82,6 +94,32 @@ class Case:
         return loss.detach(), torch.cat([(each * mask).flatten() for each, mask in zip(gradients, kept, strict=True)])
 
 
+def by(criterion: str, density: float, allocation: str) -> Callable[[dict[str, np.ndarray]], Masks]:
+    """Masks by a criterion without gradients."""
+    score = CRITERIA[criterion].score
+    return lambda weights: masks_of(score(Known(weights, Streams(("prune", 1)))), density, allocation)
+
+
+def layers_of_all_kinds(weights: dict[str, np.ndarray]) -> Masks:
+    """Layers that keep, in turn, nothing, everything, one filter or one weight."""
+    masks = {}
+    for place, (name, array) in enumerate(weights.items()):
+        mask = np.full(array.shape, place % 4 == 1)
+        mask[0] |= place % 4 == 2
+        mask[-1, -1, 0, 0] |= place % 4 == 3
+        masks[name] = mask
+    return masks
+
+
+MASKS = {
+    "random": by("random", 0.2, "uniform"),
+    "erk": by("random", 0.3, "erk"),
+    "lamp": by("lamp", 0.02, "global"),
+    "global": by("magnitude", 0.02, "global"),
+    "all kinds": layers_of_all_kinds,
+}
+
+
 def distance(found: np.ndarray, expected: torch.Tensor) -> float:
     return float((torch.from_numpy(found) - expected).norm() / expected.norm())
 
@@ -108,6 +146,23 @@ def test_a_network_equals_float64(library, name, side, threads):
     case.program(library.functions, threads, training=False).run("evaluate", logits=logits, **given)
     with torch.no_grad():
         np.testing.assert_allclose(logits, exact.eval()(case.images().double()).numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(MASKS))
+@pytest.mark.parametrize("name", ["preresnet-14x0.5", "densenet-10k4"])
+def test_any_masks_will_do(library, name, kind):
+    """For masks of every criterion, and with layers that are empty or dense."""
+    case = Case(name, 8, choose=MASKS[kind])
+    program = case.program(library.functions)
+    given = case.arguments(program)
+    exact = families.build(name, classes=10, channels=3, image_size=8).double()
+    exact.load_state_dict({key: value.double() for key, value in case.module.state_dict().items()})
+    loss, _ = program.run("gradient", **given)
+    expected_loss, expected = case.gradient(exact.train(), case.images().double())
+    assert loss / len(case.labels) == pytest.approx(expected_loss.item(), rel=1e-6)
+    # After an almost empty layer BatchNorm divides by almost 0, which amplifies rounding errors in torch too.
+    torch_has = distance(case.gradient(case.module.train(), case.images())[1].numpy(), expected)
+    assert distance(program.dense_gradient(len(given["parameters"])), expected) < max(1e-4, 2 * torch_has)
 
 
 @pytest.mark.parametrize("density", [0.05, 1.0])

@@ -18,6 +18,7 @@ import pandas as pd
 
 from three_regime.analysis import algorithms, figure2, regimes, seed_means
 from three_regime.config.knobs import KNOBS, Knob
+from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.figures import curves, phase, style
 from three_regime.figures.cells import Plane, require
@@ -134,7 +135,8 @@ class _Places:
 
 def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Words) -> Json:
     plane = Plane.of(grid, knob)
-    measured = [name for name in phase.PANELS if name in grid and (name in phase.FIGURE_2 or grid[name].notna().any())]
+    known = [name for name in (*phase.PANELS, *measured_columns()) if name in grid]
+    measured = [name for name in known if name in phase.FIGURE_2 or grid[name].notna().any()]
     columns = list(algorithms.columns(grid))
     usual = algorithms.usual_temperature(grid)
     chance = plane.matrix(grid.assign(chance=regimes.at_chance(grid)), "chance")
@@ -154,7 +156,7 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
 
 
 def _measure(grid: pd.DataFrame, plane: Plane, name: str, words: Words) -> Json:
-    panel = phase.PANELS[name]
+    panel = phase.panel_of(name)
 
     def over(column: str) -> list[float | None]:
         require(grid, (column,), "grid.csv")

@@ -1,0 +1,162 @@
+"""Additional measures, from a line of YAML to files, tables, claims, figures, the explorer and the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import translation_study
+from tiny_study import config, mapping, products, run, run_to, study_of
+
+from three_regime import figures
+from three_regime.analysis import claims, regime_tables, tables
+from three_regime.config import measures, resolve
+from three_regime.config.measures import MEASURES, Column, Measure
+from three_regime.errors import Damaged, UserError
+from three_regime.figures.explorer.content import of_study
+from three_regime.jobs.run import Outcome
+from three_regime.planning import plan
+from three_regime.planning.pricing import RATES, read_rates
+from three_regime.study.products import pack
+from three_regime.study.results import read_result
+from three_regime.study.verdicts import judge
+from three_regime.system.files import read_json, write_result
+from three_regime.workflow.rule_parts import kept_files, patterns
+
+ALL = sorted(name for name in MEASURES)
+COLUMNS = [column.name for name in ALL for column in MEASURES[name].columns]
+SMALL = {"temperatures": [2], "densities": [0.1]}
+QUICK = {"hessian": {"images": 64, "probes": 5, "tolerance": 0.05}, "bezier": {"epochs": 1}}
+
+
+def claim(column: str) -> dict:
+    side = {"temperatures": [2], "densities": [0.1]}
+    return {
+        "name": column.replace("_", "-"), "statement": "Equal cells.", "measure": column, "of": side, "against": side,
+        "expect": "not_lower",
+    }  # fmt: skip
+
+
+def test_every_measure_from_yaml_to_figures(tmp_path):
+    run_to(config(tmp_path, **SMALL), "cka")
+    settings = config(tmp_path, measure={"also": ALL, **QUICK}, claims=[claim(name) for name in COLUMNS], **SMALL)
+    count = len(products(settings, "measures"))
+    assert run(settings, "measures") == Outcome(count, 0)
+    assert run(settings, "measures") == Outcome(0, count)
+    study = study_of(settings)
+    assert all(finding.done for finding in judge(study))
+    found = tables.build(study)
+    assert found["cells"][COLUMNS].notna().all(axis=None)
+    for name in ALL:
+        measure = MEASURES[name]
+        table = found["pairs" if measure.of == "pair" else "replicas"]
+        for column in (each.name for each in measure.columns):
+            assert found["cells"][column][0] == pytest.approx(table[column].mean())
+            assert f"{column}_sd" in found["cells"]
+    tables.write(study)
+    regime_tables.write(study.folder, study.thresholds)
+    assert set(COLUMNS) <= set(pd.read_csv(study.table("grid")))
+    judged = pd.read_csv(claims.write(study.folder, study.config.claims, study.thresholds)[0])
+    assert list(judged["measure"]) == COLUMNS and (judged["estimate"] == 0).all()
+    drawn = figures.draw(study.folder, ["seeds", COLUMNS[0]], study.thresholds)
+    assert all(path.exists() for path in drawn)
+    assert set(COLUMNS) <= set(pd.read_csv(study.folder / "figures" / "seeds.csv")["measure"])
+    explored = of_study(study.folder, study.thresholds)["measures"]
+    assert set(COLUMNS) <= {measure["name"] for measure in explored}
+
+
+def test_what_is_added_later_computes_nothing_twice(tmp_path):
+    first = config(tmp_path, measure={"also": ["distance"]}, **SMALL)
+    run_to(first, "retrain")
+    assert run(first, "measures") == Outcome(1, 0)
+    assert run(config(tmp_path, measure={"also": ["agreement", "distance"]}, **SMALL), "measures") == Outcome(1, 1)
+
+
+def test_files_and_rules_agree():
+    settings = resolve(mapping(Path("anywhere"), measure={"also": ALL}, replicas=[1, 2, 3], **SMALL))
+    study = study_of(settings)
+    [declared] = patterns(study, "measures").values()
+    filled = [path.format(seed=1, temperature="epochs002", density="density010") for path in declared]
+    assert filled == kept_files(study, "measures")
+    assert len(filled) == sum({"pair": 3, "replica": 3}[MEASURES[name].of] for name in ALL)
+    assert study.figures[-len(COLUMNS) :] == tuple(column.name for name in ALL for column in MEASURES[name].columns)
+    by_cell = study_of(resolve(mapping(Path("anywhere"), measure={"also": ALL}, pack=["replica"])))
+    assert all("/{density}/" in path for path in patterns(by_cell, "measures")["metrics"])
+
+
+def test_the_plan_prices_them():
+    rates = read_rates(RATES, "cpu")
+
+    def rows(**measure):
+        settings = resolve(mapping(Path("anywhere"), measure=measure, **SMALL))
+        return {row.stage: row for row in plan.make(settings, [], rates).rows}
+
+    assert "measures" not in rows()
+    one, more = rows(also=["agreement"])["measures"], rows(also=["agreement", "divergence"])["measures"]
+    assert (one.jobs, one.members, more.members) == (1, 1, 2)
+    assert 0 < one.seconds < more.seconds
+
+
+def test_a_plugin_adds_one(tmp_path, monkeypatch):
+    own = Measure("ones", "replica", (Column("ones", "ones"),), "plugged:ones", "number of kept weights")
+    monkeypatch.setattr(measures, "MEASURES", measures.MEASURES)
+    monkeypatch.setitem(measures.MEASURES, "ones", own)
+    (tmp_path / "plugged.py").write_text(
+        "def ones(networks):\n    return {'ones': float(sum(mask.sum() for mask in networks.masks.values()))}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = config(tmp_path, measure={"also": ["ones"]}, **SMALL)
+    run_to(settings, "retrain")
+    assert run(settings, "measures") == Outcome(2, 0)
+    cells = tables.build(study_of(settings))
+    kept = cells["sparsity"]["kept"].sum()
+    assert (cells["replicas"]["ones"] == kept).all()
+
+
+def test_a_result_without_its_number_is_damaged(tmp_path):
+    settings = config(tmp_path, measure={"also": ["distance"]}, **SMALL)
+    run_to(settings, "retrain")
+    run(settings, "measures")
+    path = pack(study_of(settings), "measures", 1, 2.0)[0].outputs[0]
+    write_result(path, {**read_json(path), "distance": "near"})
+    with pytest.raises(Damaged, match="no readable distance"):
+        read_result(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"measure": {"also": ["agreemnt"]}}, "unknown measure 'agreemnt'; did you mean 'agreement'"),
+        ({"measure": {"also": ["distance", "distance"]}}, "names a measure twice"),
+        ({"claims": [claim("agreement")], **SMALL}, "'agreement' needs agreement in measure.also"),
+        ({"claims": [claim("agreemnt")], **SMALL}, "unknown measure 'agreemnt'"),
+    ],
+)
+def test_what_is_wrong_is_named(changes, said):
+    with pytest.raises(UserError, match=said):
+        resolve(mapping(Path("anywhere"), **changes))
+
+
+@pytest.mark.slow
+def test_translation_is_pruned_and_measured_too(tmp_path):
+    """Gradient criterion and all measures but the Hessian, which is for images only."""
+    also = ["agreement", "divergence", "distance", "bezier"]
+    settings = translation_study.prepared(
+        translation_study.config(
+            tmp_path,
+            temperatures=[1],
+            densities=[0.5],
+            prune={"criterion": "gradient_magnitude", "gradient_batches": 2},
+            measure={"also": also, "points": 3, "bezier": {"epochs": 1}},
+            claims=[],
+        )
+    )
+    for stage in ("dense", "prune", "retrain", "measures"):
+        outcomes = translation_study.run(settings, stage)
+    assert outcomes == [Outcome(4, 0)]
+    study = translation_study.study_of(settings)
+    names = [column.name for name in also for column in MEASURES[name].columns]
+    assert tables.build(study)["pairs"][names].notna().all(axis=None)
+    with pytest.raises(UserError, match="hessian applies only to images"):
+        translation_study.config(tmp_path, measure={"also": ["hessian"]})

@@ -1,0 +1,174 @@
+"""Additional measures of the retrained networks of a cell, besides LMC and CKA.
+
+A study computes only those that it names (``measure: {also: [agreement, hessian]}``). An entry states what it measures,
+its columns in the tables, the settings that change its numbers, its cost, and the function that computes it; rules,
+tables, claims, figures and plan follow from it. A new measure is an entry of ``MEASURES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from three_regime.system import registries
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number computed by a measure.
+
+    Attributes
+    ----------
+    name
+        Name of the column in tables, of the measure in claims, and of the figure.
+    label
+        Axis label, with unit if any.
+    low_is_good
+        Whether a low value is good: a better network, or a better connected or more similar pair.
+    """
+
+    name: str
+    label: str
+    low_is_good: bool = False
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of the retrained networks of a cell.
+
+    Attributes
+    ----------
+    name
+        Name in `measure.also`, and of the result file (``pair1-2/<name>.json``).
+    of
+        Whether it measures each ``replica`` or each ``pair`` of replicas.
+    columns
+        Its numbers; `function` returns each of them.
+    function
+        ``module:function`` of `three_regime.landscape.networks.Networks` → results; imported only to compute.
+    settings
+        Function of the `StudyConfig` → the settings that change the numbers, besides model and data; JSON types only.
+    work
+        Function of a `three_regime.tasks.pricing.Pricer` and the numbers of products and replicas of a cell → `Work`;
+        None: not priced.
+    kinds
+        Kinds of data that it supports; None: all.
+    version
+        Increased by hand when the code changes the numbers.
+    """
+
+    name: str
+    of: Literal["replica", "pair"]
+    columns: tuple[Column, ...]
+    function: str
+    description: str
+    settings: Callable[[Any], dict[str, Any]] = lambda config: {}
+    work: Callable[[Any, int, int], Any] | None = None
+    kinds: tuple[str, ...] | None = None
+    version: int = 1
+
+    def load(self) -> Callable[..., dict[str, Any]]:
+        """Import the function, and torch with it."""
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def groups(self, replicas: Sequence[int]) -> list[tuple[int, ...]]:
+        """The replicas of each product, in ascending order."""
+        return list(itertools.combinations(sorted(replicas), {"replica": 1, "pair": 2}[self.of]))
+
+
+def _inputs_of_cka(config: Any) -> dict[str, Any]:
+    return config.setting.cka_recipe(config.measure)
+
+
+LANCZOS_PRODUCTS = 40
+"""Approximate number of Hessian-vector products for the top eigenvalue."""
+
+
+def _work_of_hessians(pricer: Any, products: int, replicas: int) -> Any:
+    """A Hessian-vector product costs about two training passes; the maximum number of probes is assumed."""
+    hessian = pricer.study.config.measure.hessian
+    return pricer.passes(2.0 * products * hessian.images * (LANCZOS_PRODUCTS + hessian.probes))
+
+
+def _settings_of_curves(config: Any) -> dict[str, Any]:
+    """Settings of the training of a bend, and of the measurement along the curve."""
+    retrain = config.retrain.model_dump(mode="json", exclude={"start", "rewind_epoch", "evaluate_every", "milestones"})
+    training = {name: value for name, value in retrain.items() if name not in ("epochs", "iterations", "sam_rho")}
+    return {"curve": config.measure.bezier.model_dump(mode="json"), "training": training, **config.setting.lmc_recipe(
+        config.measure
+    )}  # fmt: skip
+
+
+MEASURES: dict[str, Measure] = {
+    measure.name: measure
+    for measure in (
+        Measure(
+            "agreement",
+            "pair",
+            (Column("agreement", "agreement of\npredictions (0 to 1)"),),
+            "three_regime.landscape.predictions:agreement_of",
+            "fraction of the inputs of CKA for which two replicas predict the same class or token",
+            settings=_inputs_of_cka,
+            work=lambda pricer, products, replicas: pricer.outputs(replicas),
+        ),
+        Measure(
+            "divergence",
+            "pair",
+            (Column("divergence", "Jensen-Shannon\ndivergence (nats)", low_is_good=True),),
+            "three_regime.landscape.predictions:divergence_of",
+            "mean Jensen-Shannon divergence between two replicas' softmax outputs (nats), on the inputs of CKA",
+            settings=_inputs_of_cka,
+            work=lambda pricer, products, replicas: pricer.outputs(replicas),
+        ),
+        Measure(
+            "distance",
+            "pair",
+            (
+                Column("distance", "Euclidean distance\nof weights", low_is_good=True),
+                Column("distance_relative", "distance of weights\nrelative to their norm", low_is_good=True),
+            ),
+            "three_regime.landscape.weight_distance:distance_of",
+            "Euclidean distance between two replicas' parameters, also relative to the mean of their norms",
+        ),
+        Measure(
+            "hessian",
+            "replica",
+            (
+                Column("hessian_top", "top eigenvalue\nof the Hessian", low_is_good=True),
+                Column("hessian_trace", "trace of\nthe Hessian", low_is_good=True),
+            ),
+            "three_regime.landscape.hessian:hessian_of",
+            "top eigenvalue (Lanczos) and trace (Hutchinson) of the Hessian of the training loss, kept weights only",
+            settings=lambda config: config.measure.hessian.model_dump(mode="json"),
+            work=_work_of_hessians,
+            kinds=("images",),
+        ),
+        Measure(
+            "bezier",
+            "pair",
+            (
+                Column("bezier", "LMC on a Bezier curve,\ntraining error (fraction)"),
+                Column("bezier_nll", "LMC on a Bezier curve,\ntraining NLL (nats)"),
+                Column("bezier_test", "LMC on a Bezier curve,\ntest error (fraction)"),
+            ),
+            "three_regime.landscape.bezier:bezier_of",
+            "LMC along a trained quadratic Bezier curve instead of the line (Garipov et al. 2018)",
+            settings=_settings_of_curves,
+            work=lambda pricer, products, replicas: pricer.curves(products),
+        ),
+    )
+}
+
+
+def register(measure: Measure) -> None:
+    """Register a measure, for plugins. See `registries.add`."""
+    registries.add(MEASURES, measure, "measure")
+
+
+def measured_columns() -> dict[str, tuple[Measure, Column]]:
+    """Column name → its measure and the column, for all additional measures."""
+    return {column.name: (measure, column) for measure in MEASURES.values() for column in measure.columns}

@@ -1,0 +1,104 @@
+"""Compute the additional measures of the retrained networks of a pack (`three_regime.config.measures`)."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from three_regime.config import Training
+from three_regime.config.measures import MEASURES
+from three_regime.jobs.context import session_of, task_of
+from three_regime.jobs.job import Job
+from three_regime.jobs.pairs import check_stop
+from three_regime.landscape.networks import Networks
+from three_regime.pruning.masks import Masks, split_masks
+from three_regime.random_streams import Streams
+from three_regime.study.products import Product
+from three_regime.system.files import read_arrays
+from three_regime.tasks.interface import Task
+from three_regime.training.trainer import Checkpoint, Member, convolution_precision, train_pack
+
+log = logging.getLogger(__name__)
+
+
+def compute(job: Job) -> None:
+    """Compute the stale products, cell by cell; weights and outputs of each replica are shared among them."""
+    task = task_of(job)
+    for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
+        replicas: dict[Path, tuple[dict[str, Tensor], Masks]] = {}
+        outputs: dict[Path, dict[str, np.ndarray]] = {}
+        for product in cell:
+            check_stop(job, product)
+            _measure(job, task, product, replicas, outputs)
+
+
+def _measure(
+    job: Job,
+    task: Task,
+    product: Product,
+    replicas: dict[Path, tuple[dict[str, Tensor], Masks]],
+    outputs: dict[Path, dict[str, np.ndarray]],
+) -> None:
+    began = time.monotonic()
+    measure = MEASURES[product.recipe["measure"]]
+    paths = [path for role, path in product.inputs.items() if role != "data"]
+    for path in paths:
+        if path not in replicas:
+            weights, masks = split_masks(read_arrays(path))
+            replicas[path] = task.load(weights, str(path)), masks
+    masks = [replicas[path][1] for path in paths]
+    kept = {name: np.logical_or.reduce([each[name] for each in masks]) for name in masks[0]}
+    networks = Networks(
+        task,
+        job.study.config,
+        [replicas[path][0] for path in paths],
+        kept,
+        product.recipe,
+        Streams((*product.recipe["streams"], product.recipe.get("seed", 0))),
+        lambda place: _outputs(job, task, paths[place], replicas[paths[place]][0], outputs),
+        lambda other, training, start: _trained(job, other, training, start, kept, product),
+    )
+    with convolution_precision(tf32=False):
+        results = measure.load()(networks)
+    said = ", ".join(f"{column.name} {results[column.name]:.4g}" for column in measure.columns)
+    log.info("%s: %s", product.label, said)
+    job.commit(product, results, wall_s=time.monotonic() - began)
+
+
+def _outputs(
+    job: Job, task: Task, path: Path, weights: Mapping[str, Tensor], known: dict[Path, dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Outputs of a replica on the inputs of CKA, kept in `known`."""
+    if path not in known:
+        setting = job.study.setting
+        count = min(setting.cka_recipe(job.study.config.measure)[setting.unit], task.comparable)
+        with job.stop.at_once():
+            known[path] = dict(task.outputs(weights, count))
+    return known[path]
+
+
+def _trained(
+    job: Job, task: Task, training: Training, start: Mapping[str, Tensor], masks: Masks, product: Product
+) -> dict[str, np.ndarray]:
+    """Train `task` from `start` with the training state of the product, and return the weights."""
+    found: list[Checkpoint] = []
+    deliver: Callable[[Checkpoint], Any] = found.append
+    member = Member(
+        label=product.label,
+        key=product.fingerprint,
+        streams=Streams(tuple(product.recipe["streams"])),
+        start={name: value.cpu().numpy() for name, value in start.items()},
+        masks=masks,
+        checkpoints=(),
+        state=job.state_file(product),
+        deliver=deliver,
+    )
+    train_pack(task, training, [member], session_of(job))
+    return dict(found[-1].weights)

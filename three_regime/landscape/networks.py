@@ -1,0 +1,49 @@
+"""Input of the additional measures: the weights of retrained networks, their task and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from three_regime.config import StudyConfig, Training
+    from three_regime.pruning.masks import Masks
+    from three_regime.random_streams import Streams
+    from three_regime.tasks.interface import Task
+
+
+@dataclass(frozen=True)
+class Networks:
+    """One replica, or the two replicas of a pair, with everything that a measure may use.
+
+    Attributes
+    ----------
+    weights
+        Parameters and buffers of each replica, on the task's device.
+    masks
+        Name → bool array, True for weights that at least one of them keeps.
+    recipe
+        Recipe of the product, with the settings of the measure.
+    streams
+        Source of random numbers.
+    outputs
+        Function of a replica's index (0, 1) → ``logits`` and ``softmax`` on the inputs of CKA, each of shape
+        (n, features); computed once per replica, however many measures and pairs use them.
+    train
+        Function of a task, training settings and initial weights → the trained weights. It resumes interrupted
+        training; removed weights stay 0.
+    """
+
+    task: Task
+    config: StudyConfig
+    weights: Sequence[Mapping[str, Tensor]]
+    masks: Masks
+    recipe: Mapping[str, Any]
+    streams: Streams
+    outputs: Callable[[int], Mapping[str, np.ndarray]]
+    train: Callable[[Task, Training, Mapping[str, Tensor]], dict[str, np.ndarray]]
