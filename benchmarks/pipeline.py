@@ -239,30 +239,51 @@ def cka_s(images: int, features: int, repeats: int) -> float:
     return (time.perf_counter() - began) / repeats
 
 
-def image_rates(setting: Setting, steps: int) -> dict[str, float | int]:
-    """Return images per second of training, evaluation and re-estimation, in the format of ``benchmarks/rates/``."""
-    task = task_of(setting)
-    weights = weights_of(setting, 1)
-    count = min(setting.test_images, setting.train_images)
+def image_rates(setting: Setting, steps: int, densities: Sequence[float]) -> dict[str, Any]:
+    """Return images per second of training, evaluation and re-estimation, in the format of ``benchmarks/rates/``.
 
-    def rate(work: Callable[[], Any]) -> float:
+    Where the sparse engine computes the network, times at `densities` are included, relative to the dense network's.
+    """
+    task = task_of(setting)
+    count = min(setting.test_images, setting.train_images)
+    train, forward = _step_s(setting, steps, 1, "off", by_engine=True), _forward_s(task, 1.0, count)
+    found: dict[str, Any] = {
+        "train_images_per_s": round(BATCH / train, 1),
+        "evaluate_images_per_s": round(count / forward["evaluate"], 1),
+        "reestimate_images_per_s": round(count / forward["reestimate"], 1),
+        "parameters": sum(value.numel() for value in task.model.parameters()),
+        "image_size": setting.entry.image_size,
+    }
+    if task.stack("auto") is not None:
+        found["together_images_per_s"] = round(BATCH / pack_step_s(setting, steps, PACK), 1)
+    if task.sparse(_masks(task, min(densities))) is not None:
+        dense = sum(forward.values())
+        found["relative_times"] = {
+            f"{density:g}": [
+                round(_step_s(setting, steps, 1, "off", density, by_engine=True) / train, 3),
+                round(sum(_forward_s(task, density, count).values()) / dense, 3),
+            ]
+            for density in densities
+        }
+    return found
+
+
+def _forward_s(task: ImageClassification, density: float, images: int) -> dict[str, float]:
+    """Return the seconds of evaluating `images` and of re-estimating statistics from them, by the way that jobs use."""
+    masks = _masks(task, density) if density < 1 else {}
+    weights = task.load(apply_masks(task.initial_weights(streams(1)), masks), "drawn")
+    network = sparse_network(task, masks, [weights]) or task
+
+    def seconds(work: Callable[[], Any]) -> float:
         work()
-        synchronise(setting.device)
+        synchronise(task.device.type)
         began = time.perf_counter()
         work()
-        synchronise(setting.device)
-        return count / (time.perf_counter() - began)
+        synchronise(task.device.type)
+        return time.perf_counter() - began
 
-    stacks = task.stack("auto") is not None
-    together = (
-        {"together_images_per_s": round(BATCH / pack_step_s(setting, steps, PACK), 1)} if stacks else {}
-    )  # fmt: skip
     with convolution_precision(tf32=False):
         return {
-            **together,
-            "train_images_per_s": round(BATCH / training_step_s(setting, steps), 1),
-            "evaluate_images_per_s": round(rate(lambda: task.evaluate(weights, "test", count)), 1),
-            "reestimate_images_per_s": round(rate(lambda: task.reestimate(weights, BATCH, count)), 1),
-            "parameters": sum(value.numel() for value in task.model.parameters()),
-            "image_size": setting.entry.image_size,
+            "evaluate": seconds(lambda: network.evaluate(weights, "test", images)),
+            "reestimate": seconds(lambda: network.reestimate(weights, BATCH, images)),
         }

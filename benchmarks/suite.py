@@ -36,6 +36,9 @@ WORKERS = (1, 2, 4)
 TARGETS = {"training": 2.0, "lmc": 3.0, "cka": 50.0, "fairseq training": 1.4, "fairseq decoding": 1.3}
 PLANNING_TARGETS_S = {"figure2": 15.0, "paper": 20.0}
 
+RATED = tuple(density for density in sparse.DENSITIES if density < 1)
+"""Densities of relative times in the item `rates`."""
+
 DEMO = "preresnet-8x0.25"
 PACKS = [
     *(("digits", DEMO, members) for members in (1, 3, 9, 27)),
@@ -287,7 +290,8 @@ def rates(bench: Bench) -> Item:
     for dataset, model, *images in wanted:
         log.info("rates of %s", model)
         wait_for_quiet(bench.plan.patience_s)
-        found[model] = bench.ours(pipeline.image_rates, bench.setting(dataset, model, *images), 2 if quick else 5)
+        where, steps = bench.setting(dataset, model, *images), 2 if quick else 5
+        found[model] = bench.ours(pipeline.image_rates, where, steps, RATED[:1] if quick else RATED)
     return {"what": "images a second", "models": found}
 
 
