@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ def describe(device: str) -> dict[str, Any]:
     machine = {
         "name": _processor(),
         "cpu": _processor(),
+        "vectors": _vectors(),
         "cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
@@ -34,8 +36,8 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """A file name for the machine, e.g. ``amd-epyc-2-cores``."""
-    name = machine["name"] + ("" if "gpu" in machine else f" {machine['cores']} cores")
+    """A file name for the machine, e.g. ``amd-epyc-avx2-2-cores``."""
+    name = machine["name"] + ("" if "gpu" in machine else f" {machine['vectors']} {machine['cores']} cores")
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -45,9 +47,19 @@ def software() -> dict[str, Any]:
 
 
 def _processor() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _vectors() -> str:
+    """The widest vector instructions, on which the compiled kernels' rates depend; empty if unknown."""
+    flags = set(_cpuinfo().split())
+    return next((name for name, flag in (("AVX-512", "avx512f"), ("AVX2", "avx2")) if flag in flags), "")
+
+
+@functools.cache
+def _cpuinfo() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
+        return ""

@@ -285,12 +285,12 @@ def rates(bench: Bench) -> Item:
 
     quick = bench.plan.quick
     wanted = [("digits", DEMO, 1437, 64 if quick else 360)]
-    wanted += [] if quick else [("cifar10", model, 1024, 500) for model in _models()]
+    wanted += [] if quick else [("cifar10", model, 1024, 256) for model in _models()]
     found = {}
     for dataset, model, *images in wanted:
         log.info("rates of %s", model)
         wait_for_quiet(bench.plan.patience_s)
-        where, steps = bench.setting(dataset, model, *images), 2 if quick else 5
+        where, steps = bench.setting(dataset, model, *images), 2 if quick else 3
         found[model] = bench.ours(pipeline.image_rates, where, steps, RATED[:1] if quick else RATED)
     return {"what": "images a second", "models": found}
 

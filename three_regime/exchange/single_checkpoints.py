@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from three_regime.settings import Setting, setting_of
 from three_regime.system.device import choose
 from three_regime.system.files import Arrays, tensor_digest, write_arrays, write_json
 from three_regime.system.gpu_memory import refused
-from three_regime.tasks.interface import Task
-from three_regime.tasks.strategies import Alone
+from three_regime.tasks.interface import SparseNetwork, Task
+from three_regime.tasks.strategies import Alone, AloneSparse, sparse_network
 from three_regime.training.trainer import convolution_precision
 
 _ELSEWHERE = "or compute on the CPU with CUDA_VISIBLE_DEVICES= before the command"
@@ -104,8 +105,10 @@ def lmc_of_files(
     setting, task = _task((first, second), model, dataset, data, train_images, test_images)
     ends = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):
+        engine = _engine(task, ends)
+        strategy = AloneSparse(task, engine) if engine else Alone(task)
         networks = [ends[0], *mode_connectivity.inside(task, *ends, points), ends[1]]
-        result = mode_connectivity.line(list(mode_connectivity.measure(Alone(task), networks, batch_size, None)))
+        result = mode_connectivity.line(list(mode_connectivity.measure(strategy, networks, batch_size, None)))
     try:
         write_json(out, result)
     except ValueError as error:
@@ -124,7 +127,8 @@ def cka_of_files(
     images = images or min(setting.cka_recipe(Measurement())[setting.unit], task.comparable)
     networks = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("CKA", _ELSEWHERE):
-        outputs = [condensed_kinds(task.outputs(weights, images)) for weights in networks]
+        network = _engine(task, networks) or task
+        outputs = [condensed_kinds(network.outputs(weights, images)) for weights in networks]
     result = similarity(*outputs, setting.unit)
     write_json(out, result)
     return result
@@ -159,6 +163,14 @@ def _task(
     for split, count in (("train", train_images), ("test", test_images)):
         _check_count(split, count, opened.counts[split], data)
     return setting, opened.task(model, choose("auto"), train_images, test_images)
+
+
+def _engine(task: Task, networks: Sequence[Mapping[str, Tensor]]) -> SparseNetwork | None:
+    """The sparse engine, if it is faster; weights that are zero in all networks are pruned."""
+    masks = {
+        name: np.logical_or.reduce([weights[name].cpu().numpy() != 0 for weights in networks]) for name in task.prunable
+    }
+    return sparse_network(task, masks, networks)
 
 
 def _check_count(split: str, asked: int | None, there: int, data: Path) -> None:

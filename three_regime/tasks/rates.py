@@ -75,6 +75,8 @@ class Rates(BaseModel):
         """Device, machine and date as text."""
         name = self.machine.get("name") or self.machine.get("gpu") or self.machine.get("cpu") or ""
         when = f", measured {self.measured}" if self.measured else ""
+        if not self.on_gpu and self.machine.get("vectors"):
+            name = f"{name}, {self.machine['vectors']}"
         threads = "" if self.on_gpu else f", {self.threads} thread{'s'[: self.threads > 1]}"
         return f"{self.device}{f' ({name})' if name else ''}{threads}{when}"
 
