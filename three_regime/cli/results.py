@@ -9,6 +9,10 @@ import click
 from three_regime.cli.options import FILE, FOLDER, PATH, configured
 from three_regime.errors import UserError
 
+AGENT = click.option(
+    "--agent", default="", help="Who ran the studies, for the description: a name, or a URL such as an ORCID."
+)
+
 
 @click.command()
 @click.argument("cells", required=False, type=PATH)
@@ -129,12 +133,23 @@ def verify(configfiles: list[Path], as_json: bool) -> None:
 @configured
 @click.option("--out", required=True, type=PATH, help="New folder, or a new .zip file.")
 @click.option("--weights", is_flag=True, help="Include the dense and retrained networks, so others can measure them.")
-def export(configfiles: list[Path], out: Path, weights: bool) -> None:
-    """Pack tables, figures, settings and provenance for sharing."""
+@AGENT
+def export(configfiles: list[Path], out: Path, weights: bool, agent: str) -> None:
+    """Pack tables, figures, settings and provenance for sharing, described as an RO-Crate."""
     from three_regime.config import load
     from three_regime.exchange.export import export as pack
 
-    click.echo(pack(load(configfiles), out, weights=weights))
+    click.echo(pack(load(configfiles), out, weights=weights, agent=agent))
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@AGENT
+def describe(folder: Path, agent: str) -> None:
+    """Add ro-crate-metadata.json to FOLDER, an unpacked export that was made before exports had one."""
+    from three_regime.exchange import research_object
+
+    click.echo(research_object.describe(folder, agent))
 
 
 @click.command()
@@ -168,4 +183,4 @@ def redraw(folder: Path, out: Path) -> None:
     click.echo(make_again(folder, out))
 
 
-COMMANDS = (scorecard, import_, adopt, recompute, verify, export, remeasure, redraw)
+COMMANDS = (scorecard, import_, adopt, recompute, verify, export, describe, remeasure, redraw)
