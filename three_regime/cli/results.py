@@ -133,13 +133,14 @@ def verify(configfiles: list[Path], as_json: bool) -> None:
 @configured
 @click.option("--out", required=True, type=PATH, help="New folder, or a new .zip file.")
 @click.option("--weights", is_flag=True, help="Include the dense and retrained networks, so others can measure them.")
+@click.option("--tensorboard", is_flag=True, help="Include the training curves as TensorBoard event files.")
 @AGENT
-def export(configfiles: list[Path], out: Path, weights: bool, agent: str) -> None:
+def export(configfiles: list[Path], out: Path, weights: bool, tensorboard: bool, agent: str) -> None:
     """Pack tables, figures, settings and provenance for sharing, described as an RO-Crate."""
     from three_regime.config import load
     from three_regime.exchange.export import export as pack
 
-    click.echo(pack(load(configfiles), out, weights=weights, agent=agent))
+    click.echo(pack(load(configfiles), out, weights=weights, tensorboard=tensorboard, agent=agent))
 
 
 @click.command()
