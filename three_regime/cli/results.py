@@ -52,7 +52,11 @@ def scorecard(
     if out is not None:
         refuse_to_replace(out, cells, *cells.glob("*.*"), *cells.glob("*/*.csv"))
     text = to_markdown(of_export(cells, reference=reference, study=study, knob=knob))
-    click.echo(text, nl=False) if out is None else write_text(out, text)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_text(out, text)
+    click.echo(out)
 
 
 @click.command("import")

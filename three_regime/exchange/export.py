@@ -80,7 +80,8 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
         raise UserError("the configuration's `run` is empty: there is nothing to export")
     for study in studies:
         if not study.table("cells").is_file():
-            raise UserError(f"{study.table('cells')} is missing: run `snakemake tables` first")
+            message = f"{study.table('cells')} is missing: run `snakemake tables` with the same --configfile first"
+            raise UserError(message)
         refuse_other_tables(study)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
