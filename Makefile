@@ -52,11 +52,6 @@ env:  ## Make the environment in .venv from the pinned lock (2 minutes, 2 GB) un
 
 demo: env  ## Run the whole pipeline on embedded data (minutes), offline; resumes after a kill
 	@$(WORKFLOW) --configfile config/demo.yaml $(ARGS)
-	@echo
-	@echo "Report, tables and figures of the demo:"
-	@ls -d results/demo/report.html results/demo/*/cells.csv results/demo/*/figures
-	@echo
-	@echo "Look at it in a browser, without a network: results/demo/explorer.html"
 
 test: env  ## Run the fast tests, in up to four processes (tests/README.md)
 	@$(PYTEST) -m "not (slow or cluster)" $(ARGS)

@@ -1,10 +1,10 @@
-"""Generate pages of the site: configuration keys, command line, archived results."""
+"""Generate pages of the site: configuration keys, command line, archived results, the executed notebook."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ IMAGES = {
 }
 """Page image → file of the checkout."""
 
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
+"""Notebook that is a page of the site, with the outputs stored in it."""
+
 INCLUDED = re.compile(r"^\{\{ (\S+)( deeper)? \}\}$", flags=re.MULTILINE)
 """A line that includes a file of the checkout: ``{{ path }}``; ``deeper`` demotes its headings."""
 
@@ -51,7 +54,8 @@ COMMANDS = """# Commands
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages, explorers and the images of the checkout (mkdocs calls this)."""
-    for name, text in (("configuration.md", configuration()), ("commands.md", commands())):
+    pages = {"configuration.md": configuration(), "commands.md": commands(), "notebook.md": notebook()}
+    for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     for name, archive in EXPLORED.items():
         files.append(File.generated(config, name, content=explored(archive)))
@@ -81,6 +85,31 @@ def _body(path: Path, *, deeper: bool) -> str:
     text = path.read_text(encoding="utf-8").strip()
     text = text.partition("\n")[2].strip() if text.startswith("# ") else text
     return re.sub(r"^(#{2,4} )", r"##\1", text, flags=re.MULTILINE) if deeper else text
+
+
+def notebook() -> str:
+    """The cells of `NOTEBOOK` and their outputs, after a link to the file."""
+    title, *parts = _cells(json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"])
+    heading, _, rest = title.partition("\n")
+    return "\n\n".join([heading, f"[This notebook as a file]({NOTEBOOK.name})", rest.strip(), *parts]) + "\n"
+
+
+def _cells(cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for cell in cells:
+        text = "".join(cell["source"])
+        yield f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
+        for output in cell.get("outputs", ()):
+            yield _output(output.get("data") or {"text/plain": output["text"]})
+
+
+def _output(data: Mapping[str, Any]) -> str:
+    """An output in the richest of its forms; tables as the theme styles them, without pandas' own style."""
+    if "image/png" in data:
+        return f'<img alt="figure" src="data:image/png;base64,{data["image/png"].strip()}">'
+    if "text/html" in data:
+        table = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
+        return re.sub(r' (border="1"|class="dataframe"|style="[^"]*")', "", table.replace("\n", ""))
+    return f"```text\n{''.join(data['text/plain'])}\n```"
 
 
 def configuration() -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from checkout import ROOT
 
-from three_regime.analysis import figure2, scorecard, seed_means
+from three_regime.analysis import figure2, references, scorecard, seed_means
 from three_regime.analysis.scorecard_files import to_markdown
 from three_regime.config import load
 from three_regime.errors import UserError
@@ -33,7 +33,7 @@ def obtained_cells(published, seeds=(1, 2, 3), noise=0.001, **columns) -> pd.Dat
 
 
 def score(published, cells) -> scorecard.Scorecard:
-    return scorecard.score(published, seed_means.grid(cells))
+    return scorecard.score(references.published(), seed_means.grid(cells))
 
 
 def value(card: scorecard.Scorecard, measure: str, panel: str) -> float:
@@ -204,7 +204,7 @@ def test_cells_with_nothing_measured_count_as_not_run(published):
 def test_another_labs_export_can_be_scored(published, tmp_path):
     obtained_cells(published, study="theirs").to_csv(tmp_path / "cells.csv", index=False)
     grid = seed_means.grid(seed_means.read_cells(tmp_path))
-    card = scorecard.score(published, grid, counterpart="theirs")
+    card = scorecard.score(references.published(), grid, counterpart="theirs")
     assert set(card.cells["status"]) == {"obtained"} and set(card.headline["study"]) == {"theirs"}
     with pytest.raises(UserError, match="nowhere"):
         seed_means.read_cells(tmp_path / "nowhere")
@@ -219,19 +219,19 @@ def test_deviations_from_the_published_protocol_are_named():
     assert "dataset.train_images is 2000 instead of all" in found
     assert "retrain.epochs is 3 instead of 160" in found
     assert "dense_seeds is [1] instead of [1, 2, 3]" in found
-    published = figure2.load()
-    grid = seed_means.grid(figure2.as_cells(published))
-    card = scorecard.score(published, grid, deviating=found)
+    grid = seed_means.grid(figure2.as_cells(figure2.load()))
+    card = scorecard.score(references.published(), grid, deviating=found)
     assert "retrain.epochs is 3 instead of 160" in to_markdown(card)
 
 
 def test_what_no_setting_changes_is_said_after_the_deviations(published):
-    card = scorecard.score(published, seed_means.grid(obtained_cells(published)), deviating=["x is 1 instead of 2"])
+    reference = references.published()
+    card = scorecard.score(reference, seed_means.grid(obtained_cells(published)), deviating=["x is 1 instead of 2"])
     rows = card.headline[card.headline["measure"].isin([scorecard.DEVIATION, scorecard.IN_EVERY_RUN])]
     assert rows["note"].tolist() == ["x is 1 instead of 2", *figure2.differences()]
     said = " ".join(figure2.differences())
     assert "TF32" in said and "retraining stream" in said and "not known" in said
-    nothing = scorecard.score(published, seed_means.grid(obtained_cells(published)).iloc[:0])
+    nothing = scorecard.score(reference, seed_means.grid(obtained_cells(published)).iloc[:0])
     assert scorecard.IN_EVERY_RUN not in set(nothing.headline["measure"])
 
 
@@ -249,7 +249,7 @@ def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, publish
     cells = obtained_cells(published)
     cells.to_csv(folder / STUDY / "cells.csv", index=False)
     whole = scorecard.of_export(folder)
-    expected = scorecard.score(published, seed_means.grid(seed_means.read_cells(folder)))
+    expected = scorecard.score(references.published(), seed_means.grid(seed_means.read_cells(folder)))
     pd.testing.assert_frame_equal(whole.headline, expected.headline)
     config = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"]).model_dump(mode="json")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -23,8 +23,9 @@ from three_regime.analysis import algorithms, figure2, regimes, seed_means
 from three_regime.config.knobs import KNOBS
 from three_regime.config.thresholds import Thresholds
 from three_regime.exchange.redraw import read_settings
-from three_regime.figures import explorer, phase
+from three_regime.figures import explorer
 from three_regime.figures.explorer import content, page
+from three_regime.figures.panels import PANELS
 from three_regime.study.grid import planned
 from three_regime.study.outputs import FIGURE2_STUDY
 
@@ -227,7 +228,7 @@ def test_a_click_opens_the_numbers_of_the_cell(opened: Browser, folders: dict[Pa
         )
         shown = {row[0]: float(row[1].replace("−", "-")) for row in rows}
         for name in ("test_error", "lmc", "cka_softmax"):
-            panel = phase.PANELS[name]
+            panel = PANELS[name]
             value = shown[panel.label.replace("\n", " ")]
             assert value == pytest.approx(panel.factor * cell[name], abs=0.000051 * panel.factor)
         at = {"temperature": cell["temperature"], "density": cell["density"]}

@@ -16,8 +16,9 @@ from three_regime.analysis import figure2, regimes, seed_means
 from three_regime.config.knobs import KNOBS
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.figures import phase, style
+from three_regime.figures import style
 from three_regime.figures.borders import border_lines, roomiest_point, width_at
+from three_regime.figures.panels import FIGURE_2, PANELS
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_the_two_borders_differ_in_dash_and_have_casings(drawn):
 
 def test_region_names_stand_inside_their_regions(smooth, drawn):
     wide = smooth["regimes"].pivot(index="temperature", columns="density", values="regime").sort_index().to_numpy()
-    texts = [text for text in panels_of(drawn)[2].texts if text.get_text() in phase.REGIMES]
+    texts = [text for text in panels_of(drawn)[2].texts if text.get_text() in regimes.REGIMES]
     assert {text.get_text() for text in texts} == {"I", "II-A", "II-B"}
     for text in texts:
         x, y = text.get_position()
@@ -176,10 +177,10 @@ def test_small_grids_print_their_values_large_ones_do_not(drawn):
     grid = tables(cells(temperatures=(10, 80, 160), densities=(0.05, 0.4, 0.8)))["grid"].set_index(
         ["temperature", "density"]
     )
-    for axes, name, decimals in zip(panels_of(figure), phase.FIGURE_2, (1, 1, 3, 3), strict=True):
+    for axes, name, decimals in zip(panels_of(figure), FIGURE_2, (1, 1, 3, 3), strict=True):
         texts = {tuple(np.floor(text.get_position())): text.get_text() for text in with_id(axes, "value")}
         assert len(texts) == 9
-        value = grid.loc[(80.0, 0.4), name] * phase.PANELS[name].factor
+        value = grid.loc[(80.0, 0.4), name] * PANELS[name].factor
         assert texts[1, 1] == f"{value:.{decimals}f}".replace("-", "−")
 
 

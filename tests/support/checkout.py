@@ -17,7 +17,7 @@ SHARED = ROOT.parent / "shared"
 """Reference data and tools beside the project; tests that need them are skipped without."""
 
 FOLDERS = ("config", "rules", "scripts", "profiles", "envs", "schemas", "reference", "three_regime")
-PARTS = ("Snakefile", "config.yaml", *FOLDERS)
+PARTS = ("Snakefile", "config.yaml", "CITATION.cff", *FOLDERS)
 
 
 @dataclass(frozen=True)

@@ -140,12 +140,26 @@ def test_at_most_five_lines_say_what_came_out(tmp_path, studies):
     for name in names:
         write_csv(tmp_path / "results" / name / "cells.csv", cells(temperatures=(1, 2), densities=(0.1, 0.5)))
         regime_tables.write(tmp_path / "results" / name, THRESHOLDS)
-    for place in ("report.html", "scorecard.md", "s0/figures/phase_diagram.pdf"):
+    places = ("report.html", "explorer.html", "scorecard.md", "s0/figures/phase_diagram.pdf")
+    for place in places:
         (tmp_path / "results" / place).parent.mkdir(exist_ok=True)
         (tmp_path / "results" / place).touch()
     lines = terminal.closing(config)
     assert len(lines) == 5
     assert re.match(r"s0: best dense training epochs: [12] at 10 %, [12] at 50 %", lines[0])
     assert re.search(r"cells in regimes: .*\(decided: \d of 4\)$", "\n".join(lines[:2]), flags=re.MULTILINE)
-    assert [line.split(":")[0] for line in lines[2:]] == ["report", "phase diagrams", "scorecard"]
+    assert [line.rpartition("/")[2] for line in lines[2:]] == ["scorecard.md", "report.html", "explorer.html"]
+    for place in places[:3]:
+        (tmp_path / "results" / place).unlink()
+    assert [line.split(":")[0] for line in terminal.closing(config)[2:]] == ["tables", "phase diagrams"]
     assert not terminal.closing(resolve(tiny_study.mapping(tmp_path / "empty")))
+
+
+def test_a_run_with_nothing_to_do_says_where_to_look_too(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "explorer.html").touch()
+    stream = io.StringIO()
+    say(handler_to(stream, tmp_path), "Nothing to be done (all requested files are present and up to date).")
+    assert stream.getvalue().splitlines()[1:] == [
+        f"explorer (open it in a browser, offline): {tmp_path}/results/explorer.html"
+    ]

@@ -1,4 +1,4 @@
-"""Score an obtained grid against the published Figure 2, cell by cell and by headline numbers.
+"""Score an obtained grid against the published Figure 2, or another reference, cell by cell and by headline numbers.
 
 Density alone ranks the cells of Figure 2 well, so rank correlations are computed within each density. A partial grid
 is scored on the cells that were run; the others are listed as not run.
@@ -15,29 +15,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from three_regime.analysis import figure2, regimes, seed_means
+from three_regime.analysis import own_cells, references, regimes, seed_means
 from three_regime.analysis.algorithms import usual_temperature
+from three_regime.analysis.references import Reference
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.comparison import ABSENT, differing
-from three_regime.study.outputs import SETTINGS_FILE
-from three_regime.system import manifest
-from three_regime.system.yaml_files import read_mapping
-
-PANELS = {
-    "test_error": "test_error",
-    "normalised_test_error": "normalised_test_error",
-    "lmc": "lmc",
-    "cka_logits": "cka",
-    "cka_softmax": "cka",
-}
-"""Obtained metric → published panel. CKA is scored on both logits and softmax: which one was plotted is uncertain."""
 
 DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (0.91, 0.925)}
 """(dataset, model, knob) → expected test accuracy of the dense network at the default temperature."""
 
 NO_PUBLISHED_NUMBERS = "no published numbers"
 DEVIATION = "deviates from the published protocol"
+ELSEWHERE = "cells outside the reference"
 IN_EVERY_RUN = "differs in every run, or is not known"
 
 DIFFERENCE = "mean absolute difference"
@@ -55,59 +45,70 @@ class Scorecard:
     Attributes
     ----------
     cells
-        One row per metric and published cell: ``study``, ``panel`` (obtained metric), ``temperature``, ``density``,
-        ``published``, ``lower``, ``upper`` (digitising bounds), ``obtained``, ``se``, ``ci95``, ``seeds``,
-        ``one_seed`` (the dense seed that dominates the spread, see `seed_means.grid`), ``difference`` (obtained −
-        published), ``within`` (the obtained 95 % interval overlaps the digitising bounds; missing if the value is
-        outside them and its uncertainty unknown), ``status`` ("obtained", "imported" or "not run"). Errors are
-        fractions. The spread of the published figure over seeds is unknown and not accounted for, so some misses
-        are expected. Normalised errors are compared only at densities where every published temperature was run,
-        since both are relative to the minimum at that density.
+        One row per metric and cell of the reference: ``study``, ``panel`` (obtained metric), ``temperature``,
+        ``density``, ``published`` (the reference's value), ``lower``, ``upper`` (its bounds), ``obtained``, ``se``,
+        ``ci95``, ``seeds``, ``one_seed`` (the dense seed that dominates the spread, see `seed_means.grid`),
+        ``difference`` (obtained − published), ``within`` (the obtained 95 % interval overlaps the bounds; missing if
+        the value is outside them and its uncertainty unknown), ``status`` ("obtained", "imported" or "not run").
+        Errors are fractions. The spread of the published figure over seeds is unknown and not accounted for, so some
+        misses are expected. Normalised errors are compared only at densities where every temperature of the
+        reference was run, since both are relative to the minimum at that density.
     headline
         ``study``, ``measure``, ``panel``, ``value``, ``beside`` (text: what to compare the value with), ``note``.
+    reference
+        What was scored against.
     """
 
     cells: pd.DataFrame
     headline: pd.DataFrame
+    reference: Reference
 
 
 def score(
-    published: pd.DataFrame,
+    reference: Reference,
     obtained: pd.DataFrame,
     *,
     thresholds: Thresholds | None = None,
-    drawn: pd.DataFrame | None = None,
-    counterpart: str = figure2.FIGURE2_STUDY,
+    counterpart: str = "",
     deviating: Sequence[str] = (),
 ) -> Scorecard:
-    """Compare an obtained grid with the published figure.
+    """Compare an obtained grid with a reference.
 
     Parameters
     ----------
-    published
-        Table of `figure2.load`.
     obtained
         Table of `seed_means.grid` with one or more studies.
     thresholds
         Thresholds for the regime rows; default: `Thresholds()`.
-    drawn
-        Regimes as drawn; default: `regimes.drawn_labels`.
     counterpart
-        The study of `obtained` that repeats the published one. The scorecard notes that other studies have no
-        published numbers.
+        The study of `obtained` that repeats the reference; default: that of the same name. The scorecard notes that
+        other studies have no published numbers.
     deviating
-        Settings in which that study differs from the published protocol (`deviations`); one row each, followed by the
-        differences of every run (`figure2.differences`).
+        Settings in which that study differs from the reference's protocol (`deviations`); one row each, followed by the
+        differences of every run of this project.
+
+    Raises
+    ------
+    UserError
+        When the counterpart varies another knob than the reference.
     """
     thresholds = thresholds or Thresholds()
-    drawn = regimes.drawn_labels() if drawn is None else drawn
+    counterpart = counterpart or reference.study
     same = obtained[obtained["study"] == counterpart]
-    cells = compare_cells(published, same, counterpart)
+    if other := sorted(set(same["knob"]) - {reference.knob}):
+        raise UserError(
+            f"the temperatures of {counterpart} are values of {other[0]}, those of the reference"
+            f" ({reference.study}) of {reference.knob}: name a reference of the same knob with --against"
+        )
+    cells = compare_cells(reference, same, counterpart)
     rows: list[dict] = []
     if cells["obtained"].notna().any():
-        rows += _coverage(cells) + _differences(cells) + _rank_correlations(cells)
-        rows = [_row(IN_EVERY_RUN, note=text) for text in figure2.differences()] + rows
-        rows += _which_cka(cells) + _regimes(published, same, drawn, thresholds) + _argmin_regret(cells)
+        if not (same["origin"] == own_cells.ORIGIN).all():
+            rows += [_row(IN_EVERY_RUN, note=text) for text in reference.differences]
+        rows += _coverage(cells, reference.word) + _elsewhere(reference, same)
+        rows += _differences(cells, reference.bounds) + _rank_correlations(cells)
+        rows += _which_cka(cells, reference) + _regimes(reference, same, thresholds)
+        rows += _argmin_regret(cells, reference.word)
     else:
         rows.append(_row("cells obtained", value=0, beside=f"{cells.drop_duplicates(KEYS).shape[0]}"))
     rows = [_row(DEVIATION, note=text) for text in deviating] + rows
@@ -116,7 +117,7 @@ def score(
         if study != counterpart:
             rows.append({"study": study, **_row(NO_PUBLISHED_NUMBERS, note="nothing to score its cells against")})
         rows += [{"study": study, **row} for row in _dense_accuracy(part)]
-    return Scorecard(cells, pd.DataFrame(rows, columns=_HEADLINE))
+    return Scorecard(cells, pd.DataFrame(rows, columns=_HEADLINE), reference)
 
 
 def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
@@ -127,7 +128,7 @@ def deviations(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> list
     settings
         The resolved configuration of a study.
     protocol
-        Content of ``reference/figure2/protocol.yaml``; keys it lacks are not compared.
+        Settings of the reference (`Reference.protocol`); keys it lacks are not compared.
     """
     return [
         f"{name} is {_shown(ours)} instead of {_shown(published)}"
@@ -140,49 +141,64 @@ def _shown(value: Any) -> str:
     return "all" if value in (None, ABSENT) else str(value)
 
 
-def of_export(path: Path, thresholds: Thresholds | None = None) -> Scorecard:
-    """Score the cells in a study's folder, a results folder or another lab's unpacked export.
+def of_export(
+    path: Path,
+    thresholds: Thresholds | None = None,
+    *,
+    reference: Reference | None = None,
+    study: str = "",
+    knob: str = "",
+) -> Scorecard:
+    """Score the cells in a study's folder, a results folder, another lab's unpacked export, or a table of own cells.
 
-    If the folder or its parent holds the ``config.yaml`` of the run, settings that deviate from the published protocol
-    are named, and the default thresholds are those configured there.
+    If the folder or its parent holds the ``config.yaml`` of the run, settings that deviate from the reference's
+    protocol are named, and the default thresholds are those configured there.
+
+    Parameters
+    ----------
+    path
+        A folder, its ``cells.csv``, or a table like `own_cells.template`.
+    reference
+        Default: the published Figure 2.
+    study
+        The study that is scored; default: that of the reference's name (in a table of own cells: its name).
+    knob
+        What the temperatures in a table of own cells are values of; default: the reference's knob.
 
     Raises
     ------
     UserError
-        When there is no ``cells.csv``, or a file of an export was altered.
+        When there are no cells or not that study, they vary another knob, or a file of an export was altered.
     """
-    obtained = seed_means.grid(seed_means.read_cells(path))
-    settings: Mapping[str, Any] = {}
-    for place in (Path(path), Path(path).parent):
-        manifest.check(place)
-        if (place / SETTINGS_FILE).is_file():
-            config = _settings(place / SETTINGS_FILE)
-            settings = config.get("studies", {}).get(figure2.FIGURE2_STUDY, {})
-            if thresholds is None:
-                both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
-                thresholds = Thresholds(**{key: both[key] for key in ("lmc", "cka") if key in both})
-            break
-    ran = figure2.FIGURE2_STUDY in set(obtained["study"])
-    deviating = deviations(settings, figure2.protocol()) if ran and settings else ()
-    return score(figure2.load(), obtained, thresholds=thresholds, deviating=deviating)
+    reference = reference or references.published()
+    own = own_cells.is_own(Path(path))
+    cells = own_cells.read(path, reference, study=study) if own else seed_means.read_cells(path)
+    if own and knob:
+        cells["knob"] = knob
+    obtained = seed_means.grid(cells)
+    counterpart = study or reference.study
+    if study and study not in set(obtained["study"]):
+        raise UserError(f"{path} holds no study {study!r}, but {', '.join(sorted(set(obtained['study'])))}")
+    config: Mapping[str, Any] = {} if own else references.settings_beside(path)
+    settings = config.get("studies", {}).get(counterpart, {})
+    if thresholds is None and config:
+        both = {**(config.get("regimes") or {}), **_given(settings.get("regimes") or {})}
+        thresholds = Thresholds(**{key: both[key] for key in ("lmc", "cka") if key in both})
+    ran = counterpart in set(obtained["study"])
+    deviating = deviations(settings, reference.protocol) if ran and settings else ()
+    return score(reference, obtained, thresholds=thresholds, counterpart=counterpart, deviating=deviating)
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _settings(path: Path) -> Mapping[str, Any]:
-    config = read_mapping(path).values
-    if not isinstance(config.get("studies", {}), dict):
-        raise UserError(f"{path} is not the config.yaml of a run: it maps no studies")
-    return config
-
-
-def compare_cells(published: pd.DataFrame, obtained: pd.DataFrame, study: str) -> pd.DataFrame:
-    """`Scorecard.cells`: join every published cell, for every metric of `PANELS`, with the grid of one study."""
+def compare_cells(reference: Reference, obtained: pd.DataFrame, study: str) -> pd.DataFrame:
+    """`Scorecard.cells`: join every cell of the reference, for every metric it has, with the grid of one study."""
     tables = []
-    for metric, panel in PANELS.items():
-        table = published[published["panel"] == panel].drop(columns="panel").rename(columns={"value": "published"})
+    for metric, panel in reference.panels.items():
+        table = reference.cells[reference.cells["panel"] == panel].drop(columns="panel")
+        table = table.rename(columns={"value": "published"})
         table["density"] = table["density"].round(6)
         here = obtained[[*KEYS, "origin"]].assign(
             obtained=obtained[metric],
@@ -231,21 +247,27 @@ def _row(measure: str, panel: str = "", value: float = float("nan"), beside: str
     return {"measure": measure, "panel": panel, "value": value, "beside": beside, "note": note}
 
 
-def _coverage(cells: pd.DataFrame) -> list[dict]:
+def _coverage(cells: pd.DataFrame, word: str) -> list[dict]:
     rows = []
     for metric, part in cells.groupby("panel", sort=False):
         imported = int((part["status"] == "imported").sum())
         note = f"{imported} of them imported" if imported else ""
         value = int((part["status"] != "not run").sum())
-        rows.append(_row("cells obtained", metric, value, f"{len(part)} published", note))
+        rows.append(_row("cells obtained", metric, value, f"{len(part)} {word}", note))
     return rows
 
 
-def _differences(cells: pd.DataFrame) -> list[dict]:
+def _elsewhere(reference: Reference, obtained: pd.DataFrame) -> list[dict]:
+    both = obtained[KEYS].merge(reference.places().round({"density": 6}), on=KEYS, how="left", indicator=True)
+    outside = int((both["_merge"] == "left_only").sum())
+    return [_row(ELSEWHERE, value=outside, note="nothing to score them against")] if outside else []
+
+
+def _differences(cells: pd.DataFrame, bounds: str) -> list[dict]:
     rows = []
     for metric, part in cells.dropna(subset=["difference"]).groupby("panel", sort=False):
         judged = part["within"].dropna()
-        note = f"{int(judged.sum())} of {len(judged)} cells that can be judged meet the digitising bounds"
+        note = f"{int(judged.sum())} of {len(judged)} cells that can be judged meet the {bounds}"
         mean = f"mean difference {amount(metric, part['difference'].mean())}"
         rows.append(_row(DIFFERENCE, metric, part["difference"].abs().mean(), mean, note))
     return rows
@@ -264,7 +286,10 @@ def _rank_correlations(cells: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def _which_cka(cells: pd.DataFrame) -> list[dict]:
+def _which_cka(cells: pd.DataFrame, reference: Reference) -> list[dict]:
+    """Which of logits and softmax the reference's one CKA is closer to; nothing if it has both."""
+    if reference.panels["cka_logits"] != reference.panels["cka_softmax"]:
+        return []
     error = cells.assign(error=cells["difference"].abs()).pivot(index=KEYS, columns="panel", values="error")
     shared = error[["cka_logits", "cka_softmax"]].dropna()
     if shared.empty:
@@ -275,20 +300,20 @@ def _which_cka(cells: pd.DataFrame) -> list[dict]:
     return [_row("CKA that fits better", better, means[better], text, f"over {len(shared)} cells that have both")]
 
 
-def _regimes(
-    published: pd.DataFrame, obtained: pd.DataFrame, drawn: pd.DataFrame, thresholds: Thresholds
-) -> list[dict]:
-    from_published = _labels_of_published(published, thresholds)
-    rows = []
+def _regimes(reference: Reference, obtained: pd.DataFrame, thresholds: Thresholds) -> list[dict]:
+    drawn, rows = reference.drawn, []
     for kind in ("cka_softmax", "cka_logits"):
         labels = regimes.label(obtained, thresholds, cka=kind)
         labels["density"] = labels["density"].round(6)
-        if kind == "cka_softmax":
+        if kind == "cka_softmax" and drawn is not None:
             known = labels.dropna(subset=["lmc"])
             both = known.merge(drawn, on=KEYS, suffixes=("", "_true"))
             truth, here = both["regime_true"] == "I", both["lmc"] < thresholds.lmc
             rows += _agreement_rows("Regime I against the rest, as drawn", "lmc", here, truth)
-        for name, other in (("as drawn", drawn), ("computed from the published values", from_published)):
+        computed = _labels_of_reference(reference, kind, thresholds)
+        for name, other in (("as drawn", drawn), (f"computed from the {reference.word} values", computed)):
+            if other is None:
+                continue
             both = labels.dropna(subset=["regime"]).merge(other, on=KEYS, suffixes=("", "_true"))
             both = both.dropna(subset=["regime_true"])
             rows += _agreement_rows(f"three regimes, {name}", kind, both["regime"], both["regime_true"])
@@ -318,14 +343,18 @@ def _agreement_rows(name: str, panel: str, here: pd.Series, truth: pd.Series) ->
     ]
 
 
-def _labels_of_published(published: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
-    table = figure2.wide(published)
-    similar = np.where(table["cka"] >= thresholds.cka, "II-B", "II-A")
-    table["regime"] = np.where(table["lmc"] < thresholds.lmc, "I", similar)
+def _labels_of_reference(reference: Reference, kind: str, thresholds: Thresholds) -> pd.DataFrame:
+    cka = reference.panels[kind]
+    table = (
+        reference.cells.pivot(index=KEYS, columns="panel", values="value").reindex(columns=["lmc", cka]).reset_index()
+    )
+    poor, similar = table["lmc"] < thresholds.lmc, table[cka] >= thresholds.cka
+    known = table["lmc"].notna() & (poor | table[cka].notna())
+    table["regime"] = pd.Series(np.select([poor, similar], ["I", "II-B"], "II-A"), table.index).where(known)
     return table[[*KEYS, "regime"]]
 
 
-def _argmin_regret(cells: pd.DataFrame) -> list[dict]:
+def _argmin_regret(cells: pd.DataFrame, word: str) -> list[dict]:
     part = cells[(cells["panel"] == "test_error")]
     published = cells[cells["panel"] == "normalised_test_error"].set_index(KEYS)["published"]
     regrets, among_run = [], []
@@ -339,7 +368,7 @@ def _argmin_regret(cells: pd.DataFrame) -> list[dict]:
         among_run.append(regret - at[run["temperature"]].min())
     if not regrets:
         return [_row(REGRET, "test_error", note="needs two temperatures")]
-    note = f"published points lost, mean of {len(regrets)} densities, worst {100 * max(regrets):.2f} points"
+    note = f"{word} points lost, mean of {len(regrets)} densities, worst {100 * max(regrets):.2f} points"
     beside = f"{amount('test_error', np.mean(among_run))} against the best temperature that was run"
     return [_row(REGRET, "test_error", float(np.mean(regrets)), beside, note)]
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from three_regime.analysis.scorecard import DIFFERENCE, KEYS, NO_PUBLISHED_NUMBERS, PANELS, REGRET, Scorecard, amount
+from three_regime.analysis.references import Reference
+from three_regime.analysis.scorecard import DIFFERENCE, KEYS, NO_PUBLISHED_NUMBERS, REGRET, Scorecard, amount
 from three_regime.study.outputs import SCORECARD_FILES
 from three_regime.system import markdown
 from three_regime.system.files import write_csv, write_text
-
-_PREAMBLE = "Published: Figure 2 of the paper, digitised; bounds cover the digitising, not the spread over seeds."
 
 
 def write(folder: Path, scorecard: Scorecard) -> None:
@@ -25,7 +24,7 @@ def write(folder: Path, scorecard: Scorecard) -> None:
 
 def to_markdown(scorecard: Scorecard) -> str:
     """Format the scorecard as Markdown: headline numbers, obtained cells (errors and LMC in percent), cells not run."""
-    lines = ["# Scorecard", "", _PREAMBLE, ""]
+    lines = ["# Scorecard", "", scorecard.reference.about, ""]
     for study, part in scorecard.headline.groupby("study", sort=False):
         rows = [
             (row.measure, row.panel, _value_text(row), row.beside, row.note)
@@ -38,24 +37,26 @@ def to_markdown(scorecard: Scorecard) -> str:
         if rows:
             lines += markdown.table(("measure", "panel", "value", "compare with", "note"), rows)
         lines.append("")
-    lines += _cells_in_markdown(scorecard.cells)
+    lines += _cells_in_markdown(scorecard.cells, scorecard.reference)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _cells_in_markdown(cells: pd.DataFrame) -> list[str]:
+def _cells_in_markdown(cells: pd.DataFrame, reference: Reference) -> list[str]:
     run = cells[cells["status"] != "not run"]
     lines: list[str] = []
     if len(run):
         lines += [
             "## Cells",
             "",
-            "Published → obtained ± half-width of the 95 % interval (no ±: one dense seed). Errors and LMC in percent.",
-            "`*`: the interval misses the digitising bounds. `†`: imported. `‡`: the spread is that of one dense seed,",
+            f"{reference.word.capitalize()} → obtained ± half-width of the 95 % interval (no ±: one dense seed)."
+            " Errors and LMC in percent.",
+            f"`*`: the interval misses the {reference.bounds}."
+            " `†`: imported. `‡`: the spread is that of one dense seed,",
             "and the mean says little. A normalised error is relative to the best temperature that was run, and judged",
             "only where a whole density column was.",
             "",
         ]
-        present = [metric for metric in PANELS if (run["panel"] == metric).any()]
+        present = [metric for metric in reference.panels if (run["panel"] == metric).any()]
         rows = []
         for (density, temperature), part in run.groupby(["density", "temperature"]):
             by_metric = {row.panel: row for row in part.itertuples(index=False)}
@@ -67,7 +68,7 @@ def _cells_in_markdown(cells: pd.DataFrame) -> list[str]:
     missing = keys.merge(run.drop_duplicates(KEYS)[KEYS], on=KEYS, how="left", indicator=True)
     missing = missing[missing["_merge"] == "left_only"]
     if len(missing):
-        lines += ["## Not run", "", f"{len(missing)} of {len(keys)} published cells:", ""]
+        lines += ["## Not run", "", f"{len(missing)} of {len(keys)} {reference.word} cells:", ""]
         for density, part in missing.groupby("density"):
             temperatures = ", ".join(f"{value:g}" for value in sorted(part["temperature"]))
             lines.append(f"- density {100 * density:g} %: temperatures {temperatures}")

@@ -137,8 +137,8 @@ def _check_possible(cells: pd.DataFrame, numeric: list[str], source: str) -> Non
             bounds = f"from {least:g} to {most:g}" if np.isfinite(most) else f"from {least:g}" if least == 0 else ""
             kind = "a whole number" if column == "dense_seed" else "a finite number"
             raise UserError(
-                f"{source}: column {column!r} holds {values.iloc[row]:g} in row {row + 2}, which must be {kind}"
-                + (f" {bounds}" if bounds else "")
+                f"{source}: column {column!r} holds {values.iloc[row]:g} in row {cells.index[row] + 2}, which must be"
+                f" {kind}" + (f" {bounds}" if bounds else "")
             )
 
 

@@ -7,22 +7,56 @@ from pathlib import Path
 import click
 
 from three_regime.cli.options import FILE, FOLDER, PATH, configured
+from three_regime.errors import UserError
+
+AGENT = click.option(
+    "--agent", default="", help="Who ran the studies, for the description: a name, or a URL such as an ORCID."
+)
 
 
 @click.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("cells", required=False, type=PATH)
+@click.option("--study", default="", help="Study of CELLS to score; default: that of the reference's name.")
+@click.option("--knob", default="", help="Knob of the temperatures in a CSV of your own; default: the reference's.")
+@click.option(
+    "--against",
+    type=FOLDER,
+    help="Score against an export or results folder instead of the published Figure 2; of several studies, the one "
+    "called --study, or the only one with --knob.",
+)
+@click.option("--template", type=FILE, help="Write an empty CSV with the reference's cells, for CELLS, and stop.")
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
-def scorecard(folder: Path, out: Path | None) -> None:
-    """Score the cells in FOLDER (results, or another lab's unpacked export) against the published Figure 2."""
+def scorecard(
+    cells: Path | None, study: str, knob: str, against: Path | None, template: Path | None, out: Path | None
+) -> None:
+    """Score CELLS against the published Figure 2, or another reference.
+
+    CELLS is a results folder, another lab's unpacked export, or a CSV of cells that were measured with other code:
+    --template writes one to fill in.
+    """
+    from three_regime.analysis import own_cells, references
     from three_regime.analysis.scorecard import of_export
     from three_regime.analysis.scorecard_files import to_markdown
     from three_regime.study.damage import refuse_to_replace
-    from three_regime.system.files import write_text
+    from three_regime.system.files import write_csv, write_text
 
+    if (cells is None) == (template is None):
+        raise click.UsageError("Give either CELLS to score, or --template FILE.")
+    reference = references.of_export(against, study=study, knob=knob) if against else references.published()
+    if template is not None:
+        if template.exists():
+            raise UserError(f"{template} exists already; choose another name for the template")
+        write_csv(template, own_cells.template(reference))
+        click.echo(template)
+        return
     if out is not None:
-        refuse_to_replace(out, *folder.glob("*.*"), *folder.glob("*/*.csv"))
-    text = to_markdown(of_export(folder))
-    click.echo(text, nl=False) if out is None else write_text(out, text)
+        refuse_to_replace(out, cells, *cells.glob("*.*"), *cells.glob("*/*.csv"))
+    text = to_markdown(of_export(cells, reference=reference, study=study, knob=knob))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_text(out, text)
+    click.echo(out)
 
 
 @click.command("import")
@@ -103,12 +137,24 @@ def verify(configfiles: list[Path], as_json: bool) -> None:
 @configured
 @click.option("--out", required=True, type=PATH, help="New folder, or a new .zip file.")
 @click.option("--weights", is_flag=True, help="Include the dense and retrained networks, so others can measure them.")
-def export(configfiles: list[Path], out: Path, weights: bool) -> None:
-    """Pack tables, figures, settings and provenance for sharing."""
+@click.option("--tensorboard", is_flag=True, help="Include the training curves as TensorBoard event files.")
+@AGENT
+def export(configfiles: list[Path], out: Path, weights: bool, tensorboard: bool, agent: str) -> None:
+    """Pack tables, figures, settings and provenance for sharing, described as an RO-Crate."""
     from three_regime.config import load
     from three_regime.exchange.export import export as pack
 
-    click.echo(pack(load(configfiles), out, weights=weights))
+    click.echo(pack(load(configfiles), out, weights=weights, tensorboard=tensorboard, agent=agent))
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@AGENT
+def describe(folder: Path, agent: str) -> None:
+    """Add ro-crate-metadata.json to FOLDER, an unpacked export that was made before exports had one."""
+    from three_regime.exchange import research_object
+
+    click.echo(research_object.describe(folder, agent))
 
 
 @click.command()
@@ -142,4 +188,4 @@ def redraw(folder: Path, out: Path) -> None:
     click.echo(make_again(folder, out))
 
 
-COMMANDS = (scorecard, import_, adopt, recompute, verify, export, remeasure, redraw)
+COMMANDS = (scorecard, import_, adopt, recompute, verify, export, describe, remeasure, redraw)

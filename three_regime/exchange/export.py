@@ -15,6 +15,8 @@ import yaml
 from three_regime import __version__
 from three_regime.config import Config
 from three_regime.errors import UserError
+from three_regime.exchange import event_files, research_object
+from three_regime.exchange.research_object import PROVENANCE
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import (
@@ -30,10 +32,9 @@ from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import refuse_other_tables
 from three_regime.system import manifest
-from three_regime.system.files import replacing, write_json, write_text
+from three_regime.system.files import read_table, replacing, write_json, write_text
 from three_regime.system.manifest import MANIFEST
 
-PROVENANCE = "provenance.json"
 FORMAT = 1
 
 TOO_LONG = ("curves", "provenance")
@@ -47,20 +48,24 @@ _ARITHMETIC = ("kernels", "together")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def export(config: Config, out: Path, *, weights: bool = False) -> Path:
+def export(config: Config, out: Path, *, weights: bool = False, tensorboard: bool = False, agent: str = "") -> Path:
     """Export the planned studies to a folder, or to a zip file if `out` ends in ``.zip``.
 
     The folder holds ``<study>/<table>.csv``, ``<study>/claims.csv`` if there are claims, ``<study>/figures/``, the
     scorecard and ``case_studies/`` if they exist, ``config.yaml`` (all settings, with defaults), ``provenance.json``
-    (environments and recipes with their numbers of results, origin of imported results, total times) and
-    ``manifest.json`` (SHA-256 and size of every file). `seed_means.read_cells` reads it, and `redraw` rebuilds
-    everything derived from its tables.
+    (environments and recipes with their numbers of results, origin of imported results, total times), the Snakefile,
+    ``ro-crate-metadata.json`` (`research_object`) and ``manifest.json`` (SHA-256 and size of every file).
+    `seed_means.read_cells` reads it, and `redraw` rebuilds everything derived from its tables.
 
     Parameters
     ----------
     weights
         Whether to include the dense and retrained networks with their JSON results, as stored (pruned ones in sparse
         encoding) and with the same names. `remeasure` computes LMC and CKA from them.
+    tensorboard
+        Whether to write the training curves as event files too (`event_files`), below ``tensorboard/``.
+    agent
+        Who ran the studies, a name or a URL such as an ORCID, for ``ro-crate-metadata.json``; empty: not stated.
 
     Raises
     ------
@@ -75,12 +80,16 @@ def export(config: Config, out: Path, *, weights: bool = False) -> Path:
         raise UserError("the configuration's `run` is empty: there is nothing to export")
     for study in studies:
         if not study.table("cells").is_file():
-            raise UserError(f"{study.table('cells')} is missing: run `snakemake tables` first")
+            message = f"{study.table('cells')} is missing: run `snakemake tables` with the same --configfile first"
+            raise UserError(message)
         refuse_other_tables(study)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"
         _fill(folder, config, studies, weights)
+        if tensorboard:
+            _event_files(folder / event_files.FOLDER, studies)
+        _describe(folder, studies, agent)
         if out.suffix == ".zip":
             _zip(folder, out)
         else:
@@ -102,6 +111,18 @@ def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> 
     settings["studies"] = {study.name: settings["studies"][study.name] for study in studies}
     write_text(folder / SETTINGS_FILE, yaml.safe_dump(settings, sort_keys=False))
     write_json(folder / PROVENANCE, {study.name: provenance_of(study) for study in studies})
+
+
+def _event_files(folder: Path, studies: list[Study]) -> None:
+    for study in studies:
+        curves, results = (read_table(study.table(name)) for name in ("curves", "provenance"))
+        event_files.write(folder / study.name, curves, results, study.knob)
+
+
+def _describe(folder: Path, studies: list[Study], agent: str) -> None:
+    """Add what lists the other files."""
+    research_object.copy_workflow(folder)
+    research_object.write(folder, agent=agent, commit=provenance.commit())
     write_manifest(folder, [study.name for study in studies])
 
 

@@ -72,7 +72,7 @@ def import_checkpoint(
     if product.stage != "prune" and not is_prepared(study.config.dataset, study.data):
         raise UserError(
             f"{study.prepared} is missing or out of date: an imported checkpoint is evaluated on it; run `snakemake"
-            " data` first"
+            " data` with the same --configfile first"
         )
     found = read_foreign(checkpoint)
     job = Job(config, study, seed, product.coordinates["temperature"], [product], Stop())

@@ -13,8 +13,11 @@ from three_regime import figures
 from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means, tables
 from three_regime.config import Config, load
 from three_regime.errors import UserError
-from three_regime.exchange.export import MANIFEST, PROVENANCE, write_manifest
+from three_regime.exchange import research_object
+from three_regime.exchange.export import MANIFEST, write_manifest
+from three_regime.exchange.research_object import PROVENANCE
 from three_regime.figures import explorer
+from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import CASE_FOLDER, CELL_TABLES, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
@@ -32,7 +35,9 @@ def redraw(folder: Path, out: Path) -> Path:
     folder
         An export (`export.export`); it is not modified.
     out
-        New folder, again an export: the provenance is copied, and the manifest names the commit of the original.
+        New folder, again an export: the provenance is copied, and the manifest names the commit of the original. It is
+        described by ``ro-crate-metadata.json`` if the original holds the Snakefile that computed it, or this checkout
+        knows its commit.
 
     Raises
     ------
@@ -74,7 +79,11 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
     folders = {out / study.name: study.thresholds for study in studies}
     explorer.write(out / EXPLORER_FILE, folders, config.regimes.thresholds if config.published else None)
-    write_manifest(out, config.run, redrawn_from=_commit_of(folder))
+    origin = _commit_of(folder)
+    if research_object.copy_workflow(out, folder, origin or ""):
+        agent = research_object.stated_agent(folder)
+        research_object.write(out, agent=agent, commit=origin or "", redrawn_with=provenance.commit())
+    write_manifest(out, config.run, redrawn_from=origin)
 
 
 def _check_study(source: Path, study: Study) -> None:

@@ -15,7 +15,7 @@ from three_regime.config.knobs import Knob
 from three_regime.config.measures import measured_columns
 from three_regime.figures import style
 from three_regime.figures.cells import Plane, require
-from three_regime.figures.phase import panel_of
+from three_regime.figures.panels import panel_of
 
 MEASURES = ("test_error", "lmc", "lmc_middle", "cka_softmax")
 """Columns of cells.csv that are shown, a row each, under their labels in `PANELS`; additional measures follow."""

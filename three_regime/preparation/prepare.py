@@ -56,7 +56,7 @@ def check_prepared(choice: DatasetChoice, data: Path) -> None:
     if stored_fingerprint(path) is not None and not is_prepared(choice, data):
         raise UserError(
             f"{path} was prepared for another version of {choice.name} or with other settings: delete it, and run"
-            " `snakemake data` or `python -m three_regime run-stage prepare`"
+            " `snakemake data` or `python -m three_regime run-stage prepare` with the same --configfile"
         )
 
 

@@ -52,7 +52,7 @@ def refuse_other_tables(study: Study) -> None:
     if not tables_hold(study, judge(study)):
         raise UserError(
             f"{study.table('cells')} was built from other results than the current ones, or for another study: run"
-            " `snakemake tables` first"
+            " `snakemake tables` with the same --configfile first"
         )
 
 

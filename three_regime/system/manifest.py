@@ -18,11 +18,12 @@ _SHOWN = 3
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Path in `folder` → ``sha256`` and ``bytes``, for every file."""
-    return {
-        path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): entry(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """``sha256`` and ``bytes`` of a file."""
+    return {"sha256": file_digest(path), "bytes": path.stat().st_size}
 
 
 def altered(folder: Path) -> list[str]:

@@ -188,7 +188,9 @@ def render(adoption: Adoption, *, dry_run: bool) -> str:
     """Format as text: counts of verdicts by study, and each reason with its number of results."""
     lines = []
     for path in adoption.unprepared:
-        lines.append(f"{path}: missing, out of date or damaged; run `snakemake data` and adopt again")
+        lines.append(
+            f"{path}: missing, out of date or damaged; run `snakemake data` with the same --configfile and adopt again"
+        )
     for name, findings in adoption.findings.items():
         verdicts = [finding.verdict for finding in findings]
         counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts)

@@ -20,6 +20,7 @@ from humanfriendly import format_timespan
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.logs import TERSE
+from three_regime.study.outputs import EXPLORER_FILE
 from three_regime.workflow.arguments import computes, options_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _OTHERWISE = re.compile(r"-[A-Za-z]*[qp][A-Za-z]*|--(quiet|verbose|printshellcmd
 
 LIGHT_S = 1.0
 """Seconds that count for a job without a price: a table, a figure."""
+
+LINES = 5
+"""Lines of the closing summary at most."""
 
 STREAM_HANDLER = "DefaultStreamHandler"
 """Name of the handler through which Snakemake prints."""
@@ -136,6 +140,8 @@ class Handler(logging.Handler):
                 self._finish(int(record.job_id))  # type: ignore[attr-defined]
             elif not event and record.getMessage().startswith("Nothing to be done"):
                 self._own.handle(record)
+                for line in closing(self._config):  # Snakemake calls no hook then
+                    self._say(line)
         except Exception:
             self.handleError(record)
 
@@ -234,7 +240,7 @@ class _Bars:
 
 
 def closing(config: Config) -> list[str]:
-    """At most five lines at the end of a run: for each study its best temperatures and regimes, then where to look."""
+    """At most `LINES` at the end of a run: each study's best temperatures and regimes, then where to look."""
     from pathlib import Path
 
     from three_regime.study.grid import planned
@@ -246,12 +252,14 @@ def closing(config: Config) -> list[str]:
     elif len(found) == 1:
         found = found[0].split("; ", 1)
     places = {
+        "explorer (open it in a browser, offline)": root / EXPLORER_FILE,
         "report": root / "report.html",
+        "scorecard": root / "scorecard.md",
         "phase diagrams": root / "*" / "figures" / "phase_diagram.pdf",
+        "tables": root / "*" / "regimes.csv",
     }
-    scorecard = root / "scorecard.md"
-    places |= {"scorecard": scorecard} if scorecard.exists() else {"tables": root / "*" / "regimes.csv"}
-    return [*found, *(f"{name}: {path}" for name, path in places.items() if any(_matching(path)))]
+    there = [f"{name}: {path}" for name, path in places.items() if any(_matching(path))]
+    return [*found, *reversed(there[: LINES - len(found)])]
 
 
 def _matching(path: Any) -> list[Any]:

@@ -2,8 +2,8 @@
 
 ``content.py`` gathers what is shown from the tables of each study, ``page.py`` puts it into ``page.html``. In the
 browser ``regimes.js`` and ``algorithms.js`` compute what the modules of these names in `three_regime.analysis` do (a
-test compares them), ``charts.js`` draws and ``explorer.js`` reacts. Nothing is loaded from elsewhere, and nothing here
-imports torch.
+test compares them), ``charts.js`` draws, ``cell.js`` shows what is known about one cell, and ``explorer.js`` reacts.
+Nothing is loaded from elsewhere, and nothing here imports torch.
 
 The drawing is our own SVG and not a plotting library's: regimes and algorithms have to be ported to JavaScript whatever
 draws, cells that take the focus and are read aloud are plain elements, and 60 kB without a dependency stand against

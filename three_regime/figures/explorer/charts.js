@@ -18,6 +18,19 @@ const Charts = (() => {
     return made;
   }
 
+  function table(head, rows, options = {}) {
+    const cells = (row, name) => row.map((value, index) =>
+      html(index || name === "th" ? name : "th", index ? {} : { scope: name === "th" ? "col" : "row" }, value));
+    return html("table", options, [
+      html("thead", {}, html("tr", {}, cells(head, "th"))),
+      html("tbody", {}, rows.map((row) => html("tr", {}, cells(row, "td")))),
+    ]);
+  }
+
+  // An entry of a legend: what is drawn, and what it means.
+  const key = (drawn, words) => html("span", { class: "key" }, [
+    element("svg", { width: 26, height: 14, "aria-hidden": "true" }, drawn), words]);
+
   const text = (x, y, words, attributes = {}) => element("text", { x, y, ...attributes }, words);
 
   // With a typographic minus sign; a missing number is a dash.
@@ -109,5 +122,5 @@ const Charts = (() => {
     return { fill: `rgb(${rgb.join(",")})`, light };
   }
 
-  return { chart, element, extent, html, known, line, mark, number, percent, shade, text, ticks };
+  return { chart, element, extent, html, key, known, line, mark, number, percent, shade, table, text, ticks };
 })();

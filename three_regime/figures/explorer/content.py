@@ -20,8 +20,9 @@ from three_regime.analysis import algorithms, figure2, regimes, seed_means
 from three_regime.config.knobs import KNOBS, Knob
 from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
-from three_regime.figures import curves, phase, style
+from three_regime.figures import curves, style
 from three_regime.figures.cells import Plane, require
+from three_regime.figures.panels import FIGURE_2, PANELS, panel_of
 from three_regime.figures.study import Tables
 from three_regime.figures.wording import Words, reworded
 from three_regime.study.outputs import FIGURE2_STUDY, PUBLISHED
@@ -29,7 +30,7 @@ from three_regime.system.files import read_json, read_table
 
 Json = dict[str, Any]
 
-COLOURED = (*phase.FIGURE_2, "dense_test_error")
+COLOURED = (*FIGURE_2, "dense_test_error")
 """Measures that the phase diagram can show; the other panels stand in the table of a cell."""
 
 CURVE_NUMBERS = 60_000
@@ -135,8 +136,8 @@ class _Places:
 
 def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Words) -> Json:
     plane = Plane.of(grid, knob)
-    known = [name for name in (*phase.PANELS, *measured_columns()) if name in grid]
-    measured = [name for name in known if name in phase.FIGURE_2 or grid[name].notna().any()]
+    known = [name for name in (*PANELS, *measured_columns()) if name in grid]
+    measured = [name for name in known if name in FIGURE_2 or grid[name].notna().any()]
     columns = list(algorithms.columns(grid))
     usual = algorithms.usual_temperature(grid)
     chance = plane.matrix(grid.assign(chance=regimes.at_chance(grid)), "chance")
@@ -156,7 +157,7 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
 
 
 def _measure(grid: pd.DataFrame, plane: Plane, name: str, words: Words) -> Json:
-    panel = phase.panel_of(name)
+    panel = panel_of(name)
 
     def over(column: str) -> list[float | None]:
         require(grid, (column,), "grid.csv")

@@ -20,7 +20,7 @@ from three_regime.config.thresholds import Thresholds
 from three_regime.figures.explorer import content
 from three_regime.system.files import write_text
 
-SCRIPTS = ("regimes.js", "algorithms.js", "charts.js", "explorer.js")
+SCRIPTS = ("regimes.js", "algorithms.js", "charts.js", "cell.js", "explorer.js")
 """In the order in which they are put into the page."""
 
 
