@@ -228,6 +228,7 @@ def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
     table = table.merge(whole, on=CELL, how="left")
     table = table.merge(errors, on=CELL, how="left").merge(measures, on=CELL, how="left")
     imported = (table.pop("dense_origin") == "imported") | (table.pop("replica_origins") == "imported")
+    imported |= pd.MultiIndex.from_frame(table[CELL]).isin(_imported_cells(records))
     table["origin"] = imported.map({True: "imported", False: "computed"})
     table[["replicas", "pairs"]] = table[["replicas", "pairs"]].fillna(0).astype(int)
     for position, (name, value) in enumerate(
@@ -235,6 +236,16 @@ def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
     ):
         table.insert(position, name, value)
     return table
+
+
+def _imported_cells(records: dict[str, list]) -> list[tuple]:
+    """Cells with an imported LMC or CKA (`three_regime.exchange.records`)."""
+    return [
+        tuple(_where(product)[key] for key in CELL)
+        for stage in ("lmc", "cka")
+        for product, result in records[stage]
+        if result[PROVENANCE_KEY]["origin"] == "imported"
+    ]
 
 
 def _lines(setting: Setting, records: list) -> pd.DataFrame:
