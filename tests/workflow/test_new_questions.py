@@ -1,0 +1,76 @@
+"""The whole workflow with every entry for new questions on: criterion, allocation, starts of retraining, measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from checkout import Checkout, copy_to
+
+from three_regime.config.measures import MEASURES
+
+pytestmark = pytest.mark.slow
+
+RESULTS = Path("results/questions")
+COLUMNS = [column.name for measure in MEASURES.values() for column in measure.columns]
+SIDES = {"of": {"temperatures": [1]}, "against": {"temperatures": [2]}}
+
+STUDY = {
+    "dataset": {"name": "digits", "train_images": 128, "test_images": 50},
+    "model": "preresnet-8x0.25",
+    "knob": "epochs",
+    "temperatures": [1, 2],
+    "densities": [0.3],
+    "resources": {stage: {"gpu": 0} for stage in ("dense", "retrain", "lmc", "cka", "measures")},
+    "dense_seeds": [1],
+    "replicas": [1, 2],
+    "dense": {"epochs": 2},
+    "measure": {
+        "points": 3, "train_images": 64, "cka_images": 64, "last_epochs": 1, "also": list(MEASURES),
+        "hessian": {"images": 32, "probes": 2, "tolerance": 0.1}, "bezier": {"epochs": 1},
+    },
+    "claims": [
+        {"name": name.replace("_", "-"), "statement": f"Of {name}.", "measure": name, **SIDES, "expect": "lower",
+         "over": "replicas"}
+        for name in COLUMNS
+    ],
+}  # fmt: skip
+
+STUDIES = {
+    "rewound": {
+        **STUDY,
+        "prune": {"criterion": "gradient_magnitude", "allocation": "erk", "rounds": 2, "gradient_batches": 1},
+        "retrain": {"epochs": 1, "start": "rewound", "rewind_epoch": 1},
+    },
+    "reinitialised": {
+        **STUDY,
+        "temperatures": [2],
+        "prune": {"criterion": "random", "allocation": "erk"},
+        "retrain": {"epochs": 1, "start": "reinitialised"},
+        "claims": [],
+    },
+}
+
+
+def test_everything_runs_once_and_is_shown(tmp_path: Path) -> None:
+    checkout: Checkout = copy_to(tmp_path / "checkout")
+    preset = {"results": str(RESULTS), "run": list(STUDIES), "published": False, "threads": 1, "studies": STUDIES}
+    (checkout.path / "questions.yaml").write_text(yaml.safe_dump(preset))
+    options = ("--configfile", "questions.yaml")
+    checkout.run(*options)
+    page = (checkout.path / RESULTS / "explorer.html").read_text()
+    for name in STUDIES:
+        folder = checkout.path / RESULTS / name
+        for table in ("cells", "grid"):
+            found = pd.read_csv(folder / f"{table}.csv")
+            assert len(found) == len(STUDIES[name]["temperatures"])
+            assert found[COLUMNS].notna().all(axis=None)
+        for figure in (*COLUMNS, "sparsity_per_layer"):
+            assert (folder / "figures" / f"{figure}.png").stat().st_size > 0
+        kept = pd.read_csv(folder / "sparsity.csv").groupby("temperature")[["kept", "total"]].sum()
+        assert (kept["kept"] == kept["total"] - round(0.7 * kept["total"])).all()
+    assert list(pd.read_csv(checkout.path / RESULTS / "rewound/claims.csv")["measure"]) == COLUMNS
+    assert all(f'"{column}"' in page for column in COLUMNS)
+    assert checkout.planned(*options) == {}
