@@ -27,7 +27,7 @@ class StudyConfig(Section):
     model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19 (with BatchNorm),"
                        " densenet-40 (both inferred: no public script selects them), transformer-base.")  # fmt: skip
     knob: str = Field(description="Setting that controls the temperature: epochs, batch_size, sam_rho, learning_rate,"
-                      " dropout (translation).")  # fmt: skip
+                      " weight_decay, dropout (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of dense training (A).")
