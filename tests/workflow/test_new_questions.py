@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 RESULTS = Path("results/questions")
 COLUMNS = [column.name for measure in MEASURES.values() for column in measure.columns]
+OF_THREE = {column.name for measure in MEASURES.values() for column in measure.columns if measure.of == "triple"}
 SIDES = {"of": {"temperatures": [1]}, "against": {"temperatures": [2]}}
 
 STUDY = {
@@ -25,15 +26,16 @@ STUDY = {
     "densities": [0.3],
     "resources": {stage: {"gpu": 0} for stage in ("dense", "retrain", "lmc", "cka", "measures")},
     "dense_seeds": [1],
-    "replicas": [1, 2],
+    "replicas": [1, 2, 3],
     "dense": {"epochs": 2},
     "measure": {
         "points": 3, "train_images": 64, "cka_images": 64, "last_epochs": 1, "also": list(MEASURES),
         "hessian": {"images": 32, "probes": 2, "tolerance": 0.1}, "bezier": {"epochs": 1},
+        "plane": {"points": 4, "margin": 0},
     },
     "claims": [
         {"name": name.replace("_", "-"), "statement": f"Of {name}.", "measure": name, **SIDES, "expect": "lower",
-         "over": "replicas"}
+         "over": "dense seeds" if name in OF_THREE else "replicas"}
         for name in COLUMNS
     ],
 }  # fmt: skip
@@ -47,6 +49,8 @@ STUDIES = {
     "reinitialised": {
         **STUDY,
         "temperatures": [2],
+        "replicas": [1, 2],
+        "measure": {**STUDY["measure"], "also": []},
         "prune": {"criterion": "random", "allocation": "erk"},
         "retrain": {"epochs": 1, "start": "reinitialised"},
         "claims": [],
@@ -63,14 +67,18 @@ def test_everything_runs_once_and_is_shown(tmp_path: Path) -> None:
     page = (checkout.path / RESULTS / "explorer.html").read_text()
     for name in STUDIES:
         folder = checkout.path / RESULTS / name
+        measured = COLUMNS if name == "rewound" else []
         for table in ("cells", "grid"):
             found = pd.read_csv(folder / f"{table}.csv")
             assert len(found) == len(STUDIES[name]["temperatures"])
-            assert found[COLUMNS].notna().all(axis=None)
-        for figure in (*COLUMNS, "sparsity_per_layer"):
+            assert found[["test_error", "lmc", *measured]].notna().all(axis=None)
+        for figure in ("sparsity_per_layer", *measured):
             assert (folder / "figures" / f"{figure}.png").stat().st_size > 0
         kept = pd.read_csv(folder / "sparsity.csv").groupby("temperature")[["kept", "total"]].sum()
         assert (kept["kept"] == kept["total"] - round(0.7 * kept["total"])).all()
-    assert list(pd.read_csv(checkout.path / RESULTS / "rewound/claims.csv")["measure"]) == COLUMNS
+    rewound = checkout.path / RESULTS / "rewound"
+    assert list(pd.read_csv(rewound / "claims.csv")["measure"]) == COLUMNS
+    assert len(pd.read_csv(rewound / "planes.csv")) == 2 * 10
+    assert (rewound / "figures" / "planes.png").stat().st_size > 0
     assert all(f'"{column}"' in page for column in COLUMNS)
     assert checkout.planned(*options) == {}

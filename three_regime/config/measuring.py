@@ -81,6 +81,29 @@ class Bezier(Section):
     )  # fmt: skip
 
 
+class LossPlane(Section):
+    """Grid on the plane through the first three replicas of a cell (Garipov et al. 2018, figure 1)."""
+
+    points: int = Field(
+        7, ge=4, description="Points on each edge of the triangle of the replicas, ends included; one more than a"
+        " multiple of 3, so that the centroid is a point (this project's choice)."
+    )  # fmt: skip
+    margin: int = Field(1, ge=0, description="Steps by which the grid exceeds the triangle (this project's choice).")
+
+    @field_validator("points")
+    @classmethod
+    def _with_centroid(cls, points: int) -> int:
+        if points % 3 != 1:
+            raise ValueError(f"{points} points on an edge miss the centroid; use 4, 7, 10, 13, …")
+        return points
+
+    @property
+    def count(self) -> int:
+        """Number of points of the grid."""
+        edge = self.points + 3 * self.margin
+        return edge * (edge + 1) // 2
+
+
 class Measurement(Section):
     """Measurement of LMC, CKA, errors and BLEU. Keys for images do not apply to text, and vice versa."""
 
@@ -110,10 +133,11 @@ class Measurement(Section):
     bleu_along_line: bool = Field(False, description="Text: also measure validation BLEU at every point of the line.")
     also: tuple[str, ...] = Field(
         (), description="Additional measures of the retrained networks: agreement, divergence, distance, hessian,"
-        " bezier (this project's choice)."
+        " bezier, plane (this project's choice)."
     )  # fmt: skip
     hessian: Hessian = Hessian()
     bezier: Bezier = Bezier()
+    plane: LossPlane = LossPlane()
 
     @field_validator("also")
     @classmethod

@@ -173,6 +173,8 @@ class StudyConfig(Section):
         for measure in (MEASURES[name] for name in self.measure.also):
             if measure.kinds is not None and kind not in measure.kinds:
                 raise ValueError(f"measure.also: {measure.name} applies only to {', '.join(measure.kinds)}")
+            if measure.of == "triple" and len(self.replicas) < 3:
+                raise ValueError(f"measure.also: {measure.name} needs three replicas, not {len(self.replicas)}")
         for section, training in (("dense", self.dense), ("retrain", self.retrain)):
             for key, other in self._elsewhere.items():
                 if getattr(training, key) != other.training_defaults[key]:

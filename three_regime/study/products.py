@@ -314,7 +314,7 @@ def _measures(study: Study, seed: int, temperature: float, density: float) -> It
                 "measures",
                 f"{measure.name}, density {density * 100:g} %, {measure.of} {'-'.join(map(str, group))}",
                 {**recipe, "streams": ["measures", measure.name, seed, *group]},
-                {**dict(zip(("first", "second"), folders, strict=False)), "data": study.prepared},
+                {**dict(zip(("first", "second", "third"), folders, strict=False)), "data": study.prepared},
                 (cell / name / f"{measure.name}.json",),
-                {**at, measure.of: list(group) if measure.of == "pair" else group[0]},
+                {**at, measure.of: group[0] if measure.of == "replica" else list(group)},
             )

@@ -181,6 +181,10 @@ class Pricer(ABC):
         """Work of forward and backward passes over `inputs` images or tokens."""
         return Work(train=inputs)
 
+    def points(self, count: int) -> Work:
+        """Work of measuring `count` networks as on the line of LMC."""
+        return self._lmc(count, 0)
+
     def curves(self, pairs: int) -> Work:
         """Work of training the Bezier curves of `pairs` and measuring the points along them."""
         measure, retrain = self.study.config.measure, self.study.config.retrain
