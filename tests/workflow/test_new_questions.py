@@ -43,7 +43,13 @@ STUDY = {
 STUDIES = {
     "rewound": {
         **STUDY,
-        "prune": {"criterion": "gradient_magnitude", "allocation": "erk", "rounds": 2, "gradient_batches": 1},
+        "prune": {
+            "criterion": "gradient_magnitude",
+            "allocation": "erk",
+            "rounds": 2,
+            "epochs": 1,
+            "gradient_batches": 1,
+        },
         "retrain": {"epochs": 1, "start": "rewound", "rewind_epoch": 1},
     },
     "reinitialised": {

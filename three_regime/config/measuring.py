@@ -27,8 +27,12 @@ class Pruning(Section):
         " the Erdős-Rényi-kernel densities of Evci et al. (2020)."
     )  # fmt: skip
     rounds: Positive = Field(
-        1, description="gradient_magnitude: number of rounds; gradients are recomputed before each (de Jorge et al."
-        " 2021). Other scores do not change between rounds without training."
+        1, description="Number of rounds, each removing the same fraction of the remaining weights. Scores are"
+        " recomputed before each; without `epochs` only those of gradient_magnitude change (de Jorge et al. 2021)."
+    )  # fmt: skip
+    epochs: int = Field(
+        0, ge=0, description="Training epochs between two rounds, with the settings of `retrain` and its milestones at"
+        " the same fractions of the run (Han et al. 2015; Renda et al. 2020); 0: none (A: one round)."
     )  # fmt: skip
     gradient_batches: Positive = Field(
         10, description="gradient_magnitude: number of batches of `retrain` over which gradients are averaged (this"
@@ -44,12 +48,24 @@ class Pruning(Section):
     def _consistent(self) -> Pruning:
         criterion = CRITERIA[self.criterion]
         criterion.check(self.allocation)
-        if self.rounds > 1 and not criterion.needs_gradients:
+        if self.rounds > 1 and not criterion.needs_gradients and not self.epochs:
             raise ValueError(
                 f"rounds: {self.rounds} rounds of criterion {criterion.name} remove the same weights as one, because"
-                " nothing is trained between them"
+                " nothing is trained between them (epochs: 0)"
             )
+        if self.epochs and self.rounds == 1:
+            raise ValueError(f"epochs: {self.epochs} epochs between rounds need `rounds` of at least 2")
         return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether networks are trained between rounds."""
+        return self.epochs > 0
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether pruning needs the training data and torch."""
+        return self.trains or CRITERIA[self.criterion].needs_gradients
 
 
 class Hessian(Section):

@@ -53,7 +53,7 @@ class StudyConfig(Section):
         " pruned ones are recomputed in seconds); none (only results) (this project's choice)."
     )  # fmt: skip
     regimes: OwnRegimes = OwnRegimes()
-    resources: Resources = Resources()
+    resources: Resources = Field(Resources(), validate_default=True)
     claims: tuple[Claim, ...] = Field(
         (), description="Claims stated before the study is run, tested in claims.csv (this project's choice)."
     )
@@ -88,6 +88,15 @@ class StudyConfig(Section):
         if dataset is None or retrain is None:
             return measure
         return dataset.setting.fill_measure(measure, dataset, retrain)
+
+    @field_validator("resources")
+    @classmethod
+    def _of_training_rounds(cls, resources: Resources, known: ValidationInfo) -> Resources:
+        """Pruning that trains between rounds requests what retraining does, unless stated."""
+        prune = known.data.get("prune")
+        if prune is None or not prune.trains or "prune" in resources.model_fields_set:
+            return resources
+        return resources.model_copy(update={"prune": resources.retrain})
 
     @field_validator("temperatures", "densities", "dense_seeds", "replicas")
     @classmethod
@@ -179,6 +188,15 @@ class StudyConfig(Section):
             for key, other in self._elsewhere.items():
                 if getattr(training, key) != other.training_defaults[key]:
                     raise ValueError(f"{section}.{key} {getattr(training, key)} is for {other.title} only")
+
+    @property
+    def between_rounds(self) -> Training:
+        """Settings of the training between two rounds of pruning (`prune.epochs`)."""
+        epochs, retrain = self.prune.epochs, self.retrain
+        length = retrain.epochs or retrain.iterations
+        milestones = sorted({max(1, round(epochs * step / length)) for step in retrain.milestones})
+        changed = {"epochs": epochs, "iterations": None, "milestones": milestones, "evaluate_every": epochs}
+        return Training.model_validate({**{name: getattr(retrain, name) for name in Training.model_fields}, **changed})
 
     @property
     def setting(self) -> Setting:

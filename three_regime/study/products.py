@@ -228,6 +228,10 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
         training = study.config.retrain
         batches = {name: getattr(training, name) for name in GRADIENT_SETTINGS}
         recipe |= {**_examples(study), **batches, "batches": prune.gradient_batches, "rounds": prune.rounds}
+    if prune.trains:
+        between = training_recipe(study.config.between_rounds)
+        recipe |= {**_examples(study), "training": between, "rounds": prune.rounds, "streams": ["prune", seed]}
+    if prune.needs_data:
         inputs["data"] = study.prepared
     yield Product(
         "prune",

@@ -160,7 +160,8 @@ class Pricer(ABC):
         if stage == "dense":
             return self._dense(products)
         if stage == "prune":
-            return Work(ranked=float(self.network.parameters * len(products)), train=self._gradients(len(products)))
+            ranked = Work(ranked=float(self.network.parameters * len(products)), train=self._gradients(len(products)))
+            return ranked + self._rounds(len(products))
         if stage == "retrain":
             one = self._training(self.study.config.retrain, None, measure.last_epochs) + self._measured()
             whole = sum((one for _ in products), Work())
@@ -203,6 +204,14 @@ class Pricer(ABC):
             if work := MEASURES[name].work:
                 total += work(self, len(cell), len(replicas))
         return total
+
+    def _rounds(self, densities: int) -> Work:
+        """Work of the training between rounds of pruning, for each density."""
+        config = self.study.config
+        if not config.prune.trains:
+            return Work()
+        between = self._training(config.between_rounds, None)
+        return sum((between for _ in range(densities * (config.prune.rounds - 1))), Work())
 
     def _gradients(self, densities: int) -> float:
         """Images or tokens in the gradients of a pruning criterion: once for the dense network, then in each round."""
