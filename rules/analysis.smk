@@ -9,7 +9,7 @@ for study in STUDIES:
         input:
             results_of(study),
         output:
-            [f"{study.folder}/{table}.csv" for table in CELL_TABLES],
+            [f"{study.folder}/{table}.csv" for table in study.cell_tables],
         log:
             f"{RESULTS}/logs/cells/{study.name}.log",
         localrule: True

@@ -76,8 +76,10 @@ SOURCES = load_sources()
 
 # Everything with a cells.csv, i.e. every planned study and the published figure: name -> (folder, figures).
 TABLED = {study.name: (str(study.folder), study.figures) for study in STUDIES}
+CELL_TABLES_OF = {study.name: study.cell_tables for study in STUDIES}
 if CONFIG.published:
     TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
+    CELL_TABLES_OF[PUBLISHED] = ("cells",)
 
 
 wildcard_constraints:
@@ -165,13 +167,18 @@ def part_of(study, target):
         if target in COLLECTIONS:
             return [path for stage in COLLECTIONS[target] for path in rule_parts.kept_files(study, stage)]
         folder, figures = TABLED[study.name]
-        tables = [f"{folder}/{table}.csv" for table in (*CELL_TABLES, *REGIME_TABLES)]
+        tables = [f"{folder}/{table}.csv" for table in (*study.cell_tables, *REGIME_TABLES)]
         tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
         drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in FIGURE_FORMATS]
         discarded = discard_records(study)
         return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
 
     return of
+
+
+def cell_tables():
+    """The tables built from the results of every study."""
+    return [str(study.table(name)) for study in STUDIES for name in study.cell_tables]
 
 
 def of_studies(*names):

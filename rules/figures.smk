@@ -7,7 +7,7 @@ for name, (folder, figures_of) in TABLED.items():
             rule_parts.rule_name("draw", name)
         input:
             [f"{folder}/{table}.csv" for table in REGIME_TABLES],
-            [f"{folder}/{table}.csv" for table in CELL_TABLES if name != PUBLISHED or table == "cells"],
+            [f"{folder}/{table}.csv" for table in CELL_TABLES_OF[name]],
         output:
             pdf=[f"{folder}/figures/{figure}.pdf" for figure in figures_of],
             csv=[f"{folder}/figures/{figure}.csv" for figure in figures_of],
@@ -74,7 +74,7 @@ rule settings:
 rule build_report:
     input:
         figure_files("png", "pdf", "csv"),
-        of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
+        cell_tables(),
         of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
         claim_files(),
         over_all_studies(),

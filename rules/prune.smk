@@ -1,4 +1,4 @@
-# Pruning of each dense checkpoint to every density: one-shot and by magnitude unless the study sets a criterion.
+# Pruning of each dense checkpoint to every density: one-shot and by magnitude unless the study sets a criterion or rounds.
 
 for study in STUDIES:
     job = stage_rule(study, "prune")
@@ -8,7 +8,7 @@ for study in STUDIES:
             job.name
         input:
             dense=rule_parts.checkpoints(study, "dense"),
-            data=data_of(study) if rule_parts.prunes_by_gradients(study) else [],
+            data=data_of(study) if study.config.prune.needs_data else [],
         output:
             **job.output,
         log:
@@ -16,8 +16,8 @@ for study in STUDIES:
         benchmark:
             job.benchmark
         conda:
-            "../envs/analysis.yaml" if not rule_parts.prunes_by_gradients(study) else "../envs/torch.yaml"
-        threads: CONFIG.threads if rule_parts.prunes_by_gradients(study) else 1
+            "../envs/analysis.yaml" if not study.config.prune.needs_data else "../envs/torch.yaml"
+        threads: CONFIG.threads if study.config.prune.needs_data else 1
         resources:
             **job.resources,
         params:

@@ -42,7 +42,7 @@ rule landscape:
 
 rule tables:
     input:
-        of_studies(*(f"{table}.csv" for table in CELL_TABLES)),
+        cell_tables(),
         of_tabled(*(f"{table}.csv" for table in REGIME_TABLES)),
         claim_files(),
         over_all_studies(),

@@ -12,6 +12,7 @@ FOLDERS = {
     "batch_size": {16: "batch016", 512: "batch512"},
     "sam_rho": {0: "rho0", 0.1: "rho0p1", 12.5: "rho12p5"},
     "learning_rate": {0.05: "lr0p05", 1: "lr1"},
+    "weight_decay": {0: "wd0", 0.0001: "wd0p0001", 0.00005: "wd0p00005"},
     "dropout": {0.1: "dropout0p1"},
 }
 
@@ -38,5 +39,5 @@ def test_a_path_holds_six_decimals_and_nothing_below_zero() -> None:
 
 
 def test_the_hottest_comes_first() -> None:
-    hottest = {"epochs": 1, "batch_size": 1, "sam_rho": 3, "learning_rate": 3, "dropout": 3}
+    hottest = {"epochs": 1, "batch_size": 1, "sam_rho": 3, "learning_rate": 3, "weight_decay": 3, "dropout": 3}
     assert {name: knob.hot_first([2, 3, 1])[0] for name, knob in KNOBS.items()} == hottest

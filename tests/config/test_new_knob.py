@@ -18,7 +18,6 @@ from three_regime.study.products import pack
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries as the README asks for."""
     for knob in (
-        Knob("weight_decay", "weight_decay", "weight decay", "wd", 1, "higher", False),
         Knob("momentum", "momentum", "momentum", "momentum", 1, "higher", False),
         Knob("length", "epochs", "epochs of a whole run", "length", 3, "lower", True),
         Knob("misspelt", "weight_decai", "weight decay", "wd", 1, "higher", False),

@@ -22,7 +22,7 @@ from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.figures import densities as by_density
 from three_regime.figures import study, style
-from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, MEASURE_TABLES, RUN_FIGURES
 from three_regime.system.files import write_csv
 
 
@@ -312,7 +312,7 @@ def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
 
 
 def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypatch):
-    every = GRID_FIGURES + RUN_FIGURES + LAYER_FIGURES
+    every = GRID_FIGURES + RUN_FIGURES + LAYER_FIGURES + MEASURE_TABLES
     assert set(study.DRAWERS) == set(every)
     asked = []
     monkeypatch.setattr(study, "draw", lambda folder, names, thresholds: asked.extend(names) or [])

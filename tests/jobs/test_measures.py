@@ -27,7 +27,11 @@ from three_regime.workflow.rule_parts import kept_files, patterns
 ALL = sorted(name for name in MEASURES)
 COLUMNS = [column.name for name in ALL for column in MEASURES[name].columns]
 SMALL = {"temperatures": [2], "densities": [0.1]}
-QUICK = {"hessian": {"images": 64, "probes": 5, "tolerance": 0.05}, "bezier": {"epochs": 1}}
+QUICK = {
+    "hessian": {"images": 64, "probes": 5, "tolerance": 0.05},
+    "bezier": {"epochs": 1},
+    "plane": {"points": 4, "margin": 0},
+}
 
 
 def claim(column: str) -> dict:
@@ -39,8 +43,9 @@ def claim(column: str) -> dict:
 
 
 def test_every_measure_from_yaml_to_figures(tmp_path):
-    run_to(config(tmp_path, **SMALL), "cka")
-    settings = config(tmp_path, measure={"also": ALL, **QUICK}, claims=[claim(name) for name in COLUMNS], **SMALL)
+    three = {"replicas": [1, 2, 3], **SMALL}
+    run_to(config(tmp_path, **three), "cka")
+    settings = config(tmp_path, measure={"also": ALL, **QUICK}, claims=[claim(name) for name in COLUMNS], **three)
     count = len(products(settings, "measures"))
     assert run(settings, "measures") == Outcome(count, 0)
     assert run(settings, "measures") == Outcome(0, count)
@@ -50,6 +55,9 @@ def test_every_measure_from_yaml_to_figures(tmp_path):
     assert found["cells"][COLUMNS].notna().all(axis=None)
     for name in ALL:
         measure = MEASURES[name]
+        if measure.of == "triple":
+            assert (len(found[measure.table]), set(found[measure.table]["triple"])) == (10, {"1-2-3"})
+            continue
         table = found["pairs" if measure.of == "pair" else "replicas"]
         for column in (each.name for each in measure.columns):
             assert found["cells"][column][0] == pytest.approx(table[column].mean())
@@ -59,7 +67,7 @@ def test_every_measure_from_yaml_to_figures(tmp_path):
     assert set(COLUMNS) <= set(pd.read_csv(study.table("grid")))
     judged = pd.read_csv(claims.write(study.folder, study.config.claims, study.thresholds)[0])
     assert list(judged["measure"]) == COLUMNS and (judged["estimate"] == 0).all()
-    drawn = figures.draw(study.folder, ["seeds", COLUMNS[0]], study.thresholds)
+    drawn = figures.draw(study.folder, ["seeds", "planes", COLUMNS[0]], study.thresholds)
     assert all(path.exists() for path in drawn)
     assert set(COLUMNS) <= set(pd.read_csv(study.folder / "figures" / "seeds.csv")["measure"])
     explored = of_study(study.folder, study.thresholds)["measures"]
@@ -79,9 +87,9 @@ def test_files_and_rules_agree():
     [declared] = patterns(study, "measures").values()
     filled = [path.format(seed=1, temperature="epochs002", density="density010") for path in declared]
     assert filled == kept_files(study, "measures")
-    assert len(filled) == sum({"pair": 3, "replica": 3}[MEASURES[name].of] for name in ALL)
+    assert len(filled) == sum({"pair": 3, "replica": 3, "triple": 1}[MEASURES[name].of] for name in ALL)
     assert study.figures[-len(COLUMNS) :] == tuple(column.name for name in ALL for column in MEASURES[name].columns)
-    by_cell = study_of(resolve(mapping(Path("anywhere"), measure={"also": ALL}, pack=["replica"])))
+    by_cell = study_of(resolve(mapping(Path("anywhere"), measure={"also": ALL}, replicas=[1, 2, 3], pack=["replica"])))
     assert all("/{density}/" in path for path in patterns(by_cell, "measures")["metrics"])
 
 
@@ -129,6 +137,17 @@ def test_a_result_without_its_number_is_damaged(tmp_path):
     [
         ({"measure": {"also": ["agreemnt"]}}, "unknown measure 'agreemnt'; did you mean 'agreement'"),
         ({"measure": {"also": ["distance", "distance"]}}, "names a measure twice"),
+        ({"measure": {"also": ["plane"]}}, "plane needs three replicas, not 2"),
+        ({"measure": {"plane": {"points": 5}}}, "5 points on an edge miss the centroid"),
+        (
+            {
+                "measure": {"also": ["plane"]},
+                "replicas": [1, 2, 3],
+                "claims": [{**claim("plane"), "over": "replicas"}],
+                **SMALL,
+            },
+            "plane has one value a cell",
+        ),
         ({"claims": [claim("agreement")], **SMALL}, "'agreement' needs agreement in measure.also"),
         ({"claims": [claim("agreemnt")], **SMALL}, "unknown measure 'agreemnt'"),
     ],

@@ -32,7 +32,7 @@ def registries() -> Iterator[None]:
     for registry in (DATASETS, FAMILIES, KNOBS):
         for name in set(registry) - set(before[id(registry)]):
             del registry[name]
-    for name in ("stripes", "plain", "decay", "broken_plugin"):
+    for name in ("stripes", "plain", "momentum", "broken_plugin"):
         sys.modules.pop(name, None)
 
 
@@ -45,7 +45,7 @@ def command(folder: Path, *arguments: str) -> Result:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder in which the steps of the page were followed."""
     found = tmp_path_factory.mktemp("tutorials")
-    assert set(BLOCKS) == {"config/mine.yaml", "stripes.py", "plain.py", "decay.py"}
+    assert set(BLOCKS) == {"config/mine.yaml", "stripes.py", "plain.py", "momentum.py"}
     for name, text in BLOCKS.items():
         path = found / name
         path.parent.mkdir(exist_ok=True)
@@ -60,19 +60,19 @@ def test_the_study_of_the_page_runs_to_its_tables(folder: Path) -> None:
     """Run the plugins' data set, model and knob from preparation to regimes on the command line."""
     priced = command(folder, "plan", *MINE)
     assert priced.exit_code == 0, priced.output
-    assert "stripes-by-decay" in priced.output and "?" not in priced.output
+    assert "stripes-by-momentum" in priced.output and "?" not in priced.output
     for stage in ("prepare", "dense", "prune", "retrain", "lmc", "cka", "tables"):
         ran = command(folder, "run-stage", stage, *MINE)
         assert ran.exit_code == 0, ran.output
-    study = folder / "results" / "mine" / "stripes-by-decay"
-    assert {path.name for path in (study / "seed1").iterdir()} >= {"wd0", "wd0p01"}
+    study = folder / "results" / "mine" / "stripes-by-momentum"
+    assert {path.name for path in (study / "seed1").iterdir()} >= {"momentum0p8", "momentum0p9"}
     cells = pd.read_csv(study / "cells.csv")
-    assert sorted(set(cells["temperature"])) == [0, 0.01] and len(cells) == 4
+    assert sorted(set(cells["temperature"])) == [0.8, 0.9] and len(cells) == 4
     assert cells["dense_test_error"].max() < 0.2, "stripes are learnt"
 
 
 def test_without_its_plugins_the_study_is_refused(folder: Path) -> None:
-    text = BLOCKS["config/mine.yaml"].replace("plugins: [stripes.py, plain.py, decay.py]\n", "")
+    text = BLOCKS["config/mine.yaml"].replace("plugins: [stripes.py, plain.py, momentum.py]\n", "")
     (folder / "config" / "bare.yaml").write_text(text)
     refused = command(folder, "plan", "--base", str(ROOT / "config.yaml"), "--configfile", "config/bare.yaml")
     assert refused.exit_code == 2 and "unknown data set 'stripes'" in refused.output
@@ -83,7 +83,7 @@ def test_without_its_plugins_the_study_is_refused(folder: Path) -> None:
     [
         ("import nosuch_module", "broken_plugin.py cannot be imported: ModuleNotFoundError"),
         ("1/0", "broken_plugin.py cannot be imported: ZeroDivisionError"),
-        (BLOCKS["decay.py"].replace('name="weight_decay"', 'name="epochs"'), "a knob named epochs exists already"),
+        (BLOCKS["momentum.py"].replace('name="momentum"', 'name="epochs"'), "a knob named epochs exists already"),
         (None, "broken_plugin.py does not exist"),
     ],
 )  # fmt: skip

@@ -101,6 +101,7 @@ def test_rounds_end_at_the_density():
     [
         ({"criterion": "lamp"}, "lamp does not support allocation uniform; use global"),
         ({"rounds": 3}, "3 rounds of criterion magnitude remove the same weights as one"),
+        ({"epochs": 3}, "3 epochs between rounds need `rounds` of at least 2"),
         ({"criterion": "magnitud"}, "unknown criterion 'magnitud'; did you mean 'magnitude'"),
     ],
 )
@@ -121,6 +122,8 @@ def test_fingerprints_tell_criteria_apart_and_keep_the_papers():
     choices = [
         {"criterion": "random"}, {"criterion": "lamp", "allocation": "global"}, {"allocation": "erk"},
         {"criterion": "gradient_magnitude"}, {"criterion": "gradient_magnitude", "rounds": 2},
+        {"rounds": 2, "epochs": 1}, {"rounds": 3, "epochs": 1}, {"rounds": 2, "epochs": 2},
+        {"criterion": "gradient_magnitude", "rounds": 2, "epochs": 1},
     ]  # fmt: skip
     recipes = [plain.recipe, *(recipe(**choice).recipe for choice in choices)]
     assert all(first != second for place, first in enumerate(recipes) for second in recipes[:place])

@@ -214,7 +214,7 @@ class _Tables:
         whole: bool = True,
     ) -> _Tables:
         chosen = algorithms.evaluate(cells, thresholds) if any(_algorithms(claim) for claim in claims) else None
-        values = {name: _values(name, replicas, pairs) for name in {claim.measure for claim in claims}}
+        values = {name: _values(name, cells, replicas, pairs) for name in {claim.measure for claim in claims}}
         without = {}
         for name in sorted({str(replica) for replica in replicas["replica"]}) if whole else []:
             left = _leave_out(name, cells, replicas, pairs)
@@ -326,20 +326,22 @@ def _algorithms(claim: Claim) -> set[str]:
     return {side.algorithm for side in (claim.of, claim.against)} - {None}
 
 
-def _values(measure: str, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
-    of_replicas = measure in ("test_error", "temperature") or (
-        measure in measured_columns() and measured_columns()[measure][0].of == "replica"
-    )
-    table = replicas if of_replicas else pairs
+def _values(measure: str, cells: pd.DataFrame, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
+    if measure in ("test_error", "temperature"):
+        of = "replica"
+    else:
+        of = measured_columns()[measure][0].of if measure in measured_columns() else "pair"
+    name, table = {"replica": ("replicas", replicas), "pair": ("pairs", pairs), "triple": ("cells", cells)}[of]
     if measure not in table:
-        name = "replicas.csv" if of_replicas else "pairs.csv"
-        raise UserError(f"{name} has no column {measure!r}, which a claim needs: rebuild the tables")
+        raise UserError(f"{name}.csv has no column {measure!r}, which a claim needs: rebuild the tables")
     table = table.dropna(subset=[measure])
     table = table.assign(density=table["density"].round(6))
-    if of_replicas:
+    if of == "replica":
         table["members"] = [(str(replica),) for replica in table["replica"]]
-    else:
+    elif of == "pair":
         table["members"] = [tuple(str(pair).split("-")) for pair in table["pair"]]
+    else:  # one value a cell, which leaves nothing without one of its replicas
+        table["members"] = [(of,)] * len(table)
     return {
         (int(seed), float(temperature), float(density)): part.set_index("members")[measure]
         for (seed, temperature, density), part in table.groupby(CELL)

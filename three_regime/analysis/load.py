@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from three_regime.errors import UserError
-from three_regime.study.outputs import CELL_TABLES, OVERALL_FILES, REGIME_TABLES
+from three_regime.study.outputs import CELL_TABLES, MEASURE_TABLES, OVERALL_FILES, REGIME_TABLES
 from three_regime.system.files import read_table
 
-TABLES = (*CELL_TABLES, *REGIME_TABLES, "claims")
+TABLES = (*CELL_TABLES, *MEASURE_TABLES, *REGIME_TABLES, "claims")
 """Tables of one study that are loaded if present."""
 
 

@@ -174,8 +174,7 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     run = cells[cells[list(METRICS)].notna().any(axis=1)]
     table["seeds"] = run.groupby(KEYS)["dense_seed"].nunique()
     table["seeds"] = table["seeds"].fillna(0).astype(int)
-    for metric in metrics_of(cells):
-        table = table.join(_spread(cells, metric))
+    table = table.join(pd.concat([_spread(cells, metric) for metric in metrics_of(cells)], axis=1))
     table = table.join(_normalised(cells, table["test_error"]))
     return table.reset_index().sort_values(["study", "density", "temperature"], ignore_index=True)
 

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from three_regime.config import StudyConfig
-from three_regime.config.measures import MEASURES
+from three_regime.config.measures import MEASURES, Measure
 from three_regime.settings import Setting
 from three_regime.study.grid import Study
-from three_regime.study.outputs import CELL_TABLES
 from three_regime.study.products import Product, products_of
 from three_regime.study.results import read_result
 from three_regime.study.verdicts import refuse_unfit
@@ -34,7 +33,7 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
 
     Returns
     -------
-    Name → table, for each name in ``CELL_TABLES``. Errors are fractions. ``cells`` has one row per cell: means over
+    Name → table, for each name in `Study.cell_tables`. Errors are fractions. ``cells`` has one row per cell: means over
     replicas (test error) and pairs (LMC, CKA), and their standard deviations within the cell. ``density`` is that of
     the prunable weights (the load, and the axis of every figure), ``model_density`` that of the whole model. Products
     without a file have no row (NaN in ``cells``).
@@ -54,8 +53,11 @@ def build(study: Study) -> dict[str, pd.DataFrame]:
         "sparsity": _sparsity(records["prune"]),
         "provenance": _provenance(records),
     }
-    tables["cells"] = _cells(study, records, tables["replicas"], tables["pairs"])
-    return {name: tables[name] for name in CELL_TABLES}
+    triples = _also(pd.DataFrame(columns=[*CELL, "triple"]), [*CELL, "triple"], also, "triple")
+    tables["cells"] = _cells(study, records, tables["replicas"], tables["pairs"], triples)
+    with_table = [MEASURES[name] for name in also if MEASURES[name].table]
+    tables |= {measure.table: _places(measure, also[measure.name]) for measure in with_table}
+    return {name: tables[name] for name in study.cell_tables}
 
 
 def middle_deviation(t: Sequence[float], errors: Sequence[float]) -> float:
@@ -126,8 +128,8 @@ def _finished(study: Study, stage: str) -> Iterator[tuple[Product, dict[str, Any
 def _where(product: Product) -> dict[str, Any]:
     """Coordinates of a product as table columns."""
     found = {"dense_seed" if key == "seed" else key: value for key, value in product.coordinates.items()}
-    if "pair" in found:
-        found["pair"] = "-".join(str(replica) for replica in found["pair"])
+    for several in {"pair", "triple"} & found.keys():
+        found[several] = "-".join(str(replica) for replica in found[several])
     return found
 
 
@@ -180,6 +182,14 @@ def _also(table: pd.DataFrame, keys: list[str], also: dict[str, list], of: str) 
     return table
 
 
+def _places(measure: Measure, found: list[tuple[Product, dict[str, Any]]]) -> pd.DataFrame:
+    """The lists in the results of a measure, one row for each of their places."""
+    parts = [
+        pd.DataFrame({**_where(product), **{name: result[name] for name in measure.lists}}) for product, result in found
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*CELL, measure.of, *measure.lists])
+
+
 def _columns_of(config: StudyConfig, of: str) -> list[str]:
     """Columns of the study's additional measures."""
     measures = (MEASURES[name] for name in config.measure.also)
@@ -191,7 +201,9 @@ def _means(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (column, how) for column in names for name, how in ((column, "mean"), (f"{column}_sd", "std"))}
 
 
-def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+def _cells(
+    study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs: pd.DataFrame, triples: pd.DataFrame
+) -> pd.DataFrame:
     config = study.config
     index = pd.MultiIndex.from_product([config.dense_seeds, study.temperatures, config.densities], names=CELL)
     table = index.to_frame(index=False)
@@ -227,7 +239,10 @@ def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
     )  # fmt: skip
     table = table.merge(whole, on=CELL, how="left")
     table = table.merge(errors, on=CELL, how="left").merge(measures, on=CELL, how="left")
+    if once := _columns_of(config, "triple"):
+        table = table.merge(triples[[*CELL, *once]], on=CELL, how="left")
     imported = (table.pop("dense_origin") == "imported") | (table.pop("replica_origins") == "imported")
+    imported |= pd.MultiIndex.from_frame(table[CELL]).isin(_imported_cells(records))
     table["origin"] = imported.map({True: "imported", False: "computed"})
     table[["replicas", "pairs"]] = table[["replicas", "pairs"]].fillna(0).astype(int)
     for position, (name, value) in enumerate(
@@ -235,6 +250,16 @@ def _cells(study: Study, records: dict[str, list], replicas: pd.DataFrame, pairs
     ):
         table.insert(position, name, value)
     return table
+
+
+def _imported_cells(records: dict[str, list]) -> list[tuple]:
+    """Cells with an imported LMC or CKA (`three_regime.exchange.records`)."""
+    return [
+        tuple(_where(product)[key] for key in CELL)
+        for stage in ("lmc", "cka")
+        for product, result in records[stage]
+        if result[PROVENANCE_KEY]["origin"] == "imported"
+    ]
 
 
 def _lines(setting: Setting, records: list) -> pd.DataFrame:

@@ -60,31 +60,50 @@ def scorecard(
 
 
 @click.command("import")
-@click.argument("checkpoint", type=FILE)
+@click.argument("source", type=PATH)
 @configured
-@click.option("--study", "name", required=True, help="Study that the checkpoint belongs to.")
-@click.option("--seed", required=True, type=int, help="Dense seed.")
-@click.option("--temperature", required=True, type=float, help="Value of the knob.")
+@click.option("--study", "name", required=True, help="Study that the checkpoint or the records belong to.")
+@click.option("--seed", type=int, help="Dense seed of a checkpoint.")
+@click.option("--temperature", type=float, help="Value of the knob of a checkpoint.")
 @click.option("--density", type=float, help="Density, for a pruned or retrained checkpoint.")
 @click.option("--replica", type=int, help="Replica, for a retrained checkpoint.")
 def import_(
-    checkpoint: Path,
+    source: Path,
     configfiles: list[Path],
     name: str,
-    seed: int,
-    temperature: float,
+    seed: int | None,
+    temperature: float | None,
     density: float | None,
     replica: int | None,
 ) -> None:
-    """Import CHECKPOINT, trained elsewhere, as a result; its upstream stages are then not computed.
+    """Import SOURCE as results: a checkpoint trained elsewhere, or a folder of the authors' records.
 
-    Without --density it is a dense checkpoint, with --density a pruned one, and with --replica as well a retrained one.
+    What is upstream of a checkpoint is then not computed. Without --density it is a dense checkpoint, with --density a
+    pruned one, and with --replica as well a retrained one.
+
+    In a folder, the logs, lines (curve_points_11.npz) and CKA arrays of the study are found by their paths, which also
+    tell their places. They come without networks, so only `run-stage tables` shows them; the workflow would train.
     """
     from three_regime.config import load
     from three_regime.exchange.importing import import_checkpoint
+    from three_regime.exchange.records import STAGES, import_records
 
     place = {"seed": seed, "temperature": temperature, "density": density, "replica": replica}
-    for path in import_checkpoint(load(configfiles), checkpoint, name, **place):
+    if source.is_dir():
+        if given := [f"--{option}" for option, value in place.items() if value is not None]:
+            raise click.UsageError(f"{', '.join(given)}: only for a checkpoint; in a folder the paths tell the places")
+        found = import_records(load(configfiles), source, name)
+        for stage in STAGES:
+            click.echo(f"{stage}: {found.imported[stage]} imported, {found.kept[stage]} kept")
+        click.echo(f"{found.ignored} records of other studies or places ignored")
+        return
+    if not source.exists():
+        raise click.BadParameter(f"'{source}' does not exist", param_hint="SOURCE")
+    if seed is None or temperature is None:
+        raise click.UsageError("a checkpoint needs --seed and --temperature")
+    for path in import_checkpoint(
+        load(configfiles), source, name, seed=seed, temperature=temperature, density=density, replica=replica
+    ):
         click.echo(path)
 
 

@@ -88,6 +88,11 @@ def check_claims(
     for claim in claims:
         if claim.measure not in MEASURED and (measure := measured_columns()[claim.measure][0].name) not in also:
             raise ValueError(f"claims: '{claim.name}' needs {measure} in measure.also")
+        once = claim.measure not in MEASURED and measured_columns()[claim.measure][0].of == "triple"
+        if claim.over == "replicas" and once:
+            raise ValueError(
+                f"claims: '{claim.name}': {claim.measure} has one value a cell and no spread over replicas"
+            )
         for side in (claim.of, claim.against):
             for key, wanted, available in (
                 ("temperatures", side.temperatures, temperatures),

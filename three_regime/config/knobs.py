@@ -2,7 +2,7 @@
 
 A knob overrides one training setting (or, for ``epochs``, the epoch at which dense training stops) and
 declares which direction is hotter: fewer epochs, a smaller batch, a larger SAM radius, a larger learning rate
-(paper, section 3.1). A new knob is an entry of ``KNOBS``.
+(paper, section 3.1), more weight decay or dropout (this project's choice). A new knob is an entry of ``KNOBS``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ KNOBS: dict[str, Knob] = {
         Knob("batch_size", "batch_size", "dense batch size (images)", "batch", 3, "lower", True),
         Knob("sam_rho", "sam_rho", "SAM radius ρ", "rho", 1, "higher", False),
         Knob("learning_rate", "learning_rate", "dense learning rate", "lr", 1, "higher", False),
+        Knob("weight_decay", "weight_decay", "dense weight decay", "wd", 1, "higher", False),
         Knob("dropout", "dropout", "dense dropout rate", "dropout", 1, "higher", False),
     )
 }

@@ -44,7 +44,7 @@ class Measure:
     name
         Name in `measure.also`, and of the result file (``pair1-2/<name>.json``).
     of
-        Whether it measures each ``replica`` or each ``pair`` of replicas.
+        Whether it measures each ``replica``, each ``pair`` of replicas, or the ``triple`` of the first three.
     columns
         Its numbers; `function` returns each of them.
     function
@@ -56,18 +56,23 @@ class Measure:
         None: not priced.
     kinds
         Kinds of data that it supports; None: all.
+    table, lists
+        Table, with a figure of the same name, that holds the `lists` of its results, one row for each of their places;
+        empty: none.
     version
         Increased by hand when the code changes the numbers.
     """
 
     name: str
-    of: Literal["replica", "pair"]
+    of: Literal["replica", "pair", "triple"]
     columns: tuple[Column, ...]
     function: str
     description: str
     settings: Callable[[Any], dict[str, Any]] = lambda config: {}
     work: Callable[[Any, int, int], Any] | None = None
     kinds: tuple[str, ...] | None = None
+    table: str = ""
+    lists: tuple[str, ...] = ()
     version: int = 1
 
     def load(self) -> Callable[..., dict[str, Any]]:
@@ -77,7 +82,8 @@ class Measure:
 
     def groups(self, replicas: Sequence[int]) -> list[tuple[int, ...]]:
         """The replicas of each product, in ascending order."""
-        return list(itertools.combinations(sorted(replicas), {"replica": 1, "pair": 2}[self.of]))
+        found = list(itertools.combinations(sorted(replicas), {"replica": 1, "pair": 2, "triple": 3}[self.of]))
+        return found[:1] if self.of == "triple" else found
 
 
 def _inputs_of_cka(config: Any) -> dict[str, Any]:
@@ -101,6 +107,15 @@ def _settings_of_curves(config: Any) -> dict[str, Any]:
     return {"curve": config.measure.bezier.model_dump(mode="json"), "training": training, **config.setting.lmc_recipe(
         config.measure
     )}  # fmt: skip
+
+
+def _settings_of_planes(config: Any) -> dict[str, Any]:
+    """Settings of the grid, and of the measurement at its points."""
+    recipe = config.setting.lmc_recipe(config.measure)
+    return {
+        **{name: value for name, value in recipe.items() if name != "points"},
+        "plane": config.measure.plane.model_dump(mode="json"),
+    }
 
 
 MEASURES: dict[str, Measure] = {
@@ -159,6 +174,21 @@ MEASURES: dict[str, Measure] = {
             "LMC along a trained quadratic Bezier curve instead of the line (Garipov et al. 2018)",
             settings=_settings_of_curves,
             work=lambda pricer, products, replicas: pricer.curves(products),
+        ),
+        Measure(
+            "plane",
+            "triple",
+            (
+                Column("plane", "depth amid three replicas,\ntraining error (fraction)"),
+                Column("plane_nll", "depth amid three replicas,\ntraining NLL (nats)"),
+                Column("plane_test", "depth amid three replicas,\ntest error (fraction)"),
+            ),
+            "three_regime.landscape.plane:plane_of",
+            "error and loss on the plane through the first three replicas; columns: mean of these minus their centroid",
+            settings=_settings_of_planes,
+            work=lambda pricer, products, replicas: pricer.points(products * pricer.study.config.measure.plane.count),
+            table="planes",
+            lists=("a", "b", "x", "y", "train_error", "train_nll", "test_error", "test_nll"),
         ),
     )
 }

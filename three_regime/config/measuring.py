@@ -27,8 +27,12 @@ class Pruning(Section):
         " the Erdős-Rényi-kernel densities of Evci et al. (2020)."
     )  # fmt: skip
     rounds: Positive = Field(
-        1, description="gradient_magnitude: number of rounds; gradients are recomputed before each (de Jorge et al."
-        " 2021). Other scores do not change between rounds without training."
+        1, description="Number of rounds, each removing the same fraction of the remaining weights. Scores are"
+        " recomputed before each; without `epochs` only those of gradient_magnitude change (de Jorge et al. 2021)."
+    )  # fmt: skip
+    epochs: int = Field(
+        0, ge=0, description="Training epochs between two rounds, with the settings of `retrain` and its milestones at"
+        " the same fractions of the run (Han et al. 2015; Renda et al. 2020); 0: none (A: one round)."
     )  # fmt: skip
     gradient_batches: Positive = Field(
         10, description="gradient_magnitude: number of batches of `retrain` over which gradients are averaged (this"
@@ -44,12 +48,24 @@ class Pruning(Section):
     def _consistent(self) -> Pruning:
         criterion = CRITERIA[self.criterion]
         criterion.check(self.allocation)
-        if self.rounds > 1 and not criterion.needs_gradients:
+        if self.rounds > 1 and not criterion.needs_gradients and not self.epochs:
             raise ValueError(
                 f"rounds: {self.rounds} rounds of criterion {criterion.name} remove the same weights as one, because"
-                " nothing is trained between them"
+                " nothing is trained between them (epochs: 0)"
             )
+        if self.epochs and self.rounds == 1:
+            raise ValueError(f"epochs: {self.epochs} epochs between rounds need `rounds` of at least 2")
         return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether networks are trained between rounds."""
+        return self.epochs > 0
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether pruning needs the training data and torch."""
+        return self.trains or CRITERIA[self.criterion].needs_gradients
 
 
 class Hessian(Section):
@@ -81,6 +97,29 @@ class Bezier(Section):
     )  # fmt: skip
 
 
+class LossPlane(Section):
+    """Grid on the plane through the first three replicas of a cell (Garipov et al. 2018, figure 1)."""
+
+    points: int = Field(
+        7, ge=4, description="Points on each edge of the triangle of the replicas, ends included; one more than a"
+        " multiple of 3, so that the centroid is a point (this project's choice)."
+    )  # fmt: skip
+    margin: int = Field(1, ge=0, description="Steps by which the grid exceeds the triangle (this project's choice).")
+
+    @field_validator("points")
+    @classmethod
+    def _with_centroid(cls, points: int) -> int:
+        if points % 3 != 1:
+            raise ValueError(f"{points} points on an edge miss the centroid; use 4, 7, 10, 13, …")
+        return points
+
+    @property
+    def count(self) -> int:
+        """Number of points of the grid."""
+        edge = self.points + 3 * self.margin
+        return edge * (edge + 1) // 2
+
+
 class Measurement(Section):
     """Measurement of LMC, CKA, errors and BLEU. Keys for images do not apply to text, and vice versa."""
 
@@ -110,10 +149,11 @@ class Measurement(Section):
     bleu_along_line: bool = Field(False, description="Text: also measure validation BLEU at every point of the line.")
     also: tuple[str, ...] = Field(
         (), description="Additional measures of the retrained networks: agreement, divergence, distance, hessian,"
-        " bezier (this project's choice)."
+        " bezier, plane (this project's choice)."
     )  # fmt: skip
     hessian: Hessian = Hessian()
     bezier: Bezier = Bezier()
+    plane: LossPlane = LossPlane()
 
     @field_validator("also")
     @classmethod

@@ -27,7 +27,7 @@ class StudyConfig(Section):
     model: str = Field(description="A model name: preresnet-20, preresnet-20x2 (width), vgg-19 (with BatchNorm),"
                        " densenet-40 (both inferred: no public script selects them), transformer-base.")  # fmt: skip
     knob: str = Field(description="Setting that controls the temperature: epochs, batch_size, sam_rho, learning_rate,"
-                      " dropout (translation).")  # fmt: skip
+                      " weight_decay, dropout (translation).")  # fmt: skip
     temperatures: tuple[float, ...] = Field(min_length=1, description="Values of the knob.")
     densities: tuple[Density, ...] = Field(min_length=1, description="Fractions of the prunable weights kept, (0, 1].")
     dense_seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1, description="Seeds of dense training (A).")
@@ -53,7 +53,7 @@ class StudyConfig(Section):
         " pruned ones are recomputed in seconds); none (only results) (this project's choice)."
     )  # fmt: skip
     regimes: OwnRegimes = OwnRegimes()
-    resources: Resources = Resources()
+    resources: Resources = Field(Resources(), validate_default=True)
     claims: tuple[Claim, ...] = Field(
         (), description="Claims stated before the study is run, tested in claims.csv (this project's choice)."
     )
@@ -88,6 +88,15 @@ class StudyConfig(Section):
         if dataset is None or retrain is None:
             return measure
         return dataset.setting.fill_measure(measure, dataset, retrain)
+
+    @field_validator("resources")
+    @classmethod
+    def _of_training_rounds(cls, resources: Resources, known: ValidationInfo) -> Resources:
+        """Pruning that trains between rounds requests what retraining does, unless stated."""
+        prune = known.data.get("prune")
+        if prune is None or not prune.trains or "prune" in resources.model_fields_set:
+            return resources
+        return resources.model_copy(update={"prune": resources.retrain})
 
     @field_validator("temperatures", "densities", "dense_seeds", "replicas")
     @classmethod
@@ -173,10 +182,21 @@ class StudyConfig(Section):
         for measure in (MEASURES[name] for name in self.measure.also):
             if measure.kinds is not None and kind not in measure.kinds:
                 raise ValueError(f"measure.also: {measure.name} applies only to {', '.join(measure.kinds)}")
+            if measure.of == "triple" and len(self.replicas) < 3:
+                raise ValueError(f"measure.also: {measure.name} needs three replicas, not {len(self.replicas)}")
         for section, training in (("dense", self.dense), ("retrain", self.retrain)):
             for key, other in self._elsewhere.items():
                 if getattr(training, key) != other.training_defaults[key]:
                     raise ValueError(f"{section}.{key} {getattr(training, key)} is for {other.title} only")
+
+    @property
+    def between_rounds(self) -> Training:
+        """Settings of the training between two rounds of pruning (`prune.epochs`)."""
+        epochs, retrain = self.prune.epochs, self.retrain
+        length = retrain.epochs or retrain.iterations
+        milestones = sorted({max(1, round(epochs * step / length)) for step in retrain.milestones})
+        changed = {"epochs": epochs, "iterations": None, "milestones": milestones, "evaluate_every": epochs}
+        return Training.model_validate({**{name: getattr(retrain, name) for name in Training.model_fields}, **changed})
 
     @property
     def setting(self) -> Setting:

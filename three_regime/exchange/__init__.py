@@ -1,5 +1,5 @@
 """Foreign checkpoints, exports and archives, and commands on single files without a study.
 
-Belongs here: reading foreign files (`checkpoint_files`, `importing`), sharing results (`export`, `redraw`,
+Belongs here: reading foreign files (`checkpoint_files`, `importing`, `records`), sharing results (`export`, `redraw`,
 `remeasure`), and pruning or comparing single checkpoints.
 """

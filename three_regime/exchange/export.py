@@ -20,7 +20,6 @@ from three_regime.exchange.research_object import PROVENANCE
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import (
-    CELL_TABLES,
     CLAIM_FILES,
     FIGURE_FORMATS,
     OVERALL_FILES,
@@ -134,7 +133,7 @@ def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
 
 
 def _files(study: Study) -> Iterator[Path]:
-    for name in (*CELL_TABLES, *REGIME_TABLES):
+    for name in (*study.cell_tables, *REGIME_TABLES):
         path = study.table(name)
         if name not in TOO_LONG and path.is_file():
             yield path

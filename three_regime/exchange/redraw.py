@@ -19,7 +19,7 @@ from three_regime.exchange.research_object import PROVENANCE
 from three_regime.figures import explorer
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
-from three_regime.study.outputs import CASE_FOLDER, CELL_TABLES, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
+from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
 
@@ -113,7 +113,7 @@ def read_settings(folder: Path) -> Config:
 
 def _study(source: Path, target: Path, study: Study) -> None:
     target.mkdir(parents=True)
-    copies = {f"{name}.csv": source / f"{name}.csv" for name in CELL_TABLES} | {"curves.csv": source / CURVES}
+    copies = {f"{name}.csv": source / f"{name}.csv" for name in study.cell_tables} | {"curves.csv": source / CURVES}
     for name, path in copies.items():
         if path.is_file():
             shutil.copyfile(path, target / name)

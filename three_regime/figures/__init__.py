@@ -5,6 +5,7 @@ from three_regime.figures.densities import error_against_density, selection_comp
 from three_regime.figures.layers import kept_table, sparsity_per_layer
 from three_regime.figures.output import save
 from three_regime.figures.phase import panel_figure, phase_diagram, phase_table
+from three_regime.figures.planes import plane_maps
 from three_regime.figures.seeds import seed_points, seed_table
 from three_regime.figures.sensitivity import threshold_sensitivity
 from three_regime.figures.study import draw, draw_all
@@ -19,6 +20,7 @@ __all__ = [
     "panel_figure",
     "phase_diagram",
     "phase_table",
+    "plane_maps",
     "save",
     "seed_points",
     "seed_table",

@@ -14,7 +14,7 @@ from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.figures import curves, densities, layers, phase, seeds, sensitivity
+from three_regime.figures import curves, densities, layers, phase, planes, seeds, sensitivity
 from three_regime.figures.output import save
 from three_regime.figures.wording import reword
 from three_regime.settings import Setting, setting_of
@@ -120,6 +120,11 @@ def _sparsity_per_layer(tables: Tables) -> Drawn:
     return layers.sparsity_per_layer(table, tables.title), layers.kept_table(table)
 
 
+def _planes(tables: Tables) -> Drawn:
+    table, knob = tables["planes"], tables.knob
+    return planes.plane_maps(table, knob, tables.title), planes.shown(table, knob)
+
+
 DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
     "phase_diagram": _phase,
     "test_error": _panel("test_error"),
@@ -133,6 +138,7 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
     "lmc_lines": _lmc_lines,
     "training_curves": _training_curves,
     "sparsity_per_layer": _sparsity_per_layer,
+    "planes": _planes,
 }
 """Figure name (`three_regime.study.outputs`) → a function of a study's tables. The column of an additional measure
 (`three_regime.config.measures`) is a panel of its own name."""

@@ -60,7 +60,7 @@ class Job:
     def device(self) -> str:
         """``cuda`` or ``cpu``; a stage that requests no GPU uses none unless the configuration requires it."""
         stage = self.products[0].stage
-        if stage == "prune":
+        if stage == "prune" and not self.study.config.prune.trains:
             return "cpu"  # NumPy only: importing torch to ask for a device would take longer than pruning
         from three_regime.system.device import choose
 
@@ -130,17 +130,17 @@ class Job:
 
 def wants_gpu(config: Config, study: Study, stage: str) -> bool:
     """Whether a job of the stage uses a GPU if there is one."""
-    if stage == "prune" or config.device == "cpu":
+    if (stage == "prune" and not study.config.prune.trains) or config.device == "cpu":
         return False
     return config.device == "cuda" or getattr(study.config.resources, stage).gpu > 0
 
 
-def state_file(study: Study, product: Product) -> Path:
-    """Path of the training state of a product's run."""
+def state_file(study: Study, product: Product, number: int | None = None) -> Path:
+    """Path of the training state of a product's run, or of its run of this `number` (rounds of pruning)."""
     folder = product.outputs[0].parent
     if product.stage == "dense" and study.one_dense_run:
         folder = folder.parent  # one run for all temperatures
-    return sidecar(study, folder / f"{product.stage}.state.safetensors")
+    return sidecar(study, folder / f"{product.stage}{'' if number is None else number}.state.safetensors")
 
 
 def lock_file(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Path:

@@ -126,8 +126,13 @@ def _needing_less_memory(study: Study) -> str:
 
 
 def _remove_states(study: Study, products: list[Product]) -> None:
-    """Remove training states that outlived their runs because the process was killed right after the result."""
+    """Remove training states that outlived their runs: of finished rounds of pruning, or of a process that was killed
+    right after the result.
+    """
     for product in products:
+        if product.stage == "prune":
+            for number in range(1, study.config.prune.rounds):
+                state_file(study, product, number).unlink(missing_ok=True)
         if product.stage in ("retrain", "measures") or (product.stage == "dense" and not study.one_dense_run):
             state_file(study, product).unlink(missing_ok=True)
 

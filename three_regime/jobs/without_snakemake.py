@@ -26,6 +26,7 @@ BEFORE = {
     "pruned": "prune",
     "first": "retrain",
     "second": "retrain",
+    "third": "retrain",
 }
 """Role of an input file → the stage that writes it."""
 

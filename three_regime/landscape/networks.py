@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Networks:
-    """One replica, or the two replicas of a pair, with everything that a measure may use.
+    """One replica, the two of a pair, or three, with everything that a measure may use.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Networks:
     streams
         Source of random numbers.
     outputs
-        Function of a replica's index (0, 1) → ``logits`` and ``softmax`` on the inputs of CKA, each of shape
+        Function of a replica's index (0, 1, …) → ``logits`` and ``softmax`` on the inputs of CKA, each of shape
         (n, features); computed once per replica, however many measures and pairs use them.
     train
         Function of a task, training settings and initial weights → the trained weights. It resumes interrupted

@@ -17,6 +17,7 @@ from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.outputs import (
     CELL_TABLES,
     CLAIM_FILES,
+    MEASURE_TABLES,
     OVERALL_FILES,
     PUBLISHED,
     REGIME_TABLES,
@@ -24,7 +25,7 @@ from three_regime.study.outputs import (
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import Finding, chain_to, judge
 
-_TABLE_FILES = frozenset((*(f"{name}.csv" for name in CELL_TABLES + REGIME_TABLES), *CLAIM_FILES))
+_TABLE_FILES = frozenset((*(f"{name}.csv" for name in CELL_TABLES + MEASURE_TABLES + REGIME_TABLES), *CLAIM_FILES))
 
 SHOWN = 20
 """Number of single products listed; the rest is counted."""

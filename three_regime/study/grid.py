@@ -15,7 +15,7 @@ from three_regime.config.measures import MEASURES
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.settings import Setting
-from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
+from three_regime.study.outputs import CELL_TABLES, GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,14 @@ class Study:
         """Names of the study's figures, in the order of the method; additional measures have one for each column."""
         layers = LAYER_FIGURES if self.config.prune.allocation != "uniform" else ()
         measured = (column.name for name in self.config.measure.also for column in MEASURES[name].columns)
-        return (*GRID_FIGURES, *RUN_FIGURES, *layers, *measured)
+        tables = self.cell_tables[len(CELL_TABLES) :]
+        return (*GRID_FIGURES, *RUN_FIGURES, *layers, *tables, *measured)
+
+    @property
+    def cell_tables(self) -> tuple[str, ...]:
+        """Names of the tables built from its result files: ``CELL_TABLES``, and those of additional measures."""
+        also = (MEASURES[name].table for name in self.config.measure.also)
+        return (*CELL_TABLES, *filter(None, also))
 
     @property
     def seeds_and_temperatures(self) -> list[tuple[int, float]]:

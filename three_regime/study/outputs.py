@@ -22,6 +22,10 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 """Tables built from the result files of a study (`three_regime.analysis.tables`)."""
 
 
+MEASURE_TABLES = ("planes",)
+"""Tables of additional measures with results at many places, each with a figure of its name (`Measure.table`)."""
+
+
 TABLES_VERSION = 2
 """Increased by hand when the columns of ``CELL_TABLES`` change, so finished studies rebuild theirs."""
 

@@ -228,6 +228,10 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
         training = study.config.retrain
         batches = {name: getattr(training, name) for name in GRADIENT_SETTINGS}
         recipe |= {**_examples(study), **batches, "batches": prune.gradient_batches, "rounds": prune.rounds}
+    if prune.trains:
+        between = training_recipe(study.config.between_rounds)
+        recipe |= {**_examples(study), "training": between, "rounds": prune.rounds, "streams": ["prune", seed]}
+    if prune.needs_data:
         inputs["data"] = study.prepared
     yield Product(
         "prune",
@@ -314,7 +318,7 @@ def _measures(study: Study, seed: int, temperature: float, density: float) -> It
                 "measures",
                 f"{measure.name}, density {density * 100:g} %, {measure.of} {'-'.join(map(str, group))}",
                 {**recipe, "streams": ["measures", measure.name, seed, *group]},
-                {**dict(zip(("first", "second"), folders, strict=False)), "data": study.prepared},
+                {**dict(zip(("first", "second", "third"), folders, strict=False)), "data": study.prepared},
                 (cell / name / f"{measure.name}.json",),
-                {**at, measure.of: list(group) if measure.of == "pair" else group[0]},
+                {**at, measure.of: group[0] if measure.of == "replica" else list(group)},
             )

@@ -85,6 +85,9 @@ def read_result(path: Path) -> Result:
         for column in measure.columns:
             if not isinstance(_at(content, column.name), (int, float)):
                 raise Damaged(path, f"is damaged: it has no readable {column.name}")
+        for name in measure.lists:
+            if not isinstance(_at(content, name), list):
+                raise Damaged(path, f"is damaged: it has no readable {name}")
     for kinds, kind in ((_NUMBERS, (int, float)), (_LISTS, list)):
         for place in kinds.get(Path(path).stem, ()):
             if not isinstance(_at(content, place), kind):

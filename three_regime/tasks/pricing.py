@@ -160,7 +160,8 @@ class Pricer(ABC):
         if stage == "dense":
             return self._dense(products)
         if stage == "prune":
-            return Work(ranked=float(self.network.parameters * len(products)), train=self._gradients(len(products)))
+            ranked = Work(ranked=float(self.network.parameters * len(products)), train=self._gradients(len(products)))
+            return ranked + self._rounds(len(products))
         if stage == "retrain":
             one = self._training(self.study.config.retrain, None, measure.last_epochs) + self._measured()
             whole = sum((one for _ in products), Work())
@@ -181,6 +182,10 @@ class Pricer(ABC):
         """Work of forward and backward passes over `inputs` images or tokens."""
         return Work(train=inputs)
 
+    def points(self, count: int) -> Work:
+        """Work of measuring `count` networks as on the line of LMC."""
+        return self._lmc(count, 0)
+
     def curves(self, pairs: int) -> Work:
         """Work of training the Bezier curves of `pairs` and measuring the points along them."""
         measure, retrain = self.study.config.measure, self.study.config.retrain
@@ -199,6 +204,14 @@ class Pricer(ABC):
             if work := MEASURES[name].work:
                 total += work(self, len(cell), len(replicas))
         return total
+
+    def _rounds(self, densities: int) -> Work:
+        """Work of the training between rounds of pruning, for each density."""
+        config = self.study.config
+        if not config.prune.trains:
+            return Work()
+        between = self._training(config.between_rounds, None)
+        return sum((between for _ in range(densities * (config.prune.rounds - 1))), Work())
 
     def _gradients(self, densities: int) -> float:
         """Images or tokens in the gradients of a pruning criterion: once for the dense network, then in each round."""

@@ -21,7 +21,7 @@ from three_regime.jobs.discarding import record_file
 from three_regime.planning.plan import Job, jobs_of
 from three_regime.preparation.prepare import is_intact
 from three_regime.study.grid import Study, planned
-from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
+from three_regime.study.outputs import REGIME_TABLES
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import tables_agree
@@ -103,7 +103,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         for record in _discards(study, whole):
             mended += put_in_order(record.parent.rglob("*.json"), [record])
             records.append(record)
-        tables = [study.table(name) for name in (*CELL_TABLES, *REGIME_TABLES)]
+        tables = [study.table(name) for name in (*study.cell_tables, *REGIME_TABLES)]
         if (fresh or not tables_agree(study, findings[study.name])) and any(path.exists() for path in tables):
             set_back(tables)
             remade.append(study.name)

@@ -10,11 +10,20 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, RUN_FIGURES
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, MEASURE_TABLES, RUN_FIGURES
 
 _DATA = re.compile(r'(<script id="[\w-]+">\n)(.*?)(\n *</script>)', re.DOTALL)
 
-ORDER = ("scorecard", *GRID_FIGURES, "claims", *RUN_FIGURES, *LAYER_FIGURES, "regimes", "selection_summary")
+ORDER = (
+    "scorecard",
+    *GRID_FIGURES,
+    "claims",
+    *RUN_FIGURES,
+    *LAYER_FIGURES,
+    *MEASURE_TABLES,
+    "regimes",
+    "selection_summary",
+)
 """Names of what the report shows, in the order of the method; others follow by name."""
 
 OPENS_ON = "phase_diagram"

@@ -9,7 +9,6 @@ from typing import Any
 from three_regime.config.knobs import density_folder
 from three_regime.datasets.registry import DATASETS
 from three_regime.preparation.prepare import recipe as prepare_recipe
-from three_regime.pruning.criteria import CRITERIA
 from three_regime.settings import setting_of
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.grid import Study
@@ -58,11 +57,6 @@ def rewound(study: Study) -> list[str]:
     if epoch is None:
         return []
     return [f"{study.folder}/seed{{seed}}/{study.knob.folder(epoch)}/{STAGES['dense'].weights}"]
-
-
-def prunes_by_gradients(study: Study) -> bool:
-    """Whether pruning needs gradients, and with them the data and torch."""
-    return CRITERIA[study.config.prune.criterion].needs_gradients
 
 
 def _folders(study: Study, place: tuple[str, ...], *, one_run: bool = False) -> list[str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from three_regime.study.damage import LONG_AGO_NS
 from three_regime.study.grid import Study
-from three_regime.study.outputs import CELL_TABLES
 from three_regime.study.products import job_place
 from three_regime.study.table_sources import tables_hold
 from three_regime.study.verdicts import Finding, Verdict, judge
@@ -46,7 +45,7 @@ def plan_again(studies: Iterable[Study]) -> list[str]:
             more = f" and {len(group) - 1} more" if len(group) > 1 else ""
             said.append(f"to be recomputed: {group[0].product.outputs[0]}{more}: {reason}")
         if reason := _wrong_tables(study, findings):
-            _set_back(study.table(name) for name in CELL_TABLES)
+            _set_back(study.table(name) for name in study.cell_tables)
             said.append(f"to be rebuilt: the tables of {study.name}: {reason}")
     return said
 

@@ -10,7 +10,7 @@ from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.preparation.prepare import is_intact, is_prepared
 from three_regime.study.grid import Study, planned
-from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES
+from three_regime.study.outputs import REGIME_TABLES
 from three_regime.study.table_sources import tables_agree
 from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.system.files import read_table
@@ -62,7 +62,7 @@ def verify(config: Config) -> Verified:
             for finding in findings
             if finding.verdict in _PROBLEMS
         ]
-        tables = [study.table(name) for name in (*CELL_TABLES, *REGIME_TABLES)]
+        tables = [study.table(name) for name in (*study.cell_tables, *REGIME_TABLES)]
         read += sum(path.exists() for path in tables)
         problems += _of_tables(study, findings, tables)
     for path, study in data.items():

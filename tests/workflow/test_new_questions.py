@@ -1,0 +1,90 @@
+"""The whole workflow with every entry for new questions on: criterion, allocation, starts of retraining, measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from checkout import Checkout, copy_to
+
+from three_regime.config.measures import MEASURES
+
+pytestmark = pytest.mark.slow
+
+RESULTS = Path("results/questions")
+COLUMNS = [column.name for measure in MEASURES.values() for column in measure.columns]
+OF_THREE = {column.name for measure in MEASURES.values() for column in measure.columns if measure.of == "triple"}
+SIDES = {"of": {"temperatures": [1]}, "against": {"temperatures": [2]}}
+
+STUDY = {
+    "dataset": {"name": "digits", "train_images": 128, "test_images": 50},
+    "model": "preresnet-8x0.25",
+    "knob": "epochs",
+    "temperatures": [1, 2],
+    "densities": [0.3],
+    "resources": {stage: {"gpu": 0} for stage in ("dense", "retrain", "lmc", "cka", "measures")},
+    "dense_seeds": [1],
+    "replicas": [1, 2, 3],
+    "dense": {"epochs": 2},
+    "measure": {
+        "points": 3, "train_images": 64, "cka_images": 64, "last_epochs": 1, "also": list(MEASURES),
+        "hessian": {"images": 32, "probes": 2, "tolerance": 0.1}, "bezier": {"epochs": 1},
+        "plane": {"points": 4, "margin": 0},
+    },
+    "claims": [
+        {"name": name.replace("_", "-"), "statement": f"Of {name}.", "measure": name, **SIDES, "expect": "lower",
+         "over": "dense seeds" if name in OF_THREE else "replicas"}
+        for name in COLUMNS
+    ],
+}  # fmt: skip
+
+STUDIES = {
+    "rewound": {
+        **STUDY,
+        "prune": {
+            "criterion": "gradient_magnitude",
+            "allocation": "erk",
+            "rounds": 2,
+            "epochs": 1,
+            "gradient_batches": 1,
+        },
+        "retrain": {"epochs": 1, "start": "rewound", "rewind_epoch": 1},
+    },
+    "reinitialised": {
+        **STUDY,
+        "temperatures": [2],
+        "replicas": [1, 2],
+        "measure": {**STUDY["measure"], "also": []},
+        "prune": {"criterion": "random", "allocation": "erk"},
+        "retrain": {"epochs": 1, "start": "reinitialised"},
+        "claims": [],
+    },
+}
+
+
+def test_everything_runs_once_and_is_shown(tmp_path: Path) -> None:
+    checkout: Checkout = copy_to(tmp_path / "checkout")
+    preset = {"results": str(RESULTS), "run": list(STUDIES), "published": False, "threads": 1, "studies": STUDIES}
+    (checkout.path / "questions.yaml").write_text(yaml.safe_dump(preset))
+    options = ("--configfile", "questions.yaml")
+    checkout.run(*options)
+    page = (checkout.path / RESULTS / "explorer.html").read_text()
+    for name in STUDIES:
+        folder = checkout.path / RESULTS / name
+        measured = COLUMNS if name == "rewound" else []
+        for table in ("cells", "grid"):
+            found = pd.read_csv(folder / f"{table}.csv")
+            assert len(found) == len(STUDIES[name]["temperatures"])
+            assert found[["test_error", "lmc", *measured]].notna().all(axis=None)
+        for figure in ("sparsity_per_layer", *measured):
+            assert (folder / "figures" / f"{figure}.png").stat().st_size > 0
+        kept = pd.read_csv(folder / "sparsity.csv").groupby("temperature")[["kept", "total"]].sum()
+        assert (kept["kept"] == kept["total"] - round(0.7 * kept["total"])).all()
+    rewound = checkout.path / RESULTS / "rewound"
+    assert list(pd.read_csv(rewound / "claims.csv")["measure"]) == COLUMNS
+    assert len(pd.read_csv(rewound / "planes.csv")) == 2 * 10
+    assert (rewound / "figures" / "planes.png").stat().st_size > 0
+    assert all(f'"{column}"' in page for column in COLUMNS)
+    assert checkout.planned(*options) == {}
