@@ -127,6 +127,10 @@ def test_another_knob_is_not_scored_against_figure_2(tmp_path: Path, reference) 
     path = written(filled(reference), tmp_path)
     with pytest.raises(UserError, match="values of batch_size, those of the reference.*--against"):
         scorecard.of_export(path, knob="batch_size")
+    theirs = figure2.as_cells(figure2.load()).assign(study="theirs", origin="computed", knob="batch_size")
+    theirs.to_csv(tmp_path / "cells.csv", index=False)
+    with pytest.raises(UserError, match="temperatures of theirs are values of batch_size"):
+        scorecard.of_export(tmp_path / "cells.csv", reference=reference, study="theirs")
     with pytest.raises(UserError, match="knob 'warmth' is not one of epochs"):
         scorecard.of_export(path, knob="warmth")
 

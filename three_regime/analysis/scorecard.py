@@ -86,20 +86,10 @@ def score(
     deviating
         Settings in which that study differs from the reference's protocol (`deviations`); one row each, followed by the
         differences of every run of this project.
-
-    Raises
-    ------
-    UserError
-        When the counterpart varies another knob than the reference.
     """
     thresholds = thresholds or Thresholds()
     counterpart = counterpart or reference.study
     same = obtained[obtained["study"] == counterpart]
-    if other := sorted(set(same["knob"]) - {reference.knob}):
-        raise UserError(
-            f"the temperatures of {counterpart} are values of {other[0]}, those of the reference"
-            f" ({reference.study}) of {reference.knob}: name a reference of the same knob with --against"
-        )
     cells = compare_cells(reference, same, counterpart)
     rows: list[dict] = []
     if cells["obtained"].notna().any():
@@ -168,9 +158,10 @@ def of_export(
     Raises
     ------
     UserError
-        When there are no cells or not that study, they vary another knob, or a file of an export was altered.
+        When there are no cells or not that study, or a file of an export was altered; and when cells of one's own, or
+        those scored against a given reference, vary another knob than the reference.
     """
-    reference = reference or references.published()
+    given, reference = reference is not None, reference or references.published()
     own = own_cells.is_own(Path(path))
     cells = own_cells.read(path, reference, study=study) if own else seed_means.read_cells(path)
     if own and knob:
@@ -179,6 +170,8 @@ def of_export(
     counterpart = study or reference.study
     if study and study not in set(obtained["study"]):
         raise UserError(f"{path} holds no study {study!r}, but {', '.join(sorted(set(obtained['study'])))}")
+    if own or given:
+        _refuse_other_knob(obtained[obtained["study"] == counterpart], reference)
     config: Mapping[str, Any] = {} if own else references.settings_beside(path)
     settings = config.get("studies", {}).get(counterpart, {})
     if thresholds is None and config:
@@ -187,6 +180,14 @@ def of_export(
     ran = counterpart in set(obtained["study"])
     deviating = deviations(settings, reference.protocol) if ran and settings else ()
     return score(reference, obtained, thresholds=thresholds, counterpart=counterpart, deviating=deviating)
+
+
+def _refuse_other_knob(obtained: pd.DataFrame, reference: Reference) -> None:
+    if other := sorted(set(obtained["knob"]) - {reference.knob}):
+        raise UserError(
+            f"the temperatures of {obtained['study'].iloc[0]} are values of {other[0]}, those of the reference"
+            f" ({reference.study}) of {reference.knob}: name a reference of the same knob with --against"
+        )
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -215,15 +215,18 @@ def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     pooled = squares.groupby(at_density).transform("sum") / total.where(total > 0)
     # 3. Standard error of the cell's mean; undefined for one seed.
     se = np.sqrt(pooled / seeds.where(seeds >= 2))
-    one_seed = cells.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed)
+    # 4. The seed that dominates it. If the cell's own variance is below the pooled one, the stated error is not that
+    #    seed's; so most cells need no look.
+    wide = (seeds >= 3) & (own >= pooled * (1 - 1e-9))
+    rows = cells[pd.MultiIndex.from_frame(cells[KEYS]).isin(wide[wide].index)]
+    one_seed = rows.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed).astype(float)
     return pd.DataFrame(
         {
             metric: values.mean(),
             f"{metric}_se": se,
             f"{metric}_ci95": se * stats.t.ppf(0.975, freedom.where(freedom > 0)),
             f"{metric}_seeds": seeds,
-            # If the cell's own variance is below the pooled one, its stated error does not come from that seed.
-            f"{metric}_one_seed": one_seed.where(own >= pooled * (1 - 1e-9)),
+            f"{metric}_one_seed": one_seed.reindex(seeds.index),
         }
     )
 
