@@ -218,3 +218,15 @@ def test_logs_of_batch_size_studies_have_more_columns(tmp_path: Path) -> None:
     names = ["Learning Rate", "Epoch", "Num Iter", *COLUMNS[1:]]
     path.write_text("\t".join(names) + "\t\n" + "\t".join(str(float(value)) for value in range(7)) + "\t\n")
     assert read_log(path) == [dict(zip(names, map(float, range(7)), strict=True))]
+
+
+def test_places_are_for_checkpoints_and_needed_there(archive: Path, tmp_path: Path) -> None:
+    def said(*arguments: str) -> str:
+        ended = CliRunner().invoke(main, ["import", *arguments, "--study", NAME])
+        assert ended.exit_code != 0
+        return ended.output
+
+    assert "--seed, --density: only for a checkpoint" in said(str(archive), "--seed", "1", "--density", "0.05")
+    assert "does not exist" in said(str(tmp_path / "nowhere"))
+    (tmp_path / "one.pt").touch()
+    assert "a checkpoint needs --seed and --temperature" in said(str(tmp_path / "one.pt"), "--seed", "1")
