@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tiny_study import NAME, mapping
 
 from three_regime import figures
-from three_regime.analysis import figure2, regime_tables, scorecard, tables
+from three_regime.analysis import references, regime_tables, scorecard, tables
 from three_regime.cli import main
 from three_regime.config import Config, resolve
 from three_regime.errors import UserError
@@ -132,7 +132,7 @@ def test_tables_figures_and_scorecard_show_them(archive: Path, tmp_path: Path) -
     assert len(grid) == 4 and grid["lmc"].notna().all()
     [*drawn] = figures.draw(of_study.folder, ["lmc", "lmc_lines", "training_curves"], of_study.thresholds)
     assert all(path.exists() for path in drawn)
-    scored = scorecard.score(figure2.load(), grid, counterpart=NAME).cells
+    scored = scorecard.score(references.published(), grid, counterpart=NAME).cells
     assert (scored["status"] == "imported").sum() == 4 * scored["panel"].nunique()
 
 
