@@ -42,6 +42,7 @@ def claim(column: str) -> dict:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_measure_from_yaml_to_figures(tmp_path):
     three = {"replicas": [1, 2, 3], **SMALL}
     run_to(config(tmp_path, **three), "cka")
