@@ -29,7 +29,7 @@ from three_regime.system.interruption import Stop
 from three_regime.tasks.images.task import ImageClassification
 from three_regime.tasks.interface import SparseNetwork, Stack
 from three_regime.tasks.pack_sizes import Lockstep
-from three_regime.tasks.strategies import Alone, AloneSparse, sparse_network
+from three_regime.tasks.strategies import Alone, one_at_a_time, sparse_network
 from three_regime.training.trainer import Member, Session, convolution_precision, train_pack
 
 Clock = Callable[[], float]
@@ -149,7 +149,7 @@ def pruned_lmc_s(setting: Setting, points: int, density: float, by_engine: bool)
     began = now()
     with convolution_precision(tf32=False):
         networks = [ends[0], *mode_connectivity.inside(task, *ends, points), ends[1]]
-        list(mode_connectivity.measure(AloneSparse(task, network) if network else Alone(task), networks, BATCH, None))
+        list(mode_connectivity.measure(one_at_a_time(task, network), networks, BATCH, None))
     return now() - began
 
 

@@ -86,13 +86,14 @@ def check_claims(
         if names.count(name) > 1:
             raise ValueError(f"claims: two are named '{name}'")
     for claim in claims:
-        if claim.measure not in MEASURED and (measure := measured_columns()[claim.measure][0].name) not in also:
-            raise ValueError(f"claims: '{claim.name}' needs {measure} in measure.also")
-        once = claim.measure not in MEASURED and measured_columns()[claim.measure][0].of == "triple"
-        if claim.over == "replicas" and once:
-            raise ValueError(
-                f"claims: '{claim.name}': {claim.measure} has one value a cell and no spread over replicas"
-            )
+        if claim.measure not in MEASURED:
+            measure = measured_columns()[claim.measure][0]
+            if measure.name not in also:
+                raise ValueError(f"claims: '{claim.name}' needs {measure.name} in measure.also")
+            if claim.over == "replicas" and measure.of == "triple":
+                raise ValueError(
+                    f"claims: '{claim.name}': {claim.measure} has one value a cell and no spread over replicas"
+                )
         for side in (claim.of, claim.against):
             for key, wanted, available in (
                 ("temperatures", side.temperatures, temperatures),

@@ -29,7 +29,7 @@ from three_regime.system.device import choose
 from three_regime.system.files import Arrays, tensor_digest, write_arrays, write_json
 from three_regime.system.gpu_memory import refused
 from three_regime.tasks.interface import SparseNetwork, Task
-from three_regime.tasks.strategies import Alone, AloneSparse, sparse_network
+from three_regime.tasks.strategies import one_at_a_time, sparse_network
 from three_regime.training.trainer import convolution_precision
 
 _ELSEWHERE = "or compute on the CPU with CUDA_VISIBLE_DEVICES= before the command"
@@ -105,8 +105,7 @@ def lmc_of_files(
     setting, task = _task((first, second), model, dataset, data, train_images, test_images)
     ends = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):
-        engine = _engine(task, ends)
-        strategy = AloneSparse(task, engine) if engine else Alone(task)
+        strategy = one_at_a_time(task, _engine(task, ends))
         networks = [ends[0], *mode_connectivity.inside(task, *ends, points), ends[1]]
         result = mode_connectivity.line(list(mode_connectivity.measure(strategy, networks, batch_size, None)))
     try:

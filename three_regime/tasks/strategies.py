@@ -76,6 +76,11 @@ class AloneSparse(Alone):
         return {name: value[None] for name, value in found.items()}
 
 
+def one_at_a_time(task: Task, network: SparseNetwork | None) -> Alone:
+    """One member after another, evaluated by `network`, or by the task without one (see `sparse_network`)."""
+    return AloneSparse(task, network) if network else Alone(task)
+
+
 def sparse_network(
     task: Task, masks: Masks, networks: Iterable[Mapping[str, Any]], only: Kernels | None = None
 ) -> SparseNetwork | None:
