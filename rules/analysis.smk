@@ -41,6 +41,31 @@ rule published:
         "../scripts/published.py"
 
 
+for grid in LOAD_GRIDS:
+
+    rule:
+        name:
+            rule_parts.rule_name("load_grid", grid.name)
+        input:
+            [str(study.table("cells")) for study in grid.studies.values()],
+        output:
+            f"{grid.folder}/cells.csv",
+        log:
+            f"{RESULTS}/logs/load_grid/{grid.name}.log",
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            grid=grid.name,
+            load=grid.load.name,
+            density=grid.density,
+            loads=list(grid.studies),
+        message:
+            f"{grid.name}: cells of {', '.join(study.name for study in grid.studies.values())}"
+        script:
+            "../scripts/load_grid.py"
+
+
 for name, (folder, _) in TABLED.items():
 
     rule:

@@ -16,6 +16,7 @@ from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard_records
 from three_regime.study.grid import planned, thresholds_of
+from three_regime.study.load_grids import load_grids
 from three_regime.study.log_files import job_path
 from three_regime.study.outputs import (
     CASE_FOLDER,
@@ -74,9 +75,14 @@ DATA = CONFIG.data.folder
 RESULTS = CONFIG.results
 SOURCES = load_sources()
 
-# Everything with a cells.csv, i.e. every planned study and the published figure: name -> (folder, figures).
+# Everything with a cells.csv, i.e. every planned study, grid over another load, and the published figure: name ->
+# (folder, figures).
 TABLED = {study.name: (str(study.folder), study.figures) for study in STUDIES}
 CELL_TABLES_OF = {study.name: study.cell_tables for study in STUDIES}
+LOAD_GRIDS = load_grids(CONFIG)
+for grid in LOAD_GRIDS:
+    TABLED[grid.name] = (str(grid.folder), grid.figures)
+    CELL_TABLES_OF[grid.name] = grid.cell_tables
 if CONFIG.published:
     TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
     CELL_TABLES_OF[PUBLISHED] = ("cells",)
@@ -192,7 +198,7 @@ def claim_files():
 
 
 def of_tabled(*names):
-    """These files of every study and of the published figure."""
+    """These files of everything in `TABLED`."""
     return [f"{folder}/{name}" for folder, _ in TABLED.values() for name in names]
 
 

@@ -38,6 +38,7 @@ for name, (folder, figures_of) in TABLED.items():
 rule build_explorer:
     input:
         of_studies("grid.csv", *(f"{table}.csv" for table in CELL_TABLES)),
+        [f"{grid.folder}/grid.csv" for grid in LOAD_GRIDS],
         published_files() if CONFIG.published else [],
     output:
         f"{RESULTS}/{EXPLORER_FILE}",
@@ -47,7 +48,7 @@ rule build_explorer:
     conda:
         "../envs/analysis.yaml"
     params:
-        thresholds={str(study.folder): asdict(study.thresholds) for study in STUDIES},
+        thresholds={str(each.folder): asdict(each.thresholds) for each in (*STUDIES, *LOAD_GRIDS)},
         published=asdict(thresholds_of(CONFIG, PUBLISHED)) if CONFIG.published else None,
     message:
         "The explorer: one page to open in a browser"

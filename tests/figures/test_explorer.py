@@ -170,8 +170,8 @@ def test_the_browser_chooses_as_the_algorithms(opened: Browser, folders: dict[Pa
             lmc,
         )
         expected = algorithms.evaluate(grid, Thresholds(lmc=lmc))
-        columns = [*keys, *(column for column in algorithms.OUTCOME if column != "density")]
-        found = pd.DataFrame(rows)[columns].astype({"start": float})
+        columns = [*keys, *algorithms.OUTCOME]
+        found = pd.DataFrame(rows).rename(columns={"at": "density"})[columns].astype({"start": float})
         pd.testing.assert_frame_equal(
             found.sort_values(keys, ignore_index=True),
             expected[columns].sort_values(keys, ignore_index=True),
@@ -199,6 +199,20 @@ def test_no_border_between_cells_alike_and_one_between_others(opened: Browser) -
 
 
 # What it shows
+
+
+def test_a_grid_over_another_load_names_it(window: Browser, tmp_path: Path) -> None:
+    plane = smooth_plane.cells(temperatures=(10, 160), densities=(0.1, 0.4)).assign(study="noise")
+    noisy = seed_means.grid(plane.rename(columns={"density": "label_noise"}).assign(density=0.5))
+    (tmp_path / "noise").mkdir()
+    noisy.to_csv(tmp_path / "noise" / "grid.csv", index=False)
+    window.log("browser")
+    window.open(explorer.write(tmp_path / "explorer.html", {tmp_path / "noise": smooth_plane.THRESHOLDS}, None))
+    window.click('[data-cell="3"]')
+    assert window.text("#cell-title") == "Cell: dense training epochs 160, label noise 40 %"
+    assert "label noise (%)" in window.text("svg.plane")
+    assert window.run("return document.getElementById('choices-note').textContent").startswith("At each label noise ")
+    assert window.log("browser") == []
 
 
 def test_it_loads_without_a_request_or_an_error(window: Browser, file: Path) -> None:

@@ -20,9 +20,8 @@ from three_regime import figures
 from three_regime.analysis import regime_tables
 from three_regime.config import resolve
 from three_regime.errors import UserError
-from three_regime.figures import densities as by_density
-from three_regime.figures import study, style
-from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, MEASURE_TABLES, RUN_FIGURES
+from three_regime.figures import against_load, study, style
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, LOAD_GRID_FIGURES, MEASURE_TABLES, RUN_FIGURES
 from three_regime.system.files import write_csv
 
 
@@ -48,11 +47,11 @@ def test_tuning_starts_from_the_default_temperature(smooth):
 
 
 def test_error_against_density_in_percent_with_hot_on_top(smooth):
-    figure = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS)
+    figure = figures.error_against_load(smooth["grid"], smooth["selection"], EPOCHS)
     error, _, chosen = figure.axes
     table = figures.tuning_table(smooth["grid"], smooth["selection"], EPOCHS)
     assert len(error.containers) == 3
-    for name, container in zip(by_density.TUNED, error.containers, strict=True):
+    for name, container in zip(against_load.TUNED, error.containers, strict=True):
         rows = table[table["algorithm"] == name]
         line, _, (bars,) = container.lines
         np.testing.assert_allclose(np.asarray(line.get_ydata(), float), 100 * rows["test_error"])
@@ -69,8 +68,8 @@ def test_dense_seeds_stand_beside_error_and_paired_regret(smooth):
     assert table[[f"test_error_seed{seed}" for seed in (1, 2, 3)]].mean(axis=1).to_numpy() == pytest.approx(
         table["test_error"]
     )
-    figure = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS, cells=cells())
-    without = figures.error_against_density(smooth["grid"], smooth["selection"], EPOCHS, cells=cells(seeds=(1,)))
+    figure = figures.error_against_load(smooth["grid"], smooth["selection"], EPOCHS, cells=cells())
+    without = figures.error_against_load(smooth["grid"], smooth["selection"], EPOCHS, cells=cells(seeds=(1,)))
     for axes, bare in zip(figure.axes[:2], without.axes[:2], strict=True):
         assert len(axes.lines) == len(bare.lines) + 3 * 3
         places = {tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == len(DENSITIES)}
@@ -133,7 +132,7 @@ def test_equal_curves_are_one_with_both_names(smooth):
     selection = smooth["selection"]
     same = selection[selection["algorithm"] == "oracle"].assign(algorithm="default temperature")
     equal = pd.concat([selection[selection["algorithm"] != "default temperature"], same])
-    figure = figures.error_against_density(smooth["grid"], equal, EPOCHS, start=20)
+    figure = figures.error_against_load(smooth["grid"], equal, EPOCHS, start=20)
     assert len(figure.axes[0].containers) == 2
     assert "default temperature\n= oracle" in words(figure)
     table = pd.DataFrame({"threshold": [-0.3, -0.2], "agreement": np.nan, "balanced_accuracy": np.nan})
@@ -143,7 +142,7 @@ def test_equal_curves_are_one_with_both_names(smooth):
 
 def test_panels_that_say_nothing_are_left_out_in_words(smooth):
     oracle = smooth["selection"].query("algorithm == 'oracle'").assign(temperature=80.0, regret=0.0)
-    figure = figures.error_against_density(smooth["grid"], oracle, EPOCHS)
+    figure = figures.error_against_load(smooth["grid"], oracle, EPOCHS)
     assert len(figure.axes) == 1
     said = figure.legends[0].get_title().get_text()
     assert "none is above the oracle" in said and "chosen at every density: 80 (dense training epochs)" in said
@@ -313,7 +312,7 @@ def test_a_whole_study_is_drawn_from_its_folder_without_torch(tmp_path):
 
 def test_every_figure_that_the_workflow_asks_for_can_be_drawn(tmp_path, monkeypatch):
     every = GRID_FIGURES + RUN_FIGURES + LAYER_FIGURES + MEASURE_TABLES
-    assert set(study.DRAWERS) == set(every)
+    assert set(study.DRAWERS) == {*every, *LOAD_GRID_FIGURES}
     asked = []
     monkeypatch.setattr(study, "draw", lambda folder, names, thresholds: asked.extend(names) or [])
     figures.draw_all(tmp_path, THRESHOLDS, (*every, "agreement"))

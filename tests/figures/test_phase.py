@@ -199,7 +199,7 @@ def test_no_two_tick_labels_touch(of):
     shown = [
         diagram(plane, knob.name),
         figures.panel_figure(found["grid"], found["regimes"], knob, THRESHOLDS, "lmc", "t"),
-        figures.error_against_density(found["grid"], found["selection"], knob, cells=plane),
+        figures.error_against_load(found["grid"], found["selection"], knob, cells=plane),
         figures.selection_comparison(found["selection"]),
         figures.seed_points(found["grid"], plane, knob),
     ]
@@ -270,7 +270,7 @@ def test_small_grids_draw_without_a_warning(of):
         warnings.simplefilter("error")
         for figure in (
             figures.phase_diagram(found["grid"], found["regimes"], EPOCHS, THRESHOLDS, "title"),
-            figures.error_against_density(found["grid"], found["selection"], EPOCHS),
+            figures.error_against_load(found["grid"], found["selection"], EPOCHS),
             figures.selection_comparison(found["selection"]),
         ):
             figure.canvas.draw()

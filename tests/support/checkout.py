@@ -43,7 +43,7 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert not check or ended.returncode == 0, ended.stdout[-5000:]
         return ended.stdout

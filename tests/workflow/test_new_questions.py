@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -63,12 +65,20 @@ STUDIES = {
     },
 }
 
+STUDIES["noisy"] = {
+    **STUDIES["reinitialised"],
+    "dataset": {**STUDY["dataset"], "label_noise": 0.5},
+    "retrain": {"epochs": 1},
+}
+GRIDS = {"noise": {"load": "label_noise", "density": 0.3, "studies": ["reinitialised", "noisy"]}}
+
 
 def test_everything_runs_once_and_is_shown(tmp_path: Path) -> None:
     checkout: Checkout = copy_to(tmp_path / "checkout")
     preset = {"results": str(RESULTS), "run": list(STUDIES), "published": False, "threads": 1, "studies": STUDIES}
-    (checkout.path / "questions.yaml").write_text(yaml.safe_dump(preset))
     options = ("--configfile", "questions.yaml")
+    preset["load_grids"] = GRIDS
+    (checkout.path / "questions.yaml").write_text(yaml.safe_dump(preset))
     checkout.run(*options)
     page = (checkout.path / RESULTS / "explorer.html").read_text()
     for name in STUDIES:
@@ -87,4 +97,25 @@ def test_everything_runs_once_and_is_shown(tmp_path: Path) -> None:
     assert len(pd.read_csv(rewound / "planes.csv")) == 2 * 10
     assert (rewound / "figures" / "planes.png").stat().st_size > 0
     assert all(f'"{column}"' in page for column in COLUMNS)
+    over_noise = checkout.path / RESULTS / "noise"
+    noisy = pd.read_csv(over_noise / "grid.csv").set_index("label_noise")["test_error"]
+    assert noisy.index.tolist() == [0, 0.5]
+    assert noisy[0.5] == pd.read_csv(checkout.path / RESULTS / "noisy" / "grid.csv")["test_error"].item()
+    assert (over_noise / "figures" / "error_against_load.png").stat().st_size > 0
+    assert '"label noise (%)"' in page
     assert checkout.planned(*options) == {}
+    _is_exported_and_redrawn(checkout, options)
+
+
+def _is_exported_and_redrawn(checkout: Checkout, options: tuple[str, ...]) -> None:
+    """An export holds the grid over label noise too, and `redraw` joins it again."""
+    for arguments in (("export", *options, "--out", "mine"), ("redraw", "mine", "--out", "again")):
+        subprocess.run(
+            [sys.executable, "-m", "three_regime", *arguments],
+            cwd=checkout.path,
+            env=checkout.environment(),
+            check=True,
+        )
+    for table in ("cells", "grid", "regimes", "selection"):
+        path = Path("noise") / f"{table}.csv"
+        assert (checkout.path / "again" / path).read_text() == (checkout.path / "mine" / path).read_text()

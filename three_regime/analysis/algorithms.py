@@ -16,6 +16,7 @@ import pandas as pd
 from three_regime.analysis import regimes, seed_means
 from three_regime.analysis.regimes import SENSITIVITY_RANGE
 from three_regime.config.knobs import KNOBS
+from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.thresholds import Thresholds
 
 USUAL_TEMPERATURE = {"batch_size": 64.0, "learning_rate": 0.1}
@@ -24,19 +25,19 @@ USUAL_TEMPERATURE = {"batch_size": 64.0, "learning_rate": 0.1}
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """Candidate models at one density, ordered from hot to cold; NaN where a measurement is missing.
+    """Candidate models at one density (or other load), ordered from hot to cold; NaN where a measurement is missing.
 
     Attributes
     ----------
-    density
-        Fraction of weights kept.
+    at
+        The density (a fraction), or the value of another load.
     studies
         Study of each candidate: one study, or those of a family one after another, each from hot to cold.
     temperatures, lmc, cka, dense_error, test_error
         Arrays of equal length; errors and LMC are fractions.
     """
 
-    density: float
+    at: float
     studies: tuple[str, ...]
     temperatures: np.ndarray
     lmc: np.ndarray
@@ -159,19 +160,20 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
     The dense error is ``dense_test_error``. A study without any uses ``dense_proxy`` if present: the published test
     error at 80 % density, which makes "lowest dense error" the oracle at that density.
     """
+    load = load_of(grid).name
     ordered = []
     for study, part in grid.groupby("study", sort=False):
         dense = part["dense_test_error"]
         if dense.isna().all() and seed_means.DENSE_PROXY in part:
             dense = part[seed_means.DENSE_PROXY]
         order = KNOBS[part["knob"].iloc[0]].hot_first(sorted(set(part["temperature"])))
-        full = pd.MultiIndex.from_product([order, sorted(set(part["density"]))], names=["temperature", "density"])
-        part = part.assign(dense_error=dense).set_index(["temperature", "density"]).reindex(full)
+        full = pd.MultiIndex.from_product([order, sorted(set(part[load]))], names=["temperature", load])
+        part = part.assign(dense_error=dense).set_index(["temperature", load]).reindex(full)
         ordered.append(part.assign(study=study).reset_index())
     table = pd.concat(ordered, ignore_index=True)
-    for density, part in table.groupby("density"):
+    for value, part in table.groupby(load):
         yield Column(
-            density=float(density),
+            at=float(value),
             studies=tuple(part["study"]),
             temperatures=part["temperature"].to_numpy(float),
             lmc=part["lmc"].to_numpy(float),
@@ -181,7 +183,7 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
         )
 
 
-OUTCOME = ["density", "temperature", "test_error", "oracle_error", "regret", "probes"]
+OUTCOME = ["temperature", "test_error", "oracle_error", "regret", "probes"]
 
 
 def outcome(column: Column, choice: Choice) -> dict[str, float]:
@@ -190,7 +192,6 @@ def outcome(column: Column, choice: Choice) -> dict[str, float]:
     run = np.isfinite(column.test_error)
     best = float(column.test_error[run].min()) if run.any() else float("nan")
     return {
-        "density": column.density,
         "temperature": choice.temperature,
         "test_error": error,
         "oracle_error": best,
@@ -241,13 +242,15 @@ def evaluate(
             for seed, part in table.groupby("dense_seed")
         ]
         return pd.concat(seeds, ignore_index=True)
+    load = load_of(table).name
     rows = []
     for study, part in table.groupby("study", sort=False):
         fixed = usual_temperature(part) if default is None else default
         common = {"study": study, "knob": part["knob"].iloc[0], "dense_error": _dense_error_kind(part)}
         for column in columns(part, cka=cka):
+            here = {**common, load: column.at}
             rows += [
-                {**common, "algorithm": "algorithm 1", "start": column.temperatures[start], **outcome(column, choice)}
+                {**here, "algorithm": "algorithm 1", "start": column.temperatures[start], **outcome(column, choice)}
                 for start in np.flatnonzero(np.isfinite(column.lmc))
                 for choice in [algorithm_1(column, thresholds.lmc, int(start))]
             ]
@@ -256,10 +259,10 @@ def evaluate(
             if usual is not None:
                 others["default temperature"] = usual
             rows += [
-                {**common, "algorithm": name, "start": float("nan"), **outcome(column, choice)}
+                {**here, "algorithm": name, "start": float("nan"), **outcome(column, choice)}
                 for name, choice in others.items()
             ]
-    names = ["study", "knob", "algorithm", "start", *OUTCOME, "dense_error"]
+    names = ["study", "knob", "algorithm", "start", load, *OUTCOME, "dense_error"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -271,9 +274,11 @@ def summary(evaluation: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         ``study`` (or ``dataset`` for a family), ``algorithm``, ``start`` (text: a temperature, "all" for Algorithm 1
         over every start, empty for other algorithms), ``mean_regret``, ``worst_regret``, ``mean_test_error``,
-        ``mean_probes``, ``densities``. Rows without a regret (the chosen cell was not retrained) are ignored.
+        ``mean_probes``, ``densities`` (their number; for another load ``loads``). Rows without a regret (the chosen
+        cell was not retrained) are ignored.
     """
     subject = "study" if "start" in evaluation else "dataset"
+    load = load_of(evaluation)
     known = evaluation.dropna(subset=["regret"]).copy()
     known["start"] = [_start_text(value) for value in known["start"]] if "start" in known else ""
     every = known[known["start"] != ""].assign(start="all")
@@ -283,7 +288,7 @@ def summary(evaluation: pd.DataFrame) -> pd.DataFrame:
         worst_regret=("regret", "max"),
         mean_test_error=("test_error", "mean"),
         mean_probes=("probes", "mean"),
-        densities=("density", "nunique"),
+        **{"densities" if load is DENSITY else "loads": (load.name, "nunique")},
     ).reset_index()
 
 

@@ -66,8 +66,9 @@ def evaluate_family(
         models = int(np.isfinite(column.test_error).sum())
         for name, choice in choices.items():
             chosen = {"algorithm": name, "study": column.studies[choice.index]}
-            rows.append({"dataset": datasets[0], **chosen, **algorithms.outcome(column, choice), "models": models})
-    return pd.DataFrame(rows, columns=["dataset", "algorithm", "study", *OUTCOME, "models"])
+            found = {"density": column.at, **algorithms.outcome(column, choice)}
+            rows.append({"dataset": datasets[0], **chosen, **found, "models": models})
+    return pd.DataFrame(rows, columns=["dataset", "algorithm", "study", "density", *OUTCOME, "models"])
 
 
 def tune_sam(
@@ -120,15 +121,15 @@ def tune_sam(
                 methods[f"algorithm 1 from the {start} rho"] = algorithms.algorithm_1(column, thresholds.lmc, place)
         best = float(np.nanmin(column.test_error)) if np.isfinite(column.test_error).any() else float("nan")
         for method, choice in methods.items():
-            row = dict.fromkeys(OUTCOME, float("nan")) | {"density": column.density, "oracle_error": best}
+            row = dict.fromkeys(OUTCOME, float("nan")) | {"oracle_error": best}
             if choice is not None:
                 row = algorithms.outcome(column, choice)
-            elif method == "rho 0" and column.density in without:
-                error = without[column.density]
+            elif method == "rho 0" and column.at in without:
+                error = without[column.at]
                 row |= {"temperature": 0.0, "test_error": error, "regret": error - best, "probes": 0}
             status = "obtained" if np.isfinite(row["test_error"]) else "not run"
-            rows.append({"method": method, **row, "status": status})
-    return pd.DataFrame(rows, columns=["method", *OUTCOME, "status"])
+            rows.append({"method": method, "density": column.at, **row, "status": status})
+    return pd.DataFrame(rows, columns=["method", "density", *OUTCOME, "status"])
 
 
 def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> dict[str, pd.DataFrame]:
@@ -155,7 +156,7 @@ def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> di
         table.insert(0, "study", first["study"])
         tuned.append(table)
     family = pd.concat(families, ignore_index=True)
-    nothing = pd.DataFrame(columns=["study", *OUTCOME, "method", "status"])
+    nothing = pd.DataFrame(columns=["study", "density", *OUTCOME, "method", "status"])
     sam = pd.concat(tuned, ignore_index=True) if tuned else nothing
     tables = {"family": family, "family_summary": algorithms.summary(family), "sam": sam}
     return {name: tables[name] for name in CASE_TABLES}

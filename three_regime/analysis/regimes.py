@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from three_regime.analysis import figure2
+from three_regime.analysis import figure2, seed_means
 from three_regime.config.knobs import KNOBS
+from three_regime.config.loads import load_of
 from three_regime.config.thresholds import Thresholds
 from three_regime.datasets.registry import chance_error
 
@@ -63,7 +64,7 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
         confidence and is not decided. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
         a connected cell (`seed_means.dominant_seed`); the mean of such a cell is unreliable.
     """
-    table = grid[["study", "knob", "temperature", "density", "lmc", cka]].copy()
+    table = grid[[*seed_means.KEYS, load_of(grid).name, "lmc", cka]].copy()
     # 1. The label: connectivity first, then similarity; a network at chance has no regime.
     poor = grid["lmc"] < thresholds.lmc
     similar = grid[cka] >= thresholds.cka
@@ -241,7 +242,7 @@ def boundary(grid: pd.DataFrame, column: str, threshold: float) -> pd.DataFrame:
             share = (threshold - values[left]) / (values[left + 1] - values[left])
             place = temperatures[left] + share * (temperatures[left + 1] - temperatures[left])
             rows.append((float(density), crossing, left + share, place))
-    return pd.DataFrame(rows, columns=_CROSSING)
+    return pd.DataFrame(rows, columns=[load_of(grid).name, *_CROSSING])
 
 
 def boundaries(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax") -> pd.DataFrame:
@@ -260,20 +261,20 @@ def boundaries(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_so
         ("cka", thresholds.cka, boundary(connected, cka, thresholds.cka)),
     )
     tables = [table.assign(boundary=name, threshold=threshold) for name, threshold, table in lines if len(table)]
-    columns = ["boundary", "threshold", *_CROSSING]
+    columns = ["boundary", "threshold", load_of(grid).name, *_CROSSING]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-_CROSSING = ["density", "crossing", "temperature_index", "temperature"]
+_CROSSING = ["crossing", "temperature_index", "temperature"]
 
 
 def _temperatures_by_density(grid: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Pivot `column` of one study: temperatures (hot first) × densities."""
+    """Pivot `column` of one study: temperatures (hot first) × densities (or other loads)."""
     if grid["study"].nunique() > 1 or grid["knob"].nunique() > 1:
         raise ValueError("temperatures of several studies have no common order; select one study first")
     if grid.empty:
         return pd.DataFrame()
-    table = grid.pivot(index="temperature", columns="density", values=column)
+    table = grid.pivot(index="temperature", columns=load_of(grid).name, values=column)
     return table.loc[KNOBS[grid["knob"].iloc[0]].hot_first(list(table.index))]
 
 

@@ -16,11 +16,14 @@ import pandas as pd
 from scipy import stats
 
 from three_regime.config.knobs import KNOBS
+from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.measures import measured_columns
 from three_regime.errors import UserError
 from three_regime.system.files import read_table
 
-KEYS = ["study", "knob", "temperature", "density"]
+KEYS = ["study", "knob", "temperature"]
+"""Columns that, with the load (`three_regime.config.loads`), identify a row of a grid."""
+
 METRICS = (
     "dense_test_error", "test_error", "lmc", "lmc_middle", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax",
 )  # fmt: skip
@@ -49,7 +52,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     ----------
     path
         The file, or a folder that holds ``cells.csv`` (results of a study, another lab's export) or a subfolder with
-        ``cells.csv`` for each study.
+        ``cells.csv`` for each study; those of grids over another load than density are left out.
 
     Raises
     ------
@@ -62,9 +65,9 @@ def read_cells(path: Path) -> pd.DataFrame:
         files = [path / "cells.csv"] if (path / "cells.csv").is_file() else sorted(path.glob("*/cells.csv"))
     if not files or not files[0].is_file():
         raise UserError(f"{path} is not a cells.csv and holds none")
-    tables = []
-    for file in files:
-        tables.append(check_cells(read_table(file), str(file)))
+    tables = [check_cells(read_table(file), str(file)) for file in files]
+    if len(tables) > 1:
+        tables = [table for table in tables if load_of(table) is DENSITY]
     return check_cells(pd.concat(tables, ignore_index=True), str(path))
 
 
@@ -84,7 +87,8 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
     for metric in METRICS:
         if metric not in cells:
             cells[metric] = np.nan
-    numeric = ["dense_seed", "temperature", "density", *metrics_of(cells)]
+    load = load_of(cells)
+    numeric = list(dict.fromkeys(["dense_seed", "temperature", "density", load.name, *metrics_of(cells)]))
     for column in numeric:
         try:
             cells[column] = pd.to_numeric(cells[column])
@@ -101,12 +105,12 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
     unknown = sorted(set(cells["knob"]) - set(KNOBS))
     if unknown:
         raise UserError(f"{source}: knob {unknown[0]!r} is not one of {', '.join(KNOBS)}")
-    twice = cells[cells.duplicated([*KEYS, "dense_seed"])]
+    twice = cells[cells.duplicated([*KEYS, load.name, "dense_seed"])]
     if len(twice):
         row = twice.iloc[0]
         raise UserError(
             f"{source} holds the cell {row['study']}, dense seed {row['dense_seed']}, temperature "
-            f"{row['temperature']:g}, density {row['density']:g} twice"
+            f"{row['temperature']:g}, {load.noun} {row[load.name]:g} twice"
         )
     return cells
 
@@ -143,12 +147,13 @@ def _check_possible(cells: pd.DataFrame, numeric: list[str], source: str) -> Non
 
 
 def grid(cells: pd.DataFrame) -> pd.DataFrame:
-    """Means over dense seeds, one row per study, knob, temperature and density.
+    """Means over dense seeds, one row per study, knob, temperature and density (or other load).
 
     Parameters
     ----------
     cells
-        Rows of ``cells.csv``, one per cell; missing values are NaN.
+        Rows of ``cells.csv``, one per cell, over one load; missing values are NaN. What is said of density here and in
+        the other tables holds for any load; then the constant ``density`` is one more column.
 
     Returns
     -------
@@ -168,15 +173,17 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
         As `check_cells`.
     """
     cells = check_cells(cells)
-    groups = cells.groupby(KEYS, sort=True)
-    table = groups[["dataset", "model"]].first()
+    load = load_of(cells)
+    keys = [*KEYS, load.name]
+    groups = cells.groupby(keys, sort=True)
+    table = groups[["dataset", "model"] if load is DENSITY else ["dataset", "model", "density"]].first()
     table["origin"] = groups["origin"].agg(lambda values: "+".join(sorted(set(values) - {""})))
     run = cells[cells[list(METRICS)].notna().any(axis=1)]
-    table["seeds"] = run.groupby(KEYS)["dense_seed"].nunique()
+    table["seeds"] = run.groupby(keys)["dense_seed"].nunique()
     table["seeds"] = table["seeds"].fillna(0).astype(int)
-    table = table.join(pd.concat([_spread(cells, metric) for metric in metrics_of(cells)], axis=1))
-    table = table.join(_normalised(cells, table["test_error"]))
-    return table.reset_index().sort_values(["study", "density", "temperature"], ignore_index=True)
+    table = table.join(pd.concat([_spread(cells, metric, keys) for metric in metrics_of(cells)], axis=1))
+    table = table.join(_normalised(cells, table["test_error"], keys))
+    return table.reset_index().sort_values(["study", load.name, "temperature"], ignore_index=True)
 
 
 def dominant_seed(values: pd.Series) -> float:
@@ -200,17 +207,17 @@ def dominant_seed(values: pd.Series) -> float:
     return float(without.idxmin()) if without.min() * DOMINATES <= spread else float("nan")
 
 
-def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _spread(cells: pd.DataFrame, metric: str, keys: list[str]) -> pd.DataFrame:
     """Mean, pooled standard error, interval half-width, number of seeds and dominant seed of `metric` by grid row."""
     # 1. Variance over dense seeds within a cell; each value is already a mean over replicas or pairs.
-    values = cells.groupby(KEYS)[metric]
+    values = cells.groupby(keys)[metric]
     seeds = values.count()
     freedom = (seeds - 1).clip(lower=0)
     own = values.var(ddof=1)
     squares = (own * freedom).fillna(0.0)
     # 2. Pooled over the temperatures of a density, weighted by degrees of freedom, because few seeds estimate a
     #    variance poorly. Never over densities, whose variances differ by orders of magnitude.
-    at_density = ["study", "knob", "density"]
+    at_density = [key for key in keys if key != "temperature"]
     total = freedom.groupby(at_density).transform("sum")
     pooled = squares.groupby(at_density).transform("sum") / total.where(total > 0)
     # 3. Standard error of the cell's mean; undefined for one seed.
@@ -218,8 +225,8 @@ def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     # 4. The seed that dominates it. If the cell's own variance is below the pooled one, the stated error is not that
     #    seed's; so most cells need no look.
     wide = (seeds >= 3) & (own >= pooled * (1 - 1e-9))
-    rows = cells[pd.MultiIndex.from_frame(cells[KEYS]).isin(wide[wide].index)]
-    one_seed = rows.set_index("dense_seed").groupby(KEYS)[metric].agg(dominant_seed).astype(float)
+    rows = cells[pd.MultiIndex.from_frame(cells[keys]).isin(wide[wide].index)]
+    one_seed = rows.set_index("dense_seed").groupby(keys)[metric].agg(dominant_seed).astype(float)
     return pd.DataFrame(
         {
             metric: values.mean(),
@@ -231,10 +238,10 @@ def _spread(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     )
 
 
-def _normalised(cells: pd.DataFrame, test_error: pd.Series) -> pd.DataFrame:
+def _normalised(cells: pd.DataFrame, test_error: pd.Series, keys: list[str]) -> pd.DataFrame:
     """``normalised_test_error`` and its uncertainty, from differences to the best temperature, paired by dense seed."""
     name = "normalised_test_error"
-    column = ["study", "knob", "density"]
+    column = [key for key in keys if key != "temperature"]
     known = test_error.dropna()
     best = known.loc[known.groupby(column).idxmin()].reset_index()[[*column, "temperature"]]
     best["is_best"] = True
@@ -243,9 +250,9 @@ def _normalised(cells: pd.DataFrame, test_error: pd.Series) -> pd.DataFrame:
     at_best = cells.loc[cells["is_best"], [*column, "dense_seed", "test_error"]]
     cells = cells.merge(at_best.rename(columns={"test_error": "at_best"}), on=[*column, "dense_seed"], how="left")
     cells[name] = (cells["test_error"] - cells["at_best"]).mask(cells["is_best"])
-    spread = _spread(cells, name)
+    spread = _spread(cells, name, keys)
     spread[name] = test_error - test_error.groupby(column).transform("min")
-    rows = cells.groupby(KEYS)
+    rows = cells.groupby(keys)
     is_best, seeds = rows["is_best"].any(), rows["test_error"].count()
     spread.loc[is_best, f"{name}_seeds"] = seeds[is_best]
     spread.loc[is_best & (seeds >= 2), [f"{name}_se", f"{name}_ci95"]] = 0.0

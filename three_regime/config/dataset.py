@@ -28,6 +28,9 @@ class DatasetChoice(Section):
     test_images: Positive | None = Field(
         None, description="Use the first N test images in file order; null: all (the paper)."
     )
+    label_noise: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Share of the training labels that is replaced by other classes; null: none (the paper)."
+    )
     train_pairs: Positive | None = Field(
         None, description="Text: use the first N training pairs that pass cleaning; null: all (R: N from 160,000 to"
         " 2,560,000 in the group's earlier code)."
@@ -106,6 +109,12 @@ class DatasetChoice(Section):
     def images(self) -> int:
         """Number of training images used."""
         return self.train_images or self.entry.train_images
+
+    @property
+    def training_size(self) -> int | None:
+        """Number of training examples used (images, sentence pairs); None if unknown until the data are prepared."""
+        key = self.setting.sizes[0]
+        return getattr(self, key) or getattr(self.entry, key)
 
     @property
     def folder(self) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from three_regime.config.dataset import DatasetChoice
+from three_regime.config.load_grids import LoadGridConfig
 from three_regime.config.regimes import Regimes
 from three_regime.config.section import Folder, Name, Positive, Section, Source
 from three_regime.config.study import StudyConfig
@@ -65,6 +66,10 @@ class Config(Section):
     data: Data = Data()
     regimes: Regimes = Regimes()
     studies: dict[Name, StudyConfig] = Field(description="Study name -> definition.")
+    load_grids: dict[Name, LoadGridConfig] = Field(
+        {}, description="Grids over another load than density, joined from studies: name -> definition (this project's"
+        " choice)."
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _defined(self) -> Config:
@@ -80,7 +85,17 @@ class Config(Section):
         if self.require_gpu and self.device == "cpu":
             raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         self._check_shared_data()
+        self._check_load_grids()
         return self
+
+    def _check_load_grids(self) -> None:
+        for name, grid in self.load_grids.items():
+            if name in (*self.studies, "published"):
+                raise ValueError(f"load_grids.{name}: the folder of that name belongs to a study; choose another name")
+            try:
+                grid.check({study: self.studies[study] for study in self.run})
+            except ValueError as error:
+                raise ValueError(f"load_grids.{name}: {error}") from error
 
     def _check_shared_data(self) -> None:
         """Check that studies that share a prepared corpus agree on its cleaning."""

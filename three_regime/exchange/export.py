@@ -19,6 +19,7 @@ from three_regime.exchange import event_files, research_object
 from three_regime.exchange.research_object import PROVENANCE
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
+from three_regime.study.load_grids import LoadGrid, load_grids
 from three_regime.study.outputs import (
     CLAIM_FILES,
     FIGURE_FORMATS,
@@ -97,11 +98,12 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
 
 
 def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> None:
-    for study in studies:
-        for source in (*_files(study), *(_weights(study) if weights else ())):
-            target = folder / study.name / source.relative_to(study.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    found = [path for each in (*studies, *load_grids(config)) for path in _files(each)]
+    found += [path for study in studies if weights for path in _weights(study)]
+    for source in found:
+        target = folder / source.relative_to(config.results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     for name in OVERALL_FILES:
         if (Path(config.results) / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
@@ -132,13 +134,11 @@ def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
     write_json(folder / MANIFEST, {**made_by, **about, "studies": list(studies), "files": files})
 
 
-def _files(study: Study) -> Iterator[Path]:
-    for name in (*study.cell_tables, *REGIME_TABLES):
-        path = study.table(name)
-        if name not in TOO_LONG and path.is_file():
-            yield path
-    yield from (path for name in CLAIM_FILES if (path := study.folder / name).is_file())
-    for path in sorted((study.folder / "figures").glob("*")):
+def _files(tabled: Study | LoadGrid) -> Iterator[Path]:
+    """Tables and figures of a study, or of a grid over another load."""
+    names = [f"{name}.csv" for name in (*tabled.cell_tables, *REGIME_TABLES) if name not in TOO_LONG]
+    yield from (path for name in (*names, *CLAIM_FILES) if (path := tabled.folder / name).is_file())
+    for path in sorted((tabled.folder / "figures").glob("*")):
         if path.suffix[1:] in FIGURE_FORMATS:
             yield path
 

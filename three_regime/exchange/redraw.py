@@ -10,7 +10,16 @@ import tempfile
 from pathlib import Path
 
 from three_regime import figures
-from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means, tables
+from three_regime.analysis import (
+    case_studies,
+    claims,
+    load_grids,
+    regime_tables,
+    scorecard,
+    scorecard_files,
+    seed_means,
+    tables,
+)
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.exchange import research_object
@@ -19,6 +28,7 @@ from three_regime.exchange.research_object import PROVENANCE
 from three_regime.figures import explorer
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
+from three_regime.study.load_grids import load_grids as planned_load_grids
 from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
@@ -68,6 +78,11 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
     out.mkdir()
     for study in studies:
         _study(folder / study.name, out / study.name, study)
+    for grid in planned_load_grids(config):
+        cells = {value: out / study.name / "cells.csv" for value, study in grid.studies.items()}
+        load_grids.write(out / grid.name / "cells.csv", grid.name, grid.load.name, grid.density, cells)
+        regime_tables.write(out / grid.name, grid.thresholds)
+        figures.draw(out / grid.name, grid.figures, grid.thresholds)
     shutil.copyfile(folder / SETTINGS_FILE, out / SETTINGS_FILE)
     if (folder / CASE_FOLDER).is_dir():
         grids = [out / study.name / "grid.csv" for study in studies]
@@ -77,7 +92,7 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
         scorecard_files.write(out, scorecard.of_export(out))
     if (folder / PROVENANCE).is_file():
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
-    folders = {out / study.name: study.thresholds for study in studies}
+    folders = {out / each.name: each.thresholds for each in (*studies, *planned_load_grids(config))}
     explorer.write(out / EXPLORER_FILE, folders, config.regimes.thresholds if config.published else None)
     origin = _commit_of(folder)
     if research_object.copy_workflow(out, folder, origin or ""):

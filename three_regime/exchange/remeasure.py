@@ -58,7 +58,7 @@ def remeasure(
     Raises
     ------
     UserError
-        When the export contains no pair of networks.
+        When the export contains no pair of networks, or a study has label noise, which single checkpoints do not know.
     """
     rows = []
     for pair in archived_pairs(folder):
@@ -85,6 +85,8 @@ def remeasure(
 def archived_pairs(folder: Path) -> Iterator[Pair]:
     """Yield the pairs in an export's tables whose networks it contains."""
     for study in planned(read_settings(folder)):
+        if study.config.dataset.label_noise:
+            raise UserError(f"{study.name} has label noise: run its stages lmc and cka instead")
         for _, row in read_table(folder / study.name / "pairs.csv").iterrows():
             cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])
             place = Path(study.name) / cell.relative_to(study.folder)

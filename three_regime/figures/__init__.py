@@ -1,7 +1,7 @@
 """Figures, drawn from tables alone: nothing here reads a tensor or imports torch."""
 
+from three_regime.figures.against_load import error_against_load, selection_comparison, selection_table, tuning_table
 from three_regime.figures.curves import chosen_lines, lmc_lines, training_curves
-from three_regime.figures.densities import error_against_density, selection_comparison, selection_table, tuning_table
 from three_regime.figures.layers import kept_table, sparsity_per_layer
 from three_regime.figures.output import save
 from three_regime.figures.phase import panel_figure, phase_diagram, phase_table
@@ -14,7 +14,7 @@ __all__ = [
     "chosen_lines",
     "draw",
     "draw_all",
-    "error_against_density",
+    "error_against_load",
     "kept_table",
     "lmc_lines",
     "panel_figure",

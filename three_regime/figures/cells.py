@@ -1,4 +1,4 @@
-"""The temperature × density plane: tables turned into matrices, with a check of what they hold."""
+"""The plane of temperature and density, or another load: tables turned into matrices, checked for what they hold."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from three_regime.config.knobs import Knob
+from three_regime.config.loads import Load, load_of
 from three_regime.errors import UserError
 from three_regime.figures import style
 
@@ -22,18 +23,21 @@ def require(table: pd.DataFrame, columns: Iterable[str], name: str) -> None:
 
 @dataclass(frozen=True)
 class Plane:
-    """The axes of a phase diagram; a cell is (row, column) = (temperature, density).
+    """The axes of a phase diagram; a cell is (row, column) = (temperature, load).
 
     Attributes
     ----------
     temperatures
         From the hottest (row 0) to the coldest.
-    densities
-        Fractions in (0, 1], increasing.
+    loads
+        Increasing; densities are fractions in (0, 1].
+    load
+        What they are.
     """
 
     temperatures: tuple[float, ...]
-    densities: tuple[float, ...]
+    loads: tuple[float, ...]
+    load: Load
 
     @classmethod
     def of(cls, grid: pd.DataFrame, knob: Knob) -> Plane:
@@ -44,7 +48,8 @@ class Plane:
         UserError
             When the grid is empty, lacks a column, or holds more than one study or another knob.
         """
-        require(grid, ("temperature", "density"), "grid.csv")
+        load = load_of(grid)
+        require(grid, ("temperature", load.name), "grid.csv")
         if grid.empty:
             raise UserError("grid.csv has no rows: there is nothing to draw")
         for column, allowed in (("study", 1), ("knob", 1)):
@@ -54,12 +59,12 @@ class Plane:
         if "knob" in grid and grid["knob"].iloc[0] != knob.name:
             raise UserError(f"grid.csv has the knob {grid['knob'].iloc[0]!r}, the figure was asked for {knob.name!r}")
         temperatures = knob.hot_first([float(value) for value in grid["temperature"].unique()])
-        return cls(tuple(temperatures), tuple(sorted(float(value) for value in grid["density"].unique())))
+        return cls(tuple(temperatures), tuple(sorted(float(value) for value in grid[load.name].unique())), load)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers of temperatures and densities."""
-        return len(self.temperatures), len(self.densities)
+        """Numbers of temperatures and loads."""
+        return len(self.temperatures), len(self.loads)
 
     @property
     def temperature_labels(self) -> list[str]:
@@ -67,9 +72,9 @@ class Plane:
         return [style.number(value) for value in self.temperatures]
 
     @property
-    def density_labels(self) -> list[str]:
-        """Tick labels in percent, increasing."""
-        return [style.percent(value) for value in self.densities]
+    def load_labels(self) -> list[str]:
+        """Tick labels in the unit of the load's label (densities: percent), increasing."""
+        return [self.load.text(value) for value in self.loads]
 
     def matrix(self, table: pd.DataFrame, column: str, name: str = "grid.csv") -> np.ndarray:
         """`column` of `table` over the plane.
@@ -77,28 +82,28 @@ class Plane:
         Returns
         -------
         numpy.ndarray
-            Shape (temperatures, densities), object or float; NaN where the table has no such cell.
+            Shape (temperatures, loads), object or float; NaN where the table has no such cell.
 
         Raises
         ------
         UserError
             When a column is missing or a cell has more than one row.
         """
-        require(table, ("temperature", "density", column), name)
-        if table.duplicated(["temperature", "density"]).any():
-            raise UserError(f"{name} has more than one row for the same temperature and density")
-        wide = table.pivot(index="temperature", columns="density", values=column)
-        return wide.reindex(index=list(self.temperatures), columns=list(self.densities)).to_numpy()
+        require(table, ("temperature", self.load.name, column), name)
+        if table.duplicated(["temperature", self.load.name]).any():
+            raise UserError(f"{name} has more than one row for the same temperature and {self.load.noun}")
+        wide = table.pivot(index="temperature", columns=self.load.name, values=column)
+        return wide.reindex(index=list(self.temperatures), columns=list(self.loads)).to_numpy()
 
-    def column(self, density: float) -> int:
-        """Index of a density (within rounding).
+    def column(self, load: float) -> int:
+        """Index of a load (within rounding).
 
         Raises
         ------
         UserError
             When it is none of the plane's.
         """
-        distances = np.abs(np.asarray(self.densities) - density)
+        distances = np.abs(np.asarray(self.loads) - load)
         if distances.min() > 1e-9:
-            raise UserError(f"density {density:g} is not in grid.csv ({', '.join(map(str, self.densities))})")
+            raise UserError(f"{self.load.noun} {load:g} is not in grid.csv ({', '.join(map(str, self.loads))})")
         return int(distances.argmin())

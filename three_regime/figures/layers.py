@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from three_regime.config.loads import DENSITY
 from three_regime.figures import style
 from three_regime.figures.cells import require
 
@@ -68,7 +69,7 @@ def sparsity_per_layer(sparsity: pd.DataFrame, title: str = "") -> Figure:
         upper.legend(
             handles[::-1],
             labels[::-1],
-            title=style.DENSITY,
+            title=DENSITY.label,
             title_fontsize=7,
             loc="center left",
             bbox_to_anchor=(1, 0.5),

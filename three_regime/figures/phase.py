@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from three_regime.config.knobs import Knob
+from three_regime.config.loads import load_of
 from three_regime.config.thresholds import Thresholds
 from three_regime.figures import phase_panel, style
 from three_regime.figures.cells import require
@@ -20,10 +21,10 @@ def phase_diagram(
 ) -> Figure:
     """Four panels, two by two: test error, normalised test error, LMC and CKA (paper, Figure 2).
 
-    Densities (of prunable weights) increase to the right as equal columns; temperatures fall from top to bottom. All
-    panels carry the same borders along the edges of cells (solid: Regime I, by LMC; dashed: II-A / II-B, by CKA),
-    region names, a dot in every cell whose regime is decided, plain grey where networks answer at chance, and grey
-    hatching where a cell was not run. A corner is filled where one dense seed dominates the spread of the panel's
+    Densities (of prunable weights; or other loads) increase to the right as equal columns; temperatures fall from top
+    to bottom. All panels carry the same borders along the edges of cells (solid: Regime I, by LMC; dashed: II-A / II-B,
+    by CKA), region names, a dot in every cell whose regime is decided, plain grey where networks answer at chance, and
+    grey hatching where a cell was not run. A corner is filled where one dense seed dominates the spread of the panel's
     measure. Where cells are large enough their values are printed in them. A panel that says nothing, because it was
     not measured or is the same in every cell, is left out, and a line below says so. Without a cell in Regime I the
     colours of LMC run from the threshold to 0, so that noise does not look like a barrier.
@@ -119,8 +120,10 @@ def panel_figure(
 
 def phase_table(grid: pd.DataFrame, regimes: pd.DataFrame) -> pd.DataFrame:
     """The cells behind a phase diagram: grid.csv with the regime, its confidence and whether it is decided."""
-    require(regimes, ("temperature", "density", "regime", "decided", "confidence"), "regimes.csv")
-    labels = regimes[["temperature", "density", "regime", "decided", "confidence"]]
+    keys = ["temperature", load_of(grid).name]
+    names = [*keys, "regime", "decided", "confidence"]
+    require(regimes, names, "regimes.csv")
+    labels = regimes[names]
     if "one_seed" in regimes:
         labels = labels.assign(one_seed=regimes["one_seed"])
-    return grid.merge(labels, on=["temperature", "density"], how="left", validate="one_to_one")
+    return grid.merge(labels, on=keys, how="left", validate="one_to_one")

@@ -61,13 +61,13 @@ def draw(axes: Axes, scene: Scene, name: str, prefix: str) -> None:
 def _ticks(axes: Axes, scene: Scene) -> None:
     plane = scene.plane
     for axis, labels, inches, upright in (
-        (axes.xaxis, plane.density_labels, scene.panel_width, False),
+        (axes.xaxis, plane.load_labels, scene.panel_width, False),
         (axes.yaxis, plane.temperature_labels, scene.height, True),
     ):
         places = style.tick_places(labels, inches, upright=upright)
         axis.set_ticks([place + 0.5 for place in places], [labels[place] for place in places])
     axes.tick_params(axis="both", rotation=0, pad=1.5, length=2)
-    axes.set_xlabel(style.DENSITY, labelpad=2)
+    axes.set_xlabel(plane.load.label, labelpad=2)
     axes.set_ylabel(f"cold ← {scene.knob.label} → hot", labelpad=3)
 
 

@@ -46,7 +46,7 @@ def seed_table(
     """
     require(cells, ("dense_seed", "temperature", "density"), "cells.csv")
     plane = Plane.of(grid, knob)
-    shown = sorted(densities) if densities else style.spread(list(plane.densities), CHOSEN)
+    shown = sorted(densities) if densities else style.spread(list(plane.loads), CHOSEN)
     keys = ["density", "temperature"]
     tables = []
     for measure in [name for name in (*MEASURES, *measured_columns()) if name in cells and name in grid]:
@@ -103,7 +103,7 @@ def seed_points(
     if not measures:
         return style.blank_figure("\n".join(said), title)
     columns = sorted(table["density"].unique())
-    said += filter(None, [style.omitted(len(columns), len(plane.densities), "densities are shown")])
+    said += filter(None, [style.omitted(len(columns), len(plane.loads), "densities are shown")])
     seeds = sorted(int(seed) for seed in table["dense_seed"].unique())
     with style.context():
         handles = _legend(table, seeds)

@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from three_regime.config.knobs import KNOBS, Knob
+from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.figures import curves, densities, layers, phase, planes, seeds, sensitivity
+from three_regime.figures import against_load, curves, layers, phase, planes, seeds, sensitivity, style
 from three_regime.figures.output import save
 from three_regime.figures.wording import reword
 from three_regime.settings import Setting, setting_of
@@ -50,11 +51,14 @@ class Tables:
 
     @property
     def title(self) -> str:
-        """The study's name, where its numbers come from unless all of them were computed here; data, model and knob."""
+        """The study's name, and where its numbers come from unless all were computed here; data, model, knob; of a grid
+        over another load, its density too."""
         grid = self["grid"]
         origins = set(grid["origin"].dropna()) if "origin" in grid else set()
         origin = "" if origins <= {"computed"} else f" ({', '.join(sorted(origins))})"
         about = [str(grid[column].iloc[0]) for column in ("dataset", "model") if column in grid]
+        if load_of(grid) is not DENSITY:
+            about.append(f"density {style.percent(grid['density'].iloc[0])} %")
         return f"{grid['study'].iloc[0]}{origin}\n{', '.join([*about, self.knob.label])}"
 
     @property
@@ -83,15 +87,15 @@ def _panel(metric: str) -> Callable[[Tables], Drawn]:
     return draw_panel
 
 
-def _error_against_density(tables: Tables) -> Drawn:
+def _error_against_load(tables: Tables) -> Drawn:
     grid, selection, cells, knob = tables["grid"], tables["selection"], tables["cells"], tables.knob
-    figure = densities.error_against_density(grid, selection, knob, title=tables.title, cells=cells)
-    return figure, densities.tuning_table(grid, selection, knob, cells=cells)
+    figure = against_load.error_against_load(grid, selection, knob, title=tables.title, cells=cells)
+    return figure, against_load.tuning_table(grid, selection, knob, cells=cells)
 
 
 def _model_selection(tables: Tables) -> Drawn:
     selection = tables["selection"]
-    return densities.selection_comparison(selection, tables.title), densities.selection_table(selection)
+    return against_load.selection_comparison(selection, tables.title), against_load.selection_table(selection)
 
 
 def _threshold_sensitivity(tables: Tables) -> Drawn:
@@ -131,7 +135,8 @@ DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
     "normalised_test_error": _panel("normalised_test_error"),
     "lmc": _panel("lmc"),
     "cka": _panel("cka_softmax"),
-    "error_against_density": _error_against_density,
+    "error_against_density": _error_against_load,
+    "error_against_load": _error_against_load,
     "model_selection": _model_selection,
     "threshold_sensitivity": _threshold_sensitivity,
     "seeds": _seeds,

@@ -21,6 +21,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
+from three_regime.config.loads import Load
+
 TEXT_WIDTH = 7.0
 """Inches: the width of a two-column page; figures are drawn at the size at which they are printed."""
 COLUMN_WIDTH = 3.35
@@ -30,9 +32,6 @@ SCREEN_WIDTH = 4.6
 
 DIGIT = 0.062
 """Inches: the width of a digit at 7 pt."""
-
-DENSITY = "density (%)"
-"""Label of densities: of the prunable weights everywhere, as in paths and tables, never of the whole model."""
 
 _RC: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -219,10 +218,10 @@ def tick_places(labels: Sequence[str], inches: float, *, upright: bool = False) 
     return list(range(0, len(labels), step))
 
 
-def density_axis(axes: Axes, densities: Sequence[float], inches: float) -> None:
-    """Equally spaced densities on an x axis of about so many inches (position = index), as in the phase diagram."""
-    labels = [percent(density) for density in densities]
+def load_axis(axes: Axes, load: Load, values: Sequence[float], inches: float) -> None:
+    """Equally spaced loads on an x axis of about so many inches (position = index), as in the phase diagram."""
+    labels = [load.text(value) for value in values]
     places = tick_places(labels, inches)
     axes.set_xticks(places, [labels[place] for place in places])
-    axes.set_xlim(-0.5, len(densities) - 0.5)
-    axes.set_xlabel(DENSITY)
+    axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.set_xlabel(load.label)

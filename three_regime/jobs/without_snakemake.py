@@ -11,6 +11,7 @@ from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard
 from three_regime.study.grid import Study, planned, study_named
+from three_regime.study.load_grids import load_grids as planned_load_grids
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.system import places
@@ -69,6 +70,7 @@ def run_stage(
         _prepare(config, study)
     elif stage == "tables":
         _tables(study)
+        _load_grids(config)
     elif stage == "discard":
         for seed in chosen_seeds:
             for temperature in chosen_temperatures:
@@ -139,3 +141,17 @@ def _tables(study: Study) -> None:
         written += claims.write(study.folder, study.config.claims, study.thresholds)
     written += figures.draw(study.folder, study.figures, study.thresholds)
     log.info("%s: %d tables and figure files written", study.folder, len(written))
+
+
+def _load_grids(config: Config) -> None:
+    """Tables and figures of the grids over another load whose studies all have their tables."""
+    from three_regime import figures
+    from three_regime.analysis import load_grids, regime_tables
+
+    for grid in planned_load_grids(config):
+        cells = {value: study.table("cells") for value, study in grid.studies.items()}
+        if all(path.is_file() for path in cells.values()):
+            load_grids.write(grid.folder / "cells.csv", grid.name, grid.load.name, grid.density, cells)
+            regime_tables.write(grid.folder, grid.thresholds)
+            figures.draw(grid.folder, grid.figures, grid.thresholds)
+            log.info("%s: tables and figures written", grid.folder)

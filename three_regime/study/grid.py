@@ -155,7 +155,9 @@ def study_named(config: Config, name: str) -> Study:
 
 
 def thresholds_of(config: Config, name: str) -> Thresholds:
-    """Regime thresholds of a study; for the published figure and studies not in `run`, the defaults of the run."""
+    """Regime thresholds of a study, or of a grid over another load; else (the published figure) those of the run."""
+    if name in config.load_grids:
+        name = config.load_grids[name].studies[0]
     return study_named(config, name).thresholds if name in config.run else config.regimes.thresholds
 
 

@@ -69,6 +69,10 @@ GRID_FIGURES = (
 """Figures that need only ``REGIME_TABLES``, each as PDF, PNG and CSV."""
 
 
+LOAD_GRID_FIGURES = tuple(name.replace("density", "load") for name in GRID_FIGURES)
+"""The same of a grid over another load (`three_regime.study.load_grids`)."""
+
+
 RUN_FIGURES = ("seeds", "lmc_lines", "training_curves")
 """Figures of the training runs, which need ``CELL_TABLES`` too."""
 

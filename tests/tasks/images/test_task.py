@@ -18,9 +18,10 @@ from three_regime.datasets.torchvision_import import import_torchvision
 from three_regime.errors import UserError
 from three_regime.models import families
 from three_regime.models.layers import NormRelu
+from three_regime.preparation.prepare import prepare
 from three_regime.random_streams import Streams
 from three_regime.tasks.images.batches import Augmenter
-from three_regime.tasks.images.task import ImageClassification, from_prepared, of_study, opened
+from three_regime.tasks.images.task import ImageClassification, of_study, opened
 
 CPU = torch.device("cpu")
 CIFAR, DIGITS = DATASETS["cifar10"], DATASETS["digits"]
@@ -218,11 +219,8 @@ def test_what_is_pruned(task):
 
 
 def test_a_prepared_file_makes_the_same_task(task, weights, tmp_path):
-    from three_regime.preparation.prepare import prepare
-
-    assert prepare("digits", tmp_path) is True
-    assert prepare("digits", tmp_path) is False
-    other = from_prepared(tmp_path / "digits.safetensors", DIGITS, STUDY["model"], CPU, COUNT, 33)
+    other = of_study(study_of(config(tmp_path, dataset={"train_images": COUNT, "test_images": 33})), "cpu")
+    assert prepare("digits", tmp_path / "data") is False, "prepared once"
     assert other.evaluate(weights, "train") == task.evaluate(weights, "train")
     assert other.evaluate(weights, "test") == task.evaluate(weights, "test")
 
@@ -231,12 +229,20 @@ def test_each_split_has_its_own_limit_however_a_task_is_made(tmp_path):
     study = study_of(config(tmp_path))  # 200 training images, 100 test images
     made = [
         of_study(study, "cpu"),
-        from_prepared(study.prepared, DIGITS, STUDY["model"], CPU, 200, 100),
         opened("digits", tmp_path).task(STUDY["model"], "cpu", 200, 100),
     ]
     for task in made:
         assert {split: len(labels) for split, labels in task.labels.items()} == {"train": 200, "test": 100}
         assert {split: len(images) for split, images in task.images.items()} == {"train": 200, "test": 100}
+
+
+def test_label_noise_reaches_the_training_labels_only(tmp_path):
+    plain, wrong = (
+        of_study(study_of(config(tmp_path, dataset={"label_noise": share})), "cpu") for share in (None, 0.25)
+    )
+    assert int((plain.labels["train"] != wrong.labels["train"]).sum()) == 50  # of 200
+    assert torch.equal(plain.labels["test"], wrong.labels["test"])
+    assert all(torch.equal(plain.images[split], wrong.images[split]) for split in ("train", "test"))
 
 
 @pytest.mark.parametrize("wanted", ["auto", "plain"])

@@ -1,5 +1,5 @@
 // Temperature tuning and model selection, as three_regime/analysis/algorithms.py does them (`evaluate`, `summary`).
-// All work on one column, the cells of one density from hot to cold. Missing numbers are NaN.
+// All work on one column, the cells of one density (or other load) from hot to cold. Missing numbers are NaN.
 "use strict";
 
 const Algorithms = (() => {
@@ -7,11 +7,11 @@ const Algorithms = (() => {
 
   // The candidates at one density.
   function column(study, index) {
-    const count = study.densities.length;
+    const count = study.loads.length;
     const places = study.temperatures.map((_, row) => row * count + index);
     const of = (values) => places.map((place) => values[place]);
     return {
-      density: study.densities[index],
+      at: study.loads[index],
       temperatures: study.temperatures,
       lmc: of(study.by.lmc.values),
       cka: of(study.by.cka_softmax.values),
@@ -78,7 +78,7 @@ const Algorithms = (() => {
     const best = run.length ? Math.min(...run) : NaN;
     const error = candidates.testError[chosen.index];
     return {
-      density: candidates.density,
+      at: candidates.at,
       temperature: candidates.temperatures[chosen.index],
       test_error: error,
       oracle_error: best,
@@ -92,7 +92,7 @@ const Algorithms = (() => {
   // Every method on every density; `start` is the temperature from which Algorithm 1 set out, else null.
   function evaluate(study, threshold) {
     const rows = [];
-    study.densities.forEach((_, index) => {
+    study.loads.forEach((_, index) => {
       const candidates = column(study, index);
       const { lmc, denseError, testError } = candidates;
       lmc.forEach((value, start) => {

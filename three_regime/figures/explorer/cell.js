@@ -4,8 +4,8 @@
 const Cell = (() => {
   const { chart, element, extent, html, key, known, line, mark, number, table } = Charts;
 
-  const rowOf = (study, cell) => Math.floor(cell / study.densities.length);
-  const columnOf = (study, cell) => cell % study.densities.length;
+  const rowOf = (study, cell) => Math.floor(cell / study.loads.length);
+  const columnOf = (study, cell) => cell % study.loads.length;
 
   const decimalsOf = (measure) => (measure.factor === 100 ? 1 : 3);
 

@@ -1,4 +1,4 @@
-// Small drawings in SVG: elements, axes, lines, points, and the plane of temperature and density.
+// Small drawings in SVG: elements, axes, lines, points, and the plane of temperature and load.
 "use strict";
 
 const Charts = (() => {

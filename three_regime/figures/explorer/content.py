@@ -1,8 +1,8 @@
 """What the explorer shows of a study, from its tables, as values that JSON can hold.
 
-Cells are listed by their place: row × number of densities + column, rows from the hottest temperature to the coldest,
-densities increasing. What is compared with a threshold keeps every digit, so that the browser decides as Python does;
-curves keep four.
+Cells are listed by their place: row × number of loads (densities) + column, rows from the hottest temperature to the
+coldest, loads increasing. What is compared with a threshold keeps every digit, so that the browser decides as Python
+does; curves keep four.
 """
 
 from __future__ import annotations
@@ -99,7 +99,12 @@ class _Places:
     def __init__(self, plane: Plane) -> None:
         self.plane = plane
         self._rows = {round(value, 9): row for row, value in enumerate(plane.temperatures)}
-        self._columns = {round(value, 6): column for column, value in enumerate(plane.densities)}
+        self._columns = {round(value, 6): column for column, value in enumerate(plane.loads)}
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Columns that say the place of a cell."""
+        return "temperature", self.plane.load.name
 
     def row(self, temperature: float) -> int:
         """Row of a temperature; −1 for none of the plane's."""
@@ -108,7 +113,7 @@ class _Places:
     def rows_and_columns(self, table: pd.DataFrame) -> tuple[list[int], list[int]]:
         """Row and column of each line's cell; −1 for none of the plane's, or where nothing is said."""
         rows = table["temperature"].astype(float).round(9).map(self._rows)
-        columns = table["density"].astype(float).round(6).map(self._columns)
+        columns = table[self.keys[1]].astype(float).round(6).map(self._columns)
         return rows.fillna(-1).astype(int).tolist(), columns.fillna(-1).astype(int).tolist()
 
     def of(self, table: pd.DataFrame) -> list[int]:
@@ -146,7 +151,13 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
         "knob": knob.label,
         "regret_unit": reworded("percentage points", words),
         "temperatures": list(plane.temperatures),
-        "densities": list(plane.densities),
+        "loads": list(plane.loads),
+        "load": {
+            "noun": plane.load.noun,
+            "label": plane.load.label,
+            "unit": plane.load.unit,
+            "texts": plane.load_labels,
+        },
         "thresholds": asdict(thresholds),
         "measures": [_measure(grid, plane, name, words) for name in measured],
         "chance": [bool(value == 1) for value in chance.ravel()],
@@ -186,7 +197,7 @@ def _points(folder: Path, place: _Places) -> Json:
     wanted = {"replicas": ("replica", ["test_error"]), "pairs": ("pair", ["lmc", "cka_softmax"])}
     points: Json = {}
     for name, (member, values) in wanted.items():
-        table = _optional(folder / f"{name}.csv", ("dense_seed", "temperature", "density", member, *values))
+        table = _optional(folder / f"{name}.csv", ("dense_seed", *place.keys, member, *values))
         points[name] = [
             [cell, int(seed), str(which), *_numbers(round(value, 6) for value in numbers)]
             for cell, seed, which, *numbers in zip(
@@ -200,7 +211,7 @@ def _points(folder: Path, place: _Places) -> Json:
 def _lines(folder: Path, place: _Places, words: Words) -> Json:
     """The lines between two replicas: place, dense seed, pair, training errors, test errors at the shared ``t``."""
     shown = ("train_error", "test_error")
-    table = _optional(folder / "lines.csv", ("dense_seed", "temperature", "density", "pair", "t", *shown))
+    table = _optional(folder / "lines.csv", ("dense_seed", *place.keys, "pair", "t", *shown))
     at = sorted(set(table["t"].round(9)))
     return {
         "at": at,
@@ -213,13 +224,13 @@ def _lines(folder: Path, place: _Places, words: Words) -> Json:
 def _curves(folder: Path, place: _Places, words: Words) -> Json:
     """Retraining: place, dense seed, replica, test errors, training losses at the shared epochs ``at``."""
     shown = {"test_error": "test error (%)", "train_loss": "training loss (nats)"}
-    needed = ("stage", "dense_seed", "temperature", "density", "replica", "epoch", *shown)
+    needed = ("stage", "dense_seed", *place.keys, "replica", "epoch", *shown)
     path = next((folder / name for name in CURVE_FILES if (folder / name).is_file()), folder / CURVE_FILES[0])
     table = _optional(path, needed)
     table = table[table["stage"] == "retrain"]
     table = table.assign(replica=table["replica"].astype(int))
     every = sorted(int(epoch) for epoch in set(table["epoch"]))
-    runs = len(table[["dense_seed", "temperature", "density", "replica"]].drop_duplicates())
+    runs = len(table[["dense_seed", *place.keys, "replica"]].drop_duplicates())
     at = thinned(every, CURVE_NUMBERS // max(1, runs * len(shown)))
     return {
         "at": at,
@@ -240,7 +251,7 @@ def _provenance(folder: Path, place: _Places) -> Json:
     path = folder / "provenance.csv"
     if not path.is_file():
         return {"results": [], "environments": [], "summary": _summary(folder)}
-    where = ("stage", "dense_seed", "temperature", "density", "replica", "pair")
+    where = ("stage", "dense_seed", *place.keys, "replica", "pair")
     table = read_table(path, (*where, *_SAME, "wall_s", "finished", "fingerprint"))
     environments: dict[tuple[str, ...], int] = {}
     results = []

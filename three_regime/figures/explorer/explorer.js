@@ -14,14 +14,14 @@
   // Studies whose phase diagrams stand side by side: the published figure and what repeats it, or one alone.
   const shown = () => (state.study.compared && published ? [published, state.study] : [state.study]);
 
-  const place = (study, row, column) => row * study.densities.length + column;
+  const place = (study, row, column) => row * study.loads.length + column;
 
-  // The cell of `study` at the temperature and density of the chosen cell; −1 where it has none.
+  // The cell of `study` at the temperature and load of the chosen cell; −1 where it has none.
   function sameCell(study) {
     const temperature = state.study.temperatures[rowOf(state.study, state.cell)];
-    const density = state.study.densities[columnOf(state.study, state.cell)];
+    const load = state.study.loads[columnOf(state.study, state.cell)];
     const row = study.temperatures.indexOf(temperature);
-    const column = study.densities.findIndex((value) => Math.abs(value - density) < 1e-6);
+    const column = study.loads.findIndex((value) => Math.abs(value - load) < 1e-6);
     return row < 0 || column < 0 ? -1 : place(study, row, column);
   }
 
@@ -41,7 +41,7 @@
 
   const where = (study, cell) =>
     `${study.knob} ${number(study.temperatures[rowOf(study, cell)])}, `
-    + `density ${percent(study.densities[columnOf(study, cell)])} %`;
+    + `${study.load.noun} ${study.load.texts[columnOf(study, cell)]}${study.load.unit}`;
 
   const isKnownCell = (study, cell) => study.measures.some((measure) => known(measure.values[cell]));
 
@@ -69,7 +69,7 @@
 
   function diagram(study, found, chosen, width, heading) {
     const measure = study.by[state.measure];
-    const [rows, columns] = [study.temperatures.length, study.densities.length];
+    const [rows, columns] = [study.temperatures.length, study.loads.length];
     const frame = { left: 58, right: 6, top: heading ? 76 : 54, bottom: 42 };
     const cellWidth = Math.min(150, (width - frame.left - frame.right) / columns);
     const cellHeight = Math.min(68, Math.max(30, cellWidth * 0.62));
@@ -108,12 +108,12 @@
       svg.append(line);
       svg.append(text(frame.left - 6, toY(row + 0.5) + 4, number(study.temperatures[row]), { "text-anchor": "end" }));
     }
-    study.densities.forEach((density, column) => svg.append(
-      text(toX(column + 0.5), bottom + 15, percent(density), { "text-anchor": "middle" })));
+    study.load.texts.forEach((shownLoad, column) => svg.append(
+      text(toX(column + 0.5), bottom + 15, shownLoad, { "text-anchor": "middle" })));
     svg.append(element("rect", {
       x: frame.left, y: frame.top, width: right - frame.left, height: bottom - frame.top, class: "frame",
     }));
-    svg.append(text((frame.left + right) / 2, bottom + 34, "density (%)", { "text-anchor": "middle" }));
+    svg.append(text((frame.left + right) / 2, bottom + 34, study.load.label, { "text-anchor": "middle" }));
     svg.append(text(0, 0, `cold ← ${study.knob} → hot`, {
       "text-anchor": "middle", transform: `translate(13 ${(frame.top + bottom) / 2}) rotate(-90)`,
     }));
@@ -189,7 +189,7 @@
   // What the chosen method settled on (filled) and what else it probed (open), at the foot of the cells.
   function choiceMarks(study, rowsOfMethod, toX, toY) {
     return rowsOfMethod.flatMap((row) => {
-      const column = study.densities.indexOf(row.density);
+      const column = study.loads.indexOf(row.at);
       const at = (index) => [toX(column + 1) - 9, toY(index + 1) - 9];
       const candidates = study.temperatures.filter((_, index) => known(study.by.lmc.values[place(study, index, column)]));
       // Of a method that looks at every cell they would say nothing.
@@ -204,11 +204,11 @@
 
   function move(event, study, row, column) {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    const ends = { Home: [row, 0], End: [row, study.densities.length - 1] }[event.key];
+    const ends = { Home: [row, 0], End: [row, study.loads.length - 1] }[event.key];
     if (!step && !ends) return;
     event.preventDefault();
     const [toRow, toColumn] = ends ?? [row + step[0], column + step[1]];
-    if (toRow < 0 || toColumn < 0 || toRow >= study.temperatures.length || toColumn >= study.densities.length) return;
+    if (toRow < 0 || toColumn < 0 || toRow >= study.temperatures.length || toColumn >= study.loads.length) return;
     choose(study, place(study, toRow, toColumn), true);
   }
 
@@ -217,7 +217,7 @@
     if (study !== state.study) {
       const [row, column] = [rowOf(study, cell), columnOf(study, cell)];
       const sameRow = state.study.temperatures.indexOf(study.temperatures[row]);
-      const sameColumn = state.study.densities.findIndex((value) => Math.abs(value - study.densities[column]) < 1e-6);
+      const sameColumn = state.study.loads.findIndex((value) => Math.abs(value - study.loads[column]) < 1e-6);
       if (sameRow < 0 || sameColumn < 0) return;
       state.cell = place(state.study, sameRow, sameColumn);
     } else {
@@ -258,7 +258,7 @@
     const all = shown().map((study) => [study, labelsOf(study)]);
     const some = (test) => all.some(([study, found]) => found.some((label, cell) => test(label, study, cell)));
     const border = (name) => all.some(([study, found]) =>
-      Regimes.borders(found, study.temperatures.length, study.densities.length, name).length > 0);
+      Regimes.borders(found, study.temperatures.length, study.loads.length, name).length > 0);
     const rule = (name, words) => (border(name)
       ? key(element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: `border ${name}` }), words)
       : html("span", { class: "key" }, `no ${words}`));
@@ -379,7 +379,7 @@
     byId("choices-table").replaceChildren(...tables);
     const proxy = shown().some((study) => study.dense_error_is_proxy)
       ? " The published figure holds no dense error: the test error at 80 % density stands in for it, so that regret there is in-sample." : "";
-    byId("choices-note").textContent = `At each density the chosen ${state.study.knob} and, in brackets, its regret: how much higher its `
+    byId("choices-note").textContent = `At each ${state.study.load.noun} the chosen ${state.study.knob} and, in brackets, its regret: how much higher its `
       + `${state.study.by.test_error.label.replace(/\s*\(.*\)$/, "")} is than that of the best (${state.study.regret_unit}). A probe is two retrainings and the line between them.${proxy}`;
   }
 
@@ -391,8 +391,8 @@
       const [algorithm, start] = method.split("|");
       const total = summaries.find((each) => each.algorithm === algorithm && each.start === startOf(study, start));
       const own = found.filter((row) => row.algorithm === algorithm && row.start === startOf(study, start));
-      const cells = study.densities.map((density) => {
-        const row = own.find((each) => each.density === density);
+      const cells = study.loads.map((load) => {
+        const row = own.find((each) => each.at === load);
         return row ? `${number(row.temperature)} (${regret(row.regret)})` : "";
       });
       const totals = total && [regret(total.mean_regret), regret(total.worst_regret), number(total.mean_probes, 1)];
@@ -400,7 +400,7 @@
     }).filter(Boolean);
     const head = [
       several ? (study === published ? "published" : "obtained") : "method", "mean regret", "worst", "probes",
-      ...study.densities.map((density) => `${percent(density)} %`),
+      ...study.load.texts.map((shownLoad) => `${shownLoad}${study.load.unit}`),
     ];
     return table(head, rows, { "data-study": study.name });
   }
@@ -471,7 +471,7 @@
     drawChoices();
   }
 
-  // Of more densities than these the table of choices needs the whole width.
+  // Of more loads than these the table of choices needs the whole width.
   const WIDE = 6;
 
   // The first cell that was run, near the middle of the plane.
@@ -487,7 +487,7 @@
     if (!study.by[state.measure]) state.measure = "lmc";
     const { classList } = document.querySelector("main");
     classList.toggle("compared", shown().length > 1);
-    classList.toggle("wide", study.densities.length > WIDE);
+    classList.toggle("wide", study.loads.length > WIDE);
     drawControls();
     thresholdsChanged();
   }

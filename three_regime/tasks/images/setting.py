@@ -41,8 +41,8 @@ class Images(Setting):
     unit = "images"
     inputs = "training images"
 
-    dataset_keys = ("train_images", "test_images")
-    sizes = dataset_keys
+    sizes = ("train_images", "test_images")
+    dataset_keys = (*sizes, "label_noise")
     measure_keys = ("batch_size", "train_images", "cka_images", "last_epochs")
     reads_foreign_checkpoints = True
     packs_advance_together = True
@@ -107,12 +107,13 @@ class Images(Setting):
         log.info("%s: %s training and %s test images", path, f"{entry.train_images:,}", f"{entry.test_images:,}")
 
     def examples(self, choice: DatasetChoice) -> dict[str, Any]:
-        """Which images are used, and how pixels are processed if that differs from the data set's default."""
+        """Which images are used, label noise if any, and how pixels are processed if not as the data set says."""
         implied = IMPLIED.get(choice.name, {})
         pixels = {key: value for key, value in choice.entry.treatment.items() if value != implied.get(key)}
         return {
-            **{key: getattr(choice, key) for key in self.dataset_keys},
+            **{key: getattr(choice, key) for key in self.sizes},
             **super().examples(choice),
+            **({"label_noise": choice.label_noise} if choice.label_noise else {}),
             **({"pixels": pixels} if pixels else {}),
         }
 

@@ -25,6 +25,7 @@ from three_regime.settings import Opened
 from three_regime.study.grid import Study
 from three_regime.system.files import Arrays, read_arrays, tensor_digest
 from three_regime.tasks.images.batchnorm_reestimation import averaging
+from three_regime.tasks.images.label_noise import noisy
 from three_regime.tasks.images.network import ImageNetwork
 from three_regime.tasks.images.sparse import SparseImages
 from three_regime.tasks.images.stacked import EVALUATION_BATCH, ImageStack
@@ -152,20 +153,17 @@ class ImageClassification(ImageNetwork):
         return self.model
 
 
-def from_prepared(
-    path: Path, entry: ImageDataset, model: str, device: torch.device, train_images: int | None, test_images: int | None
-) -> ImageClassification:
-    """The task on a prepared array file."""
-    arrays = read_arrays(path)
-    return ImageClassification(entry, arrays, model, device, train_images=train_images, test_images=test_images)
-
-
 def of_study(study: Study, device: str) -> ImageClassification:
     """The task of a study, on its prepared array file."""
     choice = study.config.dataset
-    return from_prepared(
-        study.prepared, choice.entry, study.config.model, torch.device(device), choice.train_images, choice.test_images
-    )
+    arrays = read_arrays(study.prepared)
+    if choice.label_noise:
+        labels = arrays["train_labels"][: choice.train_images]
+        arrays["train_labels"] = noisy(labels, choice.label_noise, choice.entry.classes)
+    return ImageClassification(
+        choice.entry, arrays, study.config.model, torch.device(device),
+        train_images=choice.train_images, test_images=choice.test_images,
+    )  # fmt: skip
 
 
 def opened(dataset: str, folder: Path) -> Opened:

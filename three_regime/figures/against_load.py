@@ -1,4 +1,5 @@
-"""Test error and regret against density: temperature tuning and model selection (paper, case studies 1 and 2)."""
+"""Test error and regret against density or another load: temperature tuning and model selection (paper, case studies
+1 and 2)."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from three_regime.config.knobs import Knob
+from three_regime.config.loads import Load, load_of
 from three_regime.errors import UserError
 from three_regime.figures import style
 from three_regime.figures.cells import Plane, require
 
 TUNED = ("default temperature", "algorithm 1", "oracle")
-"""What `error_against_density` compares."""
+"""What `error_against_load` compares."""
 
 LOOKS: dict[str, style.Series] = {
     "default temperature": style.SERIES[3],
@@ -30,7 +32,7 @@ LOOKS: dict[str, style.Series] = {
 }
 """Algorithms of selection.csv in the order of the legend; one has the same look in every figure."""
 
-_COLUMNS = ("algorithm", "start", "density", "temperature", "test_error", "regret", "probes")
+_COLUMNS = ("algorithm", "start", "temperature", "test_error", "regret", "probes")
 
 
 def tuning_table(
@@ -45,7 +47,7 @@ def tuning_table(
     Parameters
     ----------
     grid, selection, knob, start, cells
-        As for `error_against_density`.
+        As for `error_against_load`.
 
     Returns
     -------
@@ -59,33 +61,36 @@ def tuning_table(
     UserError
         When a table lacks a column or Algorithm 1 was not run from `start`.
     """
-    require(selection, _COLUMNS, "selection.csv")
-    require(grid, ("temperature", "density", "test_error_ci95"), "grid.csv")
+    load = load_of(grid).name
+    names = [*_COLUMNS[:2], load, *_COLUMNS[2:]]
+    keys = ["temperature", load]
+    require(selection, names, "selection.csv")
+    require(grid, [*keys, "test_error_ci95"], "grid.csv")
     walks = selection[selection["algorithm"] == "algorithm 1"]
     if start is None and len(walks):
         start = _usual_start(selection, walks, knob)
     if start is not None and start not in set(walks["start"]):
         raise UserError(f"selection.csv has no run of algorithm 1 from the start {start:g}")
     others = selection[selection["algorithm"].isin(TUNED) & (selection["algorithm"] != "algorithm 1")]
-    table = pd.concat([others, walks[walks["start"] == start]])[list(_COLUMNS)]
-    table = table.merge(grid[["temperature", "density", "test_error_ci95"]], on=["temperature", "density"], how="left")
+    table = pd.concat([others, walks[walks["start"] == start]])[names]
+    table = table.merge(grid[[*keys, "test_error_ci95"]], on=keys, how="left")
     table.insert(5, "test_error_ci95", table.pop("test_error_ci95"))
     if cells is not None:
-        table = _with_seeds(table, cells)
-    return table.sort_values(["algorithm", "density"], ignore_index=True)
+        table = _with_seeds(table, cells, load)
+    return table.sort_values(["algorithm", load], ignore_index=True)
 
 
-def _with_seeds(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def _with_seeds(table: pd.DataFrame, cells: pd.DataFrame, load: str) -> pd.DataFrame:
     """The columns of single dense seeds, see `tuning_table`."""
-    require(cells, ("dense_seed", "temperature", "density", "test_error"), "cells.csv")
-    by_seed = cells.assign(density=cells["density"].round(6)).pivot(
-        index=["temperature", "density"], columns="dense_seed", values="test_error"
-    )
+    keys = ["temperature", load]
+    require(cells, ("dense_seed", *keys, "test_error"), "cells.csv")
+    rounded = cells.assign(**{load: cells[load].round(6)})
+    by_seed = rounded.pivot(index=keys, columns="dense_seed", values="test_error")
     if by_seed.shape[1] < 2:
         return table
-    oracle = table[table["algorithm"] == "oracle"].set_index("density")["temperature"]
-    chosen = by_seed.reindex(pd.MultiIndex.from_frame(table[["temperature", "density"]])).to_numpy(float)
-    best = pd.MultiIndex.from_arrays([table["density"].map(oracle), table["density"]])
+    oracle = table[table["algorithm"] == "oracle"].set_index(load)["temperature"]
+    chosen = by_seed.reindex(pd.MultiIndex.from_frame(table[keys])).to_numpy(float)
+    best = pd.MultiIndex.from_arrays([table[load].map(oracle), table[load]])
     regret = chosen - by_seed.reindex(best).to_numpy(float)
     names = [f"{seed:g}" for seed in by_seed.columns]
     found = dict(zip([f"test_error_seed{name}" for name in names], chosen.T, strict=True))
@@ -100,7 +105,7 @@ def _usual_start(selection: pd.DataFrame, walks: pd.DataFrame, knob: Knob) -> fl
     return float(default[0]) if len(default) == 1 and default[0] in starts else knob.hot_first(starts)[-1]
 
 
-def error_against_density(
+def error_against_load(
     grid: pd.DataFrame,
     selection: pd.DataFrame,
     knob: Knob,
@@ -138,9 +143,9 @@ def error_against_density(
     if table["test_error"].isna().all():
         return style.blank_figure("no cell has been retrained", title)
     names = [name for name in TUNED if name in set(table["algorithm"])]
-    parts = {name: table[table["algorithm"] == name].set_index("density") for name in names}
-    groups = style.alike({name: part["temperature"].reindex(plane.densities) for name, part in parts.items()})
-    shown, said = _telling(table, knob)
+    parts = {name: table[table["algorithm"] == name].set_index(plane.load.name) for name in names}
+    groups = style.alike({name: part["temperature"].reindex(plane.loads) for name, part in parts.items()})
+    shown, said = _telling(table, knob, plane.load)
     with style.context():
         width = max(style.COLUMN_WIDTH, 0.4 + 2.2 * len(shown))
         height = 2.35 + 0.13 * len(names) + 0.12 * len(said) + style.heading_height(title, width)
@@ -154,7 +159,7 @@ def error_against_density(
         low, high = panels["test error"].get_ylim()
         panels["test error"].set_ylim(max(0, low), min(100, high))
         for letter, (name, axes) in zip("abc", panels.items(), strict=False):
-            style.density_axis(axes, plane.densities, 1.7)
+            style.load_axis(axes, plane.load, plane.loads, 1.7)
             axes.set_title(f"({letter}) {name}", loc="left")
             axes.set_ylabel({"test error": "test error (%)", _ABOVE: "percentage points"}.get(name, knob.label))
             axes.grid(axis="y")
@@ -175,18 +180,18 @@ def error_against_density(
 _ABOVE, _CHOSEN = "above the oracle", "chosen, hot on top"
 
 
-def _telling(table: pd.DataFrame, knob: Knob) -> tuple[list[str], list[str]]:
+def _telling(table: pd.DataFrame, knob: Knob, load: Load) -> tuple[list[str], list[str]]:
     """Panels that say something, and a sentence for each of the others."""
     shown, said = ["test error"], []
     if (table.filter(regex="^regret").fillna(0).abs() > 1e-12).any(axis=None):
         shown.append(_ABOVE)
     else:
-        said.append("none is above the oracle at any density")
+        said.append(f"none is above the oracle at any {load.noun}")
     chosen = table["temperature"].dropna().unique()
     if len(chosen) > 1:
         shown.append(_CHOSEN)
     else:
-        said += [f"chosen at every density: {style.number(value)} ({knob.label})" for value in chosen]
+        said += [f"chosen at every {load.noun}: {style.number(value)} ({knob.label})" for value in chosen]
     return shown, said
 
 
@@ -197,7 +202,7 @@ _SEEDS = {"linestyle": "", "marker": "o", "markersize": 2.2, "markerfacecolor": 
 def _draw_choice(
     panels: Mapping[str, Axes], plane: Plane, rows: pd.DataFrame, label: str, look: Mapping[str, Any]
 ) -> None:
-    x = np.array([plane.column(density) for density in rows.index])
+    x = np.array([plane.column(value) for value in rows.index])
     bars = {"capsize": 1.5, "elinewidth": 0.8}
     error = 100 * rows["test_error_ci95"]
     panels["test error"].errorbar(x, 100 * rows["test_error"], yerr=error, label=label, **bars, **look)
@@ -236,8 +241,9 @@ def selection_table(selection: pd.DataFrame) -> pd.DataFrame:
     UserError
         When the table lacks a column.
     """
-    require(selection, _COLUMNS, "selection.csv")
-    groups = selection.dropna(subset=["regret"]).groupby(["algorithm", "density"], as_index=False)
+    load = load_of(selection).name
+    require(selection, (*_COLUMNS, load), "selection.csv")
+    groups = selection.dropna(subset=["regret"]).groupby(["algorithm", load], as_index=False)
     return groups.agg(
         mean=("regret", "mean"),
         lowest=("regret", "min"),
@@ -270,12 +276,14 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
     table = table[table["algorithm"] != "oracle"]
     if table.empty:
         return style.blank_figure("no algorithm has a retrained cell to choose", title)
-    densities = sorted(table["density"].unique())
+    load = load_of(table)
+    values = sorted(table[load.name].unique())
     held = set(table["algorithm"])
     if (table["highest"].abs() < 1e-12).all():
-        return style.blank_figure("every algorithm and baseline chooses the best temperature at every density", title)
+        said = f"every algorithm and baseline chooses the best temperature at every {load.noun}"
+        return style.blank_figure(said, title)
     names = [name for name in LOOKS if name in held] + sorted(held - set(LOOKS))
-    parts = {name: table[table["algorithm"] == name].set_index("density").reindex(densities) for name in names}
+    parts = {name: table[table["algorithm"] == name].set_index(load.name).reindex(values) for name in names}
     looks = {name: LOOKS.get(name, style.series(index)) for index, name in enumerate(names)}
     ends = ("mean", "lowest", "highest")
     groups = style.alike({name: rows[list(ends)].to_numpy().ravel() for name, rows in parts.items()})
@@ -290,15 +298,15 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
             _draw_overall(right, rows, index, looks[name])
         left.set_ylabel("percentage points")
         left.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-        style.density_axis(left, densities, 3.0)
+        style.load_axis(left, load, values, 3.0)
         left.grid(axis="y")
-        left.set_title("(a) regret at each density", loc="left")
+        left.set_title(f"(a) regret at each {load.noun}", loc="left")
         right.set_yticks(range(len(names)), [_label(name) for name in names])
         right.set_ylim(len(names) - 0.5, -0.5)
         right.set_xlim(left=min(0.0, right.get_xlim()[0]))
         right.set_xlabel("percentage points: mean (filled), worst (open)")
         right.grid(axis="x")
-        right.set_title("(b) regret over all densities", loc="left")
+        right.set_title(f"(b) regret over all {load.plural}", loc="left")
         right.annotate("probes", (1, 1), (16, 5), "axes fraction", "offset points", ha="center")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.4)
         style.heading(figure, title)

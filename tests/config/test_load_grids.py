@@ -1,0 +1,72 @@
+"""Grids over another load: which studies can be joined, and what they are joined by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_study import STUDY
+
+from three_regime.config import Config, merge, resolve
+from three_regime.config.loads import LOADS
+from three_regime.errors import UserError
+from three_regime.study.grid import thresholds_of
+from three_regime.study.load_grids import load_grids
+
+
+def settings(grid: dict[str, Any], *changes: dict[str, Any]) -> Config:
+    """Studies ``a``, ``b``, … that differ from the tiny one by `changes`, and a grid of all."""
+    names = "abcdef"[: len(changes)]
+    studies = {name: merge(STUDY, change) for name, change in zip(names, changes, strict=True)}
+    grids = {"joined": {"density": STUDY["densities"][0], "studies": list(names), **grid}}
+    return resolve({"run": list(names), "studies": studies, "load_grids": grids, "results": "results/x"})
+
+
+@pytest.mark.parametrize(
+    ("load", "changes", "values"),
+    [
+        ("label_noise", [{"dataset": {"label_noise": 0.4}}, {}], [0, 0.4]),
+        ("training_size", [{"dataset": {"train_images": None}}, {}], [200, 1437]),
+        ("width", [{"model": "preresnet-8x2"}, {"model": "preresnet-8"}, {}], [0.25, 1, 2]),
+    ],
+)
+def test_the_load_of_each_study_is_read_from_its_settings(load: str, changes: list, values: list) -> None:
+    (grid,) = load_grids(settings({"load": load}, *changes))
+    assert list(grid.studies) == values and grid.load is LOADS[load]
+    assert grid.folder == Path("results/x/joined")
+
+
+def test_its_thresholds_are_those_of_its_studies() -> None:
+    own = {"regimes": {"lmc": -0.07}}
+    config = settings({"load": "label_noise"}, {**own, "dataset": {"label_noise": 0.4}}, own)
+    assert thresholds_of(config, "joined").lmc == load_grids(config)[0].thresholds.lmc == -0.07
+
+
+NOISY = {"dataset": {"label_noise": 0.4}}
+
+
+@pytest.mark.parametrize(
+    ("grid", "changes", "complaint"),
+    [
+        ({"load": "noise"}, [NOISY, {}], "unknown load 'noise'; did you mean 'label_noise'"),
+        ({"load": "density"}, [NOISY, {}], "unknown load 'density'"),
+        ({"load": "label_noise"}, [{}, {}], "a label noise of its own, but they have a 0, b 0"),
+        ({"load": "label_noise", "density": 0.33}, [NOISY, {}], "a has no density 0.33"),
+        ({"load": "label_noise", "studies": ["a", "c"]}, [NOISY, {}], "unknown study of `run` 'c'"),
+        ({"load": "label_noise", "studies": ["a"]}, [NOISY, {}], "holds fewer values than 2"),
+        ({"load": "label_noise"}, [NOISY, {"knob": "batch_size", "temperatures": [16, 32]}], "another knob"),
+        ({"load": "label_noise"}, [NOISY, {"regimes": {"lmc": -0.07}}], "another regimes"),
+    ],
+)
+def test_studies_that_cannot_be_joined_are_refused(grid: dict, changes: list, complaint: str) -> None:
+    with pytest.raises(UserError, match="load_grids.*") as refused:
+        settings(grid, *changes)
+    assert complaint in str(refused.value)
+
+
+def test_a_grid_cannot_take_the_folder_of_a_study() -> None:
+    grid = {"load": "label_noise", "density": STUDY["densities"][0], "studies": ["a", "b"]}
+    studies = {"a": merge(STUDY, NOISY), "b": STUDY}
+    with pytest.raises(UserError, match=r"load_grids\.a.*another name"):
+        resolve({"run": ["a", "b"], "studies": studies, "load_grids": {"a": grid}})

@@ -1,0 +1,48 @@
+"""Join the cells of studies that differ in one load: training-set size, label noise or width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from three_regime.analysis import seed_means
+from three_regime.errors import UserError
+from three_regime.system.files import write_csv
+
+
+def join(name: str, load: str, density: float, cells: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
+    """The cells of several studies at one density, as cells of one grid over another load.
+
+    Parameters
+    ----------
+    name
+        Name of the grid, in the column ``study``.
+    load
+        Name of the load (`three_regime.config.loads`), a column of its own.
+    cells
+        Value of the load → rows of the study's ``cells.csv``.
+
+    Raises
+    ------
+    UserError
+        When a study has no cell at the density.
+    """
+    parts = []
+    for value, table in cells.items():
+        part = table[table["density"].round(6) == round(density, 6)]
+        if part.empty:
+            raise UserError(f"{table['study'].iloc[0]} has no cell at density {density:g}, which {name} compares")
+        part = part.assign(study=name)
+        part.insert(list(part).index("density"), load, value)
+        parts.append(part)
+    joined = pd.concat(parts, ignore_index=True)
+    # Studies of different widths have different models; the grid names them all.
+    joined["model"] = "/".join(dict.fromkeys(joined["model"]))
+    return seed_means.check_cells(joined, name)
+
+
+def write(path: Path, name: str, load: str, density: float, cells: Mapping[float, Path]) -> None:
+    """Write ``cells.csv`` of a grid from those of its studies."""
+    write_csv(path, join(name, load, density, {value: seed_means.read_cells(each) for value, each in cells.items()}))

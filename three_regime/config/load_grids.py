@@ -1,0 +1,63 @@
+"""Grids over a load other than density: `load_grids`, each joined from studies that differ in that load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field, field_validator
+
+from three_regime.config.loads import DENSITY, LOADS, Load
+from three_regime.config.section import Density, Section
+from three_regime.config.study import StudyConfig
+from three_regime.names import registered
+
+
+class LoadGridConfig(Section):
+    """One temperature x load grid; each study gives the cells of one value of the load, at one density."""
+
+    load: str = Field(description="What differs between the studies: training_size, label_noise or width.")
+    density: Density = Field(description="Density at which every study is read.")
+    studies: tuple[str, ...] = Field(min_length=2, description="Studies of `run`, one for each value of the load.")
+
+    @field_validator("load")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return registered(name, LOADS.keys() - {DENSITY.name}, "load")
+
+    @property
+    def axis(self) -> Load:
+        """What the columns of the grid are."""
+        return LOADS[self.load]
+
+    def check(self, studies: Mapping[str, StudyConfig]) -> None:
+        """Raise ``ValueError`` unless the studies have the density and differ in nothing but the load."""
+        for name in self.studies:
+            registered(name, studies, "study of `run`")
+            if self.density not in studies[name].densities:
+                raise ValueError(f"{name} has no density {self.density:g}; it has {list(studies[name].densities)}")
+        values = {name: self.value(studies[name]) for name in self.studies}
+        for name, value in values.items():
+            if value is None:
+                raise ValueError(f"the {self.axis.noun} of {name} is unknown; state it in its `dataset`")
+        if len(set(values.values())) < len(values):
+            stated = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            raise ValueError(f"each study needs a {self.axis.noun} of its own, but they have {stated}")
+        first = studies[self.studies[0]]
+        for name in self.studies[1:]:
+            for key in ("knob", "dataset.name", "regimes"):
+                ours, theirs = (_at(study, key) for study in (first, studies[name]))
+                if ours != theirs:
+                    raise ValueError(f"{self.studies[0]} and {name} have another {key} ({ours}, {theirs})")
+
+    def value(self, study: StudyConfig) -> float | None:
+        """The load of a study."""
+        assert self.axis.of is not None
+        return self.axis.of(study)
+
+
+def _at(study: StudyConfig, key: str) -> object:
+    """The setting with this dotted name."""
+    found: object = study
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,50 @@
+"""`LoadGrid`: the cells of several studies side by side, as one grid over the load in which they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from three_regime.config import Config
+from three_regime.config.loads import Load
+from three_regime.config.thresholds import Thresholds
+from three_regime.study.grid import Study, study_named
+from three_regime.study.outputs import LOAD_GRID_FIGURES
+
+
+@dataclass(frozen=True)
+class LoadGrid:
+    """A named temperature × load grid.
+
+    Attributes
+    ----------
+    studies
+        Value of the load → study, increasing.
+    thresholds
+        Those of the studies, which agree.
+    """
+
+    name: str
+    load: Load
+    density: float
+    studies: dict[float, Study]
+    root: Path
+    thresholds: Thresholds
+
+    figures = LOAD_GRID_FIGURES
+    cell_tables = ("cells",)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+
+def load_grids(config: Config) -> list[LoadGrid]:
+    """Every grid of the configuration."""
+    found = []
+    for name, own in config.load_grids.items():
+        members = [study_named(config, each) for each in own.studies]
+        values = {own.value(study.config): study for study in members}
+        ordered = {value: values[value] for value in sorted(values)}
+        found.append(LoadGrid(name, own.axis, own.density, ordered, Path(config.results), members[0].thresholds))
+    return found
