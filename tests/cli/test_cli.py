@@ -65,7 +65,7 @@ def test_list_shows_what_is_registered() -> None:
 @pytest.mark.parametrize(
     ("command", "keys"),
     [
-        ("list", {"data_sets", "models", "knobs", "criteria", "measures", "optimisers"}),
+        ("list", {"data_sets", "models", "knobs", "loads", "criteria", "measures", "optimisers"}),
         ("plan", {"rows", "longest_chain_s"}),
         ("explain", {"unprepared", "findings"}),
         ("status", {"running", "counts"}),

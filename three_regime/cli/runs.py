@@ -13,8 +13,9 @@ from three_regime.cli.options import AS_JSON, FILE, FOLDER, configured, echo_jso
 @click.command("list")
 @AS_JSON
 def list_registered(as_json: bool) -> None:
-    """List the registered data sets, models, knobs, pruning criteria, measures and optimisers."""
+    """List the registered data sets, models, knobs, loads, pruning criteria, measures and optimisers."""
     from three_regime.config.knobs import KNOBS
+    from three_regime.config.loads import LOADS
     from three_regime.config.measures import MEASURES
     from three_regime.datasets import registry
     from three_regime.models import families
@@ -32,6 +33,7 @@ def list_registered(as_json: bool) -> None:
             name: " or ".join([knob.label, *labels_elsewhere(name)]) + f"; {knob.hotter} = hotter"
             for name, knob in KNOBS.items()
         },
+        "loads": {name: load.label for name, load in LOADS.items()},
         "criteria": {name: criterion.description for name, criterion in CRITERIA.items()},
         "measures": {name: measure.description for name, measure in MEASURES.items()},
         "optimisers": {name: (update.__doc__ or "").split(",")[0] for name, update in UPDATES.items()},
