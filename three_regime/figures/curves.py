@@ -112,7 +112,7 @@ def lmc_lines(
             axes.set_title(f"density {style.percent(density)} %")
         order = f"rows: {knob.label} (number at the right), the hottest on top"
         below = ["position t on the line between two replicas", order, *([f"shown: {said}"] if said else [])]
-        figure.supxlabel("\n".join(below), fontsize=7.5)
+        figure.supxlabel(style.fitted("\n".join(below), figure.get_figwidth(), 7.5), fontsize=7.5)
         figure.supylabel(label, fontsize=7.5)
         handles = _line_handles(seeds, several)
         # A heading of the figure would be laid over the legend.

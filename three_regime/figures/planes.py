@@ -38,7 +38,7 @@ def shown(planes: pd.DataFrame, knob: Knob) -> pd.DataFrame:
 def plane_maps(planes: pd.DataFrame, knob: Knob, title: str = "") -> Figure:
     """Training error on the plane through three replicas, one panel a cell: hot to cold down, densities across.
 
-    Dots are the replicas. Axes are Euclidean distances between weights, equal in both directions; panels share their
+    Dots are the replicas. Axes are Euclidean distances between weights, equal in both directions; panels share axes and
     colours.
 
     Parameters
@@ -65,8 +65,13 @@ def plane_maps(planes: pd.DataFrame, knob: Knob, title: str = "") -> Figure:
     colours = style.sequential(light_is_low=True)
     with style.context():
         width = max(style.COLUMN_WIDTH, 1.2 + 1.5 * len(columns))
-        figure = style.new_figure(width, 1.35 * len(rows) + 0.9 + style.heading_height(title, width))
-        panels = figure.subplots(len(rows), len(columns), squeeze=False)
+        sides = {name: float(np.ptp(table[name])) or 1.0 for name in ("x", "y")}
+        panel_height = 0.15 + 1.4 * min(1.0, sides["y"] / sides["x"])
+        figure = style.new_figure(width, panel_height * len(rows) + 1.1 + style.heading_height(title, width))
+        panels = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+        for name, side in sides.items():
+            limits = table[name].min() - 0.04 * side, table[name].max() + 0.04 * side
+            panels[0, 0].set(**{f"{name}lim": limits})
         for row, temperature in zip(panels, rows, strict=True):
             for axes, density in zip(row, columns, strict=True):
                 cell = table[(table["temperature"] == temperature) & (table["density"] == density)]
@@ -87,7 +92,7 @@ def plane_maps(planes: pd.DataFrame, knob: Knob, title: str = "") -> Figure:
             ),
         )
         below = ["distance of weights", order, "; ".join([f"dense seed {seed}", *said])]
-        figure.supxlabel("\n".join(below), fontsize=7.5)
+        figure.supxlabel(style.fitted("\n".join(below), width, 7.5), fontsize=7.5)
         style.heading(figure, title)
     return figure
 
@@ -102,4 +107,12 @@ def _draw(axes: Axes, cell: pd.DataFrame, scale: Normalize, colours: mpl.colors.
     levels = np.linspace(scale.vmin, scale.vmax, _LEVELS)
     axes.tricontourf(cell["x"], cell["y"], 100 * cell["train_error"], levels, cmap=colours, norm=scale, extend="both")
     whole = cell["a"].round(9).isin([0, 1]) & cell["b"].round(9).isin([0, 1]) & (cell["a"] + cell["b"] < 1.5)
-    axes.plot(cell.loc[whole, "x"], cell.loc[whole, "y"], "o", color="white", markeredgecolor="black", markersize=3.5)
+    axes.plot(
+        cell.loc[whole, "x"],
+        cell.loc[whole, "y"],
+        "o",
+        color="white",
+        markeredgecolor="black",
+        markersize=3.5,
+        zorder=3,
+    )
