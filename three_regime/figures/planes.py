@@ -107,12 +107,5 @@ def _draw(axes: Axes, cell: pd.DataFrame, scale: Normalize, colours: mpl.colors.
     levels = np.linspace(scale.vmin, scale.vmax, _LEVELS)
     axes.tricontourf(cell["x"], cell["y"], 100 * cell["train_error"], levels, cmap=colours, norm=scale, extend="both")
     whole = cell["a"].round(9).isin([0, 1]) & cell["b"].round(9).isin([0, 1]) & (cell["a"] + cell["b"] < 1.5)
-    axes.plot(
-        cell.loc[whole, "x"],
-        cell.loc[whole, "y"],
-        "o",
-        color="white",
-        markeredgecolor="black",
-        markersize=3.5,
-        zorder=3,
-    )
+    look = {"color": "white", "markeredgecolor": "black", "markersize": 3.5, "zorder": 3, "clip_on": False}
+    axes.plot(cell.loc[whole, "x"], cell.loc[whole, "y"], "o", **look)
