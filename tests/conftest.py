@@ -19,12 +19,14 @@ from benchmarks.setting import MOSAICS, rebuild_cifar10
 from three_regime import kernels
 from three_regime.datasets.sources import load_sources
 from three_regime.logs import TERSE
+from three_regime.system.openmp import spin_briefly
 
 if TYPE_CHECKING:
     from three_regime.kernels.binding import Library
 
 TESTS = Path(__file__).parent
 
+spin_briefly()  # torch is imported by the tests; xdist's workers share the cores
 os.environ[TERSE] = "0"  # tests read what Snakemake and jobs print; those of the terse output ask for it
 
 LONGEST_FIRST = ("cluster", "workflow", "project", "jobs", "training", "tasks", "kernels")

@@ -15,9 +15,10 @@ import pytest
 from checkout import ROOT
 
 from benchmarks import faults
-from three_regime.analysis import claims
+from three_regime.analysis import claims, figure2
 from three_regime.cli import main
 from three_regime.config.loading import schema_text
+from three_regime.study.outputs import FIGURE2_STUDY
 
 DOCS = ROOT / "docs"
 ARCHIVED = sorted((ROOT / "reference" / "obtained").glob("*/*/claims.csv"))
@@ -80,6 +81,25 @@ def test_readme_and_site_count_the_archived_verdicts(table: Path, generate: Modu
     page = generate.included((DOCS / "results.md").read_text(encoding="utf-8"))
     for line in claims.table_lines(found):
         assert line in page
+
+
+def test_readme_states_the_obtained_cells_of_figure_2() -> None:
+    folder = ROOT / "reference" / "obtained" / "figure2-cells" / FIGURE2_STUDY
+    grid = pd.read_csv(folder / "grid.csv").dropna(subset=["test_error", "lmc", "cka_softmax"])
+    cells = grid.merge(figure2.wide(figure2.load()).round({"density": 6}), on=["temperature", "density"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(cells) == len(grid) > 0
+    assert f"**{len(cells)} of the 144 published cells**" in readme
+    for cell in cells.to_dict("records"):
+        numbers = [
+            f"{cell['temperature']:g}",
+            f"{100 * cell['density']:g} %",
+            *(f"{100 * cell[f'test_error_{side}']:.2f}" for side in ("y", "x")),
+            *(f"{cell[f'lmc_{side}']:.3f}".replace("-", "−") for side in ("y", "x")),
+            f"{cell['cka']:.3f}",
+            f"{cell['cka_softmax']:.3f}",
+        ]
+        assert f"| {' | '.join(numbers)} |" in readme, numbers
 
 
 def test_readme_and_site_tell_the_fault_run_that_is_kept() -> None:

@@ -25,6 +25,13 @@ def test_openmp_is_told_unless_the_user_has_said_it(given: str | None, expected:
     assert f"GOMP_SPINCOUNT = '{expected}'" in done.stderr
 
 
+def test_every_command_says_it() -> None:
+    code = "from three_regime.cli import main; main(['list'], standalone_mode=False); import os; print(*os.environ)"
+    environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert "GOMP_SPINCOUNT" in done.stdout.split(), done.stderr
+
+
 def test_jobs_say_it_before_torch_is_imported() -> None:
     """`three_regime.jobs.job` itself must not import torch, or the setting comes too late."""
     code = "import three_regime.jobs.run, sys; sys.exit('torch' in sys.modules)"

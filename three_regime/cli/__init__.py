@@ -10,6 +10,7 @@ import click
 from three_regime import __version__
 from three_regime.cli import checkpoints, results, runs
 from three_regime.logs import reporting
+from three_regime.system.openmp import spin_briefly
 
 
 class Commands(click.Group):
@@ -29,6 +30,7 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="three_regime")
 def main() -> None:
     """Reproduction of "A Three-regime Model of Network Pruning" (ICML 2023)."""
+    spin_briefly()
 
 
 for _command in (*runs.COMMANDS, *results.COMMANDS, *checkpoints.COMMANDS):
