@@ -21,7 +21,8 @@ from three_regime.study.grid import planned
 
 ROOT = Path(__file__).resolve().parents[1]
 
-EXPLORED = {"explorer-cifar10-cpu.html": ROOT / "reference" / "obtained" / "cifar10-cpu"}
+ARCHIVES = [path.parent for path in ROOT.glob("reference/obtained/*/manifest.json")]
+EXPLORED = {f"explorer-{archive.name}.html": archive for archive in ARCHIVES}
 """Page that is an explorer → the archive that it shows, beside the published figure."""
 
 IMAGES = {

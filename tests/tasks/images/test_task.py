@@ -219,7 +219,8 @@ def test_what_is_pruned(task):
 
 
 def test_a_prepared_file_makes_the_same_task(task, weights, tmp_path):
-    other = of_study(study_of(config(tmp_path, dataset={"train_images": COUNT, "test_images": 33})), "cpu")
+    limits = {"dataset": {"train_images": COUNT, "test_images": 33}, "measure": {"train_images": COUNT}}
+    other = of_study(study_of(config(tmp_path, **limits)), "cpu")
     assert prepare("digits", tmp_path / "data") is False, "prepared once"
     assert other.evaluate(weights, "train") == task.evaluate(weights, "train")
     assert other.evaluate(weights, "test") == task.evaluate(weights, "test")

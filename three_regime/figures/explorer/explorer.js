@@ -72,7 +72,8 @@
     const [rows, columns] = [study.temperatures.length, study.loads.length];
     const frame = { left: 58, right: 6, top: heading ? 76 : 54, bottom: 42 };
     const cellWidth = Math.min(150, (width - frame.left - frame.right) / columns);
-    const cellHeight = Math.min(68, Math.max(30, cellWidth * 0.62));
+    // Few rows are high enough for the name of their axis, few columns wide enough for that of the measure.
+    const cellHeight = Math.max(170 / rows, Math.min(68, Math.max(30, cellWidth * 0.62)));
     const [right, bottom] = [frame.left + columns * cellWidth, frame.top + rows * cellHeight];
     const toX = (column) => frame.left + column * cellWidth;
     const toY = (row) => frame.top + row * cellHeight;
@@ -80,7 +81,7 @@
     const ramp = measure?.low_is_good ? look.light_is_low : look.light_is_high;
     const label = measure ? measure.label : `${state.measure}: not measured`;
     const svg = element("svg", {
-      width: right + frame.right, height: bottom + frame.bottom, role: "grid", class: "plane",
+      width: Math.max(right + frame.right, frame.left + 7 * label.length), height: bottom + frame.bottom, role: "grid", class: "plane",
       "aria-label": `${study.title}: ${label}`, "data-study": study.name,
     });
     if (heading) svg.append(text(frame.left, 15, heading, { class: "heading" }));
