@@ -9,6 +9,7 @@ import pytest
 from checkout import Checkout
 from finished import copied, inside, tiny
 
+from three_regime.config import merge, resolve
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.planning.explain import explain, render, studies_behind, unprepared
@@ -66,6 +67,17 @@ def test_behind_a_table_stands_every_result_of_its_studies(finished_tiny: Checko
     with inside(finished_tiny):
         assert [study.name for study in studies_behind(tiny(), path)] == ["tiny"]
         assert explain(tiny(), str(path)) == explain(tiny())
+
+
+def test_behind_a_grid_over_another_load_stand_its_studies() -> None:
+    whole = tiny().model_dump(mode="json", exclude_unset=True)
+    noisy = merge(whole["studies"]["tiny"], {"dataset": {"label_noise": 0.4}})
+    grid = {"load": "label_noise", "density": 0.1, "studies": ["tiny", "noisy"]}
+    joined = {"run": ["tiny", "noisy", "other"], "load_grids": {"noise": grid}}
+    config = resolve(merge(whole, {**joined, "studies": {"noisy": noisy, "other": noisy}}))
+    for name in ("grid.csv", "figures/lmc.png"):
+        behind = studies_behind(config, Path("results/tiny/noise") / name)
+        assert behind and [study.name for study in behind] == ["tiny", "noisy"]
 
 
 @pytest.mark.parametrize("path", ["results/tiny/published/grid.csv", "results/tiny/published/figures/cka.png"])

@@ -30,7 +30,7 @@ class LoadGridConfig(Section):
         return LOADS[self.load]
 
     def check(self, studies: Mapping[str, StudyConfig]) -> None:
-        """Raise ``ValueError`` unless the studies have the density, share what tables compare, and differ in the load."""
+        """Raise ``ValueError`` unless the studies have the density, share data set and knob, and differ in the load."""
         for name in self.studies:
             registered(name, studies, "study of `run`")
             if self.density not in studies[name].densities:

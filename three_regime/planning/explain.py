@@ -14,6 +14,7 @@ from three_regime.errors import UserError
 from three_regime.planning.plan import ALL_STUDIES, DATA, wanted
 from three_regime.preparation.prepare import is_prepared
 from three_regime.study.grid import Study, planned, study_named
+from three_regime.study.load_grids import load_grids
 from three_regime.study.outputs import (
     CELL_TABLES,
     CLAIM_FILES,
@@ -78,6 +79,9 @@ def studies_behind(config: Config, path: Path) -> list[Study] | None:
             return [study]
         if path.parent == study.folder / "figures" and path.stem in study.figures:
             return [study]
+    for grid in load_grids(config):
+        if path.parent in (grid.folder, grid.folder / "figures"):
+            return list(grid.studies.values())
     if path.is_relative_to(root / PUBLISHED):
         return []
     over_all = [root / name for name in ("report.html", *OVERALL_FILES)]
