@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from three_regime.analysis import seed_means
+from three_regime.analysis import regime_tables, seed_means
 from three_regime.errors import UserError
+from three_regime.study.load_grids import LoadGrid
 from three_regime.system.files import write_csv
 
 
@@ -46,3 +47,12 @@ def join(name: str, load: str, density: float, cells: Mapping[float, pd.DataFram
 def write(path: Path, name: str, load: str, density: float, cells: Mapping[float, Path]) -> None:
     """Write ``cells.csv`` of a grid from those of its studies."""
     write_csv(path, join(name, load, density, {value: seed_means.read_cells(each) for value, each in cells.items()}))
+
+
+def write_tables(grid: LoadGrid, root: Path) -> Path:
+    """Write ``cells.csv`` and the regime tables of a grid, from the studies in the folder `root`; return its folder."""
+    folder = root / grid.name
+    cells = {value: root / study.name / "cells.csv" for value, study in grid.studies.items()}
+    write(folder / "cells.csv", grid.name, grid.load.name, grid.density, cells)
+    regime_tables.write(folder, grid.thresholds)
+    return folder

@@ -42,12 +42,11 @@ class LoadGridConfig(Section):
         if len(set(values.values())) < len(values):
             stated = ", ".join(f"{name} {value:g}" for name, value in values.items())
             raise ValueError(f"each study needs a {self.axis.noun} of its own, but they have {stated}")
-        first = studies[self.studies[0]]
-        for name in self.studies[1:]:
-            for key in ("knob", "dataset.name", "regimes"):
-                ours, theirs = (_at(study, key) for study in (first, studies[name]))
-                if ours != theirs:
-                    raise ValueError(f"{self.studies[0]} and {name} have another {key} ({ours}, {theirs})")
+        first, *others = self.studies
+        for name in others:
+            for key, theirs in _compared(studies[name]).items():
+                if theirs != (ours := _compared(studies[first])[key]):
+                    raise ValueError(f"{first} and {name} have another {key} ({ours}, {theirs})")
 
     def value(self, study: StudyConfig) -> float | None:
         """The load of a study."""
@@ -55,9 +54,6 @@ class LoadGridConfig(Section):
         return self.axis.of(study)
 
 
-def _at(study: StudyConfig, key: str) -> object:
-    """The setting with this dotted name."""
-    found: object = study
-    for part in key.split("."):
-        found = getattr(found, part)
-    return found
+def _compared(study: StudyConfig) -> dict[str, object]:
+    """Settings that the studies of a grid share, by their keys."""
+    return {"knob": study.knob, "dataset.name": study.dataset.name, "regimes": study.regimes}

@@ -10,16 +10,8 @@ import tempfile
 from pathlib import Path
 
 from three_regime import figures
-from three_regime.analysis import (
-    case_studies,
-    claims,
-    load_grids,
-    regime_tables,
-    scorecard,
-    scorecard_files,
-    seed_means,
-    tables,
-)
+from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means, tables
+from three_regime.analysis.load_grids import write_tables
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.exchange import research_object
@@ -28,7 +20,7 @@ from three_regime.exchange.research_object import PROVENANCE
 from three_regime.figures import explorer
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
-from three_regime.study.load_grids import load_grids as planned_load_grids
+from three_regime.study.load_grids import load_grids
 from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
@@ -78,21 +70,19 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
     out.mkdir()
     for study in studies:
         _study(folder / study.name, out / study.name, study)
-    for grid in planned_load_grids(config):
-        cells = {value: out / study.name / "cells.csv" for value, study in grid.studies.items()}
-        load_grids.write(out / grid.name / "cells.csv", grid.name, grid.load.name, grid.density, cells)
-        regime_tables.write(out / grid.name, grid.thresholds)
-        figures.draw(out / grid.name, grid.figures, grid.thresholds)
+    grids = load_grids(config)
+    for grid in grids:
+        figures.draw(write_tables(grid, out), grid.figures, grid.thresholds)
     shutil.copyfile(folder / SETTINGS_FILE, out / SETTINGS_FILE)
     if (folder / CASE_FOLDER).is_dir():
-        grids = [out / study.name / "grid.csv" for study in studies]
+        compared = [out / study.name / "grid.csv" for study in studies]
         thresholds = {study.name: study.thresholds for study in studies}
-        case_studies.write(out / CASE_FOLDER, grids, thresholds)
+        case_studies.write(out / CASE_FOLDER, compared, thresholds)
     if (folder / SCORECARD_FILES[0]).is_file():
         scorecard_files.write(out, scorecard.of_export(out))
     if (folder / PROVENANCE).is_file():
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
-    folders = {out / each.name: each.thresholds for each in (*studies, *planned_load_grids(config))}
+    folders = {out / each.name: each.thresholds for each in (*studies, *grids)}
     explorer.write(out / EXPLORER_FILE, folders, config.regimes.thresholds if config.published else None)
     origin = _commit_of(folder)
     if research_object.copy_workflow(out, folder, origin or ""):

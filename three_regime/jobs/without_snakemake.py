@@ -11,7 +11,7 @@ from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard
 from three_regime.study.grid import Study, planned, study_named
-from three_regime.study.load_grids import load_grids as planned_load_grids
+from three_regime.study.load_grids import load_grids
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.system import places
@@ -146,12 +146,9 @@ def _tables(study: Study) -> None:
 def _load_grids(config: Config) -> None:
     """Tables and figures of the grids over another load whose studies all have their tables."""
     from three_regime import figures
-    from three_regime.analysis import load_grids, regime_tables
+    from three_regime.analysis.load_grids import write_tables
 
-    for grid in planned_load_grids(config):
-        cells = {value: study.table("cells") for value, study in grid.studies.items()}
-        if all(path.is_file() for path in cells.values()):
-            load_grids.write(grid.folder / "cells.csv", grid.name, grid.load.name, grid.density, cells)
-            regime_tables.write(grid.folder, grid.thresholds)
-            figures.draw(grid.folder, grid.figures, grid.thresholds)
+    for grid in load_grids(config):
+        if all(study.table("cells").is_file() for study in grid.studies.values()):
+            figures.draw(write_tables(grid, grid.root), grid.figures, grid.thresholds)
             log.info("%s: tables and figures written", grid.folder)
