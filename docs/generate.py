@@ -18,6 +18,7 @@ from three_regime.config.loading import schema_text
 from three_regime.exchange.redraw import read_settings
 from three_regime.figures import explorer
 from three_regime.study.grid import planned
+from three_regime.study.load_grids import load_grids
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +74,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def explored(archive: Path) -> str:
     """The explorer of an archive, as `redraw` writes it."""
     settings = read_settings(archive)
-    folders = {archive / study.name: study.thresholds for study in planned(settings)}
+    folders = {archive / each.name: each.thresholds for each in (*planned(settings), *load_grids(settings))}
     return explorer.render(folders, settings.regimes.thresholds)
 
 

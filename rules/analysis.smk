@@ -139,7 +139,8 @@ rule case_studies:
     conda:
         "../envs/analysis.yaml"
     params:
-        thresholds={study.name: asdict(thresholds_of(CONFIG, study.name)) for study in STUDIES},
+        thresholds={study.name: asdict(study.thresholds) for study in STUDIES},
+        data=data_names(STUDIES),
     message:
         "Case studies 2 and 3 over all studies"
     script:

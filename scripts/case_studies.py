@@ -9,4 +9,4 @@ from three_regime.logs import reporting
 with reporting("case studies", Path(snakemake.log[0])):
     grids = [Path(path) for path in snakemake.input]
     thresholds = {study: Thresholds(**values) for study, values in snakemake.params.thresholds.items()}
-    case_studies.write(Path(snakemake.output[0]).parent, grids, thresholds)
+    case_studies.write(Path(snakemake.output[0]).parent, grids, thresholds, snakemake.params.data)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import smooth_plane
 
 from three_regime.analysis import algorithms, case_studies, figure2, regimes, seed_means
 from three_regime.analysis.algorithms import Column
@@ -308,6 +309,15 @@ def test_family_of_two_datasets_is_refused():
     both = pd.concat([make_grid([0.0]), make_grid([0.0], study="t", dataset="svhn")])
     with pytest.raises(UserError, match="cifar10, svhn"):
         case_studies.evaluate_family(both, {})
+
+
+def test_families_do_not_mix_parts_of_a_dataset():
+    clean, noisy = (seed_means.grid(smooth_plane.cells(seeds=(1,)).assign(study=name)) for name in ("clean", "noisy"))
+    thresholds = {"clean": Thresholds(), "noisy": Thresholds()}
+    together = case_studies.build([clean, noisy], thresholds)["family"]
+    assert set(together["dataset"]) == {"digits"} and set(together["models"]) == {16}
+    apart = case_studies.build([clean, noisy], thresholds, {"clean": "digits", "noisy": "digits (noisy)"})["family"]
+    assert set(apart["dataset"]) == {"digits", "digits (noisy)"} and set(apart["models"]) == {8}
 
 
 def test_sam_tuning_names_what_was_not_run():

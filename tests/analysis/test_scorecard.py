@@ -177,6 +177,24 @@ def test_dense_accuracy_is_held_against_the_expected_window(published, error, ve
     assert row["value"] == pytest.approx(1 - error) and row["beside"].endswith(verdict)
 
 
+def test_dense_accuracy_of_another_training_has_no_window(published):
+    cells = obtained_cells(published)
+    for deviating, window in (
+        ("dense_seeds is [1] instead of [1, 2, 3]", True),
+        ("dense.epochs is 3 instead of 160", False),
+        ("dataset.label_noise is 0.2 instead of none", False),
+    ):
+        card = scorecard.score(references.published(), seed_means.grid(cells), deviating=[deviating])
+        row = card.headline.query("measure == 'dense test accuracy'").iloc[0]
+        assert row["beside"].startswith("expected") == window
+
+
+def test_label_noise_deviates_from_the_published_protocol():
+    paper = load([ROOT / "config.yaml"]).studies[figure2.FIGURE2_STUDY].model_dump(mode="json")
+    noisy = {**paper, "dataset": {**paper["dataset"], "label_noise": 0.2}}
+    assert scorecard.deviations(noisy, figure2.protocol()) == ["dataset.label_noise is 0.2 instead of none"]
+
+
 def test_dense_accuracy_needs_the_default_temperature(published):
     cells = obtained_cells(published)
     measured = cells.assign(dense_test_error=cells["dense_test_error"].mask(cells["temperature"] == 160))

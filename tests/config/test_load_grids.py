@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tiny_study import STUDY
 
-from three_regime.config import Config, merge, resolve
+from three_regime.config import Config, DatasetChoice, merge, resolve
 from three_regime.config.loads import LOADS
 from three_regime.errors import UserError
-from three_regime.study.grid import thresholds_of
+from three_regime.study.grid import data_names, planned, thresholds_of
 from three_regime.study.load_grids import load_grids
 
 
@@ -53,16 +53,53 @@ NOISY = {"dataset": {"label_noise": 0.4}}
         ({"load": "density"}, [NOISY, {}], "unknown load 'density'"),
         ({"load": "label_noise"}, [{}, {}], "a label noise of its own, but they have a 0, b 0"),
         ({"load": "label_noise", "density": 0.33}, [NOISY, {}], "a has no density 0.33"),
-        ({"load": "label_noise", "studies": ["a", "c"]}, [NOISY, {}], "unknown study of `run` 'c'"),
+        ({"load": "label_noise", "studies": ["a", "c"]}, [NOISY, {}], "unknown study 'c'"),
+        ({"load": "label_noise", "studies": ["a", "b", "b"]}, [NOISY, {}], "holds a study twice"),
         ({"load": "label_noise", "studies": ["a"]}, [NOISY, {}], "holds fewer values than 2"),
-        ({"load": "label_noise"}, [NOISY, {"knob": "batch_size", "temperatures": [16, 32]}], "another knob"),
-        ({"load": "label_noise"}, [NOISY, {"regimes": {"lmc": -0.07}}], "another regimes"),
+        (
+            {"load": "label_noise"},
+            [NOISY, {"knob": "batch_size", "temperatures": [16, 32]}],
+            "share the knob: a has epochs, b batch_size",
+        ),
+        (
+            {"load": "width"},
+            [{"model": "preresnet-14"}, {"model": "preresnet-8x2"}],
+            "family and depth: a has preresnet-14",
+        ),
+        ({"load": "width"}, [NOISY, {"model": "preresnet-8x2"}], "share the label noise: a has 0.4, b 0"),
+        (
+            {"load": "label_noise"},
+            [NOISY, {"regimes": {"lmc": -0.07}}],
+            "share the LMC threshold: a has -0.12, b -0.07",
+        ),
     ],
 )
 def test_studies_that_cannot_be_joined_are_refused(grid: dict, changes: list, complaint: str) -> None:
     with pytest.raises(UserError, match="load_grids.*") as refused:
         settings(grid, *changes)
     assert complaint in str(refused.value)
+
+
+def test_thresholds_may_be_stated_or_inherited() -> None:
+    assert load_grids(settings({"load": "label_noise"}, {**NOISY, "regimes": {"lmc": -0.12}}, {}))
+
+
+def test_a_run_without_one_of_its_studies_leaves_a_grid_out() -> None:
+    config = settings({"load": "label_noise"}, NOISY, {})
+    assert load_grids(config) and load_grids(config.model_copy(update={"run": ("a",)})) == []
+    assert resolve({**config.model_dump(mode="json"), "run": ["a"]}).load_grids == config.load_grids
+
+
+def test_a_corpus_of_unknown_size_after_cleaning_has_no_training_size() -> None:
+    assert DatasetChoice(name="multi30k-de-en").training_size is None
+    assert DatasetChoice(name="multi30k-de-en", train_pairs=500).training_size == 500
+
+
+def test_studies_on_different_parts_of_a_data_set_are_told_apart() -> None:
+    alike = planned(settings({"load": "width"}, {"model": "preresnet-8x2"}, {}))
+    assert data_names(alike) == {"a": "digits", "b": "digits"}
+    noisy, clean = data_names(planned(settings({"load": "label_noise"}, NOISY, {}))).values()
+    assert noisy == "digits (200 training examples, label noise 0.4)" and clean == "digits (200 training examples)"
 
 
 def test_a_grid_cannot_take_the_folder_of_a_study() -> None:

@@ -203,7 +203,7 @@ def test_no_border_between_cells_alike_and_one_between_others(opened: Browser) -
 
 def test_a_grid_over_another_load_names_it(window: Browser, tmp_path: Path) -> None:
     plane = smooth_plane.cells(temperatures=(10, 160), densities=(0.1, 0.4)).assign(study="noise")
-    noisy = seed_means.grid(plane.rename(columns={"density": "label_noise"}).assign(density=0.5))
+    noisy = seed_means.grid(plane.rename(columns={"density": "load_label_noise"}).assign(density=0.5))
     (tmp_path / "noise").mkdir()
     noisy.to_csv(tmp_path / "noise" / "grid.csv", index=False)
     window.log("browser")
@@ -211,6 +211,7 @@ def test_a_grid_over_another_load_names_it(window: Browser, tmp_path: Path) -> N
     window.click('[data-cell="3"]')
     assert window.text("#cell-title") == "Cell: dense training epochs 160, label noise 40 %"
     assert "label noise (%)" in window.text("svg.plane")
+    assert "density 50 %" in window.text("#facts") and "dense seeds" not in window.text("#facts")
     assert window.run("return document.getElementById('choices-note').textContent").startswith("At each label noise ")
     assert window.log("browser") == []
 

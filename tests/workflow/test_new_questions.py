@@ -98,24 +98,42 @@ def test_everything_runs_once_and_is_shown(tmp_path: Path) -> None:
     assert (rewound / "figures" / "planes.png").stat().st_size > 0
     assert all(f'"{column}"' in page for column in COLUMNS)
     over_noise = checkout.path / RESULTS / "noise"
-    noisy = pd.read_csv(over_noise / "grid.csv").set_index("label_noise")["test_error"]
+    noisy = pd.read_csv(over_noise / "grid.csv").set_index("load_label_noise")["test_error"]
     assert noisy.index.tolist() == [0, 0.5]
     assert noisy[0.5] == pd.read_csv(checkout.path / RESULTS / "noisy" / "grid.csv")["test_error"].item()
     assert (over_noise / "figures" / "error_against_load.png").stat().st_size > 0
     assert '"label noise (%)"' in page
     assert checkout.planned(*options) == {}
     _is_exported_and_redrawn(checkout, options)
+    _stale_is_noticed_and_mended(checkout, options)
 
 
 def _is_exported_and_redrawn(checkout: Checkout, options: tuple[str, ...]) -> None:
     """An export holds the grid over label noise too, and `redraw` joins it again."""
     for arguments in (("export", *options, "--out", "mine"), ("redraw", "mine", "--out", "again")):
-        subprocess.run(
-            [sys.executable, "-m", "three_regime", *arguments],
-            cwd=checkout.path,
-            env=checkout.environment(),
-            check=True,
-        )
+        _command(checkout, *arguments)
     for table in ("cells", "grid", "regimes", "selection"):
         path = Path("noise") / f"{table}.csv"
         assert (checkout.path / "again" / path).read_text() == (checkout.path / "mine" / path).read_text()
+
+
+def _stale_is_noticed_and_mended(checkout: Checkout, options: tuple[str, ...]) -> None:
+    """A grid that its studies' tables contradict is reported, not exported, and rebuilt with one of its studies."""
+    path = checkout.path / RESULTS / "noise" / "cells.csv"
+    right = path.read_text()
+    path.write_text(right.replace("0.5", "0.4", 1))
+    assert path.read_text() != right
+    assert f"{RESULTS}/noise/cells.csv: stale" in _command(checkout, "verify", *options, fails=True)
+    assert "was not joined from the present tables" in _command(checkout, "export", *options, "--out", "x", fails=True)
+    _command(checkout, "run-stage", "tables", *options, "--study", "noisy")
+    assert path.read_text() == right
+
+
+def _command(checkout: Checkout, *arguments: str, fails: bool = False) -> str:
+    """Output of a command line."""
+    command = [sys.executable, "-m", "three_regime", *arguments]
+    done = subprocess.run(
+        command, cwd=checkout.path, env=checkout.environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode != 0) == fails, done.stderr
+    return done.stdout + done.stderr

@@ -160,7 +160,7 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
     The dense error is ``dense_test_error``. A study without any uses ``dense_proxy`` if present: the published test
     error at 80 % density, which makes "lowest dense error" the oracle at that density.
     """
-    load = load_of(grid).name
+    load = load_of(grid).column
     ordered = []
     for study, part in grid.groupby("study", sort=False):
         dense = part["dense_test_error"]
@@ -242,7 +242,7 @@ def evaluate(
             for seed, part in table.groupby("dense_seed")
         ]
         return pd.concat(seeds, ignore_index=True)
-    load = load_of(table).name
+    load = load_of(table).column
     rows = []
     for study, part in table.groupby("study", sort=False):
         fixed = usual_temperature(part) if default is None else default
@@ -288,7 +288,7 @@ def summary(evaluation: pd.DataFrame) -> pd.DataFrame:
         worst_regret=("regret", "max"),
         mean_test_error=("test_error", "mean"),
         mean_probes=("probes", "mean"),
-        **{"densities" if load is DENSITY else "loads": (load.name, "nunique")},
+        **{"densities" if load is DENSITY else "loads": (load.column, "nunique")},
     ).reset_index()
 
 

@@ -132,13 +132,24 @@ def tune_sam(
     return pd.DataFrame(rows, columns=["method", "density", *OUTCOME, "status"])
 
 
-def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> dict[str, pd.DataFrame]:
+def build(
+    grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds], data: Mapping[str, str] | None = None
+) -> dict[str, pd.DataFrame]:
     """Build the tables of ``CASE_TABLES`` from the grids of several studies.
 
     ``family`` and ``family_summary`` hold one family per dataset, of all its studies; ``sam`` holds every study with
-    the SAM knob, compared with the epochs study of the same dataset and model if there is one. `thresholds` maps
-    studies to theirs.
+    the SAM knob, compared with the epochs study of the same dataset and model if there is one.
+
+    Parameters
+    ----------
+    thresholds
+        Study → its thresholds.
+    data
+        Study → name of its data (`three_regime.study.grid.data_names`), which tells studies on different parts of a
+        dataset apart; default: the column ``dataset``.
     """
+    if data:
+        grids = [grid.assign(dataset=grid["study"].map(data)) for grid in grids]
     everything = pd.concat(grids, ignore_index=True)
     families = [evaluate_family(part, thresholds) for _, part in everything.groupby("dataset", sort=False)]
     tuned = []
@@ -162,7 +173,12 @@ def build(grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds]) -> di
     return {name: tables[name] for name in CASE_TABLES}
 
 
-def write(folder: Path, grids: Sequence[Path], thresholds: Mapping[str, Thresholds]) -> list[Path]:
+def write(
+    folder: Path,
+    grids: Sequence[Path],
+    thresholds: Mapping[str, Thresholds],
+    data: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; return their paths.
 
     Raises
@@ -174,7 +190,7 @@ def write(folder: Path, grids: Sequence[Path], thresholds: Mapping[str, Threshol
     for path, grid in read.items():
         if unknown := sorted(set(grid["study"]) - set(thresholds)):
             raise UserError(f"{path} is a table of study {unknown[0]!r}, which is not one of {', '.join(thresholds)}")
-    tables = build(list(read.values()), thresholds)
+    tables = build(list(read.values()), thresholds, data)
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
     return [folder / f"{name}.csv" for name in tables]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from three_regime.config.loads import DENSITY, load_of
 from three_regime.errors import UserError
 from three_regime.study.outputs import CELL_TABLES, MEASURE_TABLES, OVERALL_FILES, REGIME_TABLES
 from three_regime.system.files import read_table
@@ -15,12 +16,12 @@ TABLES = (*CELL_TABLES, *MEASURE_TABLES, *REGIME_TABLES, "claims")
 
 
 def load_results(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Load every table in a folder; tables of several studies are concatenated.
+    """Load every table in a folder; tables of several studies are concatenated, without grids over another load.
 
     Parameters
     ----------
     folder
-        A results folder (``results/demo``), the folder of one study in it, or an unpacked export.
+        A results folder (``results/demo``), the folder of one study or load grid in it, or an unpacked export.
 
     Returns
     -------
@@ -35,7 +36,11 @@ def load_results(folder: str | Path) -> dict[str, pd.DataFrame]:
         When the folder holds no ``cells.csv``, or a table cannot be read.
     """
     root = Path(folder)
-    studies = [root] if (root / "cells.csv").is_file() else sorted(path.parent for path in root.glob("*/cells.csv"))
+    if (root / "cells.csv").is_file():
+        studies = [root]
+    else:  # the cells of a load grid are those of its studies again
+        tables = sorted(root.glob("*/cells.csv"))
+        studies = [path.parent for path in tables if load_of(read_table(path)) is DENSITY]
     if not studies:
         raise UserError(f"{root} holds no cells.csv: name a results folder, a study in it, or an unpacked export")
     found: dict[str, pd.DataFrame] = {}

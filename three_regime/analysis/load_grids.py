@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from three_regime.analysis import regime_tables, seed_means
+from three_regime.config.loads import LOADS
 from three_regime.errors import UserError
 from three_regime.study.load_grids import LoadGrid
 from three_regime.system.files import write_csv
@@ -21,7 +22,7 @@ def join(name: str, load: str, density: float, cells: Mapping[float, pd.DataFram
     name
         Name of the grid, in the column ``study``.
     load
-        Name of the load (`three_regime.config.loads`), a column of its own.
+        Name of the load (`three_regime.config.loads`), whose column is added.
     cells
         Value of the load → rows of the study's ``cells.csv``.
 
@@ -36,7 +37,7 @@ def join(name: str, load: str, density: float, cells: Mapping[float, pd.DataFram
         if part.empty:
             raise UserError(f"{table['study'].iloc[0]} has no cell at density {density:g}, which {name} compares")
         part = part.assign(study=name)
-        part.insert(list(part).index("density"), load, value)
+        part.insert(list(part).index("density"), LOADS[load].column, value)
         parts.append(part)
     joined = pd.concat(parts, ignore_index=True)
     # Studies of different widths have different models; the grid names them all.
@@ -47,6 +48,17 @@ def join(name: str, load: str, density: float, cells: Mapping[float, pd.DataFram
 def write(path: Path, name: str, load: str, density: float, cells: Mapping[float, Path]) -> None:
     """Write ``cells.csv`` of a grid from those of its studies."""
     write_csv(path, join(name, load, density, {value: seed_means.read_cells(each) for value, each in cells.items()}))
+
+
+def is_current(grid: LoadGrid) -> bool:
+    """Whether ``cells.csv`` of a grid exists and is what its studies' tables give."""
+    cells = {value: study.table("cells") for value, study in grid.studies.items()}
+    try:
+        found = seed_means.read_cells(grid.folder / "cells.csv")
+        expected = join(grid.name, grid.load.name, grid.density, {at: seed_means.read_cells(cells[at]) for at in cells})
+    except UserError:
+        return False
+    return found.to_csv() == expected.to_csv()
 
 
 def write_tables(grid: LoadGrid, root: Path) -> Path:

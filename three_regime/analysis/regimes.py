@@ -64,7 +64,7 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
         confidence and is not decided. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
         a connected cell (`seed_means.dominant_seed`); the mean of such a cell is unreliable.
     """
-    table = grid[[*seed_means.KEYS, load_of(grid).name, "lmc", cka]].copy()
+    table = grid[[*seed_means.KEYS, load_of(grid).column, "lmc", cka]].copy()
     # 1. The label: connectivity first, then similarity; a network at chance has no regime.
     poor = grid["lmc"] < thresholds.lmc
     similar = grid[cka] >= thresholds.cka
@@ -242,7 +242,7 @@ def boundary(grid: pd.DataFrame, column: str, threshold: float) -> pd.DataFrame:
             share = (threshold - values[left]) / (values[left + 1] - values[left])
             place = temperatures[left] + share * (temperatures[left + 1] - temperatures[left])
             rows.append((float(density), crossing, left + share, place))
-    return pd.DataFrame(rows, columns=[load_of(grid).name, *_CROSSING])
+    return pd.DataFrame(rows, columns=[load_of(grid).column, *_CROSSING])
 
 
 def boundaries(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax") -> pd.DataFrame:
@@ -261,7 +261,7 @@ def boundaries(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_so
         ("cka", thresholds.cka, boundary(connected, cka, thresholds.cka)),
     )
     tables = [table.assign(boundary=name, threshold=threshold) for name, threshold, table in lines if len(table)]
-    columns = ["boundary", "threshold", load_of(grid).name, *_CROSSING]
+    columns = ["boundary", "threshold", load_of(grid).column, *_CROSSING]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
@@ -274,7 +274,7 @@ def _temperatures_by_density(grid: pd.DataFrame, column: str) -> pd.DataFrame:
         raise ValueError("temperatures of several studies have no common order; select one study first")
     if grid.empty:
         return pd.DataFrame()
-    table = grid.pivot(index="temperature", columns=load_of(grid).name, values=column)
+    table = grid.pivot(index="temperature", columns=load_of(grid).column, values=column)
     return table.loc[KNOBS[grid["knob"].iloc[0]].hot_first(list(table.index))]
 
 

@@ -52,7 +52,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     ----------
     path
         The file, or a folder that holds ``cells.csv`` (results of a study, another lab's export) or a subfolder with
-        ``cells.csv`` for each study; those of grids over another load than density are left out.
+        ``cells.csv`` for each study; grids over another load than density are left out unless named themselves.
 
     Raises
     ------
@@ -60,19 +60,20 @@ def read_cells(path: Path) -> pd.DataFrame:
         When there is no such file, or `check_cells` rejects its content.
     """
     path = Path(path)
-    files = [path]
-    if path.is_dir():
-        files = [path / "cells.csv"] if (path / "cells.csv").is_file() else sorted(path.glob("*/cells.csv"))
+    several = path.is_dir() and not (path / "cells.csv").is_file()
+    files = sorted(path.glob("*/cells.csv")) if several else [path / "cells.csv" if path.is_dir() else path]
     if not files or not files[0].is_file():
         raise UserError(f"{path} is not a cells.csv and holds none")
     tables = [check_cells(read_table(file), str(file)) for file in files]
-    if len(tables) > 1:
+    if several:
         tables = [table for table in tables if load_of(table) is DENSITY]
+    if not tables:
+        raise UserError(f"{path} holds only grids over another load than density; name one of them")
     return check_cells(pd.concat(tables, ignore_index=True), str(path))
 
 
 def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
-    """Validate cells; return a copy with every metric column, numeric, and densities rounded to 1e-6.
+    """Validate cells; return a copy with every metric column, numeric, and loads rounded to 1e-6.
 
     Raises
     ------
@@ -88,29 +89,30 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
         if metric not in cells:
             cells[metric] = np.nan
     load = load_of(cells)
-    numeric = list(dict.fromkeys(["dense_seed", "temperature", "density", load.name, *metrics_of(cells)]))
+    numeric = list(dict.fromkeys(["dense_seed", "temperature", "density", load.column, *metrics_of(cells)]))
     for column in numeric:
         try:
             cells[column] = pd.to_numeric(cells[column])
         except (ValueError, TypeError) as error:
             raise UserError(f"{source}: column {column!r} holds something that is not a number ({error})") from error
     cells["origin"] = cells["origin"].astype(object).where(cells["origin"].notna(), "")
-    for column in _REQUIRED:
+    for column in dict.fromkeys((*_REQUIRED, load.column)):
         if cells[column].isna().any():
             raise UserError(f"{source}: column {column!r} has an empty field")
     _check_possible(cells, numeric, source)
-    cells["density"] = cells["density"].round(6)
+    for column in {"density", load.column}:
+        cells[column] = cells[column].round(6)
     if not cells["density"].between(0, 1, inclusive="right").all():
         raise UserError(f"{source}: column 'density' must hold fractions above 0 and at most 1")
     unknown = sorted(set(cells["knob"]) - set(KNOBS))
     if unknown:
         raise UserError(f"{source}: knob {unknown[0]!r} is not one of {', '.join(KNOBS)}")
-    twice = cells[cells.duplicated([*KEYS, load.name, "dense_seed"])]
+    twice = cells[cells.duplicated([*KEYS, load.column, "dense_seed"])]
     if len(twice):
         row = twice.iloc[0]
         raise UserError(
             f"{source} holds the cell {row['study']}, dense seed {row['dense_seed']}, temperature "
-            f"{row['temperature']:g}, {load.noun} {row[load.name]:g} twice"
+            f"{row['temperature']:g}, {load.noun} {row[load.column]:g} twice"
         )
     return cells
 
@@ -174,7 +176,7 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     """
     cells = check_cells(cells)
     load = load_of(cells)
-    keys = [*KEYS, load.name]
+    keys = [*KEYS, load.column]
     groups = cells.groupby(keys, sort=True)
     table = groups[["dataset", "model"] if load is DENSITY else ["dataset", "model", "density"]].first()
     table["origin"] = groups["origin"].agg(lambda values: "+".join(sorted(set(values) - {""})))
@@ -183,7 +185,7 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     table["seeds"] = table["seeds"].fillna(0).astype(int)
     table = table.join(pd.concat([_spread(cells, metric, keys) for metric in metrics_of(cells)], axis=1))
     table = table.join(_normalised(cells, table["test_error"], keys))
-    return table.reset_index().sort_values(["study", load.name, "temperature"], ignore_index=True)
+    return table.reset_index().sort_values(["study", load.column, "temperature"], ignore_index=True)
 
 
 def dominant_seed(values: pd.Series) -> float:

@@ -112,9 +112,17 @@ class DatasetChoice(Section):
 
     @property
     def training_size(self) -> int | None:
-        """Number of training examples used (images, sentence pairs); None if unknown until the data are prepared."""
+        """Number of training examples used (images, sentence pairs); None if cleaning drops an unknown number."""
         key = self.setting.sizes[0]
-        return getattr(self, key) or getattr(self.entry, key)
+        return getattr(self, key) or (None if self.setting.cleaned_alike else getattr(self.entry, key))
+
+    @property
+    def variant(self) -> str:
+        """What sets these training data apart from others of the same name."""
+        stated = getattr(self, self.setting.sizes[0])
+        size = "all training examples" if stated is None else f"{stated:,} training examples"
+        noise = f"label noise {self.label_noise:.4g}" if self.label_noise else ""
+        return ", ".join(filter(None, [self.files and Path(self.files).name, size, noise]))
 
     @property
     def folder(self) -> str:

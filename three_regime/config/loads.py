@@ -1,7 +1,8 @@
 """Loads: what varies beside the temperature in a grid (paper: density; others as in the group's earlier work).
 
 A study varies density. Studies that differ in one other load are joined into a grid over that load (`load_grids` in the
-configuration). The load of a table is known by its column: ``density`` unless the table has the column of another one.
+configuration). The load of a table is known by its column, ``density`` or ``load_<name>``; a table that merely states a
+width or a number of images is not a grid over it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Load:
     Attributes
     ----------
     name
-        Column in tables, and name in the configuration.
+        Name in the configuration.
     label
         Axis label with unit.
     noun, plural
@@ -43,6 +44,11 @@ class Load:
     factor: float = 1
     unit: str = ""
     of: Callable[[StudyConfig], float | None] | None = None
+
+    @property
+    def column(self) -> str:
+        """Column in tables."""
+        return "density" if self.of is None else f"load_{self.name}"
 
     def text(self, value: float) -> str:
         """A value in the unit of the label, as short as possible: 0.125 → ``12.5`` for density."""
@@ -68,4 +74,4 @@ LOADS: dict[str, Load] = {
 def load_of(columns: Iterable[str]) -> Load:
     """The load of a table with these columns."""
     names = set(columns)
-    return next((load for load in LOADS.values() if load is not DENSITY and load.name in names), DENSITY)
+    return next((load for load in LOADS.values() if load is not DENSITY and load.column in names), DENSITY)

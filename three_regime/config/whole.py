@@ -93,7 +93,7 @@ class Config(Section):
             if name in (*self.studies, "published"):
                 raise ValueError(f"load_grids.{name}: the folder of that name belongs to a study; choose another name")
             try:
-                grid.check({study: self.studies[study] for study in self.run})
+                grid.check(self.studies, self.regimes)
             except ValueError as error:
                 raise ValueError(f"load_grids.{name}: {error}") from error
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from three_regime import __version__
+from three_regime.analysis.load_grids import is_current
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.exchange import event_files, research_object
@@ -70,7 +71,8 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
     Raises
     ------
     UserError
-        When `out` exists, or a study has no tables, or tables that do not match its results and settings.
+        When `out` exists, or a study or a grid over another load has no tables, or tables that do not match its results
+        and settings.
     """
     out = Path(out)
     if out.exists():
@@ -83,6 +85,11 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
             message = f"{study.table('cells')} is missing: run `snakemake tables` with the same --configfile first"
             raise UserError(message)
         refuse_other_tables(study)
+    for grid in load_grids(config):
+        if not is_current(grid):
+            table = grid.folder / "cells.csv"
+            message = f"{table} is missing or was not joined from the present tables of its studies"
+            raise UserError(f"{message}: run `snakemake tables figures` with the same --configfile first")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"
@@ -110,6 +117,7 @@ def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> 
             shutil.copyfile(Path(config.results) / name, folder / name)
     settings = config.model_dump(mode="json")
     settings["studies"] = {study.name: settings["studies"][study.name] for study in studies}
+    settings["load_grids"] = {grid.name: settings["load_grids"][grid.name] for grid in load_grids(config)}
     write_text(folder / SETTINGS_FILE, yaml.safe_dump(settings, sort_keys=False))
     write_json(folder / PROVENANCE, {study.name: provenance_of(study) for study in studies})
 

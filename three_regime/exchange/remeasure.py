@@ -58,7 +58,7 @@ def remeasure(
     Raises
     ------
     UserError
-        When the export contains no pair of networks, or a study has label noise, which single checkpoints do not know.
+        When the export contains no pair of networks that can be measured.
     """
     rows = []
     for pair in archived_pairs(folder):
@@ -76,17 +76,18 @@ def remeasure(
             }
         )
     if not rows:
-        raise UserError(f"{folder} contains no two networks of a cell: it was exported without --weights")
+        raise UserError(f"{folder} contains no two networks of a cell that can be measured; see `export --weights`")
     table = pd.DataFrame(rows)
     write_csv(out / TABLE, table)
     return table
 
 
 def archived_pairs(folder: Path) -> Iterator[Pair]:
-    """Yield the pairs in an export's tables whose networks it contains."""
+    """Yield the pairs in an export's tables whose networks it contains, but for studies with label noise."""
     for study in planned(read_settings(folder)):
-        if study.config.dataset.label_noise:
-            raise UserError(f"{study.name} has label noise: run its stages lmc and cka instead")
+        if study.config.dataset.label_noise:  # single checkpoints do not know its labels
+            log.warning("%s has label noise and is left out: run its stages lmc and cka instead", study.name)
+            continue
         for _, row in read_table(folder / study.name / "pairs.csv").iterrows():
             cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])
             place = Path(study.name) / cell.relative_to(study.folder)

@@ -61,7 +61,7 @@ def tuning_table(
     UserError
         When a table lacks a column or Algorithm 1 was not run from `start`.
     """
-    load = load_of(grid).name
+    load = load_of(grid).column
     names = [*_COLUMNS[:2], load, *_COLUMNS[2:]]
     keys = ["temperature", load]
     require(selection, names, "selection.csv")
@@ -84,8 +84,7 @@ def _with_seeds(table: pd.DataFrame, cells: pd.DataFrame, load: str) -> pd.DataF
     """The columns of single dense seeds, see `tuning_table`."""
     keys = ["temperature", load]
     require(cells, ("dense_seed", *keys, "test_error"), "cells.csv")
-    rounded = cells.assign(**{load: cells[load].round(6)})
-    by_seed = rounded.pivot(index=keys, columns="dense_seed", values="test_error")
+    by_seed = cells.assign(**{load: cells[load].round(6)}).pivot(index=keys, columns="dense_seed", values="test_error")
     if by_seed.shape[1] < 2:
         return table
     oracle = table[table["algorithm"] == "oracle"].set_index(load)["temperature"]
@@ -143,7 +142,7 @@ def error_against_load(
     if table["test_error"].isna().all():
         return style.blank_figure("no cell has been retrained", title)
     names = [name for name in TUNED if name in set(table["algorithm"])]
-    parts = {name: table[table["algorithm"] == name].set_index(plane.load.name) for name in names}
+    parts = {name: table[table["algorithm"] == name].set_index(plane.load.column) for name in names}
     groups = style.alike({name: part["temperature"].reindex(plane.loads) for name, part in parts.items()})
     shown, said = _telling(table, knob, plane.load)
     with style.context():
@@ -241,7 +240,7 @@ def selection_table(selection: pd.DataFrame) -> pd.DataFrame:
     UserError
         When the table lacks a column.
     """
-    load = load_of(selection).name
+    load = load_of(selection).column
     require(selection, (*_COLUMNS, load), "selection.csv")
     groups = selection.dropna(subset=["regret"]).groupby(["algorithm", load], as_index=False)
     return groups.agg(
@@ -277,13 +276,13 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
     if table.empty:
         return style.blank_figure("no algorithm has a retrained cell to choose", title)
     load = load_of(table)
-    values = sorted(table[load.name].unique())
+    values = sorted(table[load.column].unique())
     held = set(table["algorithm"])
     if (table["highest"].abs() < 1e-12).all():
         said = f"every algorithm and baseline chooses the best temperature at every {load.noun}"
         return style.blank_figure(said, title)
     names = [name for name in LOOKS if name in held] + sorted(held - set(LOOKS))
-    parts = {name: table[table["algorithm"] == name].set_index(load.name).reindex(values) for name in names}
+    parts = {name: table[table["algorithm"] == name].set_index(load.column).reindex(values) for name in names}
     looks = {name: LOOKS.get(name, style.series(index)) for index, name in enumerate(names)}
     ends = ("mean", "lowest", "highest")
     groups = style.alike({name: rows[list(ends)].to_numpy().ravel() for name, rows in parts.items()})

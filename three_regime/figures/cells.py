@@ -49,7 +49,7 @@ class Plane:
             When the grid is empty, lacks a column, or holds more than one study or another knob.
         """
         load = load_of(grid)
-        require(grid, ("temperature", load.name), "grid.csv")
+        require(grid, ("temperature", load.column), "grid.csv")
         if grid.empty:
             raise UserError("grid.csv has no rows: there is nothing to draw")
         for column, allowed in (("study", 1), ("knob", 1)):
@@ -59,7 +59,7 @@ class Plane:
         if "knob" in grid and grid["knob"].iloc[0] != knob.name:
             raise UserError(f"grid.csv has the knob {grid['knob'].iloc[0]!r}, the figure was asked for {knob.name!r}")
         temperatures = knob.hot_first([float(value) for value in grid["temperature"].unique()])
-        return cls(tuple(temperatures), tuple(sorted(float(value) for value in grid[load.name].unique())), load)
+        return cls(tuple(temperatures), tuple(sorted(float(value) for value in grid[load.column].unique())), load)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -89,10 +89,10 @@ class Plane:
         UserError
             When a column is missing or a cell has more than one row.
         """
-        require(table, ("temperature", self.load.name, column), name)
-        if table.duplicated(["temperature", self.load.name]).any():
+        require(table, ("temperature", self.load.column, column), name)
+        if table.duplicated(["temperature", self.load.column]).any():
             raise UserError(f"{name} has more than one row for the same temperature and {self.load.noun}")
-        wide = table.pivot(index="temperature", columns=self.load.name, values=column)
+        wide = table.pivot(index="temperature", columns=self.load.column, values=column)
         return wide.reindex(index=list(self.temperatures), columns=list(self.loads)).to_numpy()
 
     def column(self, load: float) -> int:

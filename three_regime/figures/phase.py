@@ -120,7 +120,7 @@ def panel_figure(
 
 def phase_table(grid: pd.DataFrame, regimes: pd.DataFrame) -> pd.DataFrame:
     """The cells behind a phase diagram: grid.csv with the regime, its confidence and whether it is decided."""
-    keys = ["temperature", load_of(grid).name]
+    keys = ["temperature", load_of(grid).column]
     names = [*keys, "regime", "decided", "confidence"]
     require(regimes, names, "regimes.csv")
     labels = regimes[names]

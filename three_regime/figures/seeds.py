@@ -28,9 +28,9 @@ _NAMED = 5
 
 
 def seed_table(
-    grid: pd.DataFrame, cells: pd.DataFrame, knob: Knob, densities: Sequence[float] | None = None
+    grid: pd.DataFrame, cells: pd.DataFrame, knob: Knob, loads: Sequence[float] | None = None
 ) -> pd.DataFrame:
-    """What `seed_points` draws, a row a measure, density, temperature and dense seed.
+    """What `seed_points` draws, a row a measure, density (or other load), temperature and dense seed.
 
     Returns
     -------
@@ -44,30 +44,31 @@ def seed_table(
     UserError
         When a table lacks a column.
     """
-    require(cells, ("dense_seed", "temperature", "density"), "cells.csv")
     plane = Plane.of(grid, knob)
-    shown = sorted(densities) if densities else style.spread(list(plane.loads), CHOSEN)
-    keys = ["density", "temperature"]
+    load = plane.load.column
+    require(cells, ("dense_seed", "temperature", load), "cells.csv")
+    shown = sorted(loads) if loads else style.spread(list(plane.loads), CHOSEN)
+    keys = [load, "temperature"]
     tables = []
     for measure in [name for name in (*MEASURES, *measured_columns()) if name in cells and name in grid]:
         of_grid = {measure: "mean", f"{measure}_se": "se", f"{measure}_one_seed": "one_seed"}
         means = grid.reindex(columns=[*keys, *of_grid]).rename(columns=of_grid)
         values = cells[[*keys, "dense_seed", measure]].rename(columns={measure: "value"}).dropna()
-        values["density"] = values["density"].round(6)
+        values[load] = values[load].round(6)
         tables.append(values.merge(means, on=keys, how="left").assign(measure=measure))
     columns = ["measure", *keys, "dense_seed", "value", "mean", "se", "one_seed"]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-    return table[table["density"].isin(shown)][columns].reset_index(drop=True)
+    return table[table[load].isin(shown)][columns].reset_index(drop=True)
 
 
 def seed_points(
     grid: pd.DataFrame,
     cells: pd.DataFrame,
     knob: Knob,
-    densities: Sequence[float] | None = None,
+    loads: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
-    """Every dense seed's value against temperature, beside the mean and its standard error; one column a density.
+    """Every dense seed's value against temperature, beside the mean and its standard error; one column a load.
 
     Each panel has its own vertical axis, for spreads differ between densities by factors of tens. A ring marks a seed
     that dominates the spread of its cell: the mean there is that seed's. One dense seed has no mean beside it. A
@@ -79,8 +80,8 @@ def seed_points(
         grid.csv and cells.csv of one study; errors and LMC are fractions.
     knob
         What sets the temperature.
-    densities
-        Those to show; by default at most ``CHOSEN``, spread over what was run.
+    loads
+        Values of the load to show; by default at most ``CHOSEN``, spread over what was run.
     title
         Heading; empty for none.
 
@@ -89,10 +90,11 @@ def seed_points(
     UserError
         When a table lacks a column.
     """
-    table = seed_table(grid, cells, knob, densities)
+    table = seed_table(grid, cells, knob, loads)
     if table.empty:
         return style.blank_figure("no cell has been measured", title)
     plane = Plane.of(grid, knob)
+    load = plane.load
     there = {name: table.loc[table["measure"] == name, "value"] for name in (*MEASURES, *measured_columns())}
     same = [name for name, values in there.items() if len(values) > 1 and np.ptp(values) < 1e-12]
     measures = [name for name, values in there.items() if len(values) and name not in same]
@@ -102,8 +104,8 @@ def seed_points(
     ]
     if not measures:
         return style.blank_figure("\n".join(said), title)
-    columns = sorted(table["density"].unique())
-    said += filter(None, [style.omitted(len(columns), len(plane.loads), "densities are shown")])
+    columns = sorted(table[load.column].unique())
+    said += filter(None, [style.omitted(len(columns), len(plane.loads), f"{load.plural} are shown")])
     seeds = sorted(int(seed) for seed in table["dense_seed"].unique())
     with style.context():
         handles = _legend(table, seeds)
@@ -113,13 +115,13 @@ def seed_points(
         figure = style.new_figure(width, height + style.heading_height(title, width))
         panels = figure.subplots(len(measures), len(columns), sharex=True, squeeze=False)
         for row, measure in zip(panels, measures, strict=True):
-            for axes, density in zip(row, columns, strict=True):
-                cell = table[(table["measure"] == measure) & (table["density"] == density)]
+            for axes, value in zip(row, columns, strict=True):
+                cell = table[(table["measure"] == measure) & (table[load.column] == value)]
                 _draw(axes, cell, plane, seeds, panel_of(measure).factor)
             row[0].set_ylabel(panel_of(measure).label)
         figure.align_ylabels(panels[:, 0])
-        for axes, density in zip(panels[0], columns, strict=True):
-            axes.set_title(f"density {style.percent(density)} %")
+        for axes, value in zip(panels[0], columns, strict=True):
+            axes.set_title(f"{load.noun} {load.text(value)}{load.unit}")
         for axes in panels[-1]:
             kept = style.tick_places(plane.temperature_labels, 1.1)
             axes.set_xticks(kept, [plane.temperature_labels[place] for place in kept])

@@ -14,6 +14,7 @@ from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.load_grids import load_grids
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
+from three_regime.study.table_sources import refuse_other_tables
 from three_regime.system import places
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def run_stage(
         _prepare(config, study)
     elif stage == "tables":
         _tables(study)
-        _load_grids(config)
+        _load_grids(config, study)
     elif stage == "discard":
         for seed in chosen_seeds:
             for temperature in chosen_temperatures:
@@ -143,12 +144,20 @@ def _tables(study: Study) -> None:
     log.info("%s: %d tables and figure files written", study.folder, len(written))
 
 
-def _load_grids(config: Config) -> None:
-    """Tables and figures of the grids over another load whose studies all have their tables."""
+def _load_grids(config: Config, study: Study) -> None:
+    """Tables and figures of the grids over another load that `study` belongs to, if its other studies have tables."""
     from three_regime import figures
     from three_regime.analysis.load_grids import write_tables
 
     for grid in load_grids(config):
-        if all(study.table("cells").is_file() for study in grid.studies.values()):
-            figures.draw(write_tables(grid, grid.root), grid.figures, grid.thresholds)
-            log.info("%s: tables and figures written", grid.folder)
+        others = [each for each in grid.studies.values() if each.name != study.name]
+        if len(others) == len(grid.studies):
+            continue
+        try:
+            for other in others:
+                refuse_other_tables(other)
+        except UserError as error:
+            log.warning("%s is not rebuilt: %s", grid.folder, error)
+            continue
+        figures.draw(write_tables(grid, grid.root), grid.figures, grid.thresholds)
+        log.info("%s: tables and figures written", grid.folder)

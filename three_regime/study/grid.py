@@ -6,6 +6,7 @@ Paths read as a sentence: ``<results>/<study>/seed1/epochs040/density005/replica
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,6 +160,18 @@ def thresholds_of(config: Config, name: str) -> Thresholds:
     if name in config.load_grids:
         name = config.load_grids[name].studies[0]
     return study_named(config, name).thresholds if name in config.run else config.regimes.thresholds
+
+
+def data_names(studies: Iterable[Study]) -> dict[str, str]:
+    """Study → name of its data set, with training-set size and label noise where studies on it differ in them."""
+    chosen = {study.name: study.config.dataset for study in studies}
+    variants: dict[str, set[str]] = {}
+    for choice in chosen.values():
+        variants.setdefault(choice.name, set()).add(choice.variant)
+    return {
+        name: f"{choice.name} ({choice.variant})" if len(variants[choice.name]) > 1 else choice.name
+        for name, choice in chosen.items()
+    }
 
 
 def planned(config: Config) -> list[Study]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from three_regime.config import Config
 from three_regime.config.loads import Load
+from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.study.grid import Study, study_named
 from three_regime.study.outputs import LOAD_GRID_FIGURES
@@ -31,18 +32,25 @@ class LoadGrid:
     root: Path
     thresholds: Thresholds
 
-    figures = LOAD_GRID_FIGURES
     cell_tables = ("cells",)
 
     @property
     def folder(self) -> Path:
         return self.root / self.name
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of its figures: those of any grid, and of additional measures that every study has."""
+        drawn = [set(study.figures) for study in self.studies.values()]
+        return (*LOAD_GRID_FIGURES, *(name for name in measured_columns() if all(name in each for each in drawn)))
+
 
 def load_grids(config: Config) -> list[LoadGrid]:
-    """Every grid of the configuration."""
+    """The grids of the configuration whose studies are all run."""
     found = []
     for name, own in config.load_grids.items():
+        if not set(own.studies) <= set(config.run):
+            continue
         members = [study_named(config, each) for each in own.studies]
         values = {own.value(study.config): study for study in members}
         ordered = {value: values[value] for value in sorted(values)}

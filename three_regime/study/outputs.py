@@ -69,8 +69,8 @@ GRID_FIGURES = (
 """Figures that need only ``REGIME_TABLES``, each as PDF, PNG and CSV."""
 
 
-LOAD_GRID_FIGURES = tuple(name.replace("density", "load") for name in GRID_FIGURES)
-"""The same of a grid over another load (`three_regime.study.load_grids`)."""
+LOAD_GRID_FIGURES = (*(name.replace("density", "load") for name in GRID_FIGURES), "seeds")
+"""Figures of a grid over another load (`three_regime.study.load_grids`), which has no training runs of its own."""
 
 
 RUN_FIGURES = ("seeds", "lmc_lines", "training_curves")

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, MEASURE_TABLES, RUN_FIGURES
+from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, LOAD_GRID_FIGURES, MEASURE_TABLES, RUN_FIGURES
 
 _DATA = re.compile(r'(<script id="[\w-]+">\n)(.*?)(\n *</script>)', re.DOTALL)
 
 ORDER = (
     "scorecard",
-    *GRID_FIGURES,
+    *dict.fromkeys(name for both in zip(GRID_FIGURES, LOAD_GRID_FIGURES, strict=False) for name in both),
     "claims",
     *RUN_FIGURES,
     *LAYER_FIGURES,

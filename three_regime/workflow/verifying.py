@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from three_regime.analysis import load_grids
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.preparation.prepare import is_intact, is_prepared
 from three_regime.study.grid import Study, planned
+from three_regime.study.load_grids import load_grids as grids_of
 from three_regime.study.outputs import REGIME_TABLES
 from three_regime.study.table_sources import tables_agree
-from three_regime.study.verdicts import Finding, Verdict, judge
+from three_regime.study.verdicts import Verdict, judge
 from three_regime.system.files import read_table
 
 _PROBLEMS = (Verdict.STALE, Verdict.DAMAGED, Verdict.UNKNOWN)
@@ -64,7 +66,18 @@ def verify(config: Config) -> Verified:
         ]
         tables = [study.table(name) for name in (*study.cell_tables, *REGIME_TABLES)]
         read += sum(path.exists() for path in tables)
-        problems += _of_tables(study, findings, tables)
+        problems += _damaged(tables)
+        cells = study.table("cells")
+        if cells.exists() and not tables_agree(study, findings):
+            reason = "the tables were not built from exactly these results, under this name and with these settings"
+            problems.append(Problem(str(cells), Verdict.STALE.value, reason))
+    for grid in grids_of(config):
+        tables = [grid.folder / f"{name}.csv" for name in (*grid.cell_tables, *REGIME_TABLES)]
+        read += sum(path.exists() for path in tables)
+        problems += _damaged(tables)
+        if tables[0].exists() and not load_grids.is_current(grid):
+            reason = "it was not joined from the present tables of its studies"
+            problems.append(Problem(str(tables[0]), Verdict.STALE.value, reason))
     for path, study in data.items():
         if path.exists():
             read += 1
@@ -75,7 +88,7 @@ def verify(config: Config) -> Verified:
     return Verified(read, missing, problems)
 
 
-def _of_tables(study: Study, findings: list[Finding], tables: list[Path]) -> Iterator[Problem]:
+def _damaged(tables: list[Path]) -> Iterator[Problem]:
     for path in tables:
         if not path.exists() or not path.read_bytes().strip():  # an empty table
             continue
@@ -83,10 +96,6 @@ def _of_tables(study: Study, findings: list[Finding], tables: list[Path]) -> Ite
             read_table(path)
         except UserError as error:
             yield Problem(str(path), Verdict.DAMAGED.value, str(error).removeprefix(f"{path} "))
-    cells = study.table("cells")
-    if cells.exists() and not tables_agree(study, findings):
-        reason = "the tables were not built from exactly these results, under this name and with these settings"
-        yield Problem(str(cells), Verdict.STALE.value, reason)
 
 
 def render(verified: Verified) -> str:

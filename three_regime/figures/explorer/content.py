@@ -18,6 +18,7 @@ import pandas as pd
 
 from three_regime.analysis import algorithms, figure2, regimes, seed_means
 from three_regime.config.knobs import KNOBS, Knob
+from three_regime.config.loads import DENSITY, Load
 from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.figures import curves, style
@@ -104,7 +105,7 @@ class _Places:
     @property
     def keys(self) -> tuple[str, str]:
         """Columns that say the place of a cell."""
-        return "temperature", self.plane.load.name
+        return "temperature", self.plane.load.column
 
     def row(self, temperature: float) -> int:
         """Row of a temperature; −1 for none of the plane's."""
@@ -147,7 +148,7 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
     usual = algorithms.usual_temperature(grid)
     chance = plane.matrix(grid.assign(chance=regimes.at_chance(grid)), "chance")
     return {
-        "facts": {"data set": str(grid["dataset"].iloc[0]), "model": str(grid["model"].iloc[0])},
+        "facts": _facts(grid, plane.load),
         "knob": knob.label,
         "regret_unit": reworded("percentage points", words),
         "temperatures": list(plane.temperatures),
@@ -165,6 +166,13 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
         "dense_error_is_proxy": bool(grid["dense_test_error"].isna().all() and seed_means.DENSE_PROXY in grid),
         "default_temperature": _Places(plane).row(usual),
     }
+
+
+def _facts(grid: pd.DataFrame, load: Load) -> Json:
+    facts = {"data set": str(grid["dataset"].iloc[0]), "model": str(grid["model"].iloc[0])}
+    if load is not DENSITY:
+        facts["density"] = f"{style.percent(grid['density'].iloc[0])} %"
+    return facts
 
 
 def _measure(grid: pd.DataFrame, plane: Plane, name: str, words: Words) -> Json:

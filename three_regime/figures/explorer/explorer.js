@@ -442,6 +442,7 @@
 
   function seedsAndReplicas(study) {
     if (!study.points) return { origin: "published" };
+    if ("density" in study.facts) return {};  // a grid over another load: its studies state them
     const replicas = new Set(study.points.replicas.map((row) => row[2])).size;
     return { "dense seeds": seedsOf(study).join(", ") || "none", replicas: `${replicas} a cell` };
   }
