@@ -22,7 +22,7 @@ from three_regime.datasets.torchvision_import import import_torchvision
 from three_regime.landscape import mode_connectivity
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
-from three_regime.training.trainer import convolution_precision
+from three_regime.system.device import convolution_precision
 
 PREFETCH = 2  # batches per worker, torch's default
 

@@ -25,12 +25,13 @@ from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import linear_cka
 from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import Masks, apply_masks
+from three_regime.system.device import convolution_precision
 from three_regime.system.interruption import Stop
 from three_regime.tasks.images.task import ImageClassification
 from three_regime.tasks.interface import SparseNetwork, Stack
 from three_regime.tasks.pack_sizes import Lockstep
 from three_regime.tasks.strategies import Alone, one_at_a_time, sparse_network
-from three_regime.training.trainer import Member, Session, convolution_precision, train_pack
+from three_regime.training.trainer import Member, Session, train_pack
 
 Clock = Callable[[], float]
 WARM_UP = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -271,6 +272,18 @@ def test_the_preset_states_each_of_the_four_claims():
     stated = config.studies["cifar10-cpu"].claims
     assert {each.name[0] for each in stated} == set("abcd")
     assert {each.measure for each in stated} == {"lmc", "cka_softmax", "test_error"}
+
+
+def test_one_replica_makes_no_pairs_and_no_spread() -> None:
+    row = Study(replicas=(1,), error=lambda seed, t, d, replica: t / 1000 + seed / 10_000).judge(claim())
+    assert row["outcome"] == "holds" and row["estimate"] == pytest.approx(-0.02)
+
+
+def test_a_claim_over_replicas_needs_one_dense_seed() -> None:
+    stated = {**over_replicas().model_dump(), "of": {"temperatures": [1]}, "against": {"temperatures": [2]}}
+    resolve(mapping(Path("x"), claims=[stated]))
+    with pytest.raises(UserError, match="over: replicas needs one dense seed, not 2"):
+        resolve(mapping(Path("x"), claims=[stated], dense_seeds=[1, 2]))
 
 
 def over_replicas(**changes) -> Claim:

@@ -13,9 +13,11 @@ from three_regime import figures
 from three_regime.analysis import claims, regime_tables, tables
 from three_regime.config import measures, resolve
 from three_regime.config.measures import MEASURES, Column, Measure
-from three_regime.errors import Damaged, UserError
+from three_regime.errors import Damaged, Interrupted, UserError
 from three_regime.figures.explorer.content import of_study
+from three_regime.jobs.job import state_file
 from three_regime.jobs.run import Outcome
+from three_regime.landscape import bezier
 from three_regime.planning import plan
 from three_regime.planning.pricing import RATES, read_rates
 from three_regime.study.products import pack
@@ -80,6 +82,25 @@ def test_what_is_added_later_computes_nothing_twice(tmp_path):
     run_to(first, "retrain")
     assert run(first, "measures") == Outcome(1, 0)
     assert run(config(tmp_path, measure={"also": ["agreement", "distance"]}, **SMALL), "measures") == Outcome(1, 1)
+
+
+def test_a_trained_curve_is_kept_while_it_is_measured(tmp_path, monkeypatch):
+    settings = config(tmp_path, measure={"also": ["bezier"], **QUICK}, **SMALL)
+    run_to(settings, "retrain")
+    state = state_file(study_of(settings), pack(study_of(settings), "measures", 1, 2.0)[0])
+    with monkeypatch.context() as stopped:
+        stopped.setattr(bezier.mode_connectivity, "measure", _interrupted)
+        with pytest.raises(Interrupted):
+            run(settings, "measures")
+    assert state.exists()
+    with monkeypatch.context() as trained:
+        trained.setattr(bezier.CurveTask, "loss", lambda *arguments: pytest.fail("the curve is trained again"))
+        assert run(settings, "measures") == Outcome(1, 0)
+    assert not state.exists()
+
+
+def _interrupted(*arguments: object) -> None:
+    raise Interrupted("a test")
 
 
 def test_files_and_rules_agree():

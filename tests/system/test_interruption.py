@@ -1,8 +1,14 @@
 """Stop requests not covered by tests of whole runs."""
 
+import signal
 import subprocess
 import sys
 import textwrap
+
+import pytest
+
+from three_regime.errors import Interrupted
+from three_regime.system.interruption import Stop
 
 STOPPED_WHILE_IT_HOLDS_ITS_LOCK = """
     import os, signal, threading, time
@@ -30,3 +36,15 @@ def test_snakemake_stopped_while_recording_does_not_hang() -> None:
     code = textwrap.dedent(STOPPED_WHILE_IT_HOLDS_ITS_LOCK)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ran.stdout.split() == ["graceful"], ran.stderr
+
+
+def test_a_signal_between_steps_within_interruptible_work_only_makes_the_request() -> None:
+    stop = Stop()
+    with pytest.raises(Interrupted), stop.at_once():
+        with stop.between_steps():
+            stop.signalled(signal.SIGTERM, None)
+        assert stop.requested
+        stop.signalled(signal.SIGTERM, None)
+        pytest.fail("went on after the signal")
+    with pytest.raises(Interrupted), stop.at_once():
+        pytest.fail("began although a stop was requested")

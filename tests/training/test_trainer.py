@@ -18,6 +18,7 @@ from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks
 from three_regime.random_streams import Streams
 from three_regime.tasks.images.task import ImageClassification
+from three_regime.training import progress
 from three_regime.training.trainer import Flat, train_pack
 
 LAST = 4
@@ -279,7 +280,8 @@ def test_a_checkpoint_before_the_state_is_trained_anew(tmp_path, uninterrupted):
 
 
 @pytest.mark.parametrize("moment", [0, 7, 19])
-def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, moment):
+def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, moment, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY_S", 0)  # a line after every step, also after the last member's failure
     task = Quadratic(steps=STEPS)
     value = task.value
     task.value = lambda parameters, x: value(parameters, x) * (float("nan") if task.passes == moment + 1 else 1)

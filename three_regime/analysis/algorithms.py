@@ -158,7 +158,8 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
     """One `Column` per density over the studies of `grid` (in order of appearance), each hot to cold.
 
     The dense error is ``dense_test_error``. A study without any uses ``dense_proxy`` if present: the published test
-    error at 80 % density, which makes "lowest dense error" the oracle at that density.
+    error at 80 % density, which makes "lowest dense error" the oracle at that density. A cell at chance
+    (`regimes.at_chance`) counts as poorly connected, with the lowest possible LMC: collapsed networks have none.
     """
     load = load_of(grid).column
     ordered = []
@@ -168,7 +169,8 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
             dense = part[seed_means.DENSE_PROXY]
         order = KNOBS[part["knob"].iloc[0]].hot_first(sorted(set(part["temperature"])))
         full = pd.MultiIndex.from_product([order, sorted(set(part[load]))], names=["temperature", load])
-        part = part.assign(dense_error=dense).set_index(["temperature", load]).reindex(full)
+        lmc = part["lmc"].mask(part["lmc"].notna() & regimes.at_chance(part), -1.0)
+        part = part.assign(dense_error=dense, lmc=lmc).set_index(["temperature", load]).reindex(full)
         ordered.append(part.assign(study=study).reset_index())
     table = pd.concat(ordered, ignore_index=True)
     for value, part in table.groupby(load):

@@ -227,7 +227,7 @@ def _leave_out(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The tables without one replica, including the cell means that algorithms decide on."""
     replicas = replicas[replicas["replica"].astype(str) != name]
-    pairs = pairs[[name not in str(pair).split("-") for pair in pairs["pair"]]]
+    pairs = pairs[pairs["pair"].map(lambda pair: name not in str(pair).split("-")).astype(bool)]
     means = [replicas.groupby(CELL)[["test_error"]].mean(), pairs.groupby(CELL)[["lmc", "cka_softmax"]].mean()]
     cells = cells.drop(columns=[column for table in means for column in table])
     for table in means:

@@ -31,6 +31,8 @@ class Reference:
         ``panel``, ``temperature``, ``density``, ``value``, ``lower``, ``upper``; density, errors and LMC as fractions.
     panels
         Metric of `METRICS` → panel of `cells`.
+    grid
+        The same cells as a table of `seed_means.grid`, for their regimes.
     word
         How the scorecard calls its numbers: "published" or "reference".
     about, bounds
@@ -49,6 +51,7 @@ class Reference:
     knob: str
     cells: pd.DataFrame
     panels: Mapping[str, str]
+    grid: pd.DataFrame
     word: str
     about: str
     bounds: str
@@ -64,7 +67,10 @@ class Reference:
 def published() -> Reference:
     """The published Figure 2. Its CKA is scored for logits and softmax: which one was plotted is uncertain."""
     cells = figure2.load()
-    first = figure2.as_cells(cells).iloc[0]
+    grid = seed_means.grid(figure2.as_cells(cells))
+    softmax = [name for name in grid if name.startswith("cka_softmax")]
+    grid = grid.assign(**{name.replace("softmax", "logits"): grid[name] for name in softmax})
+    first = grid.iloc[0]
     return Reference(
         study=first["study"],
         dataset=first["dataset"],
@@ -72,6 +78,7 @@ def published() -> Reference:
         knob=first["knob"],
         cells=cells,
         panels={metric: metric.partition("_")[0] if metric.startswith("cka") else metric for metric in METRICS},
+        grid=grid,
         word="published",
         about="Published: Figure 2 of the paper, digitised; bounds cover the digitising, not the spread over seeds.",
         bounds="digitising bounds",
@@ -105,6 +112,7 @@ def of_export(folder: Path, *, study: str = "", knob: str = "") -> Reference:
         knob=first["knob"],
         cells=pd.concat([_panel(chosen, metric) for metric in METRICS], ignore_index=True),
         panels={metric: metric for metric in METRICS},
+        grid=chosen.assign(density=chosen["density"].round(6)),
         word="reference",
         about=f"Reference: {first['study']} in {folder}; bounds are its 95 % intervals over dense seeds.",
         bounds="reference's 95 % interval",

@@ -314,11 +314,11 @@ def _regimes(reference: Reference, obtained: pd.DataFrame, thresholds: Threshold
             both = known.merge(drawn, on=KEYS, suffixes=("", "_true"))
             truth, here = both["regime_true"] == "I", both["lmc"] < thresholds.lmc
             rows += _agreement_rows("Regime I against the rest, as drawn", "lmc", here, truth)
-        computed = _labels_of_reference(reference, kind, thresholds)
+        computed = regimes.label(reference.grid, thresholds, cka=kind)[[*KEYS, "regime"]]
         for name, other in (("as drawn", drawn), (f"computed from the {reference.word} values", computed)):
             if other is None:
                 continue
-            both = labels.dropna(subset=["regime"]).merge(other, on=KEYS, suffixes=("", "_true"))
+            both = labels.dropna(subset=["regime", kind]).merge(other, on=KEYS, suffixes=("", "_true"))
             both = both.dropna(subset=["regime_true"])
             rows += _agreement_rows(f"three regimes, {name}", kind, both["regime"], both["regime_true"])
     return rows
@@ -345,17 +345,6 @@ def _agreement_rows(name: str, panel: str, here: pd.Series, truth: pd.Series) ->
             f"{classes} regimes among them",
         ),
     ]
-
-
-def _labels_of_reference(reference: Reference, kind: str, thresholds: Thresholds) -> pd.DataFrame:
-    cka = reference.panels[kind]
-    table = (
-        reference.cells.pivot(index=KEYS, columns="panel", values="value").reindex(columns=["lmc", cka]).reset_index()
-    )
-    poor, similar = table["lmc"] < thresholds.lmc, table[cka] >= thresholds.cka
-    known = table["lmc"].notna() & (poor | table[cka].notna())
-    table["regime"] = pd.Series(np.select([poor, similar], ["I", "II-B"], "II-A"), table.index).where(known)
-    return table[[*KEYS, "regime"]]
 
 
 def _argmin_regret(cells: pd.DataFrame, word: str) -> list[dict]:

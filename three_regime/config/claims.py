@@ -75,17 +75,24 @@ class Claim(Section):
 
 
 def check_claims(
-    claims: Sequence[Claim], temperatures: Sequence[float], densities: Sequence[float], also: Sequence[str] = ()
+    claims: Sequence[Claim],
+    temperatures: Sequence[float],
+    densities: Sequence[float],
+    also: Sequence[str] = (),
+    dense_seeds: int = 1,
 ) -> None:
     """Raise ``ValueError`` if a name occurs twice or a claim refers to cells or measures that the study does not have.
 
-    `also` is the study's `measure.also`.
+    Also if the spread over replicas decides although there are several dense seeds. `also` is the study's
+    `measure.also`, `dense_seeds` their number.
     """
     names = [claim.name for claim in claims]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"claims: two are named '{name}'")
     for claim in claims:
+        if claim.over == "replicas" and dense_seeds > 1:
+            raise ValueError(f"claims: '{claim.name}': over: replicas needs one dense seed, not {dense_seeds}")
         if claim.measure not in MEASURED:
             measure = measured_columns()[claim.measure][0]
             if measure.name not in also:

@@ -118,7 +118,7 @@ class StudyConfig(Section):
         self._check_setting()
         self._check_rewinding()
         self.setting.check(self)
-        check_claims(self.claims, self.temperatures, self.densities, self.measure.also)
+        check_claims(self.claims, self.temperatures, self.densities, self.measure.also, len(self.dense_seeds))
         return self
 
     def _check_grid(self) -> None:

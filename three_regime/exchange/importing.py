@@ -213,7 +213,7 @@ def _evaluated(job: Job, product: Product, weights: Arrays) -> tuple[dict[str, A
     """Results of a network on the prepared data, and metadata for pruning."""
     from three_regime.jobs.context import task_of
     from three_regime.jobs.dense import about_model
-    from three_regime.training.trainer import convolution_precision
+    from three_regime.system.device import convolution_precision
 
     task = task_of(job)
     with convolution_precision(tf32=False):

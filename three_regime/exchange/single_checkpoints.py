@@ -25,12 +25,11 @@ from three_regime.pruning.criteria import CRITERIA, Known, checked
 from three_regime.pruning.masks import apply_masks, join_masks, sparsity, split_masks
 from three_regime.random_streams import Streams
 from three_regime.settings import Setting, setting_of
-from three_regime.system.device import choose
+from three_regime.system.device import choose, convolution_precision
 from three_regime.system.files import Arrays, tensor_digest, write_arrays, write_json
 from three_regime.system.gpu_memory import refused
 from three_regime.tasks.interface import SparseNetwork, Task
 from three_regime.tasks.strategies import one_at_a_time, sparse_network
-from three_regime.training.trainer import convolution_precision
 
 _ELSEWHERE = "or compute on the CPU with CUDA_VISIBLE_DEVICES= before the command"
 

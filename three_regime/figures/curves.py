@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from three_regime.config.knobs import Knob
+from three_regime.config.loads import DENSITY
 from three_regime.errors import UserError
 from three_regime.figures import style
 from three_regime.figures.cells import require
@@ -109,7 +110,7 @@ def lmc_lines(
             where = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
             row[-1].annotate(style.number(temperature), (1, 0.5), (6, 0), fontsize=8, **where)
         for axes, density in zip(panels[0], columns, strict=True):
-            axes.set_title(f"density {style.percent(density)} %")
+            axes.set_title(f"density {DENSITY.text(density)} %")
         order = f"rows: {knob.label} (number at the right), the hottest on top"
         below = ["position t on the line between two replicas", order, *([f"shown: {said}"] if said else [])]
         figure.supxlabel(style.fitted("\n".join(below), figure.get_figwidth(), 7.5), fontsize=7.5)
@@ -215,7 +216,7 @@ def training_curves(
             cell = retrained[_among(retrained["temperature"], [temperature])]
             parts = [cell[_among(cell["density"], [density])] for density in densities]
             _draw_family(
-                column, parts, [f"{style.percent(density)} %" for density in densities], _looks(len(parts))
+                column, parts, [f"{DENSITY.text(density)} %" for density in densities], _looks(len(parts))
             )  # fmt: skip
             column[0].set_title(f"retraining from\n{knob.label}: {style.number(temperature)}", fontsize=7.5)
         for row, (label, _, _) in zip(panels, _CURVES.values(), strict=True):

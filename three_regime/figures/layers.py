@@ -63,7 +63,7 @@ def sparsity_per_layer(sparsity: pd.DataFrame, title: str = "") -> Figure:
             rows = table[table["density"] == density].set_index("layer").reindex(layers)
             dash = style.DASHES[index % len(style.DASHES)]
             upper.fill_between(places, 100 * rows["lowest"], 100 * rows["highest"], color=colour, alpha=0.2)
-            label = style.percent(density)
+            label = DENSITY.text(density)
             upper.plot(places, 100 * rows["kept"], color=colour, linestyle=dash, marker=".", label=label)
         handles, labels = upper.get_legend_handles_labels()
         upper.legend(

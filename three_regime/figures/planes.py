@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from three_regime.config.knobs import Knob
+from three_regime.config.loads import DENSITY
 from three_regime.figures import style
 from three_regime.figures.cells import require
 
@@ -79,7 +80,7 @@ def plane_maps(planes: pd.DataFrame, knob: Knob, title: str = "") -> Figure:
             where = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
             row[-1].annotate(style.number(temperature), (1, 0.5), (6, 0), fontsize=8, **where)
         for axes, density in zip(panels[0], columns, strict=True):
-            axes.set_title(f"density {style.percent(density)} %")
+            axes.set_title(f"density {DENSITY.text(density)} %")
         mapped = mpl.cm.ScalarMappable(scale, colours)
         figure.colorbar(mapped, ax=list(panels.ravel()), label="training error (%)", shrink=0.8)
         seed = int(table["dense_seed"].iloc[0])

@@ -15,7 +15,7 @@ from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.figures import against_load, curves, layers, phase, planes, seeds, sensitivity, style
+from three_regime.figures import against_load, curves, layers, phase, planes, seeds, sensitivity
 from three_regime.figures.output import save
 from three_regime.figures.wording import reword
 from three_regime.settings import Setting, setting_of
@@ -58,7 +58,7 @@ class Tables:
         origin = "" if origins <= {"computed"} else f" ({', '.join(sorted(origins))})"
         about = [str(grid[column].iloc[0]) for column in ("dataset", "model") if column in grid]
         if load_of(grid) is not DENSITY:
-            about.append(f"density {style.percent(grid['density'].iloc[0])} %")
+            about.append(f"density {DENSITY.text(grid['density'].iloc[0])} %")
         return f"{grid['study'].iloc[0]}{origin}\n{', '.join([*about, self.knob.label])}"
 
     @property

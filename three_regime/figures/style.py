@@ -189,11 +189,6 @@ def number(value: float) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
-def percent(fraction: float) -> str:
-    """A fraction as a percentage without its sign: 0.05 → ``5``, 0.125 → ``12.5``."""
-    return number(round(fraction * 100, 6))
-
-
 def spread(values: Sequence[float], count: int) -> list[float]:
     """At most `count` of `values`, evenly spread, with the first and the last."""
     if len(values) <= count:

@@ -10,7 +10,7 @@ from three_regime.jobs.context import task_of
 from three_regime.jobs.job import Job
 from three_regime.jobs.pairs import measured_pairs
 from three_regime.landscape.linear_cka import condensed_kinds, similarity
-from three_regime.training.trainer import convolution_precision
+from three_regime.system.device import convolution_precision
 
 log = logging.getLogger(__name__)
 

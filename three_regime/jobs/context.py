@@ -11,8 +11,9 @@ import torch
 
 from three_regime import kernels
 from three_regime.jobs.job import Job
+from three_regime.system.device import convolution_precision
 from three_regime.tasks.interface import SparseNetwork, Task
-from three_regime.training.trainer import Session, convolution_precision
+from three_regime.training.trainer import Session
 
 
 def task_of(job: Job) -> Task:

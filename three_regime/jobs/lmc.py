@@ -17,6 +17,7 @@ from three_regime.kernels import Kernels
 from three_regime.landscape import mode_connectivity
 from three_regime.study.products import Product
 from three_regime.system import gpu_memory
+from three_regime.system.device import convolution_precision
 from three_regime.tasks.interface import Stack, Task
 from three_regime.tasks.strategies import (
     Alone,
@@ -27,7 +28,6 @@ from three_regime.tasks.strategies import (
     wait_for,
     warn_of_too_many,
 )
-from three_regime.training.trainer import convolution_precision
 
 log = logging.getLogger(__name__)
 

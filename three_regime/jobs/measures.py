@@ -16,14 +16,16 @@ from three_regime.config import Training
 from three_regime.config.measures import MEASURES
 from three_regime.jobs.context import session_of, task_of
 from three_regime.jobs.job import Job
-from three_regime.jobs.pairs import check_stop
+from three_regime.jobs.pairs import check_stop, united
 from three_regime.landscape.networks import Networks
 from three_regime.pruning.masks import Masks, split_masks
 from three_regime.random_streams import Streams
 from three_regime.study.products import Product
+from three_regime.system.device import convolution_precision
 from three_regime.system.files import read_arrays
-from three_regime.tasks.interface import Task
-from three_regime.training.trainer import Checkpoint, Member, convolution_precision, train_pack
+from three_regime.tasks.interface import SparseNetwork, Task
+from three_regime.tasks.strategies import one_at_a_time, sparse_network
+from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 log = logging.getLogger(__name__)
 
@@ -53,34 +55,41 @@ def _measure(
         if path not in replicas:
             weights, masks = split_masks(read_arrays(path))
             replicas[path] = task.load(weights, str(path)), masks
-    masks = [replicas[path][1] for path in paths]
-    kept = {name: np.logical_or.reduce([each[name] for each in masks]) for name in masks[0]}
+    weights = [replicas[path][0] for path in paths]
+    kept = united(replicas[path][1] for path in paths)
+    network = sparse_network(task, kept, weights)
     networks = Networks(
         task,
+        one_at_a_time(task, network),
         job.study.config,
-        [replicas[path][0] for path in paths],
+        weights,
         kept,
         product.recipe,
         Streams((*product.recipe["streams"], product.recipe.get("seed", 0))),
-        lambda place: _outputs(job, task, paths[place], replicas[paths[place]][0], outputs),
+        lambda place: _outputs(job, task, network or task, paths[place], weights[place], outputs),
         lambda other, training, start: _trained(job, other, training, start, kept, product),
     )
-    with convolution_precision(tf32=False):
+    with convolution_precision(tf32=False), job.stop.at_once():
         results = measure.load()(networks)
     said = ", ".join(f"{column.name} {results[column.name]:.4g}" for column in measure.columns)
     log.info("%s: %s", product.label, said)
-    job.commit(product, results, wall_s=time.monotonic() - began)
+    computed_with = network.computed_with if network else None
+    job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
 
 
 def _outputs(
-    job: Job, task: Task, path: Path, weights: Mapping[str, Tensor], known: dict[Path, dict[str, np.ndarray]]
+    job: Job,
+    task: Task,
+    network: Task | SparseNetwork,
+    path: Path,
+    weights: Mapping[str, Tensor],
+    known: dict[Path, dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """Outputs of a replica on the inputs of CKA, kept in `known`."""
+    """Outputs of a replica on the inputs of CKA, computed by `network` and kept in `known`."""
     if path not in known:
         setting = job.study.setting
         count = min(setting.cka_recipe(job.study.config.measure)[setting.unit], task.comparable)
-        with job.stop.at_once():
-            known[path] = dict(task.outputs(weights, count))
+        known[path] = dict(network.outputs(weights, count))
     return known[path]
 
 
@@ -99,6 +108,8 @@ def _trained(
         checkpoints=(),
         state=job.state_file(product),
         deliver=deliver,
+        keep_state=True,  # until the trained network has been measured
     )
-    train_pack(task, training, [member], session_of(job))
+    with job.stop.between_steps():
+        train_pack(task, training, [member], session_of(job))
     return dict(found[-1].weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,9 +33,14 @@ def replica_weights(task: Task, pairs: list[Product]) -> tuple[dict[Path, dict[s
     paths = dict.fromkeys(product.inputs[role] for product in pairs for role in ("first", "second"))
     found = {path: split_masks(read_arrays(path)) for path in paths}
     loaded = {path: task.load(weights, str(path)) for path, (weights, _) in found.items()}  # refuses other shapes
-    masks = [masks for _, masks in found.values()]
-    shared = set(masks[0]).intersection(*masks)
-    return loaded, {name: np.logical_or.reduce([each[name] for each in masks]) for name in sorted(shared)}
+    return loaded, united(masks for _, masks in found.values())
+
+
+def united(masks: Iterable[Masks]) -> Masks:
+    """Weights that at least one network keeps, of the tensors that all have masks for."""
+    every = list(masks)
+    shared = set(every[0]).intersection(*every)
+    return {name: np.logical_or.reduce([each[name] for each in every]) for name in sorted(shared)}
 
 
 def measured_pairs(

@@ -143,6 +143,8 @@ def _gradients(job: Job, task: Task, prunable: Sequence[str]) -> Gradients:
     """
     import torch
 
+    from three_regime.system.device import convolution_precision
+
     training = job.study.config.retrain
     epoch = task.epoch(Streams(("prune", job.seed)), 0, training)
     batches = [
@@ -157,8 +159,9 @@ def _gradients(job: Job, task: Task, prunable: Sequence[str]) -> Gradients:
         buffers = {name: loaded[name] for name in task.buffers}
         sums = {name: torch.zeros_like(loaded[name], dtype=torch.float64) for name in prunable}
         for batch in batches:
-            loss, *_ = task.loss(parameters, buffers, batch)
-            found = torch.autograd.grad(loss, [parameters[name] for name in prunable])
+            with convolution_precision(training.precision == "tf32"):
+                loss, *_ = task.loss(parameters, buffers, batch)
+                found = torch.autograd.grad(loss, [parameters[name] for name in prunable])
             for name, gradient in zip(prunable, found, strict=True):
                 sums[name] += gradient.double()
         return {name: (total / len(batches)).cpu().numpy() for name, total in sums.items()}

@@ -20,7 +20,6 @@ from three_regime.landscape import mode_connectivity
 from three_regime.landscape.networks import Networks
 from three_regime.random_streams import Streams
 from three_regime.tasks.interface import Epoch, Metrics, Split, Task, Weights
-from three_regime.tasks.strategies import Alone
 
 
 def on_curve(first: Tensor, bend: Tensor, second: Tensor, t: float) -> Tensor:
@@ -110,6 +109,6 @@ def bezier_of(networks: Networks) -> dict[str, Any]:
     found = networks.train(curve, training_of(networks), middle(task, first, second))
     bend = {name: torch.from_numpy(found[name]).to(task.device) for name in task.parameters}
     along = ({**first, **curve.at(bend, t)} for t in mode_connectivity.positions(measure.points))
-    path = list(mode_connectivity.measure(Alone(task), along, measure.batch_size, measure.train_images))
+    path = list(mode_connectivity.measure(networks.stack, along, measure.batch_size, measure.train_images))
     line = mode_connectivity.line(path)
     return {name.replace("lmc", "bezier"): value for name, value in line.items()}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from three_regime.config import StudyConfig, Training
     from three_regime.pruning.masks import Masks
     from three_regime.random_streams import Streams
-    from three_regime.tasks.interface import Task
+    from three_regime.tasks.interface import Stack, Task
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Networks:
 
     Attributes
     ----------
+    stack
+        Evaluates networks with these masks one after another, by the engine if that is faster.
     weights
         Parameters and buffers of each replica, on the task's device.
     masks
@@ -40,6 +42,7 @@ class Networks:
     """
 
     task: Task
+    stack: Stack
     config: StudyConfig
     weights: Sequence[Mapping[str, Tensor]]
     masks: Masks

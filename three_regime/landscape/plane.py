@@ -17,7 +17,6 @@ from three_regime.landscape import mode_connectivity
 from three_regime.landscape.networks import Networks
 from three_regime.landscape.weight_distance import distance
 from three_regime.tasks.interface import Task
-from three_regime.tasks.strategies import Alone
 
 Weights = Mapping[str, Tensor]
 Place = tuple[int, int]
@@ -87,7 +86,7 @@ def plane_of(networks: Networks) -> dict[str, Any]:
     places = grid(points, measure.plane.margin)
     path = list(
         mode_connectivity.measure(
-            Alone(task),
+            networks.stack,
             (network(task, corners, place, points) for place in places),
             measure.batch_size,
             measure.train_images,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+from collections.abc import Iterator
 
 from three_regime.errors import UserError
 
@@ -47,3 +49,16 @@ def check_precision(precision: str, device: str) -> None:
             f"precision is bf16, which the GPU {torch.cuda.get_device_name()} does not support (NVIDIA GPUs do from the"
             " A100 on); set the study's dense.precision and retrain.precision to fp32, or use another GPU"
         )
+
+
+@contextlib.contextmanager
+def convolution_precision(tf32: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in cuDNN convolutions, forbid it in matrix products; restore both on exit."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

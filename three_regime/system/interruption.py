@@ -54,11 +54,20 @@ class Stop:
         """
         if self.requested:
             raise Interrupted(self.reason)
+        with self._raising(True):
+            yield
+
+    def between_steps(self) -> contextlib.AbstractContextManager[None]:
+        """Inside the block, within one of `at_once`, a signal only makes the request, as outside of both."""
+        return self._raising(False)
+
+    @contextlib.contextmanager
+    def _raising(self, value: bool) -> Iterator[None]:
+        before, self._raises = self._raises, value
         try:
-            self._raises = True
             yield
         finally:
-            self._raises = False
+            self._raises = before
 
 
 @contextlib.contextmanager

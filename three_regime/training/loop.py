@@ -22,6 +22,7 @@ from three_regime.config import Training
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import Interrupted
 from three_regime.kernels import Kernels
+from three_regime.system.device import convolution_precision
 from three_regime.tasks.interface import Epoch, Metrics, SparseNetwork, Stack, Task
 from three_regime.training import saved_state
 from three_regime.training.batch_splitting import BatchSplitter
@@ -161,7 +162,7 @@ class TrainingLoop:
                 batches = self._batches()
             if due:
                 self._save()
-            if self.progress.due:
+            if self.runs and self.progress.due:
                 self.progress.report(
                     f"{self._label}: epoch {self.epoch + 1}/{self.length.epochs}, step {self.step}/{steps}"
                 )
@@ -372,7 +373,8 @@ class TrainingLoop:
         weights = self._weights()
         if self.sparse:
             return [self.sparse.evaluate({name: value[0] for name, value in weights.items()}, "test")]
-        return self.stack.evaluate(weights, "test")
+        with convolution_precision(tf32=False):  # measured in fp32 whatever the precision of training
+            return self.stack.evaluate(weights, "test")
 
     def _evaluated(self, epoch: int) -> bool:
         late = any(end - self.session.evaluate_last < epoch <= end for end in self.length.checkpoints)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import logging
@@ -16,7 +15,7 @@ from three_regime.config import Training
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import UserError
 from three_regime.kernels import Kernels
-from three_regime.system.device import check_precision
+from three_regime.system.device import check_precision, convolution_precision
 from three_regime.tasks.interface import SparseNetwork, Stack, Task
 from three_regime.tasks.pack_sizes import evenly
 from three_regime.tasks.strategies import choose, sparse_network, wait_for
@@ -28,7 +27,7 @@ from three_regime.training.saved_state import SavedState
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Checkpoint", "Flat", "Member", "Session", "convolution_precision", "train_pack"]
+__all__ = ["Checkpoint", "Flat", "Member", "Session", "train_pack"]
 
 _TRIAL_STEPS = 4
 
@@ -176,14 +175,3 @@ def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Mem
         torch.autograd.grad(losses.sum(), vector)
     wait_for(stack.device)
     return (time.perf_counter() - began) / _TRIAL_STEPS / len(chosen)
-
-
-@contextlib.contextmanager
-def convolution_precision(tf32: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in cuDNN convolutions, forbid it in matrix products; restore both on exit."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32, False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -272,14 +272,17 @@ def _about(folder: Any, knob: str) -> str:
     """Best temperature a density, and how many cells lie in each regime; empty before there are tables."""
     import pandas as pd
 
-    from three_regime.figures.style import number, percent
+    from three_regime.config.loads import DENSITY
+    from three_regime.figures.style import number
 
     try:
         selection, regimes = (pd.read_csv(folder / f"{name}.csv") for name in ("selection", "regimes"))
     except (FileNotFoundError, pd.errors.EmptyDataError):
         return ""
     best = selection[selection["algorithm"] == "oracle"].dropna(subset=["temperature"]).sort_values("density")
-    chosen = ", ".join(f"{number(row.temperature)} at {percent(row.density)} %" for row in best.itertuples(index=False))
+    chosen = ", ".join(
+        f"{number(row.temperature)} at {DENSITY.text(row.density)} %" for row in best.itertuples(index=False)
+    )
     counts = regimes["regime"].value_counts().sort_index()
     cells = ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
     decided = int(regimes["decided"].fillna(False).sum())

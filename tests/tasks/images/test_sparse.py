@@ -302,7 +302,7 @@ def test_other_processors(library, monkeypatch, tmp_path, processor):
     needs = {"x86-64-v4": {"avx512f", "avx512vl", "avx512bw", "avx512dq"}, "x86-64-v3": {"avx2", "fma"}}
     flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")).split()
     if not needs[processor] <= set(flags):
-        return
+        pytest.skip(f"compiled, but this processor lacks {processor}")
     case = Case("preresnet-8x0.25", 8)
     program = case.program(ctypes.CDLL(str(tmp_path / "kernels.so")))
     given = case.arguments(program)

@@ -5,6 +5,12 @@
 const Algorithms = (() => {
   const known = (value) => !Number.isNaN(value);
 
+  // A cell at chance counts as poorly connected.
+  function lmc(study, place) {
+    const value = study.by.lmc.values[place];
+    return study.chance[place] && known(value) ? -1 : value;
+  }
+
   // The candidates at one density.
   function column(study, index) {
     const count = study.loads.length;
@@ -13,7 +19,7 @@ const Algorithms = (() => {
     return {
       at: study.loads[index],
       temperatures: study.temperatures,
-      lmc: of(study.by.lmc.values),
+      lmc: places.map((place) => lmc(study, place)),
       cka: of(study.by.cka_softmax.values),
       denseError: of(study.dense_error),
       testError: of(study.by.test_error.values),

@@ -171,7 +171,7 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
 def _facts(grid: pd.DataFrame, load: Load) -> Json:
     facts = {"data set": str(grid["dataset"].iloc[0]), "model": str(grid["model"].iloc[0])}
     if load is not DENSITY:
-        facts["density"] = f"{style.percent(grid['density'].iloc[0])} %"
+        facts["density"] = f"{DENSITY.text(grid['density'].iloc[0])} %"
     return facts
 
 
