@@ -182,6 +182,10 @@ class Setting(ABC):
     def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:
         """Numbers of training and test examples that the line is measured on; None: all."""
 
+    def cka_examples(self, choice: DatasetChoice, measure: Measurement) -> int | None:
+        """Number of training examples that the inputs of CKA are taken from; None: all."""
+        return self.line_examples(choice, measure)[0]
+
     # Results
 
     def error(self, result: Mapping[str, Any]) -> float:

@@ -83,6 +83,9 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
         with pytest.raises(UserError, match="was built from other results than the current ones"):
             export(tiny(), Path("mine"))
         tables.write(study_of(tiny()))
+        with pytest.raises(UserError, match=r"grid\.csv does not follow from the other tables"):
+            export(tiny(), Path("mine"))
+        regime_tables.write(study_of(tiny()).folder, Thresholds())
         digest = hashlib.sha256(Path("elsewhere.safetensors").read_bytes()).hexdigest()
         found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]
     assert sum(environment["results"] for environment in found["environments"]) == 22

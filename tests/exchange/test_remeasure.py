@@ -72,4 +72,18 @@ def test_translations_are_measured_on_the_pairs_of_the_study(tmp_path: Path, mon
     line, outputs = asked
     measure = study.config.measure
     assert (line["train_images"], line["test_images"]) == (measure.train_pairs, study.config.dataset.validation_pairs)
-    assert outputs == {"images": measure.cka_tokens}
+    assert line["at_most"] and outputs == {"train_images": measure.train_pairs, "measure": measure}
+
+
+def test_a_folder_keeps_to_one_archive_and_its_numbers(archive: Path, tmp_path: Path) -> None:
+    few = remeasure(archive, tmp_path, tmp_path / "out", train_images=50, test_images=20)
+    assert remeasure(archive, tmp_path, tmp_path / "out", train_images=50, test_images=20).equals(few)
+    with pytest.raises(UserError, match="use another --out"):
+        remeasure(archive, tmp_path, tmp_path / "out")
+
+
+def test_an_altered_archive_is_refused(archive: Path, tmp_path: Path) -> None:
+    path = archive / NAME / "pairs.csv"
+    path.write_text(path.read_text().replace("1-2", "2-1"))
+    with pytest.raises(UserError, match="altered since the export was packed"):
+        remeasure(archive, tmp_path, tmp_path / "out")

@@ -19,7 +19,7 @@ from finished import FILES, NAME, OPTIONS, copied, inside, study_of, tiny
 from tiny_study import ROOT, config, digests, files, products, run
 from tiny_study import study_of as small_study
 
-from three_regime.analysis import tables
+from three_regime.analysis import regime_tables, tables
 from three_regime.cli import main
 from three_regime.errors import Damaged, UserError
 from three_regime.jobs.run import Outcome
@@ -213,6 +213,16 @@ def test_verify_reads_everything_and_changes_nothing(own: Checkout) -> None:
 def test_verify_sees_tables_of_other_results(own: Checkout) -> None:
     with inside(own):
         path = Path("results/tiny/tiny/cells.csv")
+        path.write_text(path.read_text().replace("\ntiny,", "\nother,"))
+        (problem,) = verifying.verify(tiny()).problems
+    assert (problem.file, problem.verdict) == (str(path), "stale")
+
+
+def test_verify_sees_regimes_that_do_not_follow_from_the_cells(own: Checkout) -> None:
+    with inside(own):
+        regime_tables.write(study_of(tiny()).folder, study_of(tiny()).thresholds)
+        assert verifying.verify(tiny()).problems == []
+        path = Path("results/tiny/tiny/regimes.csv")
         path.write_text(path.read_text().replace("\ntiny,", "\nother,"))
         (problem,) = verifying.verify(tiny()).problems
     assert (problem.file, problem.verdict) == (str(path), "stale")

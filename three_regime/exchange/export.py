@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from three_regime import __version__
+from three_regime.analysis import claims, regime_tables
 from three_regime.analysis.load_grids import is_current
 from three_regime.config import Config
 from three_regime.errors import UserError
@@ -85,6 +86,11 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
             message = f"{study.table('cells')} is missing: run `snakemake tables` with the same --configfile first"
             raise UserError(message)
         refuse_other_tables(study)
+        outdated = regime_tables.outdated(study.folder, study.thresholds)
+        outdated += claims.outdated(study.folder, study.config.claims, study.thresholds)
+        if outdated:
+            message = f"{outdated[0]} does not follow from the other tables with these settings"
+            raise UserError(f"{message}: run `snakemake tables figures` with the same --configfile first")
     for grid in load_grids(config):
         if not is_current(grid):
             table = grid.folder / "cells.csv"

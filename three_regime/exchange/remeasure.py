@@ -14,11 +14,14 @@ from three_regime.errors import UserError
 from three_regime.exchange.redraw import read_settings
 from three_regime.exchange.single_checkpoints import cka_of_files, lmc_of_files
 from three_regime.study.grid import Study, planned
-from three_regime.system.files import read_json, read_table, write_csv
+from three_regime.study.outputs import SETTINGS_FILE
+from three_regime.system import manifest
+from three_regime.system.files import file_digest, read_json, read_table, write_csv, write_json
 
 log = logging.getLogger(__name__)
 
 TABLE = "remeasured.csv"
+ASKED = "asked.json"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def remeasure(
     data
         Folder of the raw images, or of the prepared corpus.
     out
-        Folder for ``<study>/<cell>/<pair>/{lmc,cka}.json`` and ``remeasured.csv``.
+        Folder for ``<study>/<cell>/<pair>/{lmc,cka}.json``, ``remeasured.csv`` and ``asked.json``, which says what the
+        folder is for.
     train_images, test_images
         Number of images or sentence pairs to use; None: as the study. With other numbers, results differ from the
         archived ones.
@@ -58,10 +62,16 @@ def remeasure(
     Raises
     ------
     UserError
-        When the export contains no pair of networks that can be measured.
+        When the export contains no pair of networks that can be measured, a file of it was altered, or `out` holds
+        measurements of another export or with other numbers of images.
     """
+    manifest.check(folder)
+    pairs = list(archived_pairs(folder))
+    if not pairs:
+        raise UserError(f"{folder} contains no two networks of a cell that can be measured; see `export --weights`")
+    _keep_apart(folder, out, train_images, test_images)
     rows = []
-    for pair in archived_pairs(folder):
+    for pair in pairs:
         _measure(pair, data, out / pair.place, train_images, test_images)
         lmc, cka = (read_json(out / pair.place / f"{name}.json") for name in ("lmc", "cka"))
         log.info("%s: LMC %+.4f, CKA %.4f", pair.place, lmc["lmc"], cka["softmax"])
@@ -75,11 +85,22 @@ def remeasure(
                 "cka_softmax_archived": pair.row["cka_softmax"],
             }
         )
-    if not rows:
-        raise UserError(f"{folder} contains no two networks of a cell that can be measured; see `export --weights`")
     table = pd.DataFrame(rows)
     write_csv(out / TABLE, table)
     return table
+
+
+def _keep_apart(folder: Path, out: Path, train_images: int | None, test_images: int | None) -> None:
+    """Write what `out` is for; raise if it holds other measurements."""
+    settings = file_digest(folder / SETTINGS_FILE)
+    asked = {"config.yaml": settings, "train_images": train_images, "test_images": test_images}
+    path = out / ASKED
+    if path.is_file() and read_json(path) != asked:
+        raise UserError(
+            f"{out} holds measurements of another export or with other numbers of images; use another --out"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, asked)
 
 
 def archived_pairs(folder: Path) -> Iterator[Pair]:
@@ -103,16 +124,18 @@ def _measure(pair: Pair, data: Path, target: Path, train_images: int | None, tes
     choice, measure = pair.study.config.dataset, pair.study.config.measure
     setting = pair.study.setting
     train, test = setting.line_examples(choice, measure)
-    compared = setting.cka_recipe(measure)[setting.unit]
+    train, test = train_images or train, test_images or test
+    among = train_images or setting.cka_examples(choice, measure)
     files = (pair.first, pair.second, pair.study.config.model, choice.name, data)
     if not (target / "lmc.json").is_file():
         lmc_of_files(
             *files,
             target / "lmc.json",
-            train_images=train_images or train,
-            test_images=test_images or test,
+            train_images=train,
+            test_images=test,
             batch_size=measure.batch_size,
             points=measure.points,
+            at_most=not (train_images or test_images),
         )
     if not (target / "cka.json").is_file():
-        cka_of_files(*files, target / "cka.json", images=min(compared, train_images or compared))
+        cka_of_files(*files, target / "cka.json", train_images=among, measure=measure)

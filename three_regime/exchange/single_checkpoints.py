@@ -89,6 +89,7 @@ def lmc_of_files(
     test_images: int | None,
     batch_size: int,
     points: int,
+    at_most: bool = False,
 ) -> dict[str, Any]:
     """LMC of two checkpoints, written to `out` (see `mode_connectivity.line`).
 
@@ -100,8 +101,10 @@ def lmc_of_files(
     train_images
         Number of training images (the first ones) or sentence pairs (spread over the corpus), for re-estimation and
         training error; None: all.
+    at_most
+        Use all where there are fewer than these numbers; otherwise that is an error.
     """
-    setting, task = _task((first, second), model, dataset, data, train_images, test_images)
+    setting, task = _task((first, second), model, dataset, data, train_images, test_images, at_most)
     ends = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):
         strategy = one_at_a_time(task, _engine(task, ends))
@@ -115,14 +118,30 @@ def lmc_of_files(
 
 
 def cka_of_files(
-    first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, *, images: int | None = None
+    first: Path,
+    second: Path,
+    model: str,
+    dataset: str,
+    data: Path,
+    out: Path,
+    *,
+    images: int | None = None,
+    train_images: int | None = None,
+    measure: Measurement | None = None,
 ) -> dict[str, Any]:
     """CKA of two checkpoints on the first `images` training images (or target tokens), written to `out`.
 
-    None: the default of a study, 6,464 images or 2,048 tokens, or all if there are fewer.
+    Parameters
+    ----------
+    images
+        None: as `measure` says, or all if there are fewer.
+    train_images
+        Training images or sentence pairs (spread over the corpus) to take them from, if there are so many; None: all.
+    measure
+        Settings of a study; default: 6,464 images or 2,048 tokens.
     """
-    setting, task = _task((first, second), model, dataset, data, None, None)
-    images = images or min(setting.cka_recipe(Measurement())[setting.unit], task.comparable)
+    setting, task = _task((first, second), model, dataset, data, train_images, None, True)
+    images = images or min(setting.cka_recipe(measure or Measurement())[setting.unit], task.comparable)
     networks = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("CKA", _ELSEWHERE):
         network = _engine(task, networks) or task
@@ -139,6 +158,7 @@ def _task(
     data: Path,
     train_images: int | None,
     test_images: int | None,
+    at_most: bool,
 ) -> tuple[Setting, Task]:
     """The setting and task to measure checkpoints, after checking the data against the checkpoints' records."""
     check_exists(*checkpoints)
@@ -158,6 +178,11 @@ def _task(
                 check_corpus(path, record, data)
             else:
                 warn_of_other_images(path, record, dataset, data, digest)
+    if at_most:
+        train_images, test_images = (
+            count and min(count, opened.counts[split])
+            for split, count in (("train", train_images), ("test", test_images))
+        )
     for split, count in (("train", train_images), ("test", test_images)):
         _check_count(split, count, opened.counts[split], data)
     return setting, opened.task(model, choose("auto"), train_images, test_images)

@@ -226,6 +226,11 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 
+def holds(path: Path, table: pd.DataFrame) -> bool:
+    """Whether a file is what `write_csv` writes of a table."""
+    return path.read_text(encoding="utf-8") == table.to_csv(index=False)
+
+
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of names, dtypes, shapes and bytes of `arrays`, independent of their order and storage."""
     digest = hashlib.sha256()

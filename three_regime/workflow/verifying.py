@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from three_regime.analysis import load_grids
+from three_regime.analysis import claims, load_grids, regime_tables
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.preparation.prepare import is_intact, is_prepared
@@ -71,6 +71,8 @@ def verify(config: Config) -> Verified:
         if cells.exists() and not tables_agree(study, findings):
             reason = "the tables were not built from exactly these results, under this name and with these settings"
             problems.append(Problem(str(cells), Verdict.STALE.value, reason))
+        elif cells.exists():
+            problems += _outdated(study)
     for grid in grids_of(config):
         tables = [grid.folder / f"{name}.csv" for name in (*grid.cell_tables, *REGIME_TABLES)]
         read += sum(path.exists() for path in tables)
@@ -96,6 +98,17 @@ def _damaged(tables: list[Path]) -> Iterator[Problem]:
             read_table(path)
         except UserError as error:
             yield Problem(str(path), Verdict.DAMAGED.value, str(error).removeprefix(f"{path} "))
+
+
+def _outdated(study: Study) -> Iterator[Problem]:
+    """Derived tables that do not follow from the others and the settings; nothing where one cannot be read."""
+    reason = "it does not follow from the other tables with these settings"
+    try:
+        found = regime_tables.outdated(study.folder, study.thresholds)
+        found += claims.outdated(study.folder, study.config.claims, study.thresholds)
+    except UserError:  # reported as damaged
+        return
+    yield from (Problem(str(path), Verdict.STALE.value, reason) for path in found)
 
 
 def render(verified: Verified) -> str:

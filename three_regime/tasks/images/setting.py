@@ -126,6 +126,9 @@ class Images(Setting):
     def line_examples(self, choice: DatasetChoice, measure: Measurement) -> tuple[int | None, int | None]:
         return measure.train_images or choice.train_images, choice.test_images
 
+    def cka_examples(self, choice: DatasetChoice, measure: Measurement) -> int | None:
+        return choice.train_images
+
     def pricer(self, study: Study) -> ImagePricer:
         from three_regime.tasks.images.pricing import ImagePricer
 
