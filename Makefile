@@ -35,7 +35,7 @@ help:  ## Show this list
 	@echo
 	@echo "Variables"
 	@echo "  PRESET     the file config/PRESET.yaml for run, dryrun and slurm: $(PRESETS)"
-	@echo "  PROFILE    the folder profiles/PROFILE for slurm: slurm slurm-no-accounting"
+	@echo "  PROFILE    the folder profiles/PROFILE for slurm: slurm slurm-no-accounting pbs kubernetes"
 	@echo "  TARGETS    what they make: data dense pruned retrained landscape tables figures explorer report, or files"
 	@echo "  ARGS       more arguments for Snakemake, or for pytest with test and test-all: make demo ARGS='--cores 1'"
 	@echo "  PYTHON     the Python (3.11 or newer) to make .venv with: make env PYTHON=/opt/python/bin/python3.11"

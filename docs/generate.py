@@ -43,8 +43,8 @@ CONFIGURATION = """# Configuration
 
 All keys with type, default and meaning, generated from `schemas/config.schema.json`. Files given with `--configfile`
 are merged over `config.yaml`: mappings key by key, lists are replaced. Unknown keys are errors, reported with the
-nearest known name. Sources: **R** is the paper's public record, **A** the authors' code at commit b38c972; everything
-else is this project's choice.
+nearest known name. Sources: **R** is the paper's public record, **A** the authors' code at commit b38c972, **N** the
+group's earlier translation code ([Sources](method.md#sources)); everything else is this project's choice.
 """
 
 COMMANDS = """# Commands

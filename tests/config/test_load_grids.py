@@ -90,7 +90,7 @@ def test_a_run_without_one_of_its_studies_leaves_a_grid_out() -> None:
     assert resolve({**config.model_dump(mode="json"), "run": ["a"]}).load_grids == config.load_grids
 
 
-def test_a_corpus_of_unknown_size_after_cleaning_has_no_training_size() -> None:
+def test_a_whole_corpus_has_no_training_size_before_cleaning() -> None:
     assert DatasetChoice(name="multi30k-de-en").training_size is None
     assert DatasetChoice(name="multi30k-de-en", train_pairs=500).training_size == 500
 

@@ -38,7 +38,7 @@ def test_snakemake_stopped_while_recording_does_not_hang() -> None:
     assert ran.stdout.split() == ["graceful"], ran.stderr
 
 
-def test_a_signal_between_steps_within_interruptible_work_only_makes_the_request() -> None:
+def test_a_signal_between_steps_only_makes_the_request() -> None:
     stop = Stop()
     with pytest.raises(Interrupted), stop.at_once():
         with stop.between_steps():

@@ -1,6 +1,7 @@
 """Command line: plan, run and check studies without Snakemake, and measure single checkpoints.
 
-Commands are in `runs` (before and during a run), `results` (results that are there) and `checkpoints` (single files).
+Belongs here: arguments, help texts and printing, in `runs` (before and during a run), `results` (existing results) and
+`checkpoints` (single files). Not here: what the commands do; each calls a function of another package.
 """
 
 from __future__ import annotations

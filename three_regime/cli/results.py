@@ -16,7 +16,7 @@ AGENT = click.option(
 
 @click.command()
 @click.argument("cells", required=False, type=PATH)
-@click.option("--study", default="", help="Study of CELLS to score; default: that of the reference's name.")
+@click.option("--study", default="", help="Study of CELLS to score; default: the one with the reference's name.")
 @click.option("--knob", default="", help="Knob of the temperatures in a CSV of your own; default: the reference's.")
 @click.option(
     "--against",
@@ -81,8 +81,9 @@ def import_(
     What is upstream of a checkpoint is then not computed. Without --density it is a dense checkpoint, with --density a
     pruned one, and with --replica as well a retrained one.
 
-    In a folder, the logs, lines (curve_points_11.npz) and CKA arrays of the study are found by their paths, which also
-    tell their places. They come without networks, so only `run-stage tables` shows them; the workflow would train.
+    In a folder, logs, lines (curve_points_11.npz) and CKA arrays are identified by their paths, which also give seed,
+    temperature, density and replicas. Records contain no networks: use `run-stage tables` to see them; the workflow
+    would train the networks again.
     """
     from three_regime.config import load
     from three_regime.exchange.importing import import_checkpoint
@@ -91,7 +92,7 @@ def import_(
     place = {"seed": seed, "temperature": temperature, "density": density, "replica": replica}
     if source.is_dir():
         if given := [f"--{option}" for option, value in place.items() if value is not None]:
-            raise click.UsageError(f"{', '.join(given)}: only for a checkpoint; in a folder the paths tell the places")
+            raise click.UsageError(f"{', '.join(given)}: only for a checkpoint; in a folder the paths give them")
         found = import_records(load(configfiles), source, name)
         for stage in STAGES:
             click.echo(f"{stage}: {found.imported[stage]} imported, {found.kept[stage]} kept")
@@ -201,7 +202,7 @@ def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, tes
 @click.argument("folder", type=FOLDER)
 @click.option("--out", required=True, type=FOLDER, help="New folder.")
 def redraw(folder: Path, out: Path) -> None:
-    """Rebuild regimes, claims, scorecard and figures from the tables of FOLDER, an unpacked export; needs no torch."""
+    """Rebuild regimes, claims, scorecard, figures and explorer from FOLDER, an unpacked export; needs no torch."""
     from three_regime.exchange.redraw import redraw as make_again
 
     click.echo(make_again(folder, out))

@@ -13,7 +13,11 @@ from three_regime.cli.options import AS_JSON, FILE, FOLDER, configured, echo_jso
 @click.command("list")
 @AS_JSON
 def list_registered(as_json: bool) -> None:
-    """List the registered data sets, models, knobs, loads, pruning criteria, measures and optimisers."""
+    """List the registered data sets, models, knobs, loads, pruning criteria, measures and optimisers.
+
+    Entries of installed packages are included, those of files that a configuration lists under `plugins` are not.
+    """
+    from three_regime.config import plugins
     from three_regime.config.knobs import KNOBS
     from three_regime.config.loads import LOADS
     from three_regime.config.measures import MEASURES
@@ -22,6 +26,8 @@ def list_registered(as_json: bool) -> None:
     from three_regime.pruning.criteria import CRITERIA
     from three_regime.settings import all_settings
     from three_regime.training.optimisers import UPDATES
+
+    plugins.load(())
 
     def labels_elsewhere(knob: str) -> list[str]:
         return [setting.knob_labels[knob] for setting in all_settings() if knob in setting.knob_labels]
@@ -58,7 +64,11 @@ def schema() -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def workflow(arguments: tuple[str, ...]) -> None:
-    """Run Snakemake with ARGUMENTS, after removing the stale lock of a killed run."""
+    """Run Snakemake with ARGUMENTS: targets and options of Snakemake (`snakemake --help` lists them).
+
+    First removes the stale lock of a killed run, adopts copied results, and asks before more than 10 hours of work;
+    shows progress while it runs. Example: workflow dense --configfile config/figure2.yaml
+    """
     from three_regime.workflow.command import exec_snakemake
 
     exec_snakemake(arguments)
@@ -94,8 +104,8 @@ def run_stage(
 def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder: Path | None, as_json: bool) -> None:
     """Print the cost of TARGETS without running anything: jobs, members, hours, disk and the longest chain.
 
-    A target is data, dense, pruned, retrained, landscape, lmc, cka, measures, tables, figures or report; a study's
-    name; or <target>:<study>. Default: everything in the configuration's `run`.
+    A target is data, dense, pruned, retrained, landscape, lmc, cka, measures, tables, figures, explorer, report or all;
+    a study's name; or <target>:<study>. Default: everything in the configuration's `run`.
     """
     from three_regime.config import load
     from three_regime.planning.plan import make

@@ -5,7 +5,9 @@ three_regime schema``), and a test keeps the two equal. Every default follows th
 description says "this project's choice". Sources: R = public reproducibility record, A = authors' code at commit
 b38c972.
 
-Each module holds one part of the configuration; other packages import the names below from here.
+Belongs here: the models of every part, and the registries of knobs, loads, measures and optimisers. Not here: what a
+setting adds (`three_regime.tasks.<setting>.setting`) and the grid of results that a configuration describes
+(`three_regime.study`). Other packages import the names below from here.
 """
 
 from three_regime.config.claims import Claim, Side

@@ -54,7 +54,8 @@ class Claim(Section):
     of: Side = Field(description="The side whose mean enters with a positive sign.")
     against: Side = Field(description="The side that is subtracted.")
     expect: Literal["lower", "higher", "not_higher", "not_lower"] = Field(
-        description="lower/higher: the difference is beyond the margin; not_higher/not_lower: it is within the margin."
+        description="lower/higher: the difference is beyond the margin; not_higher/not_lower: it does not reach the"
+        " margin in that direction."
     )
     margin: float = Field(
         0.0, ge=0, description="Margin in the unit of the measure; errors, lmc and lmc_middle are fractions."

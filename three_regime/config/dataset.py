@@ -32,8 +32,8 @@ class DatasetChoice(Section):
         None, description="Share of the training labels that is replaced by other classes; null: none (the paper)."
     )
     train_pairs: Positive | None = Field(
-        None, description="Text: use the first N training pairs that pass cleaning; null: all (R: N from 160,000 to"
-        " 2,560,000 in the group's earlier code)."
+        None, description="Text: use the first N training pairs that pass cleaning; null: all (the group's"
+        " earlier code: from 160,000 to 2,560,000)."
     )  # fmt: skip
     validation_pairs: Positive | None = Field(
         None, description="Text: measure on the first N validation pairs; null: all (the paper)."

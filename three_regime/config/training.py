@@ -26,7 +26,7 @@ class Training(Section):
         "torch", description="When Adam adds `epsilon` to the root of the second moment: after bias correction"
         " (`torch`, the usual rule) or before it (`fairseq`, the default for translation)."
     )  # fmt: skip
-    batch_size: Positive = Field(64, description="Images per batch (R, A); text: maximum number of tokens, including"
+    batch_size: Positive = Field(64, description="Images per batch (A); text: maximum number of tokens, including"
                                  " padding, on the longer side of a batch (fairseq's max_tokens).")  # fmt: skip
     epochs: Positive | None = Field(None, description="Length of the run in epochs (R, A: 160). Or give `iterations`.")
     iterations: Positive | None = Field(None, description="Length of the run in steps (A: 62,400 for the batch knob).")

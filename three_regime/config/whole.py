@@ -40,7 +40,10 @@ class Data(Section):
 class Config(Section):
     """The whole configuration."""
 
-    results: Folder = Field("results", description="Folder for all outputs; presets: results/<preset>.")
+    results: Folder = Field(
+        "results",
+        description="Folder for all outputs; most presets: results/<preset>, those of Figure 2 share `results`.",
+    )
     run: tuple[str, ...] = Field(description="Names of the studies to run; [] for only `published`.")
     published: bool = Field(True, description="Redraw the published Figure 2, and score obtained studies against it.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` uses a GPU if there is one.")
@@ -60,8 +63,8 @@ class Config(Section):
     )  # fmt: skip
     state_every_s: float = Field(60, gt=0, description="Seconds between saved training states.")
     plugins: tuple[str, ...] = Field(
-        (), description="Python files or modules that register data sets, models or knobs; imported before the"
-        " configuration is validated, and executed with your permissions."
+        (), description="Python files or modules that register data sets, models, knobs, criteria or measures; imported"
+        " before the configuration is validated, and executed with your permissions."
     )  # fmt: skip
     data: Data = Data()
     regimes: Regimes = Regimes()

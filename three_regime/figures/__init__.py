@@ -1,4 +1,8 @@
-"""Figures, drawn from tables alone: nothing here reads a tensor or imports torch."""
+"""Figures, drawn from tables alone.
+
+Belongs here: every figure, their style and words, and the explorer (`explorer`). Not here: the numbers behind them
+(`three_regime.analysis`); nothing here reads a tensor or imports torch.
+"""
 
 from three_regime.figures.against_load import error_against_load, selection_comparison, selection_table, tuning_table
 from three_regime.figures.curves import chosen_lines, lmc_lines, training_curves

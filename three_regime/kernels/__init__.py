@@ -3,6 +3,8 @@
 They compute the same as torch in single precision, in fewer passes over memory and with fewer multiplications, but
 round differently. `library` compiles them at first use; without a C compiler, and on GPUs, torch's operations are used.
 Results and training states record which were used.
+
+Belongs here: C sources, their compilation and calls. Not here: when a network uses them (`three_regime.tasks`).
 """
 
 from __future__ import annotations
