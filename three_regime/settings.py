@@ -80,6 +80,8 @@ class Setting(ABC):
         Keys of `dense` and `retrain` that apply to this kind but not to every kind, with the value that has no effect.
     knob_labels
         Knob → axis label, where it differs from the knob's own.
+    usual_temperatures
+        Knob → default temperature; for other knobs the coldest of a study is used.
     prepared_by_name
         Whether the prepared data depend only on the data set's name, so one file serves every study.
     refuses_other_data
@@ -107,6 +109,7 @@ class Setting(ABC):
     measure_keys: ClassVar[Sequence[str]] = ()
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     knob_labels: ClassVar[Mapping[str, str]] = {}
+    usual_temperatures: ClassVar[Mapping[str, float]] = {}
     prepared_by_name: ClassVar[bool] = True
     refuses_other_data: ClassVar[bool] = False
     reads_foreign_checkpoints: ClassVar[bool] = False

@@ -257,6 +257,8 @@ def test_the_columns_of_an_evaluation_and_its_summary():
 def test_usual_temperature_of_each_knob():
     assert algorithms.usual_temperature(make_grid([0, 0], temperatures=[40, 160])) == 160
     assert algorithms.usual_temperature(make_grid([0, 0], knob="batch_size", temperatures=[16, 512])) == 64
+    text = make_grid([0, 0], knob="learning_rate", temperatures=[0.0014, 0.0007], dataset="multi30k-de-en")
+    assert algorithms.usual_temperature(text) == 0.0007
     without_64 = algorithms.evaluate(
         make_grid([0, 0], knob="batch_size", temperatures=[16, 512], test_error=0.1, cka_softmax=0.9), Thresholds()
     )

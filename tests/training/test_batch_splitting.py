@@ -65,7 +65,7 @@ def test_the_step_stays_the_same_in_smaller_parts(tmp_path: Path, caplog, limit:
     failures = sum(size > limit for size in limited.sizes)
     assert failures == {2: 1, 4: 2}[parts], "what did not fit is not tried again"
     assert sum(size for size in limited.sizes if size <= limit) >= FULL * 4 * limited.steps
-    assert f"each batch is computed in {parts} parts, with the same effective batch" in caplog.text
+    assert f"each batch is computed in up to {parts} parts, with the same effective batch" in caplog.text
     assert "Tried to allocate 2.00 GiB" in caplog.text
 
 
@@ -121,6 +121,21 @@ def test_out_of_memory_in_a_later_part_starts_the_step_again(tmp_path: Path) -> 
         np.testing.assert_array_equal(found.weights[name], array)
     assert rows(found, "train_loss") == rows(expected, "train_loss")
     assert rows(found, "train_error") == rows(expected, "train_error")
+
+
+def test_a_small_batch_among_others_stays_whole(tmp_path: Path) -> None:
+    """The last batch of an epoch may hold one sentence: it is indivisible, and fits."""
+
+    class EndsWithOne(Limited):
+        def epoch(self, streams, epoch: int, *_) -> ToyEpoch:
+            *noise, last = super().epoch(streams, epoch).noise
+            return ToyEpoch(self.steps, [*noise, last[:, :1]])
+
+    expected = train(EndsWithOne(FULL), tmp_path / "whole", settings())[4]
+    limited = EndsWithOne(2)
+    found = train(limited, tmp_path / "limited", settings())[4]
+    np.testing.assert_allclose(found.weights["w"], expected.weights["w"], rtol=1e-5, atol=1e-6)
+    assert 1 in limited.sizes and max(limited.sizes[3:]) <= 2
 
 
 def test_a_single_example_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -290,6 +290,13 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, moment, monkey
         train(task, tmp_path / "state", settings(evaluate_every=100))
 
 
+def test_a_warm_up_as_long_as_an_annealed_run_is_refused(tmp_path):
+    training = settings(schedule="linear", milestones=(), warmup=LAST * STEPS)
+    with pytest.raises(UserError, match=f"toy: schedule linear never anneals.*warmup of {LAST * STEPS} iterations"):
+        train(Quadratic(steps=STEPS), tmp_path / "state", training)
+    train(Quadratic(steps=STEPS), tmp_path / "state", training.model_copy(update={"warmup": LAST * STEPS - 1}))
+
+
 def test_a_huge_learning_rate_is_named(tmp_path, images):
     training = settings(epochs=3, milestones=(), batch_size=32, learning_rate=1e30)
     with pytest.raises(UserError, match=r"toy: .*not finite.*learning rate 1e\+30"):

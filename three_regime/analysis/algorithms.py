@@ -18,9 +18,8 @@ from three_regime.analysis.regimes import SENSITIVITY_RANGE
 from three_regime.config.knobs import KNOBS
 from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.thresholds import Thresholds
-
-USUAL_TEMPERATURE = {"batch_size": 64.0, "learning_rate": 0.1}
-"""Knob → default temperature (authors' code); for other knobs the coldest of the study is used."""
+from three_regime.datasets.registry import DATASETS
+from three_regime.settings import setting_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +147,12 @@ def oracle(column: Column) -> Choice | None:
 
 
 def usual_temperature(grid: pd.DataFrame) -> float:
-    """Default temperature of one study (`USUAL_TEMPERATURE`)."""
+    """Default temperature of one study: its setting's, or the coldest where that has none or is not known."""
     knob = grid["knob"].iloc[0]
+    entry = DATASETS.get(str(grid["dataset"].iloc[0]))
+    usual = setting_of(entry.kind).usual_temperatures if entry else {}
     coldest = KNOBS[knob].hot_first(sorted(set(grid["temperature"])))[-1]
-    return float(USUAL_TEMPERATURE.get(knob, coldest))
+    return float(usual.get(knob, coldest))
 
 
 def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]:

@@ -91,9 +91,10 @@ def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     """Cells whose mean test error is not significantly below chance.
 
     Chance is the error of the best constant prediction: 1 - 1/classes, or less if the test classes are unbalanced; for
-    translation it is BLEU 0. A cell is better than chance when the one-sided upper bound of its mean error (Student's t
-    with the standard error pooled within its density, confidence `level`) is below it; without a standard error (one
-    dense seed), when the mean is more than `CHANCE_MARGIN` below. Cells without a test error, and those of data sets
+    translation it is BLEU 0, though a network that gives one sentence for every source scores a few points. A cell is
+    better than chance when the one-sided upper bound of its mean error (Student's t with the standard error pooled
+    within its density, confidence `level`) is below it; without a standard error (one dense seed), when the mean is
+    more than `CHANCE_MARGIN` below. Cells without a test error, and those of data sets
     that are not registered, are never at chance.
 
     Returns

@@ -195,7 +195,10 @@ class StudyConfig(Section):
         epochs, retrain = self.prune.epochs, self.retrain
         length = retrain.epochs or retrain.iterations
         milestones = sorted({max(1, round(epochs * step / length)) for step in retrain.milestones})
-        changed = {"epochs": epochs, "iterations": None, "milestones": milestones, "evaluate_every": epochs}
+        warmup = round(retrain.warmup * epochs / length) if retrain.by_epoch and retrain.anneals else retrain.warmup
+        changed = {
+            "epochs": epochs, "iterations": None, "milestones": milestones, "evaluate_every": epochs, "warmup": warmup,
+        }  # fmt: skip
         return Training.model_validate({**{name: getattr(retrain, name) for name in Training.model_fields}, **changed})
 
     @property

@@ -19,12 +19,14 @@ class Training(Section):
                            " authors always retrain with SGD).")  # fmt: skip
     learning_rate: float = Field(0.1, gt=0, description="Initial learning rate (R, A: 0.1; Adam: 1e-3).")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD (R, A).")
-    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient, applied to every parameter (R, A).")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient, applied to every parameter (R, A);"
+                                " with fairseq's Adam decoupled, as there.")  # fmt: skip
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay rates (Adam's defaults).")
     epsilon: float = Field(1e-8, gt=0, description="Adam's denominator offset (Adam's default).")
     epsilon_placement: Literal["torch", "fairseq"] = Field(
         "torch", description="When Adam adds `epsilon` to the root of the second moment: after bias correction"
-        " (`torch`, the usual rule) or before it (`fairseq`, the default for translation)."
+        " (`torch`, the usual rule) or before it (`fairseq`, the default for translation; its weight decay is"
+        " decoupled)."
     )  # fmt: skip
     batch_size: Positive = Field(64, description="Images per batch (A); text: maximum number of tokens, including"
                                  " padding, on the longer side of a batch (fairseq's max_tokens).")  # fmt: skip

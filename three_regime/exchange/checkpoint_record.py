@@ -97,7 +97,7 @@ def check_corpus(checkpoint: Path, record: CheckpointRecord, folder: Path) -> No
     mend = f"use --data {own.parent}" if own else "use that corpus, or prepare it again as the study has it"
     raise UserError(
         f"{checkpoint} was trained on a {_named(record.dataset)} with digest {record.data[:_SHOWN]}…, and {folder} has"
-        f" digest {found[:_SHOWN]}…: its subwords differ; {mend}"
+        f" digest {found[:_SHOWN]}…: its pairs or subwords differ; {mend}"
     )
 
 

@@ -71,15 +71,17 @@ def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Pat
     Raises
     ------
     UserError
-        When a result is missing, damaged or has no translations, `data` is another corpus, or the numbers of sentences
-        differ.
+        When a result is missing, damaged or has no translations, `data` is another corpus, or they are of different
+        sentences.
     """
     found = [hypotheses_of(path.with_suffix(".json"), split) for path in (first, second)]
-    for path in (first, second):
-        manifest = corpus_of(path, read_record(path), data)
     if len(found[0]) != len(found[1]):
         raise UserError(f"{first} and {second} have translations of {len(found[0])} and {len(found[1])} sentences")
-    return paired_bootstrap(*found, open_text(manifest).references(split)[: len(found[0])])
+    corpora = [open_text(corpus_of(path, read_record(path), data)) for path in (first, second)]
+    references, others = (corpus.references(split)[: len(found[0])] for corpus in corpora)
+    if references != others:
+        raise UserError(f"{first} and {second} have translations of different sentences in split {split}")
+    return paired_bootstrap(*found, references)
 
 
 def task_of_checkpoint(checkpoint: Path, model: str | None, data: Path) -> Translation:

@@ -103,9 +103,10 @@ class PreparedText:
         return torch.tensor([*self.processor.encode(normalised(line)), self.dictionary.eos()])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Decode token indices to a sentence, without subword marks and special symbols."""
+        """Decode token indices to a sentence in one line, without subword marks and special symbols."""
         special = {self.dictionary.bos(), self.dictionary.pad(), self.dictionary.eos()}
-        return self.processor.decode([number for number in map(int, ids) if number not in special])
+        text = self.processor.decode([number for number in map(int, ids) if number not in special])
+        return text.replace("\n", " ")  # spelt in bytes by a network that has not learnt much
 
     def _lines(self, split: str, language: str) -> list[str]:
         path = self.folder / f"{split}.{language}"

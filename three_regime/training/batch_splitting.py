@@ -35,27 +35,31 @@ class BatchSplitter:
             When a batch cannot be divided further; image batches never can, since BatchNorm sees the whole batch.
         """
 
+        pieces = self._cut(parts)
+
         def in_halves(reason: str) -> Value:
             self.halvings += 1
+            if len(self._cut(parts)) == len(pieces):
+                raise UserError(
+                    f"{self.label}: the GPU ran out of memory, and this batch cannot be computed in smaller parts"
+                    " without changing the numbers (BatchNorm takes its statistics over the whole batch; a single"
+                    " example is indivisible); free memory on the GPU or use a larger one, let a job advance fewer"
+                    " networks with `pack: [replica]`, or lower the study's `batch_size`"
+                )
             log.warning(
-                "%s: the GPU ran out of memory (%s); from now on each batch is computed in %d parts, with the same"
-                " effective batch size", self.label, reason, 2**self.halvings,
+                "%s: the GPU ran out of memory (%s); from now on each batch is computed in up to %d parts, with the"
+                " same effective batch size", self.label, reason, 2**self.halvings,
             )  # fmt: skip
             return self.compute(parts, compute)
 
-        return gpu_memory.attempt(
-            lambda: compute([piece for part in parts for piece in self._pieces(part, self.halvings)]), in_halves
-        )
+        return gpu_memory.attempt(lambda: compute(pieces), in_halves)
+
+    def _cut(self, parts: Sequence[Any]) -> list[Any]:
+        return [piece for part in parts for piece in self._pieces(part, self.halvings)]
 
     def _pieces(self, part: Any, halvings: int) -> list[Any]:
-        if halvings == 0:
-            return [part]
-        halves = self.task.halves(part)
+        """`part` halved so often; a piece that is indivisible earlier stays whole, for it may be small enough."""
+        halves = self.task.halves(part) if halvings else None
         if halves is None:
-            raise UserError(
-                f"{self.label}: the GPU ran out of memory, and this batch cannot be computed in parts without changing"
-                " the numbers (BatchNorm takes its statistics over the whole batch; a single example is indivisible);"
-                " free memory on the GPU or use a larger one, let a job advance fewer networks with `pack: [replica]`,"
-                " or lower the study's `batch_size`"
-            )
+            return [part]
         return [piece for half in halves for piece in self._pieces(half, halvings - 1)]

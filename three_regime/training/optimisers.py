@@ -38,13 +38,17 @@ def sgd(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training, 
 
 
 def adam(parameters: Tensor, gradient: Tensor, slots: Slots, training: Training, rate: float, step: int) -> None:
-    """Adam with coupled weight decay, in place (Kingma and Ba 2015). Parameters as for `sgd`.
+    """Adam with weight decay, in place (Kingma and Ba 2015), as torch's or as fairseq's. Parameters as for `sgd`.
 
     `training.epsilon_placement` says whether epsilon is added to the root of the second moment after bias correction
-    (their algorithm 1; torch) or before it (end of their section 2; fairseq). Only tiny gradients differ.
+    (their algorithm 1; torch) or before it (end of their section 2; fairseq). Only tiny gradients differ. Weight decay
+    is coupled in torch's (part of the gradient) and decoupled in fairseq's (the weights themselves shrink).
     """
     first_decay, second_decay = training.betas
-    gradient.add_(parameters, alpha=training.weight_decay)
+    if training.epsilon_placement == "fairseq":
+        parameters.mul_(1 - rate * training.weight_decay)
+    else:
+        gradient.add_(parameters, alpha=training.weight_decay)
     first = slots["first"].lerp_(gradient, 1 - first_decay)
     second = slots["second"].mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
     first_correction = 1 - first_decay ** (step + 1)

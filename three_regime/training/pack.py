@@ -149,7 +149,7 @@ def length_of(task: Task, training: Training, member: Member) -> Length:
     Raises
     ------
     UserError
-        When an epoch has no steps, so the run could not train.
+        When an epoch has no steps, so the run could not train, or a schedule that anneals ends within its warm-up.
     """
     steps_per_epoch = task.epoch(member.streams, 0, training).steps
     if not steps_per_epoch:
@@ -159,5 +159,10 @@ def length_of(task: Task, training: Training, member: Member) -> Length:
             " accumulate, or set drop_last: false"
         )
     iterations = length_in_iterations(training, steps_per_epoch)
+    if training.anneals and training.warmup >= iterations:
+        raise UserError(
+            f"{member.label}: schedule {training.schedule} never anneals, because the warmup of {training.warmup}"
+            f" iterations is as long as the run ({iterations}); lower warmup or train longer"
+        )
     checkpoints = member.checkpoints or (-(-iterations // steps_per_epoch),)
     return Length(checkpoints, steps_per_epoch, min(iterations, checkpoints[-1] * steps_per_epoch))

@@ -76,13 +76,11 @@ def fairseq_weights(task, training, steps: int) -> dict[str, torch.Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("clip_norm", [0.5, 100.0])
-def test_updates_equal_those_of_fairseqs_own_loop(steps, clip_norm, tmp_path):
+@pytest.mark.parametrize(("steps", "clip_norm", "decay"), [(1, 0.5, 0), (3, 0.5, 0), (1, 100.0, 0), (3, 100.0, 0.1)])
+def test_updates_equal_those_of_fairseqs_own_loop(steps, clip_norm, decay, tmp_path):
     task = small_task()
-    training = text_training(
-        dropout=0.0, epochs=None, iterations=steps, clip_norm=clip_norm, warmup_start=0.0005, learning_rate=0.001
-    )
+    rate = {"warmup_start": 0.0005, "learning_rate": 0.001, "weight_decay": decay}
+    training = text_training(dropout=0.0, epochs=None, iterations=steps, clip_norm=clip_norm, **rate)
     assert len(task.epoch(STREAMS, 0, training).micro_batches(0)) == 2
     wanted = fairseq_weights(task, training, steps)
     ours = train(task, tmp_path / "state.safetensors", training, streams=STREAMS)[1].weights

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from three_regime.config.section import lowered, refused
 from three_regime.datasets.registry import IMPLIED
@@ -44,6 +44,7 @@ class Images(Setting):
     sizes = ("train_images", "test_images")
     dataset_keys = (*sizes, "label_noise")
     measure_keys = ("batch_size", "train_images", "cka_images", "last_epochs")
+    usual_temperatures: ClassVar = {"batch_size": 64.0, "learning_rate": 0.1}  # authors' code
     reads_foreign_checkpoints = True
     packs_advance_together = True
 

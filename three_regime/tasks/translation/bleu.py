@@ -57,7 +57,8 @@ def scores_of_files(hypotheses: Path, references: Path) -> dict[str, Any]:
 
 
 def kept(hypotheses: Sequence[str]) -> dict[str, Any]:
-    """Encode hypotheses for a JSON result: one per line, deflated, base64, with the digest of the text."""
+    """Encode hypotheses, sentences without line breaks, for a JSON result: deflated, base64, with a digest."""
+    assert not any("\n" in line for line in hypotheses)
     text = "".join(f"{line}\n" for line in hypotheses).encode()
     return {
         "deflated": base64.b64encode(zlib.compress(text, 9)).decode(),

@@ -15,7 +15,7 @@ from three_regime.datasets.corpora import ParallelCorpus
 from three_regime.errors import UserError
 from three_regime.models.sizes import Size, text_size
 from three_regime.study.grid import Study
-from three_regime.system.files import read_metadata
+from three_regime.system.files import read_arrays, read_metadata
 from three_regime.tasks.pricing import Pricer, Speed, Work
 from three_regime.tasks.rates import Rates
 
@@ -58,8 +58,12 @@ class TextPricer(Pricer):
 
     @cached_property
     def pairs(self) -> int:
-        """Number of training pairs."""
-        return self.study.config.dataset.train_pairs or self._entry.train_pairs or 0
+        """Number of training pairs: counted if the corpus has been prepared, else as stated, before cleaning."""
+        stated = self.study.config.dataset.train_pairs or self._entry.train_pairs or 0
+        try:
+            return int(read_arrays(self.study.prepared)["pairs"][0])
+        except (UserError, KeyError):
+            return stated
 
     @cached_property
     def tokens_a_pair(self) -> float:

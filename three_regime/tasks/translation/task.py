@@ -90,9 +90,10 @@ class Translation:
         for split, pairs in self._pairs.items():
             longest = max(int(np.max(pairs.source_lengths)), int(np.max(pairs.target_lengths)))
             if longest > transformer.MAX_POSITIONS:
+                mend = "lower dataset.max_tokens or raise" if split == "train" else "raise"
                 raise UserError(
                     f"{text.folder}: split {split} has a sentence of {longest} subwords and the model takes"
-                    f" {transformer.MAX_POSITIONS}; lower dataset.max_tokens or raise dataset.subwords"
+                    f" {transformer.MAX_POSITIONS}; {mend} dataset.subwords"
                 )
         self._batches: dict[tuple[str, int], Batches] = {}
 
