@@ -74,7 +74,7 @@ def test_the_corpus_is_found_by_its_digest_and_another_refused(tmp_path: Path) -
     ):
         corpus_of(network, origin, tmp_path / "a" / "other")
     corpus(tmp_path / "again", 2)
-    with pytest.raises(UserError, match=rf"has digest {other[:12]}…: its subwords differ; use --data .*/own$"):
+    with pytest.raises(UserError, match=rf"has digest {other[:12]}…: its pairs or subwords differ; use --data .*/own$"):
         check_corpus(network, origin, tmp_path / "again")
     check_corpus(network, CheckpointRecord("m", None, None), tmp_path / "again")
     with pytest.raises(UserError, match="does not say which prepared corpus below"):

@@ -269,7 +269,7 @@ def test_another_corpus_of_as_many_subwords_is_refused(finished, invoke, tmp_pat
         ["cka", *pair, *measured],
     ):
         answer = invoke(*arguments, *about)
-        assert answer.startswith("2 ") and "its subwords differ" in answer
+        assert answer.startswith("2 ") and "its pairs or subwords differ" in answer
         assert all(digest in answer for digest in digests)
         assert not out.exists()
 
