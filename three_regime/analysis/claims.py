@@ -193,10 +193,9 @@ def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list
 def outdated(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
     """``claims.csv`` of a study, if it exists but its tables, these claims and thresholds give another."""
     path = folder / "claims.csv"
-    if not path.is_file():
+    if not claims or not path.is_file():
         return []
-    current = bool(claims) and holds(path, _tested(folder, claims, thresholds)[0])
-    return [] if current else [path]
+    return [] if holds(path, _tested(folder, claims, thresholds)[0]) else [path]
 
 
 def _tested(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> tuple[pd.DataFrame, str]:

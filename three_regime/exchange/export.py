@@ -151,7 +151,8 @@ def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
 def _files(tabled: Study | LoadGrid) -> Iterator[Path]:
     """Tables and figures of a study, or of a grid over another load."""
     names = [f"{name}.csv" for name in (*tabled.cell_tables, *REGIME_TABLES) if name not in TOO_LONG]
-    yield from (path for name in (*names, *CLAIM_FILES) if (path := tabled.folder / name).is_file())
+    stated = CLAIM_FILES if isinstance(tabled, Study) and tabled.config.claims else ()
+    yield from (path for name in (*names, *stated) if (path := tabled.folder / name).is_file())
     for path in sorted((tabled.folder / "figures").glob("*")):
         if path.suffix[1:] in FIGURE_FORMATS:
             yield path
