@@ -249,3 +249,11 @@ def test_files_without_digests_of_earlier_versions_are_read(tmp_path):
     assert read_arrays(tmp_path / "x.safetensors").keys() == ARRAYS.keys()
     write_json(tmp_path / "old.json", {"lmc": 1, "provenance": {"fingerprint": "f"}})
     assert read_json(tmp_path / "old.json")["lmc"] == 1
+
+
+def test_a_file_of_other_bytes_does_not_hold_a_table(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a": [0.1, 2.0], "b": ["é", "x"]})
+    files.write_csv(tmp_path / "table.csv", table)
+    assert files.holds(tmp_path / "table.csv", table) and not files.holds(tmp_path / "table.csv", table.iloc[:1])
+    (tmp_path / "table.csv").write_bytes(b"a,b\n\xff")
+    assert not files.holds(tmp_path / "table.csv", table)

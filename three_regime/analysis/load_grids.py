@@ -11,7 +11,7 @@ from three_regime.analysis import regime_tables, seed_means
 from three_regime.config.loads import LOADS
 from three_regime.errors import UserError
 from three_regime.study.load_grids import LoadGrid
-from three_regime.system.files import write_csv
+from three_regime.system.files import holds, write_csv
 
 
 def join(name: str, load: str, density: float, cells: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
@@ -52,19 +52,22 @@ def write(path: Path, name: str, load: str, density: float, cells: Mapping[float
 
 def is_current(grid: LoadGrid) -> bool:
     """Whether ``cells.csv`` of a grid exists and is what its studies' tables give."""
-    cells = {value: study.table("cells") for value, study in grid.studies.items()}
+    path = grid.folder / "cells.csv"
     try:
-        found = seed_means.read_cells(grid.folder / "cells.csv")
-        expected = join(grid.name, grid.load.name, grid.density, {at: seed_means.read_cells(cells[at]) for at in cells})
+        return path.is_file() and holds(path, _joined(grid, grid.root))
     except UserError:
         return False
-    return found.to_csv() == expected.to_csv()
 
 
 def write_tables(grid: LoadGrid, root: Path) -> Path:
     """Write ``cells.csv`` and the regime tables of a grid, from the studies in the folder `root`; return its folder."""
     folder = root / grid.name
-    cells = {value: root / study.name / "cells.csv" for value, study in grid.studies.items()}
-    write(folder / "cells.csv", grid.name, grid.load.name, grid.density, cells)
+    write_csv(folder / "cells.csv", _joined(grid, root))
     regime_tables.write(folder, grid.thresholds)
     return folder
+
+
+def _joined(grid: LoadGrid, root: Path) -> pd.DataFrame:
+    """The cells of a grid, from the tables of its studies in the folder `root`."""
+    cells = {at: seed_means.read_cells(root / study.name / "cells.csv") for at, study in grid.studies.items()}
+    return join(grid.name, grid.load.name, grid.density, cells)

@@ -228,7 +228,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 def holds(path: Path, table: pd.DataFrame) -> bool:
     """Whether a file is what `write_csv` writes of a table."""
-    return path.read_text(encoding="utf-8") == table.to_csv(index=False)
+    return path.read_bytes() == table.to_csv(index=False).encode()
 
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:
