@@ -241,8 +241,8 @@ def evaluate(
     """
     if "dense_seed" in table:
         seeds = [
-            evaluate(seed_means.grid(part), thresholds, default=default, cka=cka).assign(dense_seed=seed)
-            for seed, part in table.groupby("dense_seed")
+            evaluate(part, thresholds, default=default, cka=cka).assign(dense_seed=seed)
+            for seed, part in seed_means.of_each_seed(table)
         ]
         return pd.concat(seeds, ignore_index=True)
     load = load_of(table).column

@@ -179,7 +179,17 @@ def write(
     thresholds: Mapping[str, Thresholds],
     data: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Write the tables of `build` into `folder`, from the ``grid.csv`` of every study; return their paths.
+    """Write the tables of `of_files` into `folder`; return their paths."""
+    tables = of_files(grids, thresholds, data)
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+    return [folder / f"{name}.csv" for name in tables]
+
+
+def of_files(
+    grids: Sequence[Path], thresholds: Mapping[str, Thresholds], data: Mapping[str, str] | None = None
+) -> dict[str, pd.DataFrame]:
+    """Build the tables of `build` from the ``grid.csv`` of every study.
 
     Raises
     ------
@@ -190,7 +200,4 @@ def write(
     for path, grid in read.items():
         if unknown := sorted(set(grid["study"]) - set(thresholds)):
             raise UserError(f"{path} is a table of study {unknown[0]!r}, which is not one of {', '.join(thresholds)}")
-    tables = build(list(read.values()), thresholds, data)
-    for name, table in tables.items():
-        write_csv(folder / f"{name}.csv", table)
-    return [folder / f"{name}.csv" for name in tables]
+    return build(list(read.values()), thresholds, data)

@@ -26,7 +26,7 @@ from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.outputs import CLAIM_FILES
 from three_regime.system import markdown
-from three_regime.system.files import holds, read_table, write_csv, write_text
+from three_regime.system.files import read_table, write_csv, write_text
 
 LEVEL = 0.95
 """Confidence of each one-sided bound; the test is one-sided because claims state the sign beforehand."""
@@ -184,26 +184,19 @@ def _alone(row: tuple, interval: str) -> str:
 
 def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
     """Test the claims on the tables in `folder`; write ``claims.csv`` and ``claims.md`` there; return their paths."""
-    table, study = _tested(folder, claims, thresholds)
+    table, page = of_folder(folder, claims, thresholds)
     write_csv(folder / "claims.csv", table)
-    write_text(folder / "claims.md", to_markdown(table, study))
+    write_text(folder / "claims.md", page)
     return [folder / name for name in CLAIM_FILES]
 
 
-def outdated(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
-    """``claims.csv`` of a study, if it exists but its tables, these claims and thresholds give another."""
-    path = folder / "claims.csv"
-    if not claims or not path.is_file():
-        return []
-    return [] if holds(path, _tested(folder, claims, thresholds)[0]) else [path]
-
-
-def _tested(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> tuple[pd.DataFrame, str]:
-    """Verdicts on the tables in `folder`, and the study's name."""
+def of_folder(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> tuple[pd.DataFrame, str]:
+    """Test the claims on the tables in `folder`: verdicts, as a table and as a Markdown page (``CLAIM_FILES``)."""
     cells = seed_means.read_cells(folder / "cells.csv")
     replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*CELL, "test_error"])
     pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*CELL, "lmc", "cka_softmax"])
-    return evaluate(claims, cells, replicas, pairs, thresholds), str(cells["study"].iloc[0])
+    table = evaluate(claims, cells, replicas, pairs, thresholds)
+    return table, to_markdown(table, str(cells["study"].iloc[0]))
 
 
 @dataclass(frozen=True, eq=False)

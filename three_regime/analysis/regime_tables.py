@@ -9,7 +9,7 @@ import pandas as pd
 from three_regime.analysis import algorithms, regimes, seed_means
 from three_regime.config.thresholds import Thresholds
 from three_regime.study.outputs import REGIME_TABLES
-from three_regime.system.files import holds, write_csv
+from three_regime.system.files import write_csv
 
 
 def build(cells: pd.DataFrame, thresholds: Thresholds, drawn: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
@@ -38,15 +38,6 @@ def build(cells: pd.DataFrame, thresholds: Thresholds, drawn: pd.DataFrame | Non
         else algorithms.leave_one_density_out(grid, drawn, thresholds),
     }
     return {name: tables[name] for name in REGIME_TABLES}
-
-
-def outdated(folder: Path, thresholds: Thresholds) -> list[Path]:
-    """Those tables in a study's folder that its ``cells.csv`` and these thresholds do not give."""
-    paths = {name: folder / f"{name}.csv" for name in REGIME_TABLES if (folder / f"{name}.csv").is_file()}
-    if not paths:
-        return []
-    tables = build(seed_means.read_cells(folder / "cells.csv"), thresholds)
-    return [path for name, path in paths.items() if not holds(path, tables[name])]
 
 
 def write(folder: Path, thresholds: Thresholds, drawn: pd.DataFrame | None = None) -> list[Path]:

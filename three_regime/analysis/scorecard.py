@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from three_regime.analysis import own_cells, references, regimes, seed_means
+from three_regime.analysis import figure2, own_cells, references, regimes, seed_means
 from three_regime.analysis.algorithms import usual_temperature
 from three_regime.analysis.references import Reference
 from three_regime.config.thresholds import Thresholds
@@ -183,6 +183,23 @@ def of_export(
     ran = counterpart in set(obtained["study"])
     deviating = deviations(settings, reference.protocol) if ran and settings else ()
     return score(reference, obtained, thresholds=thresholds, counterpart=counterpart, deviating=deviating)
+
+
+def of_grids(grids: Sequence[Path], thresholds: Thresholds, settings: Mapping[str, Any] | None = None) -> Scorecard:
+    """Score the studies of a results folder against the published Figure 2.
+
+    Parameters
+    ----------
+    grids
+        ``grid.csv`` of every study; without any, every published cell is "not run".
+    thresholds, settings
+        Those of the study that repeats Figure 2, if it is run: settings that deviate from the paper's are named.
+    """
+    published = references.published()
+    nothing = seed_means.grid(figure2.as_cells(published.cells)).iloc[:0]
+    obtained = pd.concat([pd.read_csv(path) for path in grids], ignore_index=True) if grids else nothing
+    deviating = deviations(settings, published.protocol) if settings else ()
+    return score(published, obtained, thresholds=thresholds, deviating=deviating)
 
 
 def _refuse_other_knob(obtained: pd.DataFrame, reference: Reference) -> None:

@@ -16,10 +16,15 @@ from three_regime.system.files import write_csv, write_text
 
 def write(folder: Path, scorecard: Scorecard) -> None:
     """Write the files of ``SCORECARD_FILES`` in `folder`."""
-    headline, cells, page = (folder / name for name in SCORECARD_FILES)
-    write_csv(headline, scorecard.headline)
-    write_csv(cells, scorecard.cells)
-    write_text(page, to_markdown(scorecard))
+    headline, cells, page = contents(scorecard)
+    write_csv(folder / SCORECARD_FILES[0], headline)
+    write_csv(folder / SCORECARD_FILES[1], cells)
+    write_text(folder / SCORECARD_FILES[2], page)
+
+
+def contents(scorecard: Scorecard) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """The contents of ``SCORECARD_FILES``."""
+    return scorecard.headline, scorecard.cells, to_markdown(scorecard)
 
 
 def to_markdown(scorecard: Scorecard) -> str:

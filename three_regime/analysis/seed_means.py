@@ -9,6 +9,7 @@ freedom. Cells whose spread comes from one seed are marked (`dominant_seed`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,21 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     table = table.join(pd.concat([_spread(cells, metric, keys) for metric in metrics_of(cells)], axis=1))
     table = table.join(_normalised(cells, table["test_error"], keys))
     return table.reset_index().sort_values(["study", load.column, "temperature"], ignore_index=True)
+
+
+def of_each_seed(cells: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Dense seed and its cells as a grid: one row per cell, without uncertainties.
+
+    Raises
+    ------
+    UserError
+        As `check_cells`.
+    """
+    cells = check_cells(cells)
+    for seed, part in cells.groupby("dense_seed"):
+        known = part["test_error"].notna().astype(int)
+        part = part.drop(columns="dense_seed").assign(test_error_seeds=known, test_error_se=np.nan)
+        yield int(seed), part.sort_values(["study", load_of(cells).column, "temperature"], ignore_index=True)
 
 
 def dominant_seed(values: pd.Series) -> float:

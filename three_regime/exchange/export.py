@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from three_regime import __version__
-from three_regime.analysis import claims, regime_tables
-from three_regime.analysis.load_grids import is_current
+from three_regime.analysis.outdated import outdated
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.exchange import event_files, research_object
@@ -72,7 +71,7 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
     Raises
     ------
     UserError
-        When `out` exists, or a study or a grid over another load has no tables, or tables that do not match its results
+        When `out` exists, or a study or a grid over another load has no tables, or a table does not match the results
         and settings.
     """
     out = Path(out)
@@ -86,16 +85,9 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
             message = f"{study.table('cells')} is missing: run `snakemake tables` with the same --configfile first"
             raise UserError(message)
         refuse_other_tables(study)
-        outdated = regime_tables.outdated(study.folder, study.thresholds)
-        outdated += claims.outdated(study.folder, study.config.claims, study.thresholds)
-        if outdated:
-            message = f"{outdated[0]} does not follow from the other tables with these settings"
-            raise UserError(f"{message}: run `snakemake tables figures` with the same --configfile first")
-    for grid in load_grids(config):
-        if not is_current(grid):
-            table = grid.folder / "cells.csv"
-            message = f"{table} is missing or was not joined from the present tables of its studies"
-            raise UserError(f"{message}: run `snakemake tables figures` with the same --configfile first")
+    for table in outdated(config):
+        state = "does not follow from the other tables with these settings" if table.is_file() else "is missing"
+        raise UserError(f"{table} {state}: run `snakemake tables figures` with the same --configfile first")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"

@@ -226,9 +226,10 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 
-def holds(path: Path, table: pd.DataFrame) -> bool:
-    """Whether a file is what `write_csv` writes of a table."""
-    return path.read_bytes() == table.to_csv(index=False).encode()
+def holds(path: Path, content: pd.DataFrame | str) -> bool:
+    """Whether a file is what `write_csv` writes of a table, or `write_text` of a text."""
+    text = content if isinstance(content, str) else content.to_csv(index=False)
+    return path.read_bytes() == text.encode()
 
 
 def tensor_digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from three_regime.analysis import claims, load_grids, regime_tables
+from three_regime.analysis.outdated import outdated_of, outdated_over_all
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.preparation.prepare import is_intact, is_prepared
 from three_regime.study.grid import Study, planned
-from three_regime.study.load_grids import load_grids as grids_of
+from three_regime.study.load_grids import LoadGrid, load_grids
 from three_regime.study.outputs import REGIME_TABLES
 from three_regime.study.table_sources import tables_agree
 from three_regime.study.verdicts import Verdict, judge
@@ -72,14 +73,14 @@ def verify(config: Config) -> Verified:
             reason = "the tables were not built from exactly these results, under this name and with these settings"
             problems.append(Problem(str(cells), Verdict.STALE.value, reason))
         elif cells.exists():
-            problems += _outdated(study)
-    for grid in grids_of(config):
+            problems += _outdated(outdated_of, study)
+    for grid in load_grids(config):
         tables = [grid.folder / f"{name}.csv" for name in (*grid.cell_tables, *REGIME_TABLES)]
         read += sum(path.exists() for path in tables)
         problems += _damaged(tables)
-        if tables[0].exists() and not load_grids.is_current(grid):
-            reason = "it was not joined from the present tables of its studies"
-            problems.append(Problem(str(tables[0]), Verdict.STALE.value, reason))
+        if tables[0].exists():
+            problems += _outdated(outdated_of, grid)
+    problems += _outdated(outdated_over_all, config)
     for path, study in data.items():
         if path.exists():
             read += 1
@@ -100,15 +101,13 @@ def _damaged(tables: list[Path]) -> Iterator[Problem]:
             yield Problem(str(path), Verdict.DAMAGED.value, str(error).removeprefix(f"{path} "))
 
 
-def _outdated(study: Study) -> Iterator[Problem]:
-    """Derived tables that do not follow from the others and the settings; nothing where one cannot be read."""
+def _outdated(find: Callable[[Any], list[Path]], of: Study | LoadGrid | Config) -> Iterator[Problem]:
+    """Tables that do not follow from the others and the settings; nothing where one cannot be read."""
     reason = "it does not follow from the other tables with these settings"
     try:
-        found = regime_tables.outdated(study.folder, study.thresholds)
-        found += claims.outdated(study.folder, study.config.claims, study.thresholds)
+        yield from (Problem(str(path), Verdict.STALE.value, reason) for path in find(of))
     except UserError:  # reported as damaged
         return
-    yield from (Problem(str(path), Verdict.STALE.value, reason) for path in found)
 
 
 def render(verified: Verified) -> str:
