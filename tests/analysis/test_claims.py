@@ -230,6 +230,10 @@ def test_a_dense_seed_without_a_cell_does_not_count_and_is_named():
     study.replicas = study.replicas[~gone]
     row = study.judge(claim())
     assert row.seeds == 2 and row.note == "cells missing for dense seed 2"
+    part = (study.replicas["dense_seed"] == 1) & (study.replicas["density"] == 0.5)
+    study.replicas = study.replicas[~part]
+    row = study.judge(claim())
+    assert row.seeds == 1 and row.note.startswith("cells missing for dense seed 1, 2"), "half a side is no side"
     study.replicas = study.replicas[study.replicas["temperature"] != 10]
     row = study.judge(claim())
     assert (row.seeds, row.outcome) == (0, "undecided") and np.isnan(row.estimate)

@@ -126,6 +126,15 @@ def test_a_dominant_seed_is_named_where_it_carries_the_error():
     assert cell(grid, 10, 0.1)["test_error_one_seed"] == cell(grid, 20, 0.1)["test_error_one_seed"] == 2
 
 
+def test_a_dominant_seed_is_named_whatever_the_rounding_of_its_variance():
+    """In cells of equal variance, some of which are rounded below the pooled one."""
+    shift = {1: 0.0, 2: 0.3, 3: 0.001}
+    grid = seed_means.grid(
+        cells(temperatures=range(10, 20), densities=(0.05,), value=lambda seed, t, d: 0.1 + t / 70 + shift[seed])
+    )
+    assert set(grid["test_error_one_seed"]) == {2.0}
+
+
 def test_studies_are_pooled_apart():
     noisy = cells(study="noisy", value=lambda seed, t, d: 0.1 * seed)
     quiet = cells(study="quiet", value=lambda seed, t, d: 0.1)

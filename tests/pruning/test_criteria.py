@@ -59,6 +59,12 @@ def test_erk_follows_its_formula_and_keeps_small_layers_dense():
     assert set(erk_densities(SHAPES, 1.0).values()) == {1.0}
 
 
+def test_erk_rounds_up_the_layers_with_the_largest_fractions():
+    """Shares of 17.04, 155.07, 17.04 and 10.84 weights at 5 %: 200 in all."""
+    shapes = {"a": (10, 100), "b": (1000, 1), "c": (100, 10), "d": (20, 50)}
+    assert kept_counts(shapes, 0.05, "erk") == {"a": 17, "b": 155, "c": 17, "d": 11}
+
+
 def test_lamp_is_the_square_over_what_is_not_smaller():
     weights = {"a": np.array([3.0, -1.0, 2.0, 0.0]), "b": np.array([0.1, 0.2])}
     scores = CRITERIA["lamp"].score(Known(weights, STREAMS))
