@@ -322,6 +322,18 @@ def test_families_do_not_mix_parts_of_a_dataset():
     assert set(apart["dataset"]) == {"digits", "digits (noisy)"} and set(apart["models"]) == {8}
 
 
+def test_a_part_of_a_dataset_has_the_chance_level_of_the_whole():
+    """Neither the rule for cells at chance nor the default batch size depends on what the part is called."""
+    grid = make_grid([-0.3, 0.0], knob="batch_size", temperatures=[64, 256], dataset="digits", test_error=[0.3, 0.9],
+                     dense_test_error=[0.1, 0.2], cka_softmax=[0.8, 1.0])  # fmt: skip
+    thresholds = {str(grid["study"].iloc[0]): Thresholds()}
+    whole = case_studies.build([grid], thresholds)["family"]
+    part = case_studies.build([grid], thresholds, dict.fromkeys(thresholds, "digits (512 training images)"))["family"]
+    assert set(part.pop("dataset")) == {"digits (512 training images)"}
+    pd.testing.assert_frame_equal(part, whole.drop(columns="dataset"))
+    assert "algorithm 2.1" in set(whole["algorithm"]) and set(whole["temperature"]) == {64}
+
+
 def test_sam_tuning_names_what_was_not_run():
     errors = {"test_error": [0.20, 0.15, 0.18], "dense_test_error": [0.08, 0.09, 0.10]}
     table = make_grid([-0.5, 0.0, 0.0], knob="sam_rho", temperatures=[0.1, 0.2, 0.3], cka_softmax=0.9, **errors)

@@ -18,9 +18,14 @@ from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_
 
 from three_regime import figures
 from three_regime.analysis import regime_tables
+from three_regime.analysis.algorithms import summary
 from three_regime.config import resolve
+from three_regime.config.measures import measured_columns
 from three_regime.errors import UserError
 from three_regime.figures import against_load, study, style
+from three_regime.figures.panels import PANELS, panel_of
+from three_regime.figures.wording import reworded
+from three_regime.settings import setting_of
 from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, LOAD_GRID_FIGURES, MEASURE_TABLES, RUN_FIGURES
 from three_regime.system.files import write_csv
 
@@ -99,6 +104,14 @@ def test_every_dense_seed_is_a_point_a_dominant_one_ringed():
     ]
     assert len(rings) == 1 and rings[0].axes is panels[1, 0]
     assert rings[0].get_ydata() == pytest.approx(plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"])
+
+
+def test_a_cell_of_one_seed_among_several_has_no_error_bar():
+    plane = cells(temperatures=(10, 80, 160), densities=(0.05, 0.8))
+    plane = plane[(plane["dense_seed"] == 1) | (plane["temperature"] != 10) | (plane["density"] != 0.05)]
+    figure = figures.seed_points(tables(plane)["grid"], plane, EPOCHS)
+    bars = [segment for bars in figure.axes[0].collections for segment in bars.get_segments()]
+    assert sum(len(segment) > 0 for segment in bars) == 2, "80 and 160 epochs have three seeds"
 
 
 def test_pairs_have_the_colour_of_their_dense_seed():
@@ -184,6 +197,27 @@ def test_selection_comparison_gives_mean_and_range_over_starts(smooth):
     figure = figures.selection_comparison(smooth["selection"])
     names = ticks(figure.axes[1].yaxis)
     assert names == ["default temperature", "lowest dense error", "Algorithm 1", "Algorithm 2", "Algorithm 2.1"]
+
+
+def test_only_algorithm_1_is_a_mean_of_starts(smooth):
+    """Also where all algorithms choose alike and are one curve."""
+    selection = smooth["selection"].query("algorithm in ('algorithm 1', 'algorithm 2')")
+    figure = figures.selection_comparison(selection.assign(regret=0.01))
+    assert "Algorithm 1 (mean of starts)\n= Algorithm 2" in words(figure)
+
+
+def test_the_mean_over_densities_is_that_of_the_table(smooth):
+    """A density with fewer measured starts counts for less."""
+    selection = smooth["selection"]
+    first = (selection["algorithm"] == "algorithm 1") & (selection["density"] == 0.05)
+    holed = selection[~first | (selection["start"] == 160)].assign(regret=lambda table: 0.1 * table["density"])
+    mean = summary(holed).set_index(["algorithm", "start"]).loc[("algorithm 1", "all")]
+    axes = figures.selection_comparison(holed).axes[1]
+    row = ticks(axes.yaxis).index("Algorithm 1")
+    filled = [line for line in axes.lines if line.get_marker() not in ("", "None", None)
+              and line.get_markerfacecolor() != "white" and line.get_ydata()[0] == row]  # fmt: skip
+    assert [line.get_xdata()[0] for line in filled] == [pytest.approx(100 * mean["mean_regret"])]
+    assert f"{mean['mean_probes']:.1f}" in [text.get_text() for text in axes.texts]
 
 
 def test_sensitivity_shows_agreement_only_with_drawn_regimes(smooth):
@@ -346,6 +380,17 @@ def test_the_batch_size_is_in_the_unit_of_the_setting(tmp_path, dataset, unit, n
     assert said and all(f"dense batch size ({unit})" in text for text in said)
     if name == "phase_diagram":
         assert any("100 − BLEU,\nabove the best" in text for text in words(figure)) == (dataset == "toy")
+
+
+def test_words_of_a_setting_do_not_depend_on_lines():
+    """Labels of panels stand on one line in figures of one panel; token errors are never called BLEU."""
+    said = setting_of("text").words("phase_diagram")
+    for name in (*PANELS, *measured_columns()):
+        label = panel_of(name).label
+        one_line, two_lines = (reworded(text, said).split() for text in (label.replace("\n", " "), label))
+        assert one_line == two_lines, name
+        assert ("BLEU" in " ".join(one_line)) == (name.endswith("test_error")), name
+    assert reworded("training error (%)", said) == "training token error (%)"
 
 
 def test_missing_tables_and_unknown_figures_are_named(tmp_path):

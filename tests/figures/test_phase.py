@@ -212,6 +212,8 @@ def test_a_panel_that_is_the_same_everywhere_is_left_out():
     figure = diagram(plane)
     assert [axes.get_xlabel()[:3] for axes in figure.axes if axes.get_xlabel()[:1] == "("] == ["(a)", "(b)", "(c)"]
     assert "CKA of softmax outputs: 1 in every cell" in said(figure)
+    some = plane.assign(cka_softmax=plane["cka_softmax"].mask(plane["temperature"] == 10))
+    assert "CKA of softmax outputs: 1 in every cell that was run" in said(diagram(some))
     one = diagram(cells(temperatures=(80,), densities=(0.8,)))
     assert len(panels_of(one)) == 3 and "nothing to compare with" in said(one)
 

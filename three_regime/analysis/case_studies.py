@@ -23,6 +23,7 @@ def evaluate_family(
     grids: pd.DataFrame,
     thresholds: Mapping[str, Thresholds],
     *,
+    called: str | None = None,
     default: tuple[str, float] | None = None,
     cka: str = "cka_softmax",
 ) -> pd.DataFrame:
@@ -34,6 +35,8 @@ def evaluate_family(
         Grid rows of two or more studies; in ties a later study counts as colder.
     thresholds
         Study → thresholds; a model is classified by those of its own study (this project's choice).
+    called
+        What the column ``dataset`` says; default: the name of the data set.
     default
         Study and temperature of the default model; None: the usual temperature of the first epochs study.
 
@@ -56,7 +59,7 @@ def evaluate_family(
         if len(epochs):
             first = epochs[epochs["study"] == epochs["study"].iloc[0]]
             default = (str(first["study"].iloc[0]), algorithms.usual_temperature(first))
-    rows = []
+    rows, called = [], called or datasets[0]
     for column in algorithms.columns(grids, cka=cka):
         own = np.array([thresholds[study].lmc for study in column.studies])
         choices = algorithms.choices_without_start(column, own)
@@ -67,7 +70,7 @@ def evaluate_family(
         for name, choice in choices.items():
             chosen = {"algorithm": name, "study": column.studies[choice.index]}
             found = {"density": column.at, **algorithms.outcome(column, choice)}
-            rows.append({"dataset": datasets[0], **chosen, **found, "models": models})
+            rows.append({"dataset": called, **chosen, **found, "models": models})
     return pd.DataFrame(rows, columns=["dataset", "algorithm", "study", "density", *OUTCOME, "models"])
 
 
@@ -137,7 +140,7 @@ def build(
 ) -> dict[str, pd.DataFrame]:
     """Build the tables of ``CASE_TABLES`` from the grids of several studies.
 
-    ``family`` and ``family_summary`` hold one family per dataset, of all its studies; ``sam`` holds every study with
+    ``family`` and ``family_summary`` hold one family per data set, of all its studies; ``sam`` holds every study with
     the SAM knob, compared with the epochs study of the same dataset and model if there is one.
 
     Parameters
@@ -148,10 +151,12 @@ def build(
         Study → name of its data (`three_regime.study.grid.data_names`), which tells studies on different parts of a
         dataset apart; default: the column ``dataset``.
     """
-    if data:
-        grids = [grid.assign(dataset=grid["study"].map(data)) for grid in grids]
     everything = pd.concat(grids, ignore_index=True)
-    families = [evaluate_family(part, thresholds) for _, part in everything.groupby("dataset", sort=False)]
+    names = data or dict(zip(everything["study"], everything["dataset"], strict=True))
+    families = [
+        evaluate_family(part, thresholds, called=name)
+        for name, part in everything.groupby(everything["study"].map(names), sort=False)
+    ]
     tuned = []
     for grid in grids:
         first = grid.iloc[0]
@@ -160,8 +165,8 @@ def build(
         plain = [
             other
             for other in grids
-            if (other["dataset"].iloc[0], other["model"].iloc[0], other["knob"].iloc[0])
-            == (first["dataset"], first["model"], "epochs")
+            if (names[other["study"].iloc[0]], other["model"].iloc[0], other["knob"].iloc[0])
+            == (names[first["study"]], first["model"], "epochs")
         ]
         table = tune_sam(grid, thresholds[str(first["study"])], plain=plain[0] if plain else None)
         table.insert(0, "study", first["study"])

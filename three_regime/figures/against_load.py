@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -185,7 +185,8 @@ def _telling(table: pd.DataFrame, knob: Knob, load: Load) -> tuple[list[str], li
     if (table.filter(regex="^regret").fillna(0).abs() > 1e-12).any(axis=None):
         shown.append(_ABOVE)
     else:
-        said.append(f"none is above the oracle at any {load.noun}")
+        where = " where its choice was run" if table["regret"].isna().any() else ""
+        said.append(f"none is above the oracle at any {load.noun}{where}")
     chosen = table["temperature"].dropna().unique()
     if len(chosen) > 1:
         shown.append(_CHOSEN)
@@ -292,7 +293,8 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
         for index, group in enumerate(groups):
             nested = style.nested(index, len(groups))
-            _draw_regret(left, parts[group[0]], group, looks[group[0]].keywords | nested)
+            label = "\n= ".join(_over_starts(parts[name], name) for name in group)
+            _draw_regret(left, parts[group[0]], label, looks[group[0]].keywords | nested)
         for index, (name, rows) in enumerate(parts.items()):
             _draw_overall(right, rows, index, looks[name])
         left.set_ylabel("percentage points")
@@ -312,23 +314,29 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def _draw_regret(axes: Axes, rows: pd.DataFrame, names: Sequence[str], look: Mapping[str, Any]) -> None:
+def _over_starts(rows: pd.DataFrame, name: str) -> str:
+    """Name of an algorithm, with what its curve is if it has several starts."""
+    return _label(name) + (" (mean of starts)" if (rows["starts"] > 1).any() else "")
+
+
+def _draw_regret(axes: Axes, rows: pd.DataFrame, label: str, look: Mapping[str, Any]) -> None:
     x = np.arange(len(rows))
-    several = bool((rows["starts"] > 1).any())
-    label = "\n= ".join(map(_label, names)) + (" (mean of starts)" if several else "")
     axes.plot(x, 100 * rows["mean"], label=label, **look)
-    if several:
+    if (rows["starts"] > 1).any():
         axes.fill_between(x, 100 * rows["lowest"], 100 * rows["highest"], color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _draw_overall(axes: Axes, rows: pd.DataFrame, index: int, look: style.Series) -> None:
-    mean, worst = 100 * rows["mean"].mean(), 100 * rows["highest"].max()
+    rows = rows.dropna(subset=["mean"])
+    # Over every start at every density, as selection_summary.csv: a density counts as often as it has starts.
+    mean, probes = (float(np.average(rows[name], weights=rows["starts"])) for name in ("mean", "probes"))
+    mean, worst = 100 * mean, 100 * rows["highest"].max()
     point = {"color": look.colour, "marker": look.marker, "linestyle": "", "markersize": 5}
     axes.plot([mean, worst], [index, index], color=look.colour, linewidth=0.8)
     axes.plot(worst, index, markerfacecolor="white", **point)
     axes.plot(mean, index, **point)
     place = axes.get_yaxis_transform()
-    axes.annotate(f"{rows['probes'].mean():.1f}", (1, index), (16, 0), place, "offset points", ha="center", va="center")
+    axes.annotate(f"{probes:.1f}", (1, index), (16, 0), place, "offset points", ha="center", va="center")
 
 
 def _label(name: str) -> str:

@@ -83,7 +83,8 @@ def _telling(scene: Scene) -> tuple[list[str], list[str]]:
         if not len(known):
             said.append(f"{PANELS[name].name}: not measured")
         elif len(known) > 1 and np.ptp(known) < 1e-9:
-            said.append(f"{PANELS[name].name}: {style.number(known[0])} in every cell")
+            where = "in every cell" if len(known) == cells else "in every cell that was run"
+            said.append(f"{PANELS[name].name}: {style.number(known[0])} {where}")
         elif name == "normalised_test_error" and cells == 1:
             said.append(f"{PANELS[name].name}: nothing to compare with")
         else:

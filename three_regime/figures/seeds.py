@@ -143,9 +143,8 @@ def _draw(axes: Axes, cell: pd.DataFrame, plane: Plane, seeds: list[int], factor
     places = {temperature: place for place, temperature in enumerate(plane.temperatures)}
     means = cell.drop_duplicates("temperature").assign(place=lambda table: table["temperature"].map(places))
     means = means.sort_values("place")
-    error = factor * means["se"].fillna(0.0)
     if len(seeds) > 1:
-        axes.errorbar(means["place"], factor * means["mean"], yerr=error, **_MEAN)
+        axes.errorbar(means["place"], factor * means["mean"], yerr=factor * means["se"], **_MEAN)
     for index, seed in enumerate(seeds):
         own = cell[cell["dense_seed"] == seed]
         x = own["temperature"].map(places)

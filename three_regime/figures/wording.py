@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -12,10 +13,12 @@ Words = Sequence[tuple[str, str]]
 
 
 def reworded(text: str, words: Words) -> str:
-    """`text` with the first phrase that it holds replaced."""
+    """`text` with the first phrase that it holds replaced; words of a phrase may stand on one line or on several."""
     for phrase, instead in words:
-        if phrase in text:
-            return text.replace(phrase, instead)
+        pattern = r"\s+".join(map(re.escape, phrase.split()))
+        if found := re.search(pattern, text):
+            lines = instead if "\n" in found.group() else " ".join(instead.split())
+            return re.sub(pattern, lambda _, lines=lines: lines, text)
     return text
 
 

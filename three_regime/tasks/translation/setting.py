@@ -34,13 +34,17 @@ BLEU_WORDS = (
     ("normalised test error\n(percentage points)", "100 − BLEU,\nabove the best"),
     ("dense test error\n(%)", "dense\n100 − BLEU"),
     ("test error\n(%)", "100 − BLEU"),
-    ("test error (%)", "100 − BLEU"),
     ("percentage points", "BLEU points"),
     ("LMC, training error\n(fraction)", "LMC, training\ntoken error (fraction)"),
     ("LMC, test error\n(fraction)", "LMC, validation\ntoken error (fraction)"),
+    ("training error (", "training token error ("),
+    ("test error (fraction)", "validation token error (fraction)"),
     ("test error", "100 − BLEU"),
 )
-"""Phrase → replacement in figures of cells, which show 100 − BLEU on validation as test error."""
+"""Phrase → replacement in figures of cells, which show 100 − BLEU on validation as test error.
+
+Words on one line match the same words on two.
+"""
 
 TOKEN_WORDS = (
     ("training error (fraction)", "training token error (fraction)"),
