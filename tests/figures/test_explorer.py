@@ -323,6 +323,25 @@ def test_published_and_obtained_stand_side_by_side(opened: Browser, folders: dic
     assert f"{value:.4f}".replace("-", "−") in opened.text("#cell-measures")
     selected = opened.run("return document.querySelectorAll('.cell[aria-selected=true]').length;")
     assert selected == 2
+    rows = opened.run(
+        "return [...document.querySelectorAll('#choices-table table')].map((each) =>"
+        " each.querySelector('tbody tr').cells[0].textContent);"
+    )
+    assert [row.split(" from ")[1] for row in rows] == ["the coldest (160)"] * 2
+
+
+def test_a_published_cell_that_was_not_obtained_is_told(opened: Browser) -> None:
+    choose(opened, FIGURE2_STUDY)
+    opened.click('svg[data-study="published"] [data-cell="0"]')
+    opened.press("ArrowDown")  # 20 epochs, which only the published figure has
+    assert opened.text("#cell-title").endswith("20, density 5 %")
+    assert opened.text("#cell-regime").startswith("Not obtained. Published: Regime")
+    assert opened.run("return document.activeElement.getAttribute('aria-selected')") == "true"
+    assert opened.run("return document.querySelectorAll('.cell[aria-selected=true]').length;") == 1
+    value = figure2.wide(figure2.load()).query("temperature == 20 and density == 0.05")["lmc"].iloc[0]
+    assert f"{value:.4f}".replace("-", "−") in opened.text("#cell-measures")
+    opened.press("ArrowUp")
+    assert not opened.text("#cell-regime").startswith("Not obtained")
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -403,6 +422,44 @@ def test_long_curves_keep_their_ends_and_the_limit(
     assert 2 * len(short["rows"]) * len(short["at"]) <= numbers // 2
     assert (short["at"][0], short["at"][-1], short["every"]) == (whole["at"][0], whole["at"][-1], len(whole["at"]))
     assert [row[:3] for row in short["rows"]] == [row[:3] for row in whole["rows"]]
+
+
+def test_short_curves_hold_the_evaluated_epochs_first() -> None:
+    every, evaluated = range(1, 161), {10 * k for k in range(1, 17)}
+    assert content.thinned(every, evaluated, 17) == [1, *sorted(evaluated)]
+    assert evaluated < set(content.thinned(every, evaluated, 40)) and len(content.thinned(every, evaluated, 40)) == 40
+    few = content.thinned(every, evaluated, 5)
+    assert (few[0], few[-1], len(few)) == (1, 160, 5) and set(few[1:]) <= evaluated
+    assert content.thinned([], set(), 5) == [] and content.thinned(every, evaluated, 0) == [1, 160]
+
+
+def test_missing_values_are_not_drawn_as_zero(window: Browser, tmp_path: Path) -> None:
+    """A pair without CKA, the standard error of one seed, a line without the errors of one end."""
+    folder = made_up(tmp_path / "partly")
+    pairs = pd.read_csv(folder / "pairs.csv")
+    pairs.assign(cka_softmax=pairs["cka_softmax"].where(pairs["dense_seed"] == 1)).to_csv(
+        folder / "pairs.csv", index=False
+    )
+    lines = pd.read_csv(folder / "lines.csv")
+    lines[lines["t"] < 1].to_csv(folder / "lines.csv", index=False)
+    grid = pd.read_csv(folder / "grid.csv")
+    grid.assign(lmc_se=np.nan).to_csv(folder / "grid.csv", index=False)
+    window.open(explorer.write(tmp_path / "partly.html", {folder: Thresholds()}, None))
+    measured = by_place(grid, grid).merge(
+        pairs[["temperature", "density"]].drop_duplicates(), how="left", indicator=True
+    )
+    window.click(f'[data-cell="{measured.index[measured["_merge"] == "both"][0]}"]')
+    rows = window.run(
+        "return [...document.querySelectorAll('#cell-measures tbody tr')].map((row) => [...row.cells].map((cell) =>"
+        " cell.textContent));"
+    )
+    assert {row[0]: row[2] for row in rows}["LMC, training error (fraction)"] == "–"
+    axis = window.run(
+        "const chart = [...document.querySelectorAll('#cell-charts figure')].find((each) =>"
+        " each.textContent.startsWith('CKA'));"
+        "return [...chart.querySelectorAll('text')].map((each) => each.textContent);"
+    )
+    assert "0.95" in " ".join(axis) and "0.0" not in axis
 
 
 def test_a_study_may_have_no_more_than_its_grid(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 "use strict";
 
 const Cell = (() => {
-  const { chart, element, extent, html, key, known, line, mark, number, table } = Charts;
+  const { chart, element, extent, html, key, known, line, mark, number, scaled, table } = Charts;
 
   const rowOf = (study, cell) => Math.floor(cell / study.loads.length);
   const columnOf = (study, cell) => cell % study.loads.length;
@@ -43,9 +43,9 @@ const Cell = (() => {
     const style = looksOf(study, look);
     return study.lines.labels.map((label, index) => {
       const factor = study.lines.factors[index];
-      const values = (row) => row[3 + index].map((value) => (known(value) ? value * factor : null));
+      const values = (row) => row[3 + index].map((value) => scaled(value, factor));
       const mean = seedMeans(rows, values);
-      const ends = (mean[0] + mean[mean.length - 1]) / 2;
+      const ends = scaled(mean[0], 0.5) + scaled(mean[mean.length - 1], 0.5);
       return chart({
         title: `Line between replicas: ${label}`,
         x: { domain: [0, 1], label: "position t on the line", ticks: [0, 0.5, 1] },
@@ -57,7 +57,7 @@ const Cell = (() => {
           drawn.append(element("title", {}, `dense seed ${row[1]}, pair ${row[2]}`));
           body.append(drawn);
         }
-        body.append(line([x(0), x(1)], [y(ends), y(ends)], { class: "ends" }));
+        if (known(ends)) body.append(line([x(0), x(1)], [y(ends), y(ends)], { class: "ends" }));
         body.append(line(xs, mean.map((value) => (known(value) ? y(value) : null)), { class: "mean" }));
       });
     });
@@ -70,7 +70,7 @@ const Cell = (() => {
     const { at } = study.curves;
     return study.curves.labels.map((label, index) => {
       const factor = study.curves.factors[index];
-      const values = (row) => row[3 + index].map((value) => (known(value) ? value * factor : null));
+      const values = (row) => row[3 + index].map((value) => scaled(value, factor));
       return chart({
         title: `Retraining: ${label}`,
         x: { domain: [at[0], at[at.length - 1]], label: "epoch" },
@@ -99,8 +99,8 @@ const Cell = (() => {
     const style = looksOf(study, look);
     return wanted.filter(([, rows, index]) => rows.some((row) => known(row[index]))).map(([measure, rows, index, member, threshold]) => {
       const { factor } = measure;
-      const values = rows.map((row) => row[index] * factor);
-      const [mean, se] = [measure.values[cell] * factor, measure.se[cell] * factor];
+      const values = rows.map((row) => scaled(row[index], factor));
+      const [mean, se] = [measure.values[cell], measure.se[cell]].map((value) => scaled(value, factor));
       const all = [...values, mean - (se || 0), mean + (se || 0)];
       // The threshold is shown where it is not so far away that nothing else could be seen.
       const [low, high] = extent(all, factor * 0.002);
@@ -157,7 +157,7 @@ const Cell = (() => {
   function numberTables(study, cell) {
     if (!study.points) return [];
     const { test_error: error, lmc, cka_softmax: cka } = study.by;
-    const shownAs = (value, measure) => number(known(value) ? value * measure.factor : NaN, decimalsOf(measure) + 1);
+    const shownAs = (value, measure) => number(scaled(value, measure.factor), decimalsOf(measure) + 1);
     return [
       table(["dense seed", "replica", error.label],
         ofCell(study.points.replicas, cell).map((row) => [String(row[1]), row[2], shownAs(row[3], error)])),

@@ -40,7 +40,8 @@ const Charts = (() => {
     return (Number(rounded) === 0 ? rounded.replace("-", "") : rounded).replace("-", "−");
   }
 
-  const percent = (fraction) => number(Number((fraction * 100).toPrecision(9)));
+  // In the unit of its label; a missing number stays missing, where JavaScript would make it 0.
+  const scaled = (value, factor) => (known(value) ? value * factor : NaN);
 
   // About `count` round values between two ends.
   function ticks(low, high, count = 4) {
@@ -122,5 +123,5 @@ const Charts = (() => {
     return { fill: `rgb(${rgb.join(",")})`, light };
   }
 
-  return { chart, element, extent, html, key, known, line, mark, number, percent, shade, table, text, ticks };
+  return { chart, element, extent, html, key, known, line, mark, number, scaled, shade, table, text, ticks };
 })();

@@ -8,7 +8,7 @@ does; curves keep four.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -239,7 +239,8 @@ def _curves(folder: Path, place: _Places, words: Words) -> Json:
     table = table.assign(replica=table["replica"].astype(int))
     every = sorted(int(epoch) for epoch in set(table["epoch"]))
     runs = len(table[["dense_seed", *place.keys, "replica"]].drop_duplicates())
-    at = thinned(every, CURVE_NUMBERS // max(1, runs * len(shown)))
+    evaluated = {int(epoch) for epoch in table.loc[table["test_error"].notna(), "epoch"]}
+    at = thinned(every, evaluated, CURVE_NUMBERS // max(1, runs * len(shown)))
     return {
         "at": at,
         "every": len(every),
@@ -249,9 +250,12 @@ def _curves(folder: Path, place: _Places, words: Words) -> Json:
     }
 
 
-def thinned(values: Sequence[int], most: int) -> list[int]:
-    """At most `most` of `values` (two at least), evenly spread, with the first and the last."""
-    return [int(value) for value in style.spread(values, max(2, most))]
+def thinned(values: Sequence[int], wanted: Collection[int], most: int) -> list[int]:
+    """At most `most` of `values` (two at least), evenly spread: the first, the last, those of `wanted`, then others."""
+    first = [value for value in values if value in wanted or value in (values[0], values[-1])]
+    rest = [value for value in values if value not in first]
+    kept = style.spread(first, max(2, most))
+    return sorted(int(value) for value in (*kept, *style.spread(rest, max(0, most - len(first)))))
 
 
 def _provenance(folder: Path, place: _Places) -> Json:
@@ -329,7 +333,7 @@ def _short(values: Iterable[Any]) -> list[float | None]:
 
 
 def look() -> Mapping[str, Any]:
-    """Colours, markers and dashes of the figures, for the browser."""
+    """Colours and markers of the figures, for the browser."""
 
     def ramp(light_is_low: bool) -> list[str]:
         colours = style.sequential(light_is_low=light_is_low)(np.linspace(0, 1, 33))[:, :3]

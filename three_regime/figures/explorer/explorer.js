@@ -2,12 +2,13 @@
 "use strict";
 
 (() => {
-  const { element, html, key, known, number, percent, shade, table, text, ticks } = Charts;
+  const { element, html, key, known, number, scaled, shade, table, text, ticks } = Charts;
   const { columnOf, decimalsOf, rowOf, seedsOf } = Cell;
   const { studies: given, rules, look } = JSON.parse(document.getElementById("content").textContent);
   const studies = given.map(Regimes.study);
   const byId = (id) => document.getElementById(id);
-  const state = { study: null, measure: "lmc", thresholds: null, cell: -1, method: "algorithm 1|cold" };
+  // `alone` is a chosen cell of the published figure that the study does not have; otherwise null.
+  const state = { study: null, measure: "lmc", thresholds: null, cell: -1, alone: null, method: "algorithm 1|cold" };
 
   const published = studies.find((study) => study.name === "published");
 
@@ -16,13 +17,18 @@
 
   const place = (study, row, column) => row * study.loads.length + column;
 
-  // The cell of `study` at the temperature and load of the chosen cell; −1 where it has none.
-  function sameCell(study) {
-    const temperature = state.study.temperatures[rowOf(state.study, state.cell)];
-    const load = state.study.loads[columnOf(state.study, state.cell)];
-    const row = study.temperatures.indexOf(temperature);
+  // The cell of `study` at the temperature and load of a cell of another; −1 where it has none.
+  function counterpart(other, cell, study) {
+    const row = study.temperatures.indexOf(other.temperatures[rowOf(other, cell)]);
+    const load = other.loads[columnOf(other, cell)];
     const column = study.loads.findIndex((value) => Math.abs(value - load) < 1e-6);
     return row < 0 || column < 0 ? -1 : place(study, row, column);
+  }
+
+  // The chosen cell in the diagram of `study`; −1 where it has none.
+  function chosenIn(study) {
+    if (study === state.study) return state.alone === null ? state.cell : -1;
+    return state.alone ?? counterpart(state.study, state.cell, study);
   }
 
   // What follows from the thresholds, computed once for each study until they change.
@@ -45,7 +51,7 @@
 
   const isKnownCell = (study, cell) => study.measures.some((measure) => known(measure.values[cell]));
 
-  const shownValue = (measure, cell) => number(measure.values[cell] * measure.factor, decimalsOf(measure));
+  const shownValue = (measure, cell) => number(scaled(measure.values[cell], measure.factor), decimalsOf(measure));
 
   function regimeWords({ regime, decided }) {
     if (regime === rules.chance) return "at chance, no regime";
@@ -87,8 +93,8 @@
     if (heading) svg.append(text(frame.left, 15, heading, { class: "heading" }));
     svg.append(...colourBar(label, ramp, low, high, measure?.factor ?? 1, frame.left, right, frame.top - 54));
 
-    const active = study === state.study ? state.cell : sameCell(study);
-    const tabStop = active >= 0 ? active : 0;
+    const active = chosenIn(study);
+    const tabStop = Math.max(0, active);
     for (let row = 0; row < rows; row += 1) {
       const line = element("g", { role: "row" });
       for (let column = 0; column < columns; column += 1) {
@@ -215,15 +221,9 @@
 
   // A cell of either diagram; that of the other study follows where it has one.
   function choose(study, cell, focus) {
-    if (study !== state.study) {
-      const [row, column] = [rowOf(study, cell), columnOf(study, cell)];
-      const sameRow = state.study.temperatures.indexOf(study.temperatures[row]);
-      const sameColumn = state.study.loads.findIndex((value) => Math.abs(value - study.loads[column]) < 1e-6);
-      if (sameRow < 0 || sameColumn < 0) return;
-      state.cell = place(state.study, sameRow, sameColumn);
-    } else {
-      state.cell = cell;
-    }
+    const own = study === state.study ? cell : counterpart(study, cell, state.study);
+    state.alone = own < 0 ? cell : null;
+    if (own >= 0) state.cell = own;
     drawDiagrams();
     drawCell();
     if (focus) document.querySelector(`svg[data-study="${CSS.escape(study.name)}"] [data-cell="${cell}"]`)?.focus();
@@ -279,7 +279,7 @@
     if (some((label, study, cell) => !known(study.by[state.measure]?.values[cell]))) {
       keys.push(key(element("rect", { x: 6, y: 1, width: 14, height: 12, fill: "url(#not-run)" }), "not run"));
     }
-    keys.push(key(diamond(13, 7, 6.5, "choice"), `chosen by ${methodWords(state.method)}`));
+    keys.push(key(diamond(13, 7, 6.5, "choice"), `chosen by ${methodWords(state.method, shown().length > 1 ? null : state.study)}`));
     if (document.querySelector("#diagrams .probed")) {
       keys.push(key(diamond(13, 7, 4, "probed"), "probed"));
     }
@@ -291,21 +291,22 @@
   // One cell -------------------------------------------------------------------------------------------------------
 
   function drawCell() {
-    const { study, cell } = state;
-    const found = labelsOf(study)[cell];
-    byId("cell-title").textContent = `Cell: ${where(study, cell)}`;
-    byId("cell-regime").textContent = regimeSentence(found, cell);
+    const { study } = state;
+    const cell = chosenIn(study);
+    const [source, at] = cell < 0 ? [published, state.alone] : [study, cell];
+    const sentence = regimeSentence(labelsOf(source)[at]);
+    byId("cell-title").textContent = `Cell: ${where(source, at)}`;
+    byId("cell-regime").textContent = cell < 0 ? `Not obtained. Published: ${sentence}` : sentence;
     byId("cell-measures").replaceChildren(measureTable(cell));
     const drawn = Cell.charts(study, cell, state.thresholds, look);
     byId("cell-charts").replaceChildren(...drawn.map((row) => html("div", { class: "charts" }, row)));
     byId("cell-key").replaceChildren(...(drawn.length ? Cell.keys(study, look) : []));
     byId("cell-numbers").hidden = !drawn.length;
     byId("cell-numbers").lastElementChild.replaceChildren(...Cell.numberTables(study, cell));
-    byId("cell-provenance").lastElementChild.replaceChildren(Cell.provenanceTable(study, cell));
+    byId("cell-provenance").lastElementChild.replaceChildren(Cell.provenanceTable(source, at));
   }
 
-  function regimeSentence(found, cell) {
-    const { study } = state;
+  function regimeSentence(found) {
     if (found.regime === rules.chance) return "At chance: networks that answer no better than chance have no regime.";
     if (found.regime === null) return "No regime: LMC, or the CKA of a connected cell, was not measured.";
     const sure = Number.isNaN(found.confidence)
@@ -321,8 +322,8 @@
     const head = ["", "mean", "standard error", "dense seeds", ...others.map(() => "published (bounds of digitising)")];
     const rows = state.study.measures.filter((measure) => known(measure.values[cell]) || others.length).map((measure) => [
       measure.label,
-      number(measure.values[cell] * measure.factor, decimalsOf(measure) + 1),
-      number(measure.se[cell] * measure.factor, decimalsOf(measure) + 1),
+      number(scaled(measure.values[cell], measure.factor), decimalsOf(measure) + 1),
+      number(scaled(measure.se[cell], measure.factor), decimalsOf(measure) + 1),
       number(measure.seeds[cell]),
       ...others.map((study) => boundedValue(study, measure.name)),
     ]);
@@ -334,7 +335,7 @@
   }
 
   function boundedValue(study, name) {
-    const cell = sameCell(study);
+    const cell = chosenIn(study);
     const measure = study.by[name];
     if (cell < 0 || !measure || !known(measure.values[cell])) return "–";
     const value = number(measure.values[cell] * measure.factor, decimalsOf(measure) + 1);
@@ -342,20 +343,20 @@
   }
 
   const bounds = (measure, cell) => (measure.bounds ?? []).map((values) =>
-    number(values[cell] * measure.factor, decimalsOf(measure) + 1)).join(" to ");
+    number(scaled(values[cell], measure.factor), decimalsOf(measure) + 1)).join(" to ");
 
   // Algorithms -----------------------------------------------------------------------------------------------------
 
   const ALGORITHM_1 = "algorithm 1";
 
-  function methodWords(method) {
+  // With the temperature of its start, which depends on the study.
+  function methodWords(method, study) {
     const [algorithm, start] = method.split("|");
     const name = algorithm[0].toUpperCase() + algorithm.slice(1);
-    const { temperatures } = state.study;
     if (start === "all") return `${name}, mean over every start`;
-    if (start === "cold") return `${name} from the coldest (${number(temperatures[temperatures.length - 1])})`;
-    if (start === "hot") return `${name} from the hottest (${number(temperatures[0])})`;
-    return name;
+    if (start === "") return name;
+    const at = study ? ` (${number(startOf(study, start))})` : "";
+    return `${name} from the ${{ cold: "coldest", hot: "hottest" }[start]}${at}`;
   }
 
   function startOf(study, start) {
@@ -407,7 +408,7 @@
   }
 
   function methodCell(method, study, several) {
-    const words = methodWords(method);
+    const words = methodWords(method, study);
     if (method.endsWith("|all") || (several && study === published)) return words;
     const input = html("input", { type: "radio", name: "method", value: method });
     input.checked = method === state.method;
@@ -486,6 +487,7 @@
     state.study = study;
     state.thresholds = { lmc: study.thresholds.lmc, cka: study.thresholds.cka };
     state.cell = firstCell(study);
+    state.alone = null;
     if (!study.by[state.measure]) state.measure = "lmc";
     const { classList } = document.querySelector("main");
     classList.toggle("compared", shown().length > 1);
