@@ -132,7 +132,7 @@ def run(plan: Plan, out: Path | None, command: str) -> None:
 
 
 def rates_file(result: dict[str, Any]) -> dict[str, Any]:
-    """Write the rates in the format read by ``python -m three_regime plan``."""
+    """The rates in the format read by ``python -m three_regime plan``."""
     return {
         "device": result["device"],
         "measured": result["date"][:10],
@@ -327,7 +327,7 @@ MEASURE: dict[str, Callable[[Bench], Item]] = {
 
 
 def table(items: dict[str, Item]) -> str:
-    """Return two Markdown tables: comparisons, then rates."""
+    """Return the results as Markdown tables: comparisons, then packs, sparse steps and rates where measured."""
     rows = [
         [
             item["what"],
