@@ -170,7 +170,8 @@
       parts.push(text(x + width / 2, y + height / 2 + 4, named, { ...centre, class: `${centre.class} regime` }));
     }
     if (decided) {
-      parts.push(element("circle", { cx: x + 8, cy: y + 8, r: 3.2, class: "decided" }));
+      const [inset, r] = width >= 70 ? [8, 3.2] : [4.5, 2.2]; // beside the value, not on its sign
+      parts.push(element("circle", { cx: x + inset, cy: y + inset, r, class: "decided" }));
     }
     if (known(oneSeed) && !chance) {
       parts.push(element("path", { d: `M${x + width - 3},${y + 3}v9l-9,-9z`, fill: look.mark, class: "one-seed" }));
