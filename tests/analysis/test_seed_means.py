@@ -126,7 +126,7 @@ def test_a_dominant_seed_is_named_where_it_carries_the_error():
     assert cell(grid, 10, 0.1)["test_error_one_seed"] == cell(grid, 20, 0.1)["test_error_one_seed"] == 2
 
 
-def test_a_dominant_seed_is_named_whatever_the_rounding_of_its_variance():
+def test_a_dominant_seed_is_named_whatever_the_rounding():
     """In cells of equal variance, some of which are rounded below the pooled one."""
     shift = {1: 0.0, 2: 0.3, 3: 0.001}
     grid = seed_means.grid(
