@@ -235,7 +235,7 @@ def _run(study: Study, record: Mapping[str, Any], files: Sequence[str], agent: E
     name = study.name
     stages, environments = record["stages"], record["environments"]
     hours = sum(stage["wall_s"] for stage in stages.values()) / 3600
-    devices = sorted({f"{each.get('device')} ({each.get('machine')})" for each in environments})
+    devices = sorted({_device(each) for each in environments})
     results = sum(each["results"] for each in environments)
     return _thing(
         f"#run-{quote(name)}",
@@ -249,6 +249,12 @@ def _run(study: Study, record: Mapping[str, Any], files: Sequence[str], agent: E
         result=_to(*(quote(path) for path in files if path.startswith(f"{name}/"))),
         endTime=max((stage["last"] for stage in stages.values()), default=""),
     )
+
+
+def _device(environment: Mapping[str, Any]) -> str:
+    """Device and machine; imported records name no machine."""
+    machine = environment.get("machine")
+    return f"{environment.get('device')} ({machine})" if machine else str(environment.get("device"))
 
 
 def _redrawn(files: Sequence[str], commit: str) -> list[Entity]:
