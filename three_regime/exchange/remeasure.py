@@ -12,7 +12,7 @@ import pandas as pd
 
 from three_regime.config.knobs import density_folder
 from three_regime.errors import UserError
-from three_regime.exchange.redraw import read_settings
+from three_regime.exchange.exported_settings import read_settings
 from three_regime.exchange.single_checkpoints import cka_of_files, lmc_of_files
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import SETTINGS_FILE
