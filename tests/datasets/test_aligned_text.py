@@ -146,6 +146,9 @@ def test_faults_of_sgml_are_named(tmp_path: Path, old: str, new: str, message: s
         ("a <![CDATA[b\nc]]> d<![CDATA[]]><![CDATA[]]]>", "a b c d]"),
         ("a <?b c> d", "a <?b c> d"),
         ("a &lt;![CDATA[b]] c", "a <![CDATA[b]] c"),
+        ("a<br/>b<br />c", "a<br/>b<br />c"),
+        ("a <script> b &amp; <style>c", "a <script> b & <style>c"),
+        ("<title>a &amp; b <textarea>c", "<title>a & b <textarea>c"),
     ],
 )
 def test_sections_of_plain_text_are_text(tmp_path: Path, written: str, text: str) -> None:

@@ -15,7 +15,7 @@ from three_regime.datasets.corpora import MANIFEST
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.exchange.checkpoint_record import CheckpointRecord, check_corpus, corpus_of, read_record
-from three_regime.exchange.single_checkpoints import cka_of_files
+from three_regime.exchange.single_checkpoints import cka_of_files, lmc_of_files
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
 from three_regime.system.files import DIGEST_KEY, read_metadata, tensor_digest, write_arrays, write_json
@@ -44,7 +44,11 @@ def test_the_record_beside_a_checkpoint_is_read(tmp_path: Path) -> None:
     assert read_record(path) == CheckpointRecord(None, None, None)
     record(path.with_suffix(".json"), {"data": "d", "pruned": "p"}, recipe={"model": "m", "dataset": "toy"})
     assert read_record(path) == CheckpointRecord("m", "toy", "d")
-    for foreign in ("[1]", '{"provenance": "mine"}', "{", "{}"):
+    for foreign in (
+        "[1]", '{"provenance": "mine"}', "{", "{}",
+        '{"provenance": {"recipe": "x"}}', '{"provenance": {"inputs": ["a"]}}',
+        '{"provenance": {"recipe": {"model": 3, "dataset": [], "label_noise": "x"}, "inputs": {"data": 5}}}',
+    ):  # fmt: skip
         path.with_suffix(".json").write_text(foreign)
         assert read_record(path) == CheckpointRecord(None, None, None)
 
@@ -58,6 +62,21 @@ def test_a_pruned_checkpoint_has_the_data_of_its_dense_one(tmp_path: Path, monke
     assert read_record(Path("pruned.safetensors")) == CheckpointRecord("m", "toy", "d")
     record(tmp_path / "dense.json", {"data": "d"}, recipe={"dataset": "toy"}, **{DIGEST_KEY: "another"})
     assert read_record(folder / "pruned.safetensors") == CheckpointRecord("m", None, None)
+
+
+def test_lmc_of_networks_trained_with_label_noise_is_refused(tmp_path: Path) -> None:
+    pair = [image_checkpoint(tmp_path / f"density050/{name}.safetensors") for name in "ab"]
+    settings = {"train_images": 20, "test_images": 10, "batch_size": 10, "points": 3}
+    record(pair[0].with_suffix(".json"), {"data": "d"}, recipe={"dataset": "digits"})
+    lmc_of_files(*pair, MODEL, "digits", tmp_path, tmp_path / "clean.json", **settings)
+    noisy = {"dataset": "digits", "label_noise": 0.2}
+    record(pair[1].with_suffix(".json"), {"data": "d"}, recipe=noisy)
+    with pytest.raises(UserError, match=r"b\.safetensors was trained with label noise 0\.2.*run-stage lmc"):
+        lmc_of_files(*pair, MODEL, "digits", tmp_path, tmp_path / "out.json", **settings)
+    record(pair[1].with_suffix(".json"), {"dense": "w"}, recipe={"model": "m"})  # pruned
+    record(tmp_path / "dense.json", {"data": "d"}, recipe=noisy, **{DIGEST_KEY: "w"})
+    assert read_record(pair[1]) == CheckpointRecord("m", "digits", "d", 0.2)
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_the_corpus_is_found_by_its_digest_and_another_refused(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from three_regime.cli import main
 from three_regime.config import resolve
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.exchange.export import MANIFEST, export
+from three_regime.exchange.export import MANIFEST, export, provenance_of
 from three_regime.exchange.importing import import_checkpoint
-from three_regime.system.files import read_json
+from three_regime.system.files import read_json, write_result
 
 
 @pytest.fixture
@@ -138,6 +138,29 @@ def test_nothing_is_overwritten_and_nothing_half_written(own: Checkout) -> None:
         with pytest.raises(UserError, match=r"cells\.csv is missing: run `snakemake tables`"):
             export(tiny(), Path("other"))
         assert not Path("other").exists()
+
+
+@pytest.mark.parametrize("keep", ["none", "all"])
+def test_weights_that_are_not_there_are_named(own: Checkout, keep: str) -> None:
+    with inside(own):
+        for path in study_of(tiny()).folder.rglob("retrained.safetensors"):
+            path.unlink()
+        with pytest.raises(UserError, match=rf"tiny has no retrained networks .*`keep` is {keep}\).*without --weights"):
+            export(tiny(keep=keep), Path("mine"), weights=True)
+        assert not Path("mine").exists()
+        assert export(tiny(keep=keep), Path("mine")).is_dir()
+
+
+def test_imported_measures_of_a_pair_are_both_listed(own: Checkout) -> None:
+    folder = Path("results/tiny/tiny/seed1/epochs002/density010/pair1-2")
+    with inside(own):
+        for name in ("lmc", "cka"):
+            result = read_json(folder / f"{name}.json")
+            result["provenance"] |= {"origin": "imported", "source_sha256": f"digest of {name}"}
+            write_result(folder / f"{name}.json", result)
+        found = provenance_of(study_of(tiny()))["imported"]
+    place = "seed1/epochs002/density010/pair1-2"
+    assert found == {f"{place}/lmc.json": "digest of lmc", f"{place}/cka.json": "digest of cka"}
 
 
 def test_the_command_names_what_it_wrote(own: Checkout) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.nn.utils import prune
 from three_regime.analysis import tables
 from three_regime.cli import main
 from three_regime.errors import UserError
+from three_regime.exchange import importing
 from three_regime.exchange.importing import find_product, import_checkpoint
 from three_regime.jobs.run import run_job
 from three_regime.models import families
@@ -194,6 +197,25 @@ def test_what_is_there_is_not_overwritten(own: Checkout) -> None:
         bring(source(), density=0.1, replica=1)
         with pytest.raises(UserError, match="exists already"):
             bring(source(replica=2), density=0.1, replica=1)
+
+
+def test_a_result_written_while_waiting_is_not_overwritten(own: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes it while the import waits for the lock."""
+    locked = importing.locked
+
+    @contextlib.contextmanager
+    def waiting(*job: object) -> Iterator[None]:
+        with locked(*job):
+            result = find_product(study_of(tiny()), 1, 2, 0.1, 1).outputs[0]
+            result.parent.mkdir(parents=True, exist_ok=True)
+            result.write_text("theirs")
+            yield
+
+    monkeypatch.setattr(importing, "locked", waiting)
+    with inside(own):
+        with pytest.raises(UserError, match=r"retrained\.json exists already"):
+            bring(source(), density=0.1, replica=1)
+        assert find_product(study_of(tiny()), 1, 2, 0.1, 1).outputs[0].read_text() == "theirs"
 
 
 def test_other_architectures_and_infinite_values_are_refused(own: Checkout) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,14 @@ from three_regime.analysis import references, regime_tables, scorecard, tables
 from three_regime.cli import main
 from three_regime.config import Config, resolve
 from three_regime.errors import UserError
+from three_regime.exchange import records
+from three_regime.exchange.export import provenance_of
 from three_regime.exchange.records import import_records, read_log
+from three_regime.figures.explorer import content
 from three_regime.study.grid import study_named
+from three_regime.study.products import products_of
 from three_regime.study.verdicts import judge
+from three_regime.system.files import read_json, write_json
 
 EPOCHS, TS = 4, np.linspace(0, 1, 11)
 COLUMNS = ["Learning Rate", "Train Loss", "Valid Loss", "Train Acc.", "Valid Acc."]
@@ -64,13 +71,14 @@ def similarity(epoch: int, ratio: float, first: int, second: int) -> float:
     return 0.9 - ratio / 10 + epoch / 1000 - second / 100 + first / 500
 
 
-def written(root: Path, dataset: str = "cifar10", network: str = "preresnet20_width1_seed1") -> Path:
-    """The records of one dense seed, two temperatures and two densities."""
-    below = Path("SGD/lr_0.1") / network
+def written(root: Path, below: str = "SGD/lr_0.1/preresnet20_width1_seed1", length: int = EPOCHS) -> Path:
+    """The records of one dense seed, two temperatures and two densities; paths name these settings."""
+    dataset = "cifar10"
     written_log(root / "cv" / dataset / "train" / below / "log.txt", [10 + 3 * row for row in range(21)])
     for ratio in (0.95, 0.2):
         for epoch in (10, 20):
-            cell = root / "cv" / dataset / "retrain" / below / f"unif/p_ratio_{ratio}/epoch_{epoch}/retrain_epoch160"
+            place = f"unif/p_ratio_{ratio}/epoch_{epoch}/retrain_epoch{length}"
+            cell = root / "cv" / dataset / "retrain" / below / place
             for replica in (1, 2, 3):
                 rows = [accuracy(epoch, ratio, replica, row) for row in range(EPOCHS)]
                 written_log(cell / f"retrain_seed{replica}" / "log_finetune.txt", rows)
@@ -152,15 +160,128 @@ def test_other_places_and_studies_are_ignored(archive: Path, tmp_path: Path) -> 
 
 def test_studies_of_batch_size_and_sam_have_other_folders(tmp_path: Path) -> None:
     rows = [50 + row for row in range(EPOCHS)]
-    for network, cell in (("SGD/lr_0.1/preresnet20_width1_seed1_batchsize32", "retrain_epoch40"),
-                          ("SAM_rho0.1/lr_0.1/preresnet20_width1_seed1", "epoch_20/retrain_epoch160"),
-                          ("SAM_rho0.1/lr_0.1/preresnet20_width1_seed1", "epoch_10/retrain_epoch160")):  # fmt: skip
+    sam = "SAM_rho0.1/lr_0.1/preresnet20_width1_seed1"
+    for network, cell in (
+        ("SGD/lr_0.1/preresnet20_width1_seed1_batchsize32", "retrain_epoch160"),
+        (sam, f"epoch_20/retrain_epoch{EPOCHS}"),
+        (sam, f"epoch_10/retrain_epoch{EPOCHS}"),
+    ):
         folder = tmp_path / "archive/cv/cifar10/retrain" / network / "unif/p_ratio_0.95" / cell
         written_log(folder / "retrain_seed1/log_finetune.txt", rows)
-    for knob, temperature in (("batch_size", 32), ("sam_rho", 0.1)):
-        config = study(tmp_path / knob, knob=knob, temperatures=[temperature], replicas=[1, 2])
+    steps = EPOCHS * 781
+    by_iteration = {"epochs": None, "iterations": steps, "milestones": [steps // 2], "drop_last": True}
+    for changes in ({"knob": "batch_size", "temperatures": [32], "retrain": by_iteration},
+                    {"knob": "sam_rho", "temperatures": [0.1]}):  # fmt: skip
+        config = study(tmp_path / changes["knob"], replicas=[1, 2], **changes)
         found = import_records(config, tmp_path / "archive", NAME)
         assert (found.imported, found.ignored) == ({"retrain": 1}, 2)
+    other = {"knob": "sam_rho", "temperatures": [0.1], "dense": {**CHANGES["dense"], "batch_size": 32}}
+    with pytest.raises(UserError, match="holds no record of tiny"):
+        import_records(study(tmp_path / "other", replicas=[1, 2], **other), tmp_path / "archive", NAME)
+
+
+def imported_errors(config: Config) -> list[float]:
+    return [read_json(path)["test_error"] for path in sorted(study_named(config, NAME).folder.rglob("retrained.json"))]
+
+
+def test_other_rates_and_lengths_in_paths_are_ignored(archive: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(archive, tmp_path / "archive"))
+    written(own, below="SGD/lr_0.05/preresnet20_width1_seed1")
+    written(own, length=2)
+    written(own, below="SGD/lr_fast/preresnet20_width1_seed1")
+    config, alone = study(tmp_path / "a", replicas=[1, 2]), study(tmp_path / "b", replicas=[1, 2])
+    assert import_records(config, own, NAME).imported == import_records(alone, archive, NAME).imported
+    assert imported_errors(config) == imported_errors(alone)
+    rates = {"dense": {**CHANGES["dense"], "learning_rate": 0.05}, "replicas": [1, 2]}
+    assert import_records(study(tmp_path / "c", **rates), own, NAME).imported == {
+        "dense": 2, "retrain": 8, "lmc": 4, "cka": 4,
+    }  # fmt: skip
+    sources = [read_json(path)["provenance"]["source"] for path in (tmp_path / "c").rglob("*.json")]
+    assert {("lr_0.05" in source, "/train/" in source) for source in sources} == {(True, True), (False, False)}
+
+
+def test_two_records_of_one_result_are_refused(archive: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(archive, tmp_path / "archive"))
+    written(own, below="SGD/lr_0.10/preresnet20_width1_seed1")
+    config = study(tmp_path, replicas=[1, 2])
+    with pytest.raises(UserError, match=r"lr_0\.1/.* and .*lr_0\.10/.* are records of the same result: move one"):
+        import_records(config, own, NAME)
+    assert not Path(config.results).exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("dataset.label_noise 0.2", {"dataset": {"name": "cifar10", "label_noise": 0.2}}),
+        ("dataset.train_images 40000", {"dataset": {"name": "cifar10", "train_images": 40_000}}),
+        ("dataset.test_images 5000", {"dataset": {"name": "cifar10", "test_images": 5000}}),
+        ("measure.train_images 2000", {"measure": {**CHANGES["measure"], "train_images": 2000}}),
+        ("measure.batch_size 32", {"measure": {**CHANGES["measure"], "batch_size": 32}}),
+        ("measure.cka_images 1000", {"measure": {**CHANGES["measure"], "cka_images": 1000}}),
+        ("prune.criterion random", {"prune": {"criterion": "random"}}),
+        ("prune.rounds 2", {"prune": {"rounds": 2, "epochs": 1}}),
+        ("retrain.start reinitialised", {"retrain": {**CHANGES["retrain"], "start": "reinitialised"}}),
+        ("retrain.optimiser adam", {"retrain": {**CHANGES["retrain"], "optimiser": "adam"}}),
+        ("retrain.sam_rho 0.1", {"retrain": {**CHANGES["retrain"], "sam_rho": 0.1}}),
+    ],
+)
+def test_a_study_that_they_never_ran_is_refused(archive: Path, tmp_path: Path, key: str, changes: dict) -> None:
+    if "dataset" in changes:
+        changes = {"dataset": {"train_images": None, "test_images": None, **changes["dataset"]}}
+    config = study(tmp_path, replicas=[1, 2], **changes)
+    with pytest.raises(UserError, match=f"tiny has {key}, which the authors never ran.*{key.split()[0]}"):
+        import_records(config, archive, NAME)
+    whole = {"dataset": {"name": "cifar10", "train_images": 50_000, "test_images": 10_000}, "replicas": [1, 2]}
+    assert import_records(study(tmp_path / "whole", **whole), archive, NAME).imported
+
+
+@pytest.mark.parametrize("number", ["1.2.3", ".", "1..", "0.9.5"])
+def test_what_is_no_number_in_a_path_is_passed_over(archive: Path, tmp_path: Path, number: str) -> None:
+    own = Path(shutil.copytree(archive, tmp_path / "archive"))
+    retrain = own / "cv/cifar10/retrain/SGD/lr_0.1"
+    (retrain / "preresnet20_width1_seed1/unif/p_ratio_0.95").rename(
+        retrain / f"preresnet20_width1_seed1/unif/p_ratio_{number}"
+    )
+    shutil.copytree(retrain / "preresnet20_width1_seed1", retrain / f"preresnet20_width{number}_seed1")
+    shutil.copytree(retrain, retrain.parents[1] / f"SAM_rho{number}" / retrain.name)
+    assert import_records(study(tmp_path, replicas=[1, 2]), own, NAME).imported == {
+        "dense": 2, "retrain": 4, "lmc": 2, "cka": 2,
+    }  # fmt: skip
+
+
+def test_records_name_nothing_of_this_machine(archive: Path, tmp_path: Path) -> None:
+    config = study(tmp_path, replicas=[1, 2, 3])
+    import_records(config, archive, NAME)
+    found = provenance_of(study_named(config, NAME))
+    assert found["environments"] == [{"versions": {}, "device": "elsewhere", "results": 38}]
+    assert found["stages"]["retrain"]["arithmetic"] == [{"results": 12}]
+    records = [read_json(path)["provenance"] for path in Path(config.results).rglob("*.json")]
+    assert not {"commit", "kernels", "machine", "host", "threads"} & {key for record in records for key in record}
+    table = tables.build(study_named(config, NAME))["provenance"]
+    assert set(table["origin"]) == {"imported"} and table[["torch", "commit"]].isna().all(axis=None)
+    folder = tmp_path / "export" / NAME
+    write_json(folder.parent / "provenance.json", {NAME: found})
+    assert ["38 results", "elsewhere"] in content._summary(folder)
+
+
+def test_a_result_of_another_process_is_not_replaced(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It appears while the import waits for the lock."""
+    config = study(tmp_path, replicas=[1, 2, 3])
+    product = next(iter(products_of(study_named(config, NAME), ["retrain"])))
+    locked = records.locked
+
+    @contextlib.contextmanager
+    def waiting(*job: object) -> Iterator[None]:
+        with locked(*job):
+            write_json(product.outputs[0], {"provenance": {}})
+            yield
+
+    monkeypatch.setattr(records, "locked", waiting)
+    with pytest.raises(UserError, match=r"retrained\.json exists already; delete it first"):
+        import_records(config, archive, NAME)
+    assert read_json(product.outputs[0]) == {"provenance": {}}
 
 
 def first(archive: Path, name: str) -> Path:

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from checkout import ROOT
 from finished import FILES, NAME, copied, inside, tiny
+from tiny_study import mapping
 
 from three_regime.analysis import case_studies
+from three_regime.config import load
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
+from three_regime.exchange import research_object
 from three_regime.exchange.export import MANIFEST, export
 from three_regime.exchange.redraw import CURVES, read_settings, redraw
 from three_regime.exchange.research_object import WORKFLOW
@@ -29,7 +33,7 @@ from three_regime.study.outputs import (
     REGIME_TABLES,
     SCORECARD_FILES,
 )
-from three_regime.system.files import read_json
+from three_regime.system.files import read_json, write_text
 
 ARCHIVES = sorted(path.parent for path in (ROOT / "reference" / "obtained").glob(f"*/{MANIFEST}"))
 LARGEST = {"networks": 8_000_000, "the rest": 5_000_000}
@@ -142,6 +146,60 @@ def test_a_folder_that_exists_or_is_no_export_is_refused(archive: Path, tmp_path
         redraw(archive, tmp_path)
     with pytest.raises(UserError, match=r"config\.yaml does not exist"):
         redraw(tmp_path, tmp_path / "out")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """An export with a plugin that leaves a trace when it is imported, and settings of another machine."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in ("evil.py", "evil_module/__init__.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"open({str(tmp_path / 'trace')!r}, 'w')")
+    (tmp_path / "link").symlink_to(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["hostile/evil.py", "link/evil.py", "{}/evil.py", "hostile/../link/evil.py"])
+def test_a_plugin_inside_an_export_is_not_run(
+    hostile: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(hostile / "config.yaml", yaml.safe_dump({"plugins": [name.format(hostile)]}))
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("hostile"), Path("link")):
+        with pytest.raises(UserError, match=r"evil\.py, which lies inside the export.*move it out of the export"):
+            read_settings(folder)
+        with pytest.raises(UserError, match="lies inside the export"):
+            research_object.write(folder)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("name", ["evil_module", "evil_module.part", "evil", "evil.py"])
+def test_a_module_in_the_working_directory_is_not_run(
+    hostile: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``python -m`` searches it too."""
+    write_text(hostile / "config.yaml", yaml.safe_dump({"plugins": [name]}))
+    monkeypatch.chdir(hostile)
+    monkeypatch.syspath_prepend(str(hostile))
+    with pytest.raises(UserError, match=f"the plugin {name}, which lies inside the export"):
+        read_settings(Path())
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_plugin_outside_and_folders_elsewhere_are_taken(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hostile / "evil.py").rename(tmp_path / "harmless_plugin.py")
+    (tmp_path / "file").touch()
+    places = {"results": str(tmp_path / "file" / "results"), "data": {"folder": str(tmp_path / "file" / "data")}}
+    settings = mapping(tmp_path, top={"plugins": ["harmless_plugin.py"], **places})
+    write_text(hostile / "config.yaml", yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="file"):
+        load([hostile / "config.yaml"])
+    assert read_settings(hostile).results == settings["results"]
+    assert (tmp_path / "trace").exists()
 
 
 def test_an_export_keeps_what_redrawing_needs(archive: Path) -> None:

@@ -17,6 +17,7 @@ from three_regime.exchange import remeasure as remeasuring
 from three_regime.exchange.export import export
 from three_regime.exchange.remeasure import TABLE, archived_pairs, remeasure
 from three_regime.study.grid import planned
+from three_regime.system.manifest import MANIFEST
 
 
 @pytest.fixture
@@ -80,6 +81,17 @@ def test_a_folder_keeps_to_one_archive_and_its_numbers(archive: Path, tmp_path: 
     assert remeasure(archive, tmp_path, tmp_path / "out", train_images=50, test_images=20).equals(few)
     with pytest.raises(UserError, match="use another --out"):
         remeasure(archive, tmp_path, tmp_path / "out")
+
+
+def test_other_networks_with_the_same_settings_are_refused(archive: Path, tmp_path: Path) -> None:
+    """Whether or not the archives have a manifest."""
+    remeasure(archive, tmp_path, tmp_path / "out", train_images=50, test_images=20)
+    (archive / MANIFEST).unlink()
+    remeasure(archive, tmp_path, tmp_path / "out", train_images=50, test_images=20)
+    first, second = sorted(archive.rglob("replica1/retrained.safetensors"))[:2]
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match="measurements of another export"):
+        remeasure(archive, tmp_path, tmp_path / "out", train_images=50, test_images=20)
 
 
 def test_an_altered_archive_is_refused(archive: Path, tmp_path: Path) -> None:

@@ -136,6 +136,40 @@ def test_an_older_export_can_be_described(tmp_path: Path) -> None:
         research_object.describe(folder)
 
 
+def test_an_interrupted_description_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both files are there, and the manifest does not list them yet."""
+    folder = undescribed(tmp_path / "older")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "entry", killed)
+        with pytest.raises(KeyboardInterrupt):
+            research_object.describe(folder)
+    assert (folder / METADATA).is_file() and (folder / WORKFLOW).is_file()
+    research_object.describe(folder)
+    assert {METADATA, WORKFLOW} <= read_json(folder / MANIFEST)["files"].keys()
+    manifest.check(folder)
+
+
+@pytest.mark.parametrize("commit", ["", "unknown", "HEAD", "--output={}", "abc", "abcdef0+other"])
+def test_what_is_no_commit_is_not_asked_of_git(tmp_path: Path, commit: str) -> None:
+    """An empty one is the index, and one like an option writes a file."""
+    folder, trace = undescribed(tmp_path / "older"), tmp_path / "trace"
+    about = read_json(folder / MANIFEST)
+    write_json(folder / MANIFEST, {**about, "redrawn_from": None, "commit": commit.format(trace)})
+    with pytest.raises(UserError, match="the Snakefile of .* is unknown"):
+        research_object.describe(folder)
+    assert not list(tmp_path.glob("trace*")) and not (folder / METADATA).exists()
+
+
+def test_a_run_names_the_commits_that_computed_its_results(exported: Path) -> None:
+    (record,) = read_json(exported / "provenance.json").values()
+    (action,) = (each for each in read_json(exported / METADATA)["@graph"] if each["@type"] == "CreateAction")
+    assert f"with the code of commit {record['environments'][0]['commit']};" in action["description"]
+
+
 def test_what_is_no_export_or_of_an_unknown_commit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not an export"):
         research_object.describe(tmp_path)

@@ -210,6 +210,20 @@ def test_an_offline_folder_spares_the_network(tmp_path: Path, start: Callable[..
     assert sorted(offline.rglob("*")) == before
 
 
+def test_a_verified_archive_comes_before_unknown_files(tmp_path: Path) -> None:
+    """Without digests of members, files beside the archive may be anything."""
+    offline = tmp_path / "offline"
+    (offline / "toy").mkdir(parents=True)
+    for name in MEMBERS:
+        (offline / name).write_bytes(b"other")
+    source = replace(SOURCE, members=dict.fromkeys(MEMBERS))
+    get(tmp_path / "without", offline=[offline], source=source)
+    assert (tmp_path / "without/toy/part_0").read_bytes() == b"other"
+    (offline / NAME).write_bytes(ARCHIVE)
+    get(tmp_path / "raw", offline=[offline], source=source)
+    assert_complete(tmp_path / "raw")
+
+
 def test_a_wrong_file_in_an_offline_folder_is_not_used(tmp_path: Path, start: Callable[..., Server]) -> None:
     offline = tmp_path / "offline"
     offline.mkdir()
@@ -305,6 +319,22 @@ def test_when_all_fails_the_message_says_what_to_do(tmp_path: Path, start: Calla
         lines[6]
         == f"Put {NAME} ({len(ARCHIVE):,} bytes, md5 {digest}) or the folder toy into {tmp_path} and run again."
     )
+
+
+def test_a_file_without_a_digest_is_put_where_it_is_accepted(tmp_path: Path) -> None:
+    source = replace(SOURCE, file="train.de", digest=None, bytes=None, members={})
+    raw, offline = tmp_path / "raw", tmp_path / "offline"
+    with pytest.raises(UserError, match=r"\nPut train\.de into a folder that data\.offline names and run again\.$"):
+        obtain(source, raw)
+    offline.mkdir()
+    with pytest.raises(UserError, match=rf"\nPut train\.de into {offline} and run again\.$"):
+        obtain(source, raw, offline=[offline])
+    (offline / "train.de").write_bytes(b"Hallo\n")
+    assert obtain(source, raw, offline=[offline])[0].read_bytes() == b"Hallo\n"
+    with pytest.raises(UserError, match=rf"\nPut {NAME} into {raw} and run again\.$"):
+        obtain(UNPUBLISHED, raw)
+    (raw / NAME).write_bytes(ARCHIVE)
+    obtain(UNPUBLISHED, raw)
 
 
 def test_two_processes_download_once(tmp_path: Path, start: Callable[..., Server]) -> None:

@@ -110,6 +110,15 @@ def test_fairseq_makes_batches_of_it(toy: PreparedText) -> None:
     assert batch["net_input"]["src_tokens"].shape == (2, pairs.source_lengths[:2].max())
 
 
+def test_what_another_process_prepared_meanwhile_stays(toy: PreparedText, data: Path) -> None:
+    """It was missing when this process looked, and there when it got the lock."""
+    choice = DatasetChoice(name="toy", **TOY)
+    path = prepared_path(choice, data)
+    before = {each: each.stat().st_mtime_ns for each in toy.folder.iterdir()}
+    choice.setting.prepare(choice, path, data / "raw" / "toy", recipe(choice))
+    assert before == {each: each.stat().st_mtime_ns for each in toy.folder.iterdir()}
+
+
 def test_prepared_once_and_the_same_anywhere(toy: PreparedText, data: Path, tmp_path: Path) -> None:
     choice = DatasetChoice(name="toy", **TOY)
     assert not prepare(choice, data)

@@ -9,6 +9,7 @@ reads it, and calls `three_regime.datasets.registry.register`, `three_regime.mod
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -47,6 +48,18 @@ def load(names: Iterable[str]) -> None:
             raise UserError(f"plugins: {name} cannot be imported: {type(error).__name__}: {error}") from error
 
 
+def places(name: str) -> list[Path]:
+    """Files and folders from which `load` would import a plugin; nothing is imported."""
+    if name.endswith(".py"):
+        return [_file(name)]
+    spec = None
+    with contextlib.suppress(ImportError, ValueError):  # reported by `load`
+        spec = importlib.util.find_spec(name.partition(".")[0])
+    if spec is None:
+        return []
+    return [Path(place) for place in (spec.origin, *(spec.submodule_search_locations or ())) if place]
+
+
 @functools.cache
 def _load_entry_points() -> None:
     for point in importlib.metadata.entry_points(group=GROUP):
@@ -57,10 +70,14 @@ def _load_entry_points() -> None:
             raise UserError(f"plugins: {what} cannot be imported: {type(error).__name__}: {error}") from error
 
 
+def _file(name: str) -> Path:
+    path = expanded(name)
+    return path if path.is_file() or path.is_absolute() else CHECKOUT / path
+
+
 def _load_file(name: str) -> None:
     """Import a file under its stem, so ``module:function`` in a registered entry can refer to it."""
-    path = expanded(name)
-    path = path if path.is_file() or path.is_absolute() else CHECKOUT / path
+    path = _file(name)
     if not path.is_file():
         raise UserError(f"plugins: {name} does not exist, neither here nor in {CHECKOUT}")
     module_name = path.stem

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from three_regime.datasets.aligned_text import read_lines
 from three_regime.errors import UserError
@@ -86,6 +86,15 @@ class _Parser(HTMLParser):
         self.document: str | None = None
         self.number: str | None = None
         self.text: list[str] = []
+
+    def set_cdata_mode(self, *_: Any, **__: Any) -> None:
+        """Nothing: no element holds raw text here, as ``script`` does in HTML."""
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in self.TAGS:
+            super().handle_startendtag(tag, attrs)
+        else:
+            self.handle_data(self.get_starttag_text() or "")
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in self.TAGS:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from three_regime.errors import UserError
+from three_regime.errors import Damaged, UserError
 from three_regime.models.matching import short
 from three_regime.pruning.masks import split_masks
 from three_regime.system.files import Arrays, file_digest, read_arrays
@@ -109,6 +109,8 @@ def read_foreign(path: Path) -> Foreign:
 def _read_safetensors(path: Path) -> Arrays:
     try:
         return read_arrays(path)
+    except Damaged as error:  # its advice is for a result of this project, which can be computed again
+        raise UserError(f"checkpoint {error.what}; fetch or make it again") from error
     except (TypeError, AttributeError):  # a number type that NumPy lacks
         from safetensors.torch import load_file
 

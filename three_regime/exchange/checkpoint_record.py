@@ -30,11 +30,14 @@ class CheckpointRecord:
         Names of the model and the data set.
     data
         Digest of the prepared data that the network was trained on.
+    label_noise
+        Share of the training labels that was replaced by other classes; None without label noise.
     """
 
     model: str | None
     dataset: str | None
     data: str | None
+    label_noise: float | None = None
 
 
 def check_exists(*checkpoints: Path) -> None:
@@ -47,14 +50,28 @@ def check_exists(*checkpoints: Path) -> None:
 def read_record(checkpoint: Path) -> CheckpointRecord:
     """Read the record beside a checkpoint; the data of a pruned one are taken from the record of its dense one."""
     record = _provenance(checkpoint.with_suffix(".json"))
-    recipe, inputs = record.get("recipe", {}), record.get("inputs", {})
+    inputs = record.get("inputs", {})
     trained = record
     if "data" not in inputs and "dense" in inputs:
         dense = _provenance(checkpoint.absolute().parents[1] / "dense.json")
         trained = dense if dense.get(DIGEST_KEY) == inputs["dense"] else record
+    recipe = trained.get("recipe", {})
+    found = record.get("recipe", {}).get("model"), recipe.get("dataset"), trained.get("inputs", {}).get("data")
+    noise = recipe.get("label_noise")
     return CheckpointRecord(
-        recipe.get("model"), trained.get("recipe", {}).get("dataset"), trained.get("inputs", {}).get("data")
-    )  # fmt: skip
+        *(value if isinstance(value, str) else None for value in found),
+        label_noise=noise if isinstance(noise, float) else None,
+    )
+
+
+def check_labels(*checkpoints: Path) -> None:
+    """Raise if a checkpoint was trained with label noise, whose labels only its study knows."""
+    for path in checkpoints:
+        if (noise := read_record(path).label_noise) is not None:
+            raise UserError(
+                f"{path} was trained with label noise {noise:g}, and its errors would be measured with other labels:"
+                " measure LMC in its study (`python -m three_regime run-stage lmc`)"
+            )
 
 
 def corpus_of(checkpoint: Path, record: CheckpointRecord, data: Path) -> Path:
@@ -126,7 +143,10 @@ def _named(dataset: str | None) -> str:
 
 
 def _provenance(result: Path) -> Mapping[str, Any]:
-    """Provenance in a JSON result; empty if there is none, or the file belongs to another program."""
+    """Provenance in a JSON result; empty if there is none, or the file belongs to another program.
+
+    Its recipe and inputs are mappings, if they are there.
+    """
     if not result.is_file():
         return {}
     try:
@@ -135,4 +155,6 @@ def _provenance(result: Path) -> Mapping[str, Any]:
         log.warning("ignoring a damaged record: %s", error)
         return {}
     record = content.get(PROVENANCE_KEY) if isinstance(content, dict) else None
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict) or not all(isinstance(record.get(key, {}), dict) for key in ("recipe", "inputs")):
+        return {}
+    return record

@@ -72,7 +72,7 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
     ------
     UserError
         When `out` exists, or a study or a grid over another load has no tables, or a table does not match the results
-        and settings.
+        and settings, or `weights` are asked for and a study has no retrained networks.
     """
     out = Path(out)
     if out.exists():
@@ -85,6 +85,11 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
             message = f"{study.table('cells')} is missing: run `snakemake tables` with the same --configfile first"
             raise UserError(message)
         refuse_other_tables(study)
+        if weights and not any(path.with_suffix(".safetensors").is_file() for path in _results(study, "retrain")):
+            raise UserError(
+                f"{study.name} has no retrained networks to export (its `keep` is {study.config.keep}): export without"
+                " --weights, or compute them with `keep: all`"
+            )
     for table in outdated(config):
         state = "does not follow from the other tables with these settings" if table.is_file() else "is missing"
         raise UserError(f"{table} {state}: run `snakemake tables figures` with the same --configfile first")
@@ -134,7 +139,7 @@ def _describe(folder: Path, studies: list[Study], agent: str) -> None:
 
 
 def write_manifest(folder: Path, studies: Sequence[str], **about: Any) -> None:
-    """Write ``manifest.json``: format, version, commit, `about`, studies, and SHA-256 and size of every file."""
+    """Write ``manifest.json``: format, version, exporting commit, `about`, studies, and entries of all files."""
     made_by = {"format": FORMAT, "three_regime": __version__, "commit": provenance.commit()}
     files = manifest.entries(folder)
     write_json(folder / MANIFEST, {**made_by, **about, "studies": list(studies), "files": files})
@@ -164,7 +169,8 @@ def provenance_of(study: Study) -> dict[str, Any]:
     ``environments`` (versions, commit, device, threads, machine, and number of ``results``), ``stages`` (stage →
     ``recipes`` with numbers of results, ``arithmetic`` likewise (``kernels``, number of networks ``together``; absent
     in older results), total ``wall_s``, ``first`` and ``last`` time) and ``imported`` (folder below the study →
-    digest of the imported checkpoint). Host names are omitted.
+    digest of the imported checkpoint or log; for LMC and CKA, file → digest of the imported record). Host names are
+    omitted.
     """
     environments: dict[str, dict[str, Any]] = {}
     stages: dict[str, dict[str, Any]] = {}
@@ -185,7 +191,9 @@ def provenance_of(study: Study) -> dict[str, Any]:
             run = path.parents[1] if stage == "dense" and study.one_dense_run else path
             wall_s[run] = max(wall_s.get(run, 0.0), record["wall_s"])
             if record["origin"] == IMPORTED:
-                imported[path.parent.relative_to(study.folder).as_posix()] = record["source_sha256"]
+                # The measures of a pair have files of their own in one folder.
+                source = path if "pair" in STAGES[stage].place else path.parent
+                imported[source.relative_to(study.folder).as_posix()] = record["source_sha256"]
         if times:
             span = {"wall_s": round(sum(wall_s.values()), 3), "first": min(times), "last": max(times)}
             stages[stage] = {**span, "recipes": list(recipes.values()), "arithmetic": list(arithmetic.values())}

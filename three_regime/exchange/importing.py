@@ -66,9 +66,7 @@ def import_checkpoint(
             " run `adopt`"
         )
     product = find_product(study, seed, temperature, density, replica)
-    there = [path for path in product.outputs if path.exists()]
-    if there:
-        raise UserError(f"{there[0]} exists already; delete it first to replace it by {checkpoint}")
+    _check_free(product, checkpoint)
     if product.stage != "prune" and not is_prepared(study.config.dataset, study.data):
         raise UserError(
             f"{study.prepared} is missing or out of date: an imported checkpoint is evaluated on it; run `snakemake"
@@ -77,10 +75,18 @@ def import_checkpoint(
     found = read_foreign(checkpoint)
     job = Job(config, study, seed, product.coordinates["temperature"], [product], Stop())
     with locked(study, product.stage, *job_place(study, product)):
+        _check_free(product, checkpoint)  # another process may have written a result meanwhile
         _write(job, product, found, checkpoint)
         kept_copies.drop(study, product.outputs)
     log.info("%s: imported as %s, %s", checkpoint, product.stage, product.label)
     return product.outputs
+
+
+def _check_free(product: Product, checkpoint: Path) -> None:
+    """Raise if a file of the product exists."""
+    there = [path for path in product.outputs if path.exists()]
+    if there:
+        raise UserError(f"{there[0]} exists already; delete it first to replace it by {checkpoint}")
 
 
 def find_product(

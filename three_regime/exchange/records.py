@@ -10,13 +10,15 @@ that draws Figure 2). Below ``cv/<dataset>/``:
 - ``…/cka/seed<a>_seed<b>/similarity_….npy`` (plotted) or ``cka_similarity_….npy`` (public script): CKA of the inputs
   (optional), logits and softmax outputs, in this order.
 
-With SAM, `<optimiser>` is ``SAM_rho<rho>``; in studies of the batch size the seed is followed by ``_batchsize<b>`` and
-``epoch_<e>`` is missing.
+With SAM, `<optimiser>` is ``SAM_rho<rho>``; in studies of the batch size the seed is followed by ``_batchsize<b>``,
+``epoch_<e>`` is missing, and ``retrain_epoch<n>`` says 160 whatever the number of iterations. Below ``retrain``,
+`<rate>` is that of retraining. A path without a batch size is of dense training at 64.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import zipfile
 from collections import Counter
@@ -41,12 +43,15 @@ log = logging.getLogger(__name__)
 
 STAGES = ("dense", "retrain", "lmc", "cka")
 
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _NETWORK = re.compile(
-    r"/(?P<dataset>[^/]+)/(?:train|retrain)/(?P<optimiser>[A-Za-z]+)(?:_rho(?P<rho>[\d.]+))?/lr_[^/]+"
-    r"/(?P<arch>[a-z0-9_]+?)(?P<depth>\d+)_width(?P<width>[\d.]+)_seed(?P<seed>\d+)(?:_batchsize(?P<batch>\d+))?/(?P<rest>.+)"
+    rf"/(?P<dataset>[^/]+)/(?P<training>train|retrain)/(?P<optimiser>[A-Za-z]+)(?:_rho(?P<rho>{_NUMBER}))?/lr_(?P<rate>[^/]+)"
+    rf"/(?P<arch>[a-z0-9_]+?)(?P<depth>\d+)_width(?P<width>{_NUMBER})_seed(?P<seed>\d+)(?:_batchsize(?P<batch>\d+))?"
+    r"/(?P<rest>.+)"
 )
 _CELL = re.compile(
-    r"(?P<allocation>[^/]+)/p_ratio_(?P<removed>[\d.]+)(?:/epoch_(?P<epoch>\d+))?/retrain_epoch\d+/(?P<rest>.+)"
+    rf"(?P<allocation>[^/]+)/p_ratio_(?P<removed>{_NUMBER})(?:/epoch_(?P<epoch>\d+))?/retrain_epoch(?P<length>\d+)"
+    r"/(?P<rest>.+)"
 )
 _FILES = {
     "retrain": re.compile(r"retrain_seed(?P<replica>\d+)/log_finetune\.txt"),
@@ -55,6 +60,8 @@ _FILES = {
 }
 _PLOTTED = "similarity_"
 """Name of the CKA files that Figure 2 plots; they take precedence over those of the public script."""
+_UNNAMED_BATCH = 64
+"""Batch size of dense training in the scripts whose paths do not name it."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,14 @@ def import_records(config: Config, folder: Path, name: str) -> Brought:
     Raises
     ------
     UserError
-        When nothing belongs to the study, a file is damaged, holds Python objects or does not have the study's number
-        of epochs or points, or a place already holds another result. Nothing is written then.
+        When the authors ran no such study, nothing belongs to it, two files are records of the same result, a file is
+        damaged, holds Python objects or does not have the study's number of epochs or points, or a place already holds
+        another result. Nothing is written then.
     """
     study = study_named(config, name)
     if not study.setting.reads_foreign_checkpoints or study.knob.name not in ("epochs", "batch_size", "sam_rho"):
         raise UserError(f"{name} is not a study whose records the authors' code writes")
+    _check_settings(study)
     wanted = {_key(product): product for product in products_of(study, STAGES)}
     found, others = _belonging(study, folder, wanted)
     if not found:
@@ -96,11 +105,41 @@ def import_records(config: Config, folder: Path, name: str) -> Brought:
             kept[product.stage] += 1
             continue
         results.append((product, _read(study, product, path), path, digest))
+    imported: Counter[str] = Counter()
     for product, result, path, digest in results:
-        _write(config, study, product, result, path.relative_to(folder), digest)
-    imported = Counter(product.stage for product, *_ in results)
+        with locked(study, product.stage, *job_place(study, product)):
+            if _is_there(product, digest, path):  # another process may have written it meanwhile
+                kept[product.stage] += 1
+                continue
+            _write(product, result, path.relative_to(folder), digest)
+            imported[product.stage] += 1
     log.info("%s: %d results imported, %d kept", folder, imported.total(), kept.total())
     return Brought(imported, kept, others)
+
+
+def _check_settings(study: Study) -> None:
+    """Raise if a setting that paths do not name is one that the authors never ran."""
+    config, entry = study.config, study.config.dataset.entry
+    settings = {
+        "dataset.label_noise": (config.dataset.label_noise, (None,)),
+        "dataset.train_images": (config.dataset.train_images, (None, entry.train_images)),
+        "dataset.test_images": (config.dataset.test_images, (None, entry.test_images)),
+        "measure.train_images": (config.measure.train_images, (None, entry.train_images)),
+        "measure.batch_size": (config.measure.batch_size, (64,)),
+        "measure.cka_images": (config.measure.cka_images, (6464,)),
+        "prune.criterion": (config.prune.criterion, ("magnitude",)),
+        "prune.rounds": (config.prune.rounds, (1,)),
+        "retrain.start": (config.retrain.start, ("pruned",)),
+        "retrain.optimiser": (config.retrain.optimiser, ("sgd",)),
+        "retrain.sam_rho": (config.retrain.sam_rho, (0,)),
+    }
+    for key, (value, theirs) in settings.items():
+        if value not in theirs:
+            own = "null" if theirs[0] is None else theirs[0]
+            raise UserError(
+                f"{study.name} has {key} {value}, which the authors never ran: import their records into a study with"
+                f" {key} {own}"
+            )
 
 
 def _key(product: Product) -> tuple:
@@ -110,8 +149,14 @@ def _key(product: Product) -> tuple:
 
 
 def _belonging(study: Study, folder: Path, wanted: Mapping[tuple, Product]) -> tuple[dict[tuple, Path], int]:
-    """Key of `_key` → file of each record of the study below `folder`, and the number of other records."""
-    found: dict[tuple, Path] = {}
+    """Key of `_key` → file of each record of the study below `folder`, and the number of other records.
+
+    Raises
+    ------
+    UserError
+        When two files are records of the same result.
+    """
+    claims: dict[tuple, list[Path]] = {}
     others = 0
     for path in sorted(each for kind in ("*.txt", "*.npz", "*.npy") for each in folder.rglob(kind)):
         match = _NETWORK.search(path.absolute().as_posix())
@@ -120,9 +165,16 @@ def _belonging(study: Study, folder: Path, wanted: Mapping[tuple, Product]) -> t
         keys = [key for key in _keys(study, match) if key in wanted]
         others += not keys
         for key in keys:
-            if key not in found or path.name.startswith(_PLOTTED):
-                found[key] = path
-    return found, others
+            claims.setdefault(key, []).append(path)
+    return {key: _chosen(paths) for key, paths in claims.items()}, others
+
+
+def _chosen(paths: list[Path]) -> Path:
+    """The file to import of those that are records of the same result."""
+    found, *more = [path for path in paths if path.name.startswith(_PLOTTED)] or paths
+    if more:
+        raise UserError(f"{found} and {more[0]} are records of the same result: move one of them out of the folder")
+    return found
 
 
 def _keys(study: Study, match: re.Match[str]) -> Iterator[tuple]:
@@ -137,6 +189,8 @@ def _keys(study: Study, match: re.Match[str]) -> Iterator[tuple]:
     cell = _CELL.fullmatch(rest)
     if cell is None or (cell["allocation"], study.config.prune.allocation) != ("unif", "uniform"):
         return
+    if study.config.retrain.by_epoch and int(cell["length"]) != study.config.retrain.epochs:
+        return
     temperature, density = _temperature(study, network, cell["epoch"]), round(1 - float(cell["removed"]), 6)
     for stage, pattern in _FILES.items():
         if at := pattern.fullmatch(cell["rest"]):
@@ -146,20 +200,30 @@ def _keys(study: Study, match: re.Match[str]) -> Iterator[tuple]:
 
 
 def _same_network(study: Study, network: Mapping[str, str | None]) -> bool:
-    """Whether data, architecture and the settings of dense training in a path are those of the study."""
+    """Whether data, architecture and the settings of training in a path are those of the study."""
     config, spec = study.config, families.parse(study.config.model)
     rho = float(network["rho"] or 0)
     batch = network["batch"]
+    training = config.dense if network["training"] == "train" else config.retrain
     checks = [
         network["dataset"] == config.dataset.name,
         str(network["arch"]).startswith(spec.family),
         (int(network["depth"] or 0), float(network["width"] or 1)) == (spec.depth, _their_width(spec)),
         (network["optimiser"] == "Adam") == (config.dense.optimiser == "adam"),
+        _is_number(str(network["rate"]), training.learning_rate),
         study.knob.name == "sam_rho" or rho == config.dense.sam_rho,
-        (batch is not None) == (study.knob.name == "batch_size")
-        or (study.knob.name == "sam_rho" and batch is not None and int(batch) == config.dense.batch_size),
+        study.knob.name == "sam_rho" or (batch is not None) == (study.knob.name == "batch_size"),
+        study.knob.name == "batch_size" or int(batch or _UNNAMED_BATCH) == config.dense.batch_size,
     ]
     return all(checks)
+
+
+def _is_number(text: str, value: float) -> bool:
+    """Whether a text is this number, however it is written."""
+    try:
+        return math.isclose(float(text), value)
+    except ValueError:
+        return False
 
 
 def _their_width(spec: families.ModelSpec) -> float:
@@ -327,15 +391,7 @@ def _numbers(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     return found
 
 
-def _write(config: Config, study: Study, product: Product, result: dict[str, Any], source: Path, digest: str) -> None:
-    record = provenance.record(
-        fingerprint=product.imported_fingerprint,
-        recipe=product.recipe,
-        inputs={},
-        device="elsewhere",
-        threads=config.threads,
-        wall_s=0.0,
-    )
+def _write(product: Product, result: dict[str, Any], source: Path, digest: str) -> None:
+    record = provenance.record_of_elsewhere(fingerprint=product.imported_fingerprint, recipe=product.recipe)
     record |= {"origin": IMPORTED, "source": source.as_posix(), "source_sha256": digest}
-    with locked(study, product.stage, *job_place(study, product)):
-        write_result(product.outputs[0], {**product.coordinates, **result, PROVENANCE_KEY: record})
+    write_result(product.outputs[0], {**product.coordinates, **result, PROVENANCE_KEY: record})

@@ -12,10 +12,11 @@ from pathlib import Path
 from three_regime import figures
 from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means, tables
 from three_regime.analysis.load_grids import write_tables
-from three_regime.config import Config, load
+from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.exchange import research_object
 from three_regime.exchange.export import MANIFEST, write_manifest
+from three_regime.exchange.exported_settings import read_settings
 from three_regime.exchange.research_object import PROVENANCE
 from three_regime.figures import explorer
 from three_regime.study import provenance
@@ -38,8 +39,8 @@ def redraw(folder: Path, out: Path) -> Path:
         An export (`export.export`); it is not modified.
     out
         New folder, again an export: the provenance is copied, and the manifest names the commit of the original. It is
-        described by ``ro-crate-metadata.json`` if the original holds the Snakefile that computed it, or this checkout
-        knows its commit.
+        described by ``ro-crate-metadata.json`` if the original holds the Snakefile of that commit, or this checkout
+        knows it.
 
     Raises
     ------
@@ -99,21 +100,10 @@ def _check_study(source: Path, study: Study) -> None:
 
 
 def _commit_of(folder: Path) -> str | None:
-    """The commit that made the results of an export, also after several redraws."""
+    """The commit that exported the results first, also after several redraws."""
     path = folder / MANIFEST
     about = read_json(path) if path.is_file() else {}
     return about.get("redrawn_from") or about.get("commit")
-
-
-def read_settings(folder: Path) -> Config:
-    """Read the settings of an export.
-
-    Raises
-    ------
-    UserError
-        When the folder has no valid ``config.yaml``.
-    """
-    return load([folder / SETTINGS_FILE])
 
 
 def _study(source: Path, target: Path, study: Study) -> None:

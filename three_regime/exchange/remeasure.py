@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import pandas as pd
 
 from three_regime.config.knobs import density_folder
 from three_regime.errors import UserError
-from three_regime.exchange.redraw import read_settings
+from three_regime.exchange.exported_settings import read_settings
 from three_regime.exchange.single_checkpoints import cka_of_files, lmc_of_files
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import SETTINGS_FILE
@@ -69,7 +70,7 @@ def remeasure(
     pairs = list(archived_pairs(folder))
     if not pairs:
         raise UserError(f"{folder} contains no two networks of a cell that can be measured; see `export --weights`")
-    _keep_apart(folder, out, train_images, test_images)
+    _keep_apart(folder, pairs, out, train_images, test_images)
     rows = []
     for pair in pairs:
         _measure(pair, data, out / pair.place, train_images, test_images)
@@ -90,10 +91,16 @@ def remeasure(
     return table
 
 
-def _keep_apart(folder: Path, out: Path, train_images: int | None, test_images: int | None) -> None:
+def _keep_apart(folder: Path, pairs: list[Pair], out: Path, train_images: int | None, test_images: int | None) -> None:
     """Write what `out` is for; raise if it holds other measurements."""
-    settings = file_digest(folder / SETTINGS_FILE)
-    asked = {"config.yaml": settings, "train_images": train_images, "test_images": test_images}
+    networks = sorted({path for pair in pairs for path in (pair.first, pair.second)})
+    digests = "".join(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n" for path in networks)
+    asked = {
+        "config.yaml": file_digest(folder / SETTINGS_FILE),
+        "networks": hashlib.sha256(digests.encode()).hexdigest(),
+        "train_images": train_images,
+        "test_images": test_images,
+    }
     path = out / ASKED
     if path.is_file() and read_json(path) != asked:
         raise UserError(

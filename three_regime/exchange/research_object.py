@@ -1,12 +1,14 @@
 """Describe an export as an RO-Crate: who made what from what, when and with which versions, readable by machines.
 
 ``ro-crate-metadata.json`` follows the Workflow Run Crate profile 0.5 (https://w3id.org/ro/wfrun/workflow/0.5): the
-Snakefile is the workflow, and each study is an action that made the study's files with it. Everything stated comes from
-the export itself and from CITATION.cff, in a fixed order, so equal exports have equal descriptions.
+Snakefile of the exporting commit is the workflow, and each study is an action that made the study's files with it; the
+action names the commits that computed its results. Everything stated comes from the export itself and from
+CITATION.cff, in a fixed order, so equal exports have equal descriptions.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -15,8 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 from three_regime import __version__
-from three_regime.config import load
 from three_regime.errors import UserError
+from three_regime.exchange.exported_settings import read_settings
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import SETTINGS_FILE
 from three_regime.system import manifest
@@ -48,6 +50,8 @@ _TYPES = {
 }
 """Suffix → media type; other files (the Snakefile, weights, event files) state none."""
 
+_COMMIT = re.compile(r"[0-9a-f]{7,64}(\+changes)?")
+
 _UNRECORDED: dict[str, Any] = {"stages": {}, "environments": []}
 """Provenance of a study in an export that has none."""
 
@@ -60,11 +64,11 @@ def write(folder: Path, *, agent: str = "", commit: str = "", redrawn_with: str 
     Parameters
     ----------
     folder
-        The export, with the Snakefile that made its results (`copy_workflow`).
+        The export, with the Snakefile of the commit that exported it (`copy_workflow`).
     agent
         Who ran it: a name, or a URL that identifies a person or organisation, such as an ORCID; empty: not stated.
     commit
-        Commit of the code that computed the results.
+        Commit of the code that exported the results; those that computed them are in their provenance.
     redrawn_with
         Commit of the code that made tables and figures again, if `redraw` did.
     """
@@ -83,7 +87,8 @@ def copy_workflow(folder: Path, source: Path | None = None, commit: str = "") ->
     if source is None:
         shutil.copyfile(CHECKOUT / WORKFLOW, folder / WORKFLOW)
     elif (source / WORKFLOW).is_file():
-        shutil.copyfile(source / WORKFLOW, folder / WORKFLOW)
+        if source != folder:
+            shutil.copyfile(source / WORKFLOW, folder / WORKFLOW)
     elif (text := _at_commit(commit)) is not None:
         write_text(folder / WORKFLOW, text)
     else:
@@ -99,15 +104,15 @@ def describe(folder: Path, agent: str = "") -> Path:
     Raises
     ------
     UserError
-        When `folder` is not an unaltered export, it is described already, or the Snakefile that made it is unknown.
+        When `folder` is not an unaltered export, it is described already, or the Snakefile of its commit is unknown.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not an export: it has no {MANIFEST}")
-    if (folder / METADATA).exists():
-        raise UserError(f"{folder / METADATA} exists already")
     manifest.check(folder)
     about = read_json(path)
+    if METADATA in about["files"]:  # an unlisted one was left by an interrupted call
+        raise UserError(f"{folder / METADATA} exists already")
     origin = about.get("redrawn_from")
     commit = origin or about.get("commit") or ""
     if not copy_workflow(folder, folder, commit):
@@ -129,6 +134,9 @@ def stated_agent(folder: Path) -> str:
 
 
 def _at_commit(commit: str) -> str | None:
+    """The Snakefile of a commit that a manifest names; None if it names none, or this checkout does not have it."""
+    if not _COMMIT.fullmatch(commit):  # git would take others as options, or "" as the index
+        return None
     revision = f"{commit.removesuffix('+changes')}:{WORKFLOW}"
     try:
         return subprocess.run(
@@ -141,7 +149,7 @@ def _at_commit(commit: str) -> str | None:
 def _entities(folder: Path, agent: str, commit: str, redrawn_with: str) -> list[Entity]:
     """All entities, the description and the export itself first."""
     citation = read_mapping(CHECKOUT / "CITATION.cff").values
-    studies = [study for study in planned(load([folder / SETTINGS_FILE])) if (folder / study.name).is_dir()]
+    studies = [study for study in planned(read_settings(folder)) if (folder / study.name).is_dir()]
     recorded = read_json(folder / PROVENANCE) if (folder / PROVENANCE).is_file() else {}
     records = {study.name: recorded.get(study.name, _UNRECORDED) for study in studies}
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -235,20 +243,28 @@ def _run(study: Study, record: Mapping[str, Any], files: Sequence[str], agent: E
     name = study.name
     stages, environments = record["stages"], record["environments"]
     hours = sum(stage["wall_s"] for stage in stages.values()) / 3600
-    devices = sorted({f"{each.get('device')} ({each.get('machine')})" for each in environments})
+    devices = sorted({_device(each) for each in environments})
+    commits = sorted({each["commit"] for each in environments if "commit" in each})
+    at = f" with the code of commit {', '.join(commits)}" if commits else ""
     results = sum(each["results"] for each in environments)
     return _thing(
         f"#run-{quote(name)}",
         "CreateAction",
         name=f"Study {name}",
-        description=f"{results} results, {hours:.2f} hours of jobs on {', '.join(devices) or 'an unknown device'}; "
-        f"settings: {SETTINGS_FILE}; recipes, versions and commits of the code: {PROVENANCE}.",
+        description=f"{results} results, {hours:.2f} hours of jobs on {', '.join(devices) or 'an unknown device'}{at};"
+        f" settings: {SETTINGS_FILE}; recipes and versions: {PROVENANCE}.",
         instrument=_to(WORKFLOW),
         agent=_to(agent["@id"]) if agent else None,
         object=_to(SETTINGS_FILE, _data_set(study)),
         result=_to(*(quote(path) for path in files if path.startswith(f"{name}/"))),
         endTime=max((stage["last"] for stage in stages.values()), default=""),
     )
+
+
+def _device(environment: Mapping[str, Any]) -> str:
+    """Device and machine; imported records name no machine."""
+    machine = environment.get("machine")
+    return f"{environment.get('device')} ({machine})" if machine else str(environment.get("device"))
 
 
 def _redrawn(files: Sequence[str], commit: str) -> list[Entity]:

@@ -14,7 +14,13 @@ from three_regime.config import Measurement
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.exchange.checkpoint_files import own_weights, read_foreign
-from three_regime.exchange.checkpoint_record import check_corpus, check_exists, read_record, warn_of_other_images
+from three_regime.exchange.checkpoint_record import (
+    check_corpus,
+    check_exists,
+    check_labels,
+    read_record,
+    warn_of_other_images,
+)
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.linear_cka import condensed_kinds, similarity
 from three_regime.models import families
@@ -103,7 +109,14 @@ def lmc_of_files(
         training error; None: all.
     at_most
         Use all where there are fewer than these numbers; otherwise that is an error.
+
+    Raises
+    ------
+    UserError
+        Also when a checkpoint's record names label noise: the line would be measured with other labels.
     """
+    check_exists(first, second)
+    check_labels(first, second)
     setting, task = _task((first, second), model, dataset, data, train_images, test_images, at_most)
     ends = [_loaded(setting, task, path) for path in (first, second)]
     with convolution_precision(tf32=False), refused("LMC", _ELSEWHERE):

@@ -123,6 +123,11 @@ class _Job:
         return self.folder / f"{self.source.file}.digests.json"
 
     @property
+    def verifiable(self) -> bool:
+        """Whether the digests of all wanted files are known."""
+        return all(name in self.known for name in self.wanted)
+
+    @property
     def part(self) -> Path:
         return self.folder / f"{self.source.file}.part"
 
@@ -214,7 +219,7 @@ def _settle_archive(job: _Job, archive: Path) -> None:
     """Extract the wanted members from `archive`, which must match its digest, or all of those members theirs."""
     source = job.source
     fault = _fault(archive, job.known.get(source.file), source.bytes)
-    if fault and not all(name in job.known for name in job.wanted):
+    if fault and not job.verifiable:
         raise _Refused(f"the archive {fault}{job.hint(source.file)}")
     limit = source.unpacked_bytes or SLACK + LARGEST_RATIO * archive.stat().st_size
     try:
@@ -249,6 +254,8 @@ def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
     """Use the archive in the raw folder, or the files of an offline folder, which is never changed."""
     source = job.source
     tops = {PurePosixPath(name).parts[0] for name in source.members}
+    # Only a verified archive vouches for files whose digests are unknown.
+    archive_first = source.file in job.known and not job.verifiable
     for place in (job.folder, *offline):
         inside = place.parent if place.name in tops else place  # the user named the folder of the members itself
         found = False
@@ -262,7 +269,7 @@ def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
                 found = True
                 reasons.append(f"{root}: lacks {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""))
             if is_archive(source.file) and (root / source.file).is_file():
-                ways.append((_settle_archive, root / source.file))
+                ways.insert(0 if archive_first else len(ways), (_settle_archive, root / source.file))
             for settle, path in ways:
                 found = True
                 try:
@@ -305,7 +312,7 @@ def _from_address(job: _Job, url: str, slowest: float, progress: bool, patience:
             job.part,
             expected=source.bytes,
             limit=2 * source.bytes + SLACK if source.bytes else LARGEST_UNKNOWN,
-            verified_later=source.file in job.known or all(name in job.known for name in job.wanted),
+            verified_later=source.file in job.known or job.verifiable,
             slowest=slowest,
             patience=patience,
             progress=progress,
@@ -342,14 +349,20 @@ def _check_space(job: _Job) -> None:
 
 
 def _failure(job: _Job, offline: Sequence[Path], reasons: Sequence[str]) -> str:
-    """Message with all places tried, and what to put where."""
+    """Message with all places tried, and what to put where.
+
+    The raw folder takes archives and files of known digest: a file found there may be damaged.
+    """
     source = job.source
     facts = [f"{source.bytes:,} bytes"] if source.bytes else []
     facts += [_spoken(job.known[source.file])] if source.file in job.known else []
     what = source.file + (f" ({', '.join(facts)})" if facts else "")
-    if tops := sorted({PurePosixPath(name).parts[0] for name in source.members}):
+    loose = bool(offline) or job.verifiable
+    if loose and (tops := sorted({PurePosixPath(name).parts[0] for name in source.members})):
         kind = "folder" if all("/" in name for name in source.members) else "file"
         what += f" or the {kind}{'s' if len(tops) > 1 else ''} {', '.join(tops)}"
     tried = "".join(f"\n  {reason}" for reason in reasons) or "\n  no offline folder and no address is given"
     place = offline[0] if offline else job.folder
+    if not loose and not is_archive(source.file):
+        place = "a folder that data.offline names"
     return f"{source.name} could not be obtained:{tried}\nPut {what} into {place} and run again."

@@ -29,7 +29,7 @@ from three_regime.errors import UserError
 from three_regime.preparation.cleaning import Limits, fault, normalised
 from three_regime.preparation.subwords import SPECIAL, TooManySubwordsError, learn, load, sampled
 from three_regime.study import provenance
-from three_regime.study.fingerprints import fingerprint_of
+from three_regime.study.fingerprints import fingerprint_of, stored_fingerprint
 from three_regime.study.results import FINGERPRINT_KEY
 from three_regime.system.file_locks import exclusively
 from three_regime.system.files import PROVENANCE_KEY, disk_errors, file_digest, write_arrays
@@ -85,6 +85,10 @@ def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str,
     with exclusively(
         manifest.parent.with_name(f".{manifest.parent.name}.lock"), f"another process prepares {manifest}"
     ):
+        fingerprint = fingerprint_of(recipe, {})
+        if stored_fingerprint(manifest) == fingerprint:  # another process has prepared it meanwhile
+            log.info("%s is up to date", manifest)
+            return
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
@@ -97,7 +101,6 @@ def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str,
                 os.replace(path, manifest.with_name(path.name))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        fingerprint = fingerprint_of(recipe, {})
         record = provenance.record(
             fingerprint=fingerprint,
             recipe=recipe,

@@ -90,3 +90,16 @@ def record(
         **(run or {}),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def record_of_elsewhere(*, fingerprint: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Provenance block of a result that other code computed on an unknown machine: it names none of this machine."""
+    return {
+        "fingerprint": fingerprint,
+        "recipe": recipe,
+        "inputs": {},
+        "versions": {},
+        "device": "elsewhere",
+        "wall_s": 0.0,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -156,7 +156,7 @@ def _result_digest(result: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; a byte order mark, which editors add, is skipped.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def read_json(path: Path) -> Any:
         digest.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_no_number)
         provenance = value.get(PROVENANCE_KEY) if isinstance(value, dict) else None
         expected = provenance.get(RESULT_DIGEST_KEY) if isinstance(provenance, dict) else None
         agrees = expected is None or _result_digest(value) == expected

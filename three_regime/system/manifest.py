@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from three_regime.errors import UserError
+from three_regime.errors import Damaged, UserError
 from three_regime.system.files import file_digest, read_json
 
 MANIFEST = "manifest.json"
@@ -39,7 +39,10 @@ def altered(folder: Path) -> list[str]:
     path = folder / MANIFEST
     if not path.exists():
         return []
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except Damaged as error:
+        raise UserError(f"{error.what}; unpack the export again") from error
     files = content.get("files") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise UserError(f"{path} is not a manifest of an export: it lists no files")

@@ -295,9 +295,14 @@ def _summary(folder: Path) -> list[list[str]]:
     about = read_json(path).get(folder.name, {}) if path.is_file() else {}
     rows = []
     for each in about.get("environments", ()):
-        versions = each.get("versions", {})
-        text = f"{each.get('device')}, {each.get('threads')} threads, torch {versions.get('torch')},"
-        rows.append([f"{each.get('results')} results", f"{text} commit {_text(each.get('commit'))[:12]}"])
+        named = {
+            "{}": each.get("device"),
+            "{} threads": each.get("threads"),
+            "torch {}": each.get("versions", {}).get("torch"),
+            "commit {}": _text(each.get("commit"))[:12],
+        }
+        text = ", ".join(form.format(value) for form, value in named.items() if value)
+        rows.append([f"{each.get('results')} results", text])
     for stage, each in about.get("stages", {}).items():
         rows.append(
             [str(stage), f"{each.get('wall_s'):,.0f} s of jobs, from {each.get('first')} to {each.get('last')}"]
