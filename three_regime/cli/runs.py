@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def run_stage(
     """Run STAGE of a study without Snakemake; keep finished results and resume interrupted ones."""
     from three_regime.jobs.without_snakemake import run_stage as run
 
+    if stage in ("prepare", "tables") and (seeds or temperatures):
+        raise click.UsageError(f"{stage} serves the whole study: leave out --seed and --temperature.")
     run(stage, configfiles, name, seeds, temperatures)
 
 
@@ -109,11 +112,11 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     """
     from three_regime.config import load
     from three_regime.planning.plan import make
-    from three_regime.planning.plan_table import render
+    from three_regime.planning.plan_table import render, with_totals
     from three_regime.planning.pricing import RATES, read_rates
 
     found = make(load(configfiles), targets, read_rates(folder or RATES, device))
-    echo_json(found) if as_json else click.echo(render(found), nl=False)
+    echo_json(with_totals(found)) if as_json else click.echo(render(found), nl=False)
 
 
 @click.command()
@@ -160,18 +163,21 @@ def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
     from three_regime.config import load
     from three_regime.planning import status as looking
 
+    if as_json and watch is not None:
+        raise click.UsageError("Give either --json, which prints once, or --watch.")
     config = load(configfiles)
     if as_json:
         echo_json(looking.look(config))
         return
-    while True:
-        text = looking.render(looking.look(config))
-        if watch is not None:
-            click.clear()
-        click.echo(text, nl=False)
-        if watch is None:
-            return
-        time.sleep(watch)
+    with contextlib.suppress(KeyboardInterrupt):  # how --watch ends
+        while True:
+            text = looking.render(looking.look(config))
+            if watch is not None:
+                click.clear()
+            click.echo(text, nl=False)
+            if watch is None:
+                return
+            time.sleep(watch)
 
 
 COMMANDS = (list_registered, schema, workflow, run_stage, plan, presets, explain, status)
