@@ -145,7 +145,7 @@ def stage_rule(study, stage):
         output={kind: update(paths) for kind, paths in rule_parts.patterns(study, stage).items()},
         log=job_path(study, "logs", stage, ".log"),
         benchmark=job_path(study, "benchmarks", stage, ".jsonl"),
-        resources=job_resources(CONFIG, study, stage),
+        resources=job_resources(CONFIG, study, stage, lambda: running.without_gpu(workflow, CONFIG)),
         params={"study": study.name, "settings": settings(study, stage)},
     )
 
