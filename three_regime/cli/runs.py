@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from three_regime.cli.options import AS_JSON, FILE, FOLDER, configured, echo_json
+from three_regime.cli.options import AS_JSON, BASE, FOLDER, configured, echo_json
 
 
 @click.command("list")
@@ -120,13 +120,15 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
 
 
 @click.command()
-@click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
+@BASE
 @click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
-def presets(base: Path, device: str) -> None:
+def presets(base: Path | None, device: str) -> None:
     """List the presets in config/ with a description and their remaining cost in hours and disk."""
     from three_regime.planning.presets import listing
     from three_regime.planning.pricing import RATES, read_rates
+    from three_regime.workflow.arguments import base_file
 
+    base = base or base_file()
     overlays = [None, *sorted((base.parent / "config").glob("*.yaml"))]
     click.echo(listing(base, overlays, read_rates(RATES, device)), nl=False)
 
