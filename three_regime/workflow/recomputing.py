@@ -56,7 +56,7 @@ def set_aside(config: Config, targets: Sequence[Path], *, dry_run: bool = False)
     if snakemake_lock.is_locked() and not snakemake_lock.is_left_behind():
         raise UserError(
             "a run is in progress in this folder, or its lock was left behind: nothing was set aside. Wait for the run"
-            " to end; if there is none, `python -m three_regime workflow --unlock` with its --configfile removes the lock"
+            " to end; if there is none, unlock: `python -m three_regime workflow --unlock` with its --configfile"
         )
     studies = planned(config)
     chosen: dict[tuple[Path, ...], tuple[Study, Product]] = {}
