@@ -555,3 +555,18 @@ def test_a_pod_ends_with_the_exit_code_of_its_job(tmp_path: Path, code: int) -> 
     (tmp_path / "script.sh").write_text(f"exit {code}\n")
     job = ["sh", str(ROOT / "profiles/kubernetes/job.sh"), str(tmp_path / "script.sh")]
     assert subprocess.run(job, check=False, timeout=30).returncode == code
+
+
+def test_a_submitted_pod_runs_its_script_in_the_wrapper(standin: Path, tmp_path: Path) -> None:
+    """The stand-in loses the first job; the second writes its exit code."""
+    (tmp_path / "script.sh").write_text(f"touch '{tmp_path}/ran'; exit 5\n")
+    environment = {**os.environ, "PATH": f"{standin}{os.pathsep}{os.environ['PATH']}", "STANDIN": str(standin)}
+    submit = ["sh", str(ROOT / "profiles/kubernetes/submit.sh"), "1", "1000", "0", "5", str(tmp_path / "script.sh")]
+    for _ in range(2):
+        subprocess.run(submit, env=environment, cwd=tmp_path, check=True, timeout=30)
+    (container,) = yaml.safe_load((standin / "1.yaml").read_text())["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["sh", str(ROOT / "profiles/kubernetes/job.sh"), submit[-1]]
+    until = time.monotonic() + 30
+    while not (standin / "1.code").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (tmp_path / "ran").exists() and (standin / "1.code").read_text() == "5\n"
