@@ -15,6 +15,7 @@ from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard_records
+from three_regime.settings import setting_of
 from three_regime.study.grid import data_names, planned, thresholds_of
 from three_regime.study.load_grids import load_grids
 from three_regime.study.log_files import job_path
@@ -79,13 +80,16 @@ SOURCES = load_sources()
 # (folder, figures).
 TABLED = {study.name: (str(study.folder), study.figures) for study in STUDIES}
 CELL_TABLES_OF = {study.name: study.cell_tables for study in STUDIES}
+CAPTION_WORDS = {study.name: dict(study.setting.caption_words) for study in STUDIES}
 LOAD_GRIDS = load_grids(CONFIG)
 for grid in LOAD_GRIDS:
     TABLED[grid.name] = (str(grid.folder), grid.figures)
     CELL_TABLES_OF[grid.name] = grid.cell_tables
+    CAPTION_WORDS[grid.name] = CAPTION_WORDS[next(iter(grid.studies.values())).name]
 if CONFIG.published:
     TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
     CELL_TABLES_OF[PUBLISHED] = ("cells",)
+    CAPTION_WORDS[PUBLISHED] = dict(setting_of("images").caption_words)
 
 
 wildcard_constraints:
@@ -145,7 +149,7 @@ def stage_rule(study, stage):
         output={kind: update(paths) for kind, paths in rule_parts.patterns(study, stage).items()},
         log=job_path(study, "logs", stage, ".log"),
         benchmark=job_path(study, "benchmarks", stage, ".jsonl"),
-        resources=job_resources(CONFIG, study, stage),
+        resources=job_resources(CONFIG, study, stage, lambda: running.without_gpu(workflow, CONFIG)),
         params={"study": study.name, "settings": settings(study, stage)},
     )
 

@@ -29,6 +29,7 @@ for name, (folder, figures_of) in TABLED.items():
             folder=lambda wildcards, input: os.path.dirname(input[0]),
             figures=figures_of,
             thresholds=asdict(thresholds_of(CONFIG, name)),
+            words=CAPTION_WORDS[name],
         message:
             f"Figures of {name}"
         script:

@@ -19,9 +19,10 @@ with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.outpu
         str(Path(snakemake.scriptdir).parent / "Snakefile"),
     ]  # not relative to the working folder
     command += ["--report", str(html), "--nolock", "--quiet"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if ended.returncode or not html.exists():
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if ended.returncode or not html.exists():
+            raise UserError(f"snakemake --report failed: {' '.join(ended.stderr.split()[-60:])}")
+        temporary.write_text(arranged(without_early_ends(html.read_text(encoding="utf-8"))), encoding="utf-8")
+    finally:
         html.unlink(missing_ok=True)
-        raise UserError(f"snakemake --report failed: {' '.join(ended.stderr.split()[-60:])}")
-    temporary.write_text(arranged(without_early_ends(html.read_text(encoding="utf-8"))), encoding="utf-8")
-    html.unlink()

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from three_regime.analysis import case_studies
+from three_regime.config import plugins
 from three_regime.config.thresholds import Thresholds
 from three_regime.logs import reporting
 
 with reporting("case studies", Path(snakemake.log[0])):
+    plugins.load(snakemake.config.get("plugins") or ())
     grids = [Path(path) for path in snakemake.input]
     thresholds = {study: Thresholds(**values) for study, values in snakemake.params.thresholds.items()}
     case_studies.write(Path(snakemake.output[0]).parent, grids, thresholds, snakemake.params.data)

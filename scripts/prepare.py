@@ -8,4 +8,5 @@ from three_regime.preparation.prepare import chosen, prepare
 
 recipe = snakemake.params.recipe
 with reporting(f"prepare {recipe['dataset']}", Path(snakemake.log[0])):
-    prepare(chosen(recipe), Path(resolve(snakemake.config).data.folder))
+    config = resolve(snakemake.config)  # first: a plugin may register the data set
+    prepare(chosen(recipe), Path(config.data.folder))

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from three_regime.analysis import scorecard, scorecard_files
+from three_regime.config import plugins
 from three_regime.config.thresholds import Thresholds
 from three_regime.logs import reporting
 
 with reporting("scorecard", Path(snakemake.log[0])):
+    plugins.load(snakemake.config.get("plugins") or ())
     grids = [Path(path) for path in snakemake.input.grids]
     thresholds = Thresholds(**snakemake.params.thresholds)
     card = scorecard.of_grids(grids, thresholds, snakemake.params.settings)

@@ -80,6 +80,10 @@ class Setting(ABC):
         Keys of `dense` and `retrain` that apply to this kind but not to every kind, with the value that has no effect.
     knob_labels
         Knob → axis label, where it differs from the knob's own.
+    caption_words
+        Phrases of the captions in ``rules/captions``: ``error``, what is shown as test error; ``measured``, when;
+        ``outputs``, of which inputs CKA compares the outputs; ``line_error``, the error along a line; ``statistics``,
+        what is done at each of its points before (empty, or after a semicolon).
     usual_temperatures
         Knob → default temperature; for other knobs the coldest of a study is used.
     prepared_by_name
@@ -109,6 +113,13 @@ class Setting(ABC):
     measure_keys: ClassVar[Sequence[str]] = ()
     training_defaults: ClassVar[Mapping[str, Any]] = {}
     knob_labels: ClassVar[Mapping[str, str]] = {}
+    caption_words: ClassVar[Mapping[str, str]] = {
+        "error": "test error",
+        "measured": "measured at the end of retraining",
+        "outputs": "on the first training data",
+        "line_error": "training error",
+        "statistics": "",
+    }
     usual_temperatures: ClassVar[Mapping[str, float]] = {}
     prepared_by_name: ClassVar[bool] = True
     refuses_other_data: ClassVar[bool] = False

@@ -5,8 +5,9 @@ set -eu
 namespace=${NAMESPACE:-default}            # -> set here or as environment variables
 claim=${CLAIM:-three-regime}               # -> PersistentVolumeClaim that holds the checkout
 mount=${MOUNT:-$PWD}                       # -> mount path in the pods: the volume's path on this machine
-image=${IMAGE:-python:3.11}                # -> any image in which the checkout's .venv runs
+image=${IMAGE:-python:3.11}                # -> any image in which the checkout's .venv runs, with sh and setsid
 cores=$1 memory=$2 gpus=$3 minutes=$4 script=$5
+here=$(cd "$(dirname "$0")" && pwd)
 
 kubectl create --namespace "$namespace" --output name --filename - <<END
 apiVersion: batch/v1
@@ -25,7 +26,7 @@ spec:
       containers:
         - name: job
           image: "$image"
-          command: [sh, "$script"]
+          command: [sh, "$here/job.sh", "$script"]
           workingDir: "$PWD"
           resources:
             requests: {cpu: "$cores", memory: "${memory}M"}

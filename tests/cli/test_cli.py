@@ -78,6 +78,68 @@ def test_json_for_programs(command: str, keys: set[str]) -> None:
     assert keys <= set(json.loads(ended.stdout))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("status", "--json", "--watch", "5"), "either --json, which prints once, or --watch"),
+        (("scorecard", "--template", "new.csv", "--out", "card.md"), "--template names its file itself"),
+        (("scorecard", ".", "--knob", "epochs"), "--knob is for a CSV of your own, or for --against"),
+        (("scorecard", "--template", "new.csv", "--knob", "epochs"), "--knob is for a CSV of your own"),
+        (("scorecard", "--template", "new.csv", "--study", "theirs"), "--study is for CELLS"),
+        (("run-stage", "tables", "--seed", "1"), "leave out --seed and --temperature"),
+        (("run-stage", "prepare", "--temperature", "10"), "leave out --seed and --temperature"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(cli.main, arguments)
+    assert ended.exit_code == 2 and said in " ".join(ended.stderr.split()), ended.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_ends_watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("three_regime.cli.runs.time.sleep", interrupted)
+    files = ("--base", f"{ROOT}/config.yaml", "--configfile", f"{ROOT}/config/tiny.yaml")
+    ended = CliRunner().invoke(cli.main, ["status", "--watch", "5", *files])
+    assert ended.exit_code == 0 and "Aborted" not in ended.output, ended.output
+
+
+def test_plan_for_programs_has_what_its_text_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    command = ["plan", "--device", "cpu", "--base", f"{ROOT}/config.yaml", "--configfile", f"{ROOT}/config/tiny.yaml"]
+    found = json.loads(CliRunner().invoke(cli.main, [*command, "--json"]).stdout)
+    assert all(row["members"] == row["done"] + row["stale"] + row["missing"] for row in found["rows"])
+    for name, total in found["totals"].items():
+        if name not in ("cpu_s", "gpu_s"):
+            assert total == sum(row[name] for row in found["rows"]) > -1
+    assert (found["totals"]["gpu_s"], found["cores"]) == (0, 2)
+    assert found["totals"]["cpu_s"] == pytest.approx(sum(row["seconds"] * row["threads"] for row in found["rows"]))
+    assert found["wall_s"] == pytest.approx(max(found["longest_chain_s"], found["totals"]["cpu_s"] / 2))
+
+
+def test_scorecard_runs_the_plugins_it_is_given(tmp_path: Path) -> None:
+    """Those that a folder's config.yaml names, as a foreign export's may, are not run."""
+    theirs = tmp_path / "theirs"
+    (theirs / "warm").mkdir(parents=True)
+    (theirs / "config.yaml").write_text("plugins: [warmth.py]\nstudies: {}\n")
+    register = "from three_regime.config.knobs import Knob, register\nopen('ran', 'w').close()\n"
+    register += "register(Knob('warmth', 'momentum', 'warmth', 'warmth', 1, 'higher', False))\n"
+    (theirs / "warmth.py").write_text(register)
+    keys = "study,dataset,model,knob,dense_seed,temperature,density,origin,test_error"
+    (theirs / "warm" / "cells.csv").write_text(f"{keys}\nwarm,digits,small,warmth,1,0.9,0.5,computed,0.1\n")
+    refused = run("scorecard", ".", cwd=theirs)
+    assert refused.returncode == 2 and "scorecard --plugin" in refused.stderr
+    assert not (theirs / "ran").exists()
+    scored = run("scorecard", ".", "--plugin", "warmth.py", cwd=theirs)
+    assert scored.returncode == 0, scored.stderr
+    assert (theirs / "ran").exists()
+
+
 def test_prune_by_hand(pair: tuple[str, str], tmp_path: Path) -> None:
     out = tmp_path / "P.safetensors"
     ended = run("prune", pair[0], "--model", "preresnet-8x0.25", "--density", "0.1", "--out", str(out))

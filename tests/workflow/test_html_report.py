@@ -7,13 +7,19 @@ import errno
 import json
 import logging
 import os
+import runpy
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from checkout import ROOT
 
+from three_regime.errors import UserError
 from three_regime.logs import reporting
 from three_regime.system import markdown
-from three_regime.workflow.html_report import arranged, without_early_ends
+from three_regime.workflow.html_report import SNAKEMAKE, arranged, without_early_ends
 
 HOSTILE = [
     "x |\n| `forged`: all is well | **holds** |\n\n# Heading <b>",
@@ -112,5 +118,32 @@ def test_the_report_is_in_order_and_opens_on_a_figure():
         "figure": "02 name"
     }
     assert 'path = "r/s/figures/phase_diagram.png"' in made.rpartition("</script>")[0].rpartition("<script>")[2]
-    with pytest.raises(ValueError, match="categories"):
-        arranged(page.replace('id="categories"', 'id="other"'))
+    for other in (
+        page.replace('id="categories"', 'id="other"'),
+        page.replace("var categories = {", "var categories = <"),
+    ):
+        with pytest.raises(UserError, match=f"'categories'.*install Snakemake {SNAKEMAKE}"):
+            arranged(other)
+
+
+def test_the_known_report_is_the_pinned_snakemakes() -> None:
+    assert f"snakemake=={SNAKEMAKE}." in (ROOT / "envs/requirements-lock.txt").read_text()
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "install Snakemake"), (1, "snakemake --report failed: no such rule")])
+def test_a_report_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, said: str
+) -> None:
+    def write(command: list[str], **_: object) -> SimpleNamespace:
+        Path(command[command.index("--report") + 1]).write_text("<html>of another version</html>")
+        return SimpleNamespace(returncode=code, stderr="no such rule")
+
+    monkeypatch.setattr(subprocess, "run", write)
+    settings = SimpleNamespace(config="config.yaml")
+    given = {"config": {}, "log": [str(tmp_path / "logs/report.log")], "output": [str(tmp_path / "out/report.html")]}
+    snakemake = SimpleNamespace(**given, input=settings, scriptdir=str(ROOT / "scripts"))
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "scripts/build_report.py"), {"snakemake": snakemake})
+    shown = capsys.readouterr().err
+    assert said in shown and "Traceback" not in shown
+    assert not list((tmp_path / "out").iterdir())

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import yaml
 from checkout import ROOT, Checkout
@@ -25,7 +27,8 @@ from snakemake_executor_plugin_slurm import ExecutorSettings
 from three_regime.config import Config, load, merge, resolve
 from three_regime.planning import pricing
 from three_regime.study.grid import Study, study_named
-from three_regime.workflow import job_resources
+from three_regime.study.stages import STAGES
+from three_regime.workflow import job_resources, running
 from three_regime.workflow.job_resources import first_runtime
 
 PROFILES = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/config.yaml"))
@@ -204,6 +207,57 @@ def test_memory_and_run_time_grow_with_the_attempt(rates) -> None:
     assert asked(ours, "dense", 2) == {"gpu": 1, "mem_mb": 16000, "runtime": 240}
 
 
+def test_no_gpu_is_asked_for_where_none_is_used(rates) -> None:
+    """On a cluster with ``device: cpu``, and on this machine without one; CPU rates then decide the run time."""
+    assert {asked(config(device="cpu"), stage, 1)["gpu"] for stage in STAGES} == {0}
+    absent = job_resources.job_resources(config(), figure2(config()), "retrain", without_gpu=lambda: True)
+    assert absent["gpu"]({}, attempt=1) == 0
+    rates("cpu", 1000, threads=2)
+    ours = config(device="cpu", max_runtime=10**6)
+    expected = first_runtime(figure2(ours), "lmc", 40, None, ours.threads, gpu=0)
+    assert asked(ours, "lmc", 1, temperature="epochs040")["runtime"] == expected > 240
+
+
+def started(local: bool = True, cores: int = 8, nodes: int | None = None, **limits: int) -> SimpleNamespace:
+    """What a run's Snakemake says of itself."""
+    settings = SimpleNamespace(cores=cores, nodes=nodes, resources=limits)
+    return SimpleNamespace(is_main_process=True, local_exec=local, resource_settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "absent", "slots"),
+    [(True, "auto", False, 1), (False, "auto", True, 4), (False, "cuda", False, 1), (True, "cpu", False, 4)],
+)
+def test_jobs_without_a_gpu_run_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, visible: bool, device: str, absent: bool, slots: int
+) -> None:
+    monkeypatch.setattr(running, "_visible_gpus", lambda: visible)
+    ours = config(device=device, threads=2)
+    assert running.without_gpu(started(), ours) == absent
+    assert not running.without_gpu(started(local=False), ours), "the nodes of a cluster may have one"
+    assert running.slots(started(gpu=1), ours) == slots
+    assert running.slots(started(nodes=100), ours) == 100
+
+
+def test_snakemake_starts_jobs_without_a_gpu_together(tmp_path: Path) -> None:
+    """Through Snakemake itself: the limit of the profile leaves one job with a GPU, and all without."""
+    (tmp_path / "Snakefile").write_text(
+        "from types import SimpleNamespace\n"
+        "from three_regime.workflow import running\n"
+        "running._visible_gpus = lambda: config['visible'] == 'yes'\n"
+        "own = SimpleNamespace(device='auto')\n"
+        "rule all:\n    input: ['1', '2', '3']\n"
+        "rule job:\n    output: '{n}'\n"
+        "    resources: gpu=lambda wildcards, attempt: 0 if running.without_gpu(workflow, own) else 1\n"
+        "    shell: 'touch {output}'\n"
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", "3", "--resources", "gpu=1", "--config"]
+    for visible, at_once in (("yes", 1), ("no", 3)):
+        ended = subprocess.run([*command, f"visible={visible}", "-F"], cwd=tmp_path, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        assert f"Execute {at_once} jobs" in ended.stderr
+
+
 def test_no_job_asks_for_more_than_the_longest_time(rates) -> None:
     assert [asked(config(), "retrain", attempt, temperature="epochs040")["runtime"] for attempt in (1, 2, 3)] == [
         1440,
@@ -289,10 +343,12 @@ case $1 in
     number=$(ls "$STANDIN" | grep -c yaml || true)
     cat > "$STANDIN/$number.yaml"
     echo asked >> "$STANDIN/asked"
-    script=$(sed -n 's/^ *command: .sh, "\\(.*\\)".$/\\1/p' "$STANDIN/$number.yaml")
+    command='^ *command: .sh, "\\(.*\\)", "\\(.*\\)".$'
+    wrapper=$(sed -n "s/$command/\\1/p" "$STANDIN/$number.yaml")
+    script=$(sed -n "s/$command/\\2/p" "$STANDIN/$number.yaml")
     case $number in
       0) echo 137 > "$STANDIN/$number.code" ;;
-      *) (sh "$script"; code=$?; echo "$code" > "$STANDIN/$number.code") > "$STANDIN/$number.out" 2>&1 & ;;
+      *) (sh "$wrapper" "$script"; code=$?; echo "$code" > "$STANDIN/$number.code") > "$STANDIN/$number.out" 2>&1 & ;;
     esac
     echo "job.batch/$number" ;;
   get)
@@ -455,3 +511,62 @@ def test_scripts_of_the_profiles_may_be_run() -> None:
         assert path.stat().st_mode & stat.S_IXUSR, path
         assert shutil.which("sh")
         subprocess.run(["sh", "-n", str(path)], check=True)
+
+
+# The first process of a pod
+
+NAMESPACE = ("unshare", "--map-root-user", "--pid", "--fork", "--mount-proc")
+"""Makes its command the first process of a namespace, as in a container."""
+
+SAVES = """import signal, sys, time
+def save(*_):
+    time.sleep(0.5)
+    open("saved", "w").close()
+    sys.exit(3)
+signal.signal(signal.SIGTERM, save)
+open("started", "w").close()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("prefix", [(), NAMESPACE], ids=["anywhere", "first process"])
+def test_a_pod_that_is_stopped_saves_its_state(tmp_path: Path, prefix: tuple[str, ...]) -> None:
+    """Only the first process gets the signal; the job below it saves, and its exit code is the pod's."""
+    if prefix and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("namespaces of processes are not permitted here")
+    (tmp_path / "saves.py").write_text(SAVES)
+    (tmp_path / "script.sh").write_text(f"#!/bin/sh\ncd '{tmp_path}' && '{sys.executable}' saves.py\n")
+    command = [*prefix, "sh", str(ROOT / "profiles/kubernetes/job.sh"), str(tmp_path / "script.sh")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as pod:
+        try:
+            until = time.monotonic() + 60
+            while not (tmp_path / "started").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            first = psutil.Process(pod.pid).children()[0] if prefix else psutil.Process(pod.pid)
+            first.send_signal(signal.SIGTERM)
+            assert pod.wait(30) == 3
+        finally:
+            pod.kill()
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("code", [0, 1, 137])
+def test_a_pod_ends_with_the_exit_code_of_its_job(tmp_path: Path, code: int) -> None:
+    (tmp_path / "script.sh").write_text(f"exit {code}\n")
+    job = ["sh", str(ROOT / "profiles/kubernetes/job.sh"), str(tmp_path / "script.sh")]
+    assert subprocess.run(job, check=False, timeout=30).returncode == code
+
+
+def test_a_submitted_pod_runs_its_script_in_the_wrapper(standin: Path, tmp_path: Path) -> None:
+    """The stand-in loses the first job; the second writes its exit code."""
+    (tmp_path / "script.sh").write_text(f"touch '{tmp_path}/ran'; exit 5\n")
+    environment = {**os.environ, "PATH": f"{standin}{os.pathsep}{os.environ['PATH']}", "STANDIN": str(standin)}
+    submit = ["sh", str(ROOT / "profiles/kubernetes/submit.sh"), "1", "1000", "0", "5", str(tmp_path / "script.sh")]
+    for _ in range(2):
+        subprocess.run(submit, env=environment, cwd=tmp_path, check=True, timeout=30)
+    (container,) = yaml.safe_load((standin / "1.yaml").read_text())["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["sh", str(ROOT / "profiles/kubernetes/job.sh"), submit[-1]]
+    until = time.monotonic() + 30
+    while not (standin / "1.code").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (tmp_path / "ran").exists() and (standin / "1.code").read_text() == "5\n"

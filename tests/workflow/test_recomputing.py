@@ -12,8 +12,9 @@ from tiny_study import command, config, digests, finish, products, run, study_of
 from three_regime import cli
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
-from three_regime.jobs.job import state_file
+from three_regime.jobs.job import locked, state_file
 from three_regime.jobs.run import Outcome
+from three_regime.study.products import job_place
 from three_regime.study.verdicts import judge
 from three_regime.workflow import snakemake_lock
 from three_regime.workflow.recomputing import notice, set_aside
@@ -81,13 +82,27 @@ def test_what_is_no_result_is_refused_and_nothing_is_touched(
     settings = config(study_folder)
     good = products(settings, "cka")[0].outputs[0]
     for wrong in (study_folder / "results/tiny/cells.csv", study_folder / "nowhere"):
-        with pytest.raises(UserError, match=f"{wrong} is not a result"):
+        with pytest.raises(UserError, match=f"{wrong} is not a result .*cka, measures of"):
             set_aside(settings, [good, wrong])
     (study_folder / snakemake_lock.LOCKS).mkdir(parents=True)
     (study_folder / snakemake_lock.LOCKS / "0.output.lock").touch()
-    with pytest.raises(UserError, match="a run is in progress"):
+    with pytest.raises(UserError, match="a run is in progress.* workflow --unlock"):
         set_aside(settings, [good])
     assert missing(study_folder) == {}
+
+
+def test_results_of_a_running_job_are_not_touched(study_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run-stage` needs no lock of Snakemake's."""
+    monkeypatch.chdir(study_folder)
+    settings = config(study_folder)
+    study, product = study_of(settings), products(settings, "dense")[-1]
+    before = products(settings, "cka")[0].outputs[0]
+    with locked(study, "dense", *job_place(study, product)):
+        with pytest.raises(UserError, match="dense tiny seed1: a job is in progress: nothing was set aside"):
+            set_aside(settings, [before, product.outputs[0]])
+        assert missing(study_folder) == {} and state_file(study, product).exists()
+        assert len(set_aside(settings, [product.outputs[0]], dry_run=True).products) == 1
+    assert len(set_aside(settings, [before, product.outputs[0]]).products) == 2
 
 
 # Forced jobs

@@ -107,7 +107,10 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
         raise UserError(f"{source}: column 'density' must hold fractions above 0 and at most 1")
     unknown = sorted(set(cells["knob"]) - set(KNOBS))
     if unknown:
-        raise UserError(f"{source}: knob {unknown[0]!r} is not one of {', '.join(KNOBS)}")
+        raise UserError(
+            f"{source}: knob {unknown[0]!r} is not one of {', '.join(KNOBS)}; if a plugin registers it, name the plugin"
+            " under `plugins` in the configuration (or with `scorecard --plugin`)"
+        )
     twice = cells[cells.duplicated([*KEYS, load.column, "dense_seed"])]
     if len(twice):
         row = twice.iloc[0]

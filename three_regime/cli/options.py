@@ -24,15 +24,31 @@ FOLDER = UserPath(path_type=Path, file_okay=False)
 PATH = UserPath(path_type=Path)
 
 
+BASE = click.option(
+    "--base",
+    type=FILE,
+    show_default="config.yaml beside the Snakefile, of this folder or else of the checkout",
+    help="The base configuration.",
+)
+
+
 def configured(command: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--configfile`` and ``--base``; the command receives `configfiles`, the base first, then the overlays."""
+    """Add ``--configfile`` and ``--base``; the command receives `configfiles`, the base first, then the overlays.
+
+    Without ``--base`` they are those that the `workflow` command reads here.
+    """
 
     @click.option(
         "--configfile", "overlays", multiple=True, type=FILE, help="Overlay on the base; repeatable, later ones win."
     )
-    @click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
+    @BASE
     @functools.wraps(command)
-    def with_files(overlays: tuple[Path, ...], base: Path, **options: object) -> None:
+    def with_files(overlays: tuple[Path, ...], base: Path | None, **options: object) -> None:
+        from three_regime.workflow.arguments import base_file, refuse_unread
+
+        if base is None:
+            base = base_file()
+            refuse_unread(base, overlays)
         command(configfiles=[base, *overlays], **options)
 
     return with_files

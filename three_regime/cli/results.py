@@ -26,22 +26,40 @@ AGENT = click.option(
 )
 @click.option("--template", type=FILE, help="Write an empty CSV with the reference's cells, for CELLS, and stop.")
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
+@click.option(
+    "--plugin", "named", multiple=True, help="Plugin that registers a knob of CELLS, as under `plugins`; repeatable."
+)
 def scorecard(
-    cells: Path | None, study: str, knob: str, against: Path | None, template: Path | None, out: Path | None
+    cells: Path | None,
+    study: str,
+    knob: str,
+    against: Path | None,
+    template: Path | None,
+    out: Path | None,
+    named: tuple[str, ...],
 ) -> None:
     """Score CELLS against the published Figure 2, or another reference.
 
     CELLS is a results folder, another lab's unpacked export, or a CSV of cells that were measured with other code:
-    --template writes one to fill in.
+    --template writes one to fill in. Plugins that the config.yaml of a folder names are not run: name those you trust.
     """
     from three_regime.analysis import own_cells, references
     from three_regime.analysis.scorecard import of_export
     from three_regime.analysis.scorecard_files import to_markdown
+    from three_regime.config import plugins
     from three_regime.study.damage import refuse_to_replace
     from three_regime.system.files import write_csv, write_text
 
     if (cells is None) == (template is None):
         raise click.UsageError("Give either CELLS to score, or --template FILE.")
+    if template is not None and out is not None:
+        raise click.UsageError("--out is for the scorecard of CELLS; --template names its file itself.")
+    chooses = against is not None or (cells is not None and (not cells.exists() or own_cells.is_own(cells)))
+    if knob and not chooses:
+        raise click.UsageError("--knob is for a CSV of your own, or for --against: a folder's tables name their knobs.")
+    if study and template is not None and against is None:
+        raise click.UsageError("--study is for CELLS, or for --against.")
+    plugins.load(named)
     reference = references.of_export(against, study=study, knob=knob) if against else references.published()
     if template is not None:
         if template.exists():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 import click
 
-from three_regime.cli.options import AS_JSON, FILE, FOLDER, configured, echo_json
+from three_regime.cli.options import AS_JSON, BASE, FOLDER, configured, echo_json
 
 
 @click.command("list")
@@ -92,6 +93,8 @@ def run_stage(
     """Run STAGE of a study without Snakemake; keep finished results and resume interrupted ones."""
     from three_regime.jobs.without_snakemake import run_stage as run
 
+    if stage in ("prepare", "tables") and (seeds or temperatures):
+        raise click.UsageError(f"{stage} serves the whole study: leave out --seed and --temperature.")
     run(stage, configfiles, name, seeds, temperatures)
 
 
@@ -109,21 +112,23 @@ def plan(targets: tuple[str, ...], configfiles: list[Path], device: str, folder:
     """
     from three_regime.config import load
     from three_regime.planning.plan import make
-    from three_regime.planning.plan_table import render
+    from three_regime.planning.plan_table import render, with_totals
     from three_regime.planning.pricing import RATES, read_rates
 
     found = make(load(configfiles), targets, read_rates(folder or RATES, device))
-    echo_json(found) if as_json else click.echo(render(found), nl=False)
+    echo_json(with_totals(found)) if as_json else click.echo(render(found), nl=False)
 
 
 @click.command()
-@click.option("--base", type=FILE, default=Path("config.yaml"), show_default=True, help="The base configuration.")
+@BASE
 @click.option("--device", default="auto", show_default=True, help="Rates to use: auto, cuda, cpu, or part of a name.")
-def presets(base: Path, device: str) -> None:
+def presets(base: Path | None, device: str) -> None:
     """List the presets in config/ with a description and their remaining cost in hours and disk."""
     from three_regime.planning.presets import listing
     from three_regime.planning.pricing import RATES, read_rates
+    from three_regime.workflow.arguments import base_file
 
+    base = base or base_file()
     overlays = [None, *sorted((base.parent / "config").glob("*.yaml"))]
     click.echo(listing(base, overlays, read_rates(RATES, device)), nl=False)
 
@@ -160,18 +165,21 @@ def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
     from three_regime.config import load
     from three_regime.planning import status as looking
 
+    if as_json and watch is not None:
+        raise click.UsageError("Give either --json, which prints once, or --watch.")
     config = load(configfiles)
     if as_json:
         echo_json(looking.look(config))
         return
-    while True:
-        text = looking.render(looking.look(config))
-        if watch is not None:
-            click.clear()
-        click.echo(text, nl=False)
-        if watch is None:
-            return
-        time.sleep(watch)
+    with contextlib.suppress(KeyboardInterrupt):  # how --watch ends
+        while True:
+            text = looking.render(looking.look(config))
+            if watch is not None:
+                click.clear()
+            click.echo(text, nl=False)
+            if watch is None:
+                return
+            time.sleep(watch)
 
 
 COMMANDS = (list_registered, schema, workflow, run_stage, plan, presets, explain, status)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
+from typing import Any
 
 from humanfriendly import format_size, format_timespan
 from tabulate import tabulate
 
 from three_regime.planning.plan import Plan, Row
 from three_regime.study.stages import STAGES
+
+_COUNTED = ("jobs", "jobs_to_run", "members", "done", "stale", "missing")
 
 
 def render(plan: Plan) -> str:
@@ -25,15 +29,10 @@ def render(plan: Plan) -> str:
         ]
         for row in plan.rows
     ]
-    sums = [sum(getattr(row, name) for row in plan.rows) for name in
-            ("jobs", "jobs_to_run", "members", "done", "stale", "missing")]  # fmt: skip
-    gpu, cpu = worked(plan)
-    measured = plan.rates is not None
+    sums = totals(plan)
     total = [
-        "total", "", *sums,
-        hours(gpu if measured else None),
-        hours(cpu if measured else None),
-        format_size(sum(row.size for row in plan.rows), binary=False),
+        "total", "", *(sums[name] for name in _COUNTED),
+        hours(sums["gpu_s"]), hours(sums["cpu_s"]), format_size(sums["size"], binary=False),
     ]  # fmt: skip
     text = tabulate(
         [*table, total], headers, tablefmt="simple", disable_numparse=True, colalign=("left", "left", *["right"] * 9)
@@ -41,9 +40,27 @@ def render(plan: Plan) -> str:
     return "\n".join([text, "", *_notes(plan)]) + "\n"
 
 
+def totals(plan: Plan) -> dict[str, Any]:
+    """Sums over the rows: counts, bytes, and the remaining GPU and CPU-core seconds (None without rates)."""
+    gpu, cpu = worked(plan) if plan.rates is not None else (None, None)
+    sums = {name: sum(getattr(row, name) for row in plan.rows) for name in (*_COUNTED, "size")}
+    return {**sums, "gpu_s": gpu, "cpu_s": cpu}
+
+
+def with_totals(plan: Plan) -> dict[str, Any]:
+    """The plan for programs, with what its text computes: members, totals, and the time on this machine's cores."""
+    cores = _cores()
+    rows = [{**asdict(row), "members": row.members} for row in plan.rows]
+    return {**vars(plan), "rows": rows, "totals": totals(plan), "wall_s": wall_s(plan, cores), "cores": cores}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def _counts(row: Row) -> list[int | str]:
     """Jobs and members; blank if only file sizes are known."""
-    counts = [row.jobs, row.jobs_to_run, row.members, row.done, row.stale, row.missing]
+    counts = [getattr(row, name) for name in _COUNTED]
     return [*counts] if any(counts) else [""] * len(counts)
 
 
@@ -96,7 +113,7 @@ def wall_s(plan: Plan, cores: int) -> float | None:
 
 
 def _wall(plan: Plan) -> list[str]:
-    cores = len(os.sched_getaffinity(0))
+    cores = _cores()
     seconds = wall_s(plan, cores)
     if not seconds:
         return []

@@ -28,6 +28,7 @@ from three_regime.study.table_sources import tables_agree
 from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.system.file_times import put_in_order
 from three_regime.system.places import CHECKOUT
+from three_regime.workflow.arguments import base_file
 from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import ADOPTING, RECORDS, set_back
 
@@ -167,7 +168,7 @@ def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) 
     """Let Snakemake record the jobs that make `targets`, and preserve the times of the files `kept`."""
     program = snakemake_program()
     times = {path: path.stat().st_mtime_ns for path in kept}
-    overlays = [str(path) for path in configfiles if path != Path("config.yaml")]
+    overlays = [str(path) for path in configfiles if path != base_file()]
     options = ["--touch", "--force", "--quiet", "--cores", "1", *(["--configfile", *overlays] if overlays else [])]
     options += [] if Path("Snakefile").exists() else ["--snakefile", str(CHECKOUT / "Snakefile")]
     try:

@@ -17,6 +17,7 @@ from three_regime.system.places import CHECKOUT
 _CONFIGFILE, _CONFIG, _DIRECTORY, _SNAKEFILE = "--configfile", "--config", "--directory", "--snakefile"
 _SPELLINGS = {"--configfiles": _CONFIGFILE, "-C": _CONFIG, "-d": _DIRECTORY, "-s": _SNAKEFILE}
 _OF_ONE_VALUE = (_DIRECTORY, _SNAKEFILE)
+BASE = Path("config.yaml")
 _FORGETFUL = (_CONFIGFILE, _CONFIG)
 """Options with any number of values; if given twice, Snakemake keeps only the last."""
 
@@ -93,48 +94,71 @@ def joined(arguments: Sequence[str]) -> list[str]:
     return [*found, *arguments[len(words) :]]
 
 
-def base_file() -> Path:
-    """``config.yaml`` in this folder, or else in the checkout."""
-    here = Path("config.yaml")
-    return here if here.exists() else CHECKOUT / here
+def base_file(arguments: Sequence[str] = ()) -> Path:
+    """The ``config.yaml`` that Snakemake reads first: that beside its Snakefile.
+
+    The Snakefile is that of ``--snakefile``, the one in this folder, or else that of the checkout (`located`).
+    """
+    if named := _values(arguments, _SNAKEFILE):
+        return Path(named[-1]).parent / BASE
+    return BASE if Path("Snakefile").exists() else CHECKOUT / BASE
+
+
+def refuse_unread(base: Path, overlays: Sequence[Path]) -> None:
+    """Raise if there is a ``config.yaml`` in this folder that is neither the base nor an overlay, so nobody reads it.
+
+    Raises
+    ------
+    UserError
+        The message says what is read instead and how to have it read.
+    """
+    here = BASE.resolve()
+    if here.exists() and here not in [path.resolve() for path in (base, *overlays)]:
+        raise UserError(
+            f"there is a config.yaml in this folder but no Snakefile, so {base} would be read instead: add"
+            " `--configfile config.yaml` to lay it over that, or move it away"
+        )
 
 
 def configfiles(arguments: Sequence[str]) -> list[Path] | None:
     """The configuration files in Snakemake's arguments, ``config.yaml`` first; None if ``--config`` is given too."""
     if any(word.option == _CONFIG for word in _words(arguments)):
         return None
-    return [base_file(), *map(Path, _values(arguments, _CONFIGFILE))]
+    return [base_file(arguments), *map(Path, _values(arguments, _CONFIGFILE))]
 
 
 def located(arguments: Sequence[str]) -> tuple[list[str], Path]:
     """Adapt Snakemake's `arguments` to a working folder other than the checkout; return them and that folder.
 
-    The folder is that of ``--directory``, or the current one. Paths of configuration files are relative to the current
-    folder; if there is no Snakefile here, that of the checkout is used.
+    The folder is that of ``--directory``, or the current one. Paths of configuration files and of the Snakefile are
+    relative to the current folder; if there is no Snakefile here, that of the checkout is used.
     """
     words = list(_words(arguments))
     folder = Path(*_values(arguments, _DIRECTORY)[-1:])
     found = list(arguments)
     if folder != Path():
         for number, word in enumerate(words):
-            if word.option == _CONFIGFILE and word.value:
+            if word.option in (_CONFIGFILE, _SNAKEFILE) and word.value:
                 found[number] = word.text.removesuffix(word.value) + os.path.abspath(word.value)
-    if not Path("Snakefile").exists() and not any(word.option == _SNAKEFILE for word in words):
-        found = [_SNAKEFILE, str(CHECKOUT / "Snakefile"), *found]
+    here = Path("Snakefile").exists()
+    if not any(word.option == _SNAKEFILE for word in words) and (folder != Path() or not here):
+        found = [_SNAKEFILE, os.path.abspath("Snakefile") if here else str(CHECKOUT / "Snakefile"), *found]
     return found, folder
 
 
 def check_configfiles(arguments: Sequence[str]) -> None:
-    """Raise if a configuration file does not exist, e.g. because the name of a preset is misspelt.
+    """Raise if a configuration file does not exist, e.g. because a preset is misspelt, or is here but not read.
 
     Raises
     ------
     UserError
-        The message names the file, the nearest name and those that exist.
+        The message names the file, the nearest name and those that exist; or see `refuse_unread`.
     """
-    for file in _values(arguments, _CONFIGFILE):
-        if not Path(file).expanduser().is_file():
-            raise UserError(f"config file {file} does not exist{beside(Path(file))}")
+    files = [Path(file).expanduser() for file in _values(arguments, _CONFIGFILE)]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"config file {file} does not exist{beside(file)}")
+    refuse_unread(base_file(arguments), files)
 
 
 def beside(file: Path) -> str:
@@ -154,7 +178,10 @@ def options_of(arguments: Sequence[str]) -> list[str]:
 
 
 def targets_of(arguments: Sequence[str]) -> list[str]:
-    """The targets in Snakemake's arguments: before the first option, and after ``--``."""
-    words = list(_words(arguments))
-    first = itertools.takewhile(lambda word: not word.names_option, words)
-    return [*(word.text for word in first), *arguments[len(words) + 1 :]]
+    """The targets in Snakemake's arguments, wherever they are: what its own parser takes for targets.
+
+    Only Snakemake knows how many words each of its options and of its plugins' options takes.
+    """
+    from snakemake.cli import get_argument_parser  # takes a second
+
+    return list(get_argument_parser().parse_args(list(arguments)).targets)

@@ -14,14 +14,9 @@ from three_regime.jobs import kept_copies
 from three_regime.study.grid import planned
 from three_regime.system import places
 from three_regime.workflow import snakemake_lock, starting, terminal
-from three_regime.workflow.arguments import check_configfiles, configfiles, joined, located
+from three_regime.workflow.arguments import check_configfiles, computes, configfiles, joined, located, options_of
 from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import unrecorded
-
-_DRY = {"--dry-run", "--dryrun", "-n"}
-
-
-_UNLOCKING = {"--unlock"}
 
 
 def exec_snakemake(arguments: Sequence[str]) -> None:
@@ -40,11 +35,11 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     here = Path.cwd()
     with contextlib.chdir(folder):  # the folder whose lock and results are checked
-        if not _UNLOCKING & set(arguments):
+        if "--unlock" not in options_of(arguments):
             _settle_lock(program, arguments, here)
         starting.ask(arguments)
         _look_at_results(arguments)
-        if not (_DRY | _UNLOCKING) & set(arguments):
+        if computes(arguments):
             snakemake_lock.forget()
             snakemake_lock.note()
     terminal.ask_for(arguments)
@@ -65,7 +60,7 @@ def _settle_lock(program: str, arguments: Sequence[str], here: Path) -> None:
 
 def _look_at_results(arguments: Sequence[str]) -> None:
     """Before a real run: check that results are writable, and adopt results without a Snakemake record."""
-    if (_DRY | _UNLOCKING) & set(arguments):
+    if not computes(arguments):
         return
     files = configfiles(arguments)
     if files is None or not all(path.exists() for path in files):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any
 
+from three_regime.errors import UserError
 from three_regime.study.outputs import GRID_FIGURES, LAYER_FIGURES, LOAD_GRID_FIGURES, MEASURE_TABLES, RUN_FIGURES
 
 _DATA = re.compile(r'(<script id="[\w-]+">\n)(.*?)(\n *</script>)', re.DOTALL)
@@ -25,6 +28,9 @@ ORDER = (
     "selection_summary",
 )
 """Names of what the report shows, in the order of the method; others follow by name."""
+
+SNAKEMAKE = "9.27"
+"""Version of Snakemake whose report is known here."""
 
 OPENS_ON = "phase_diagram"
 """What is shown first."""
@@ -63,7 +69,7 @@ def arranged(html: str) -> str:
 
     Raises
     ------
-    ValueError
+    UserError
         When it has no blocks ``results`` and ``categories``: another version of Snakemake writes it otherwise.
     """
     results, categories = _block(html, "results"), _block(html, "categories")
@@ -97,9 +103,13 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 def _block(html: str, name: str) -> dict[str, Any]:
     found = _pattern(name).search(html)
-    if not found:
-        raise ValueError(f"the report has no block of data {name!r}")
-    return json.loads(found[2])
+    with contextlib.suppress(ValueError):
+        if found:
+            return json.loads(found[2])
+    raise UserError(
+        f"Snakemake {version('snakemake')} writes its report in another way (no block of data {name!r}): install"
+        f" Snakemake {SNAKEMAKE}, as `make env` does"
+    )
 
 
 def _put(html: str, name: str, data: Mapping[str, Any]) -> str:

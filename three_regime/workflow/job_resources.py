@@ -26,13 +26,30 @@ STEP_MIN = 10
 """Run times are rounded up to a multiple of this many minutes, which is also the minimum (start-up, reading data)."""
 
 
-def job_resources(config: Config, study: Study, stage: str) -> dict[str, int | Callable[..., int]]:
+def gpus(config: Config, study: Study, stage: str) -> int:
+    """GPUs that a job of the stage requests: as configured, and none with ``device: cpu``."""
+    return 0 if config.device == "cpu" else getattr(study.config.resources, stage).gpu
+
+
+def job_resources(
+    config: Config, study: Study, stage: str, without_gpu: Callable[[], bool] = lambda: False
+) -> dict[str, Callable[..., int]]:
     """The ``resources`` of a stage's rule.
 
-    GPUs as configured; memory as configured times the attempt; minutes of `first_runtime` times the attempt, at most
+    GPUs of `gpus`; memory as configured times the attempt; minutes of `first_runtime` times the attempt, at most
     ``max_runtime``.
+
+    Parameters
+    ----------
+    without_gpu
+        Whether the run's jobs find no GPU (`running.without_gpu`). Then they request none: they use the CPU, and must
+        not wait for each other. Called when Snakemake plans the jobs, because only then is the executor known.
     """
     asked = getattr(study.config.resources, stage)
+    requested = gpus(config, study, stage)
+
+    def gpu(wildcards: Wildcards, attempt: int) -> int:
+        return 0 if requested and without_gpu() else requested
 
     def mem_mb(wildcards: Wildcards, attempt: int) -> int:
         return asked.mem_mb * attempt
@@ -41,14 +58,20 @@ def job_resources(config: Config, study: Study, stage: str) -> dict[str, int | C
         at = [wildcards.get(name) for name in ("temperature", "density")]
         temperature = study.temperature_of(at[0]) if at[0] else None
         density = study.density_of(at[1]) if at[1] else None
-        first = first_runtime(study, stage, temperature, density, config.threads)
+        first = first_runtime(study, stage, temperature, density, config.threads, gpu=requested)
         return min(first * attempt, config.max_runtime)
 
-    return {"gpu": asked.gpu, "mem_mb": mem_mb, "runtime": runtime}
+    return {"gpu": gpu, "mem_mb": mem_mb, "runtime": runtime}
 
 
 def first_runtime(
-    study: Study, stage: str, temperature: float | None, density: float | None, threads: int, margin: float = MARGIN
+    study: Study,
+    stage: str,
+    temperature: float | None,
+    density: float | None,
+    threads: int,
+    margin: float = MARGIN,
+    gpu: int | None = None,
 ) -> int:
     """Minutes for a whole pack, from rates measured on a GPU (or a CPU, if the stage needs no GPU), else as configured.
 
@@ -56,9 +79,11 @@ def first_runtime(
     ----------
     threads
         CPU threads of the job; CPU rates are rescaled if they were measured with more.
+    gpu
+        GPUs that the job requests; None: as configured for the stage.
     """
     asked = getattr(study.config.resources, stage)
-    rates = _rates(asked.gpu > 0)
+    rates = _rates((asked.gpu if gpu is None else gpu) > 0)
     if rates is None:
         return asked.runtime
     measured = speed_of(rates, study)

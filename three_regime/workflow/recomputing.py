@@ -6,6 +6,7 @@ result, or to measure its time, set it aside; downstream results are computed ag
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import Timeout
+
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.jobs.kept_copies import sidecar
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import STATE_FOLDER
-from three_regime.study.products import Product, products_of
+from three_regime.study.products import Product, job_place, products_of
 from three_regime.study.stages import STAGES
+from three_regime.system.file_locks import acquired
 from three_regime.workflow import snakemake_lock
 
 if TYPE_CHECKING:
@@ -47,24 +51,28 @@ def set_aside(config: Config, targets: Sequence[Path], *, dry_run: bool = False)
     Raises
     ------
     UserError
-        When a target holds no result of the planned studies, or a run is in progress.
+        When a target holds no result of the planned studies, or a run or one of their jobs is in progress.
     """
     if snakemake_lock.is_locked() and not snakemake_lock.is_left_behind():
-        raise UserError("a run is in progress in this folder, or its lock was left behind: nothing was set aside")
+        raise UserError(
+            "a run is in progress in this folder, or its lock was left behind: nothing was set aside. Wait for the run"
+            " to end; if there is none, unlock: `python -m three_regime workflow --unlock` with its --configfile"
+        )
     studies = planned(config)
     chosen: dict[tuple[Path, ...], tuple[Study, Product]] = {}
     for target in targets:
         found = {product.outputs: (study, product) for study, product in _there(studies) if _is_at(product, target)}
         if not found:
             raise UserError(
-                f"{target} is not a result of a dense, prune, retrain, lmc or cka job of the planned studies, nor a"
+                f"{target} is not a result of one of the stages {', '.join(STAGES)} of the planned studies, nor a"
                 " folder of such results; use Snakemake's --forcerun to rebuild tables and figures"
             )
         chosen |= found
     folder = Path(config.results) / STATE_FOLDER / ".set-aside" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
     if not dry_run:
-        for study, product in chosen.values():
-            _move(study, product, folder)
+        with _jobs_stopped(chosen.values()):
+            for study, product in chosen.values():
+                _move(study, product, folder)
     return SetAside([product for _, product in chosen.values()], folder)
 
 
@@ -78,6 +86,32 @@ def _there(studies: Iterable[Study]) -> Iterator[tuple[Study, Product]]:
 
 def _is_at(product: Product, target: Path) -> bool:
     return any(path.absolute().is_relative_to(target.absolute()) for path in product.outputs)
+
+
+@contextlib.contextmanager
+def _jobs_stopped(chosen: Iterable[tuple[Study, Product]]) -> Iterator[None]:
+    """Hold the locks of the jobs of these products, which would go on writing the files that are moved.
+
+    `run-stage` runs them without Snakemake's lock.
+    """
+    from three_regime.jobs.job import lock_file, title
+
+    jobs = {(study.name, product.stage, *job_place(study, product)): study for study, product in chosen}
+    with contextlib.ExitStack() as held:
+        for (_, stage, *place), study in jobs.items():
+            path = lock_file(study, stage, *place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = acquired(path, timeout=0)
+            except Timeout:
+                at = title(study, stage, *place[:2])
+                raise UserError(
+                    f"{at}: a job is in progress: nothing was set aside. Stop it or wait for it to end"
+                    " (`python -m three_regime status` shows it), then repeat the command"
+                ) from None
+            if lock is not None:
+                held.callback(lock.release)
+        yield
 
 
 def _move(study: Study, product: Product, folder: Path) -> None:

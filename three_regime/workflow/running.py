@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -15,9 +16,12 @@ from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
 from three_regime.logs import reporting
 from three_regime.study import runs
-from three_regime.study.grid import Study, study_named
+from three_regime.study.grid import Study, planned, study_named
+from three_regime.study.stages import STAGES
+from three_regime.system import gpu_slots
 from three_regime.system.yaml_files import meant_throughout
 from three_regime.workflow.arguments import refuse_repeated
+from three_regime.workflow.job_resources import gpus
 
 if TYPE_CHECKING:
     from snakemake.dag import DAG
@@ -53,9 +57,29 @@ def read_config(workflow: Workflow, config: dict[str, Any]) -> Config:
 
 
 def slots(workflow: Workflow, config: Config) -> int:
-    """Jobs that a run has at work at a time, about: those of a cluster, or those that the cores here allow."""
+    """Jobs that a run has at work at a time, about: those of a cluster, or those that cores and GPUs here allow."""
     resources = workflow.resource_settings
-    return max(1, resources.nodes or (resources.cores or 1) // config.threads)
+    if resources.nodes:
+        return resources.nodes
+    by_cores = max(1, (resources.cores or 1) // config.threads)
+    limit = resources.resources.get("gpu")
+    requested = max((gpus(config, study, stage) for study in planned(config) for stage in STAGES), default=0)
+    if limit is None or not requested or without_gpu(workflow, config):
+        return by_cores
+    return max(1, min(by_cores, int(getattr(limit, "value", limit)) // requested))
+
+
+def without_gpu(workflow: Workflow, config: Config) -> bool:
+    """Whether the jobs of this run find no GPU: with ``device: auto``, on this machine, if none is visible.
+
+    ``device: cuda`` states that there is one, perhaps of a kind that `gpu_slots.installed` does not know.
+    """
+    return workflow.is_main_process and workflow.local_exec and config.device == "auto" and not _visible_gpus()
+
+
+@functools.cache
+def _visible_gpus() -> bool:
+    return bool(gpu_slots.devices(os.environ, gpu_slots.installed()))
 
 
 def freeze(workflow: Workflow, config: Config, read: Mapping[str, str]) -> None:

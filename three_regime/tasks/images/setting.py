@@ -44,6 +44,12 @@ class Images(Setting):
     sizes = ("train_images", "test_images")
     dataset_keys = (*sizes, "label_noise")
     measure_keys = ("batch_size", "train_images", "cka_images", "last_epochs")
+    caption_words: ClassVar = {
+        **Setting.caption_words,
+        "measured": "mean over the last epochs of retraining",
+        "outputs": "on the first training images, each with its own BatchNorm statistics",
+        "statistics": "; the statistics of BatchNorm are re-estimated at every point",
+    }
     usual_temperatures: ClassVar = {"batch_size": 64.0, "learning_rate": 0.1}  # authors' code
     reads_foreign_checkpoints = True
     packs_advance_together = True

@@ -72,6 +72,12 @@ class TranslationSetting(Setting):
     cleaned_alike = ("max_tokens", "ratio", "files")
     measure_keys = ("train_pairs", "cka_tokens", "beam", "length_penalty", "bleu_along_line")
     training_defaults: ClassVar = {"accumulate": 1, "dropout": 0.0, "label_smoothing": 0.0, "shuffle_ties": False}
+    caption_words: ClassVar = {
+        **Setting.caption_words,
+        "error": "100 − BLEU on the validation pairs",
+        "outputs": "at target tokens of training pairs",
+        "line_error": "training token error",
+    }
     knob_labels: ClassVar = {"batch_size": "dense batch size (tokens)"}
     prepared_by_name = False
     refuses_other_data = True
