@@ -144,7 +144,9 @@ def state_file(study: Study, product: Product, number: int | None = None) -> Pat
 
 
 def lock_file(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Path:
-    """File that a job locks while it runs."""
+    """File that a job locks while it runs; jobs that share a training state share it."""
+    if stage == "dense" and study.one_dense_run:
+        temperature = None  # one run for all temperatures
     folder = study.folder / f"seed{seed}"
     folder = folder / study.knob.folder(temperature) if temperature is not None else folder
     folder = folder / density_folder(density) if density is not None else folder
