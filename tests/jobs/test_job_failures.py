@@ -134,6 +134,27 @@ def test_results_that_are_no_numbers_are_refused_in_one_sentence(study_folder, m
         run(settings, "cka")
 
 
+def test_a_replica_whose_loss_is_infinite_stops_no_other(study_folder, monkeypatch):
+    """Its training loss on the whole training set, which only the measurement at its end shows."""
+    from three_regime.jobs import retrain
+
+    settings = config(study_folder)
+    members, bad = failing_pack(settings)
+    for member in members:
+        for path in member.outputs:
+            path.unlink()
+    measured = retrain.measured
+
+    def spoilt(task, arrays, source, *rest):
+        found = measured(task, arrays, source, *rest)
+        return {**found, "train": {**found["train"], "nll": float("inf")}} if source == str(bad.outputs[-1]) else found
+
+    monkeypatch.setattr(retrain, "measured", spoilt)
+    with pytest.raises(UserError, match="^density 50 %, replica 1: a result is not a finite number after epoch 2 "):
+        run(settings, "retrain")
+    assert [member.done for member in members] == [True, True, False, True]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("stage", ["lmc", "cka"])
 def test_a_signal_ends_measuring_and_finished_pairs_stay(study_folder, monkeypatch, stage, number):

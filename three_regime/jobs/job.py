@@ -11,7 +11,7 @@ from typing import Any
 
 from three_regime.config import Config
 from three_regime.config.knobs import density_folder
-from three_regime.errors import UserError
+from three_regime.errors import Diverged
 from three_regime.jobs import kept_copies
 from three_regime.jobs.kept_copies import sidecar
 from three_regime.kernels import Kernels
@@ -125,7 +125,7 @@ class Job:
             write_result(path, results)
         except ValueError as error:
             at = title(self.study, product.stage, self.seed, self.temperature)
-            raise UserError(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
+            raise Diverged(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
 
 
 def wants_gpu(config: Config, study: Study, stage: str) -> bool:

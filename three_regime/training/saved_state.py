@@ -96,7 +96,7 @@ def again(path: Path) -> Path:
 
 
 def settle(path: Path, *, anew: bool) -> None:
-    """End a run: remove the state at `again`, or move it to `path` if the run saved it there (`anew`) and it is later."""
+    """End a run: remove the state at `again`, or move it to `path` if this run saved it (`anew`) and it is later."""
     other = again(path)
     if anew and read_position(other) > read_position(path):
         os.replace(other, path)

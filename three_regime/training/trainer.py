@@ -92,6 +92,9 @@ def _advance(
     make = functools.partial(
         TrainingLoop, stack, task, training, session=session, length=length, progress=progress, sparse=network
     )  # fmt: skip
+    progress.begin(
+        length.iterations, [state.epoch * length.steps_per_epoch + state.step for _, state in begun]
+    )  # fmt: skip
     positions = sorted(by_position)
     groups = [make(by_position[position]) for position in positions]
     if stack.together and len(members) > 1:
@@ -102,7 +105,7 @@ def _advance(
     group = groups[0]
     for position, ahead in zip(positions[1:], groups[1:], strict=True):
         group.train(until=position)
-        failures += group.failures
+        failures += [*group.failures, *ahead.failures]
         group = make([*group.states(), *ahead.states()])
     group.train()
     for member, (continued, _) in zip(members, begun, strict=True):
