@@ -409,7 +409,7 @@ def test_an_interrupted_delivery_may_diverge_too(tmp_path, images, together):
 
 def test_a_full_disk_stops_the_pack(tmp_path, images):
     pack = pack_of(images, tmp_path)
-    first, second, *_ = pack
+    second = list(pack)[1]
     refusing(pack, second, UserError("no free disk space"))
     with pytest.raises(UserError, match="^no free disk space$"):
         train_members(images, pack, settings(**SGD))
