@@ -178,6 +178,15 @@ def test_measured_rates_price_tokens_and_sentences(tmp_path):
     assert scaled.train < speed.train and "transformer-1x16x2 with 300 subwords" in scaled.scaled
 
 
+def test_a_length_in_iterations_is_priced_by_tokens(tmp_path):
+    """Half an epoch of tokens, not the epoch that it begins."""
+    half = {"batch_size": 100, "accumulate": 1, "iterations": 28, "epochs": None}  # 200 pairs of 28 tokens: 56 steps
+    pricer = TextPricer(tiny.study_of(tiny.config(tmp_path, retrain=half)))
+    retrain = pricer.study.config.retrain
+    assert (pricer.steps(retrain), pricer.epochs(retrain)) == (56, 1)
+    assert pricer._training(retrain, None).train == pytest.approx(100 * pricer.tokens_a_pair)
+
+
 def test_unmeasured_transformers_ask_for_configured_minutes(tmp_path, monkeypatch):
     study = tiny.study_of(tiny.config(tmp_path))
     rates = {**RATES, "device": "cpu"}
