@@ -15,7 +15,7 @@ from tiny_study import NAME, config, digests, files, products, run, run_to, stud
 
 from three_regime.config import Config
 from three_regime.errors import Interrupted, UserError
-from three_regime.jobs.job import locked, sidecar, state_file
+from three_regime.jobs.job import locked, sidecar, state_files
 from three_regime.jobs.run import Outcome, run_job
 from three_regime.study.products import Product, pack
 from three_regime.system.files import read_arrays, read_metadata, write_arrays
@@ -227,16 +227,21 @@ def test_a_lock_that_cannot_be_written_is_named(study_folder):
         run(settings, "prune")
 
 
-def test_what_a_killed_writer_left_behind_is_removed(study_folder):
-    settings = config(study_folder)
-    product = products(settings, "retrain")[0]
-    left = [path.with_name(f".{path.name}.abc123.part")
-            for path in (*product.outputs, state_file(study_of(settings), product))]  # fmt: skip
+@pytest.mark.parametrize(
+    ("stage", "settings_of_pruning", "outcome"),
+    [("retrain", {}, Outcome(1, 7)), ("prune", {"rounds": 2, "epochs": 1}, Outcome(4, 0))],
+)
+def test_what_a_killed_writer_left_behind_is_removed(study_folder, stage, settings_of_pruning, outcome):
+    settings = config(study_folder, prune=settings_of_pruning)
+    product = products(settings, stage)[0]
+    states = state_files(study_of(settings), product)
+    left = [path.with_name(f".{path.name}.abc123.part") for path in (*product.outputs, *states)]
+    assert len(left) == 3
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half a file")
     other = product.outputs[0].with_name(".notes.part")
     other.write_text("mine")
     product.outputs[0].unlink()
-    assert run(settings, "retrain") == Outcome(1, 7)
+    assert run(settings, stage) == outcome
     assert not any(path.exists() for path in left) and other.exists()

@@ -30,6 +30,7 @@ from three_regime.system.files import (
     write_result,
 )
 from three_regime.system.interruption import Stop
+from three_regime.training.saved_state import again
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,17 @@ def state_file(study: Study, product: Product, number: int | None = None) -> Pat
     if product.stage == "dense" and study.one_dense_run:
         folder = folder.parent  # one run for all temperatures
     return sidecar(study, folder / f"{product.stage}{'' if number is None else number}.state.safetensors")
+
+
+def state_files(study: Study, product: Product) -> tuple[Path, ...]:
+    """Paths of every training state that a product's job may have saved.
+
+    Of each round of pruning that trains; of the single dense run also what it trains anew.
+    """
+    if product.stage == "prune":
+        return tuple(state_file(study, product, number) for number in range(1, study.config.prune.rounds))
+    own = state_file(study, product)
+    return (own, again(own)) if product.stage == "dense" and study.one_dense_run else (own,)
 
 
 def lock_file(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Path:

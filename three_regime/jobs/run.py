@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
-from three_regime.jobs.job import Job, locked, state_file, title, wants_gpu
+from three_regime.jobs.job import Job, locked, state_files, title, wants_gpu
 from three_regime.preparation.prepare import check_prepared
 from three_regime.study import damage
 from three_regime.study.grid import Study, study_named
@@ -94,7 +94,7 @@ def run_job(
                 log.info("settings of the run: %s", started.file)
             if job.run and "changed_code" in job.run:
                 log.warning("the checkout changed since this run began: %s", job.run["changed_code"])
-            for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
+            for path in {path for product in stale for path in (*product.outputs, *state_files(study, product))}:
                 remove_leftovers(path)
             for product in stale:
                 log.info("to compute: %s", product.label)
@@ -130,11 +130,9 @@ def _remove_states(study: Study, products: list[Product]) -> None:
     right after the result.
     """
     for product in products:
-        if product.stage == "prune":
-            for number in range(1, study.config.prune.rounds):
-                state_file(study, product, number).unlink(missing_ok=True)
-        if product.stage in ("retrain", "measures") or (product.stage == "dense" and not study.one_dense_run):
-            state_file(study, product).unlink(missing_ok=True)
+        if product.stage != "dense" or not study.one_dense_run:
+            for path in state_files(study, product):
+                path.unlink(missing_ok=True)
 
 
 def _put_back_lost(study: Study, products: list[Product]) -> None:
