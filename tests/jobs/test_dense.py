@@ -1,4 +1,4 @@
-"""Dense training: which interrupted runs may be continued, and by whom."""
+"""Dense training: which interrupted runs may be continued."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 from tiny_study import config, study_of
 
 from three_regime.jobs.dense import _run_key
-from three_regime.jobs.job import lock_file, state_file
 from three_regime.study.products import pack
 
 PER_TEMPERATURE = {"knob": "batch_size", "temperatures": [32]}
@@ -24,13 +23,3 @@ def test_an_annealed_run_is_not_continued_at_another_length(tmp_path, changes, s
     """Its learning rate in every epoch depends on the length."""
     shorter, longer = (key_of(tmp_path, schedule, epochs, **changes) for epochs in (4, 5))
     assert (shorter == longer) == continued
-
-
-def test_one_dense_run_has_one_lock(tmp_path):
-    """However its job is started: for one temperature or for all, it trains from the same state."""
-    study = study_of(config(tmp_path))
-    assert lock_file(study, "dense", 1, 1.0, None) == lock_file(study, "dense", 1, None, None)
-    assert len({state_file(study, product) for product in pack(study, "dense", 1)}) == 1
-    several = study_of(config(tmp_path, **PER_TEMPERATURE))
-    assert lock_file(several, "dense", 1, 32, None).parent.name == "batch032"
-    assert lock_file(study, "prune", 1, 1.0, None).parent.name == "epochs001"

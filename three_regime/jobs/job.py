@@ -61,7 +61,7 @@ class Job:
     def device(self) -> str:
         """``cuda`` or ``cpu``; a stage that requests no GPU uses none unless the configuration requires it."""
         stage = self.products[0].stage
-        if stage == "prune" and not self.study.config.prune.trains:
+        if stage == "prune" and not self.study.config.prune.needs_data:
             return "cpu"  # NumPy only: importing torch to ask for a device would take longer than pruning
         from three_regime.system.device import choose
 
@@ -131,7 +131,7 @@ class Job:
 
 def wants_gpu(config: Config, study: Study, stage: str) -> bool:
     """Whether a job of the stage uses a GPU if there is one."""
-    if (stage == "prune" and not study.config.prune.trains) or config.device == "cpu":
+    if (stage == "prune" and not study.config.prune.needs_data) or config.device == "cpu":
         return False
     return config.device == "cuda" or getattr(study.config.resources, stage).gpu > 0
 

@@ -279,7 +279,7 @@ def _row(
     size = sum(pricer.bytes(finding.product) for finding in findings)
     size += len(jobs) * pricer.kept_state_bytes if stage == "dense" else 0
     size += disk.of_logs(len(jobs), len(findings))
-    trains = stage != "prune" or study.config.prune.trains
+    by_torch = stage != "prune" or study.config.prune.needs_data  # at the measured rates; else NumPy on one CPU core
     return Row(
         study.name,
         stage,
@@ -290,8 +290,8 @@ def _row(
         verdicts.count(Verdict.MISSING) + verdicts.count(Verdict.UNKNOWN),
         sum(seconds[id(job)] for job in jobs) if seconds else None,
         size,
-        bool(rates and rates.on_gpu and trains),
-        speed_here.threads if speed_here and trains else 1,
+        bool(rates and rates.on_gpu and by_torch),
+        speed_here.threads if speed_here and by_torch else 1,
     )
 
 
