@@ -187,6 +187,14 @@ def test_a_length_in_iterations_is_priced_by_tokens(tmp_path):
     assert pricer._training(retrain, None).train == pytest.approx(100 * pricer.tokens_a_pair)
 
 
+def test_a_warm_up_of_unknown_share_is_refused(tmp_path):
+    """Before the text is prepared, nobody knows the iterations of an epoch."""
+    retrain = {"epochs": None, "iterations": 100, "schedule": "cosine", "warmup": 10}
+    assert tiny.config(tmp_path, retrain=retrain)
+    with pytest.raises(UserError, match="prune.epochs: how many iterations they are is unknown .*retrain in `epochs`"):
+        tiny.config(tmp_path, retrain=retrain, prune={"rounds": 2, "epochs": 1})
+
+
 def test_unmeasured_transformers_ask_for_configured_minutes(tmp_path, monkeypatch):
     study = tiny.study_of(tiny.config(tmp_path))
     rates = {**RATES, "device": "cpu"}

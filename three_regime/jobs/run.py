@@ -68,7 +68,8 @@ def run_job(
     """
     study = study_named(config, name)
     products = pack(study, stage, seed, temperature, density)
-    if not products:  # the study does not use this stage
+    if not products:
+        log.info("%s: nothing to do: %s", title(study, stage, seed, temperature), _why_unused(study, stage))
         return Outcome(0, 0)
     with (
         requeued_if_preempted(),
@@ -117,6 +118,13 @@ def run_job(
     outcome = Outcome(len(stale), len(products) - len(stale))
     log.info("%s: %d computed, %d kept", title(study, stage, seed, temperature), outcome.computed, outcome.kept)
     return outcome
+
+
+def _why_unused(study: Study, stage: str) -> str:
+    """Why a stage of a study has no products."""
+    if stage == "measures" and not study.config.measure.also:
+        return "measure.also names no additional measure"
+    return f"it compares pairs of replicas, and replicas: {list(study.config.replicas)} has none"
 
 
 def _needing_less_memory(study: Study) -> str:
