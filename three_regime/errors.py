@@ -28,6 +28,10 @@ class Damaged(UserError):
         super().__init__(f"{self.what}; {advice}" if advice else self.what)
 
 
+class Diverged(UserError):
+    """A result that is not a finite number; other members of a pack are not affected."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop (SIGTERM, SIGINT, or its parent died) and has saved its state."""
 

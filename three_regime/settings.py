@@ -142,6 +142,10 @@ class Setting(ABC):
         """Lower unset values of `measure` to the size of the data."""
         return measure
 
+    def steps(self, training: Training, choice: DatasetChoice) -> int | None:
+        """Steps per epoch of a training; None if they are unknown before the data are prepared."""
+        return None
+
     @abstractmethod
     def check(self, study: StudyConfig) -> None:
         """Raise ``ValueError`` if the settings of a study are inconsistent."""

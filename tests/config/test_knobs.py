@@ -38,6 +38,12 @@ def test_a_path_holds_six_decimals_and_nothing_below_zero() -> None:
             number_in_path(value, 1)
 
 
+def test_a_density_has_digits_left_in_its_path() -> None:
+    assert density_folder(1e-8) == "density000p000001"
+    with pytest.raises(UserError, match="4e-09 cannot be written in a path: use a density of at least 1e-8"):
+        density_folder(4e-9)
+
+
 def test_the_hottest_comes_first() -> None:
     hottest = {"epochs": 1, "batch_size": 1, "sam_rho": 3, "learning_rate": 3, "weight_decay": 3, "dropout": 3}
     assert {name: knob.hot_first([2, 3, 1])[0] for name, knob in KNOBS.items()} == hottest

@@ -178,6 +178,23 @@ def test_measured_rates_price_tokens_and_sentences(tmp_path):
     assert scaled.train < speed.train and "transformer-1x16x2 with 300 subwords" in scaled.scaled
 
 
+def test_a_length_in_iterations_is_priced_by_tokens(tmp_path):
+    """Half an epoch of tokens, not the epoch that it begins."""
+    half = {"batch_size": 100, "accumulate": 1, "iterations": 28, "epochs": None}  # 200 pairs of 28 tokens: 56 steps
+    pricer = TextPricer(tiny.study_of(tiny.config(tmp_path, retrain=half)))
+    retrain = pricer.study.config.retrain
+    assert (pricer.steps(retrain), pricer.epochs(retrain)) == (56, 1)
+    assert pricer._training(retrain, None).train == pytest.approx(100 * pricer.tokens_a_pair)
+
+
+def test_a_warm_up_of_unknown_share_is_refused(tmp_path):
+    """Before the text is prepared, nobody knows the iterations of an epoch."""
+    retrain = {"epochs": None, "iterations": 100, "schedule": "cosine", "warmup": 10}
+    assert tiny.config(tmp_path, retrain=retrain)
+    with pytest.raises(UserError, match="prune.epochs: how many iterations they are is unknown .*retrain in `epochs`"):
+        tiny.config(tmp_path, retrain=retrain, prune={"rounds": 2, "epochs": 1})
+
+
 def test_unmeasured_transformers_ask_for_configured_minutes(tmp_path, monkeypatch):
     study = tiny.study_of(tiny.config(tmp_path))
     rates = {**RATES, "device": "cpu"}

@@ -136,6 +136,16 @@ def test_training_between_rounds_follows_retraining() -> None:
     assert resolve(mapping(Path("anywhere"))).studies["tiny"].resources.prune.gpu == 0
 
 
+@pytest.mark.parametrize("length", [{"epochs": 10}, {"epochs": None, "iterations": 10 * 4}])
+@pytest.mark.parametrize(("schedule", "expected"), [("cosine", 3), ("step", 15)])
+def test_an_annealed_warm_up_keeps_its_share(length, schedule, expected) -> None:
+    """200 images in batches of 64 make four steps per epoch, so 15 of 40 warm up: 3 of 8 between rounds."""
+    retrain = {"batch_size": 64, "milestones": [], "schedule": schedule, "warmup": 15, **length}
+    pruning = {"rounds": 2, "epochs": 2}
+    between = study_of(resolve(mapping(Path("anywhere"), prune=pruning, retrain=retrain))).config.between_rounds
+    assert (between.epochs, between.warmup) == (2, expected)
+
+
 def test_the_plan_prices_the_rounds() -> None:
     rates = read_rates(RATES, "cpu")
 

@@ -15,7 +15,7 @@ from tiny_study import NAME, config, digests, files, products, run, run_to, stud
 
 from three_regime.config import Config
 from three_regime.errors import Interrupted, UserError
-from three_regime.jobs.job import locked, sidecar, state_file
+from three_regime.jobs.job import locked, sidecar, state_files
 from three_regime.jobs.run import Outcome, run_job
 from three_regime.study.products import Product, pack
 from three_regime.system.files import read_arrays, read_metadata, write_arrays
@@ -134,6 +134,27 @@ def test_results_that_are_no_numbers_are_refused_in_one_sentence(study_folder, m
         run(settings, "cka")
 
 
+def test_a_replica_whose_loss_is_infinite_stops_no_other(study_folder, monkeypatch):
+    """Its training loss on the whole training set, which only the measurement at its end shows."""
+    from three_regime.jobs import retrain
+
+    settings = config(study_folder)
+    members, bad = failing_pack(settings)
+    for member in members:
+        for path in member.outputs:
+            path.unlink()
+    measured = retrain.measured
+
+    def spoilt(task, arrays, source, *rest):
+        found = measured(task, arrays, source, *rest)
+        return {**found, "train": {**found["train"], "nll": float("inf")}} if source == str(bad.outputs[-1]) else found
+
+    monkeypatch.setattr(retrain, "measured", spoilt)
+    with pytest.raises(UserError, match="^density 50 %, replica 1: a result is not a finite number after epoch 2 "):
+        run(settings, "retrain")
+    assert [member.done for member in members] == [True, True, False, True]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("stage", ["lmc", "cka"])
 def test_a_signal_ends_measuring_and_finished_pairs_stay(study_folder, monkeypatch, stage, number):
@@ -206,16 +227,21 @@ def test_a_lock_that_cannot_be_written_is_named(study_folder):
         run(settings, "prune")
 
 
-def test_what_a_killed_writer_left_behind_is_removed(study_folder):
-    settings = config(study_folder)
-    product = products(settings, "retrain")[0]
-    left = [path.with_name(f".{path.name}.abc123.part")
-            for path in (*product.outputs, state_file(study_of(settings), product))]  # fmt: skip
+@pytest.mark.parametrize(
+    ("stage", "settings_of_pruning", "outcome"),
+    [("retrain", {}, Outcome(1, 7)), ("prune", {"rounds": 2, "epochs": 1}, Outcome(4, 0))],
+)
+def test_what_a_killed_writer_left_behind_is_removed(study_folder, stage, settings_of_pruning, outcome):
+    settings = config(study_folder, prune=settings_of_pruning)
+    product = products(settings, stage)[0]
+    states = state_files(study_of(settings), product)
+    left = [path.with_name(f".{path.name}.abc123.part") for path in (*product.outputs, *states)]
+    assert len(left) == 3
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half a file")
     other = product.outputs[0].with_name(".notes.part")
     other.write_text("mine")
     product.outputs[0].unlink()
-    assert run(settings, "retrain") == Outcome(1, 7)
+    assert run(settings, stage) == outcome
     assert not any(path.exists() for path in left) and other.exists()

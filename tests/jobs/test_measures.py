@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -19,11 +20,13 @@ from three_regime.jobs.job import state_file
 from three_regime.jobs.run import Outcome
 from three_regime.landscape import bezier
 from three_regime.planning import plan
-from three_regime.planning.pricing import RATES, read_rates
+from three_regime.planning.plan_table import render
+from three_regime.planning.pricing import RATES, pricer_of, read_rates
 from three_regime.study.products import pack
 from three_regime.study.results import read_result
 from three_regime.study.verdicts import judge
 from three_regime.system.files import read_json, write_result
+from three_regime.workflow.job_resources import STEP_MIN, first_runtime
 from three_regime.workflow.rule_parts import kept_files, patterns
 
 ALL = sorted(name for name in MEASURES)
@@ -126,6 +129,32 @@ def test_the_plan_prices_them():
     one, more = rows(also=["agreement"])["measures"], rows(also=["agreement", "divergence"])["measures"]
     assert (one.jobs, one.members, more.members) == (1, 1, 2)
     assert 0 < one.seconds < more.seconds
+
+
+def test_a_curve_is_priced_as_it_is_trained():
+    """Without the SAM of retraining, and evaluated once."""
+    retrain = {"sam_rho": 0.1, "evaluate_every": 1}
+    pricer = pricer_of(study_of(resolve(mapping(Path("anywhere"), retrain=retrain, measure=QUICK, **SMALL))))
+    trained = bezier.training_of(SimpleNamespace(config=pricer.study.config))
+    points = pricer.points(pricer.study.config.measure.points)
+    assert pricer.curves(1) == pricer._training(trained, None) + points
+
+
+def test_a_measure_without_work_has_the_configured_time(monkeypatch):
+    """Of known measures, `distance` reads two files: it asks for the least."""
+    monkeypatch.setitem(MEASURES, "ones", Measure("ones", "replica", (Column("ones", "ones"),), "plugged:ones", ""))
+    rates = read_rates(RATES, "cpu")
+
+    def asked(*also):
+        without_gpu = {"measures": {"gpu": 0}}
+        settings = resolve(mapping(Path("anywhere"), measure={"also": also}, resources=without_gpu, **SMALL))
+        minutes = first_runtime(study_of(settings), "measures", 2.0, None, 1)
+        return minutes, render(plan.make(settings, [], rates))
+
+    least, told = asked("distance")
+    assert least == STEP_MIN and "state no `work`" not in told
+    most, told = asked("distance", "ones")
+    assert most == 240 and "Hours of the measures ones are not in the totals" in told
 
 
 def test_a_plugin_adds_one(tmp_path, monkeypatch):

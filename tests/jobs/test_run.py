@@ -239,11 +239,17 @@ def test_the_other_knobs_train_one_network_a_temperature(tmp_path, knob, values)
     assert run(settings, "dense") == Outcome(0, len(values))
 
 
-def test_one_replica_has_no_pairs(tmp_path):
+def test_one_replica_has_no_pairs(tmp_path, caplog):
     settings = config(tmp_path, replicas=[1], densities=[0.5], temperatures=[2])
     assert [run_to(settings, stage) for stage in ("retrain", "lmc", "cka")] == [
         Outcome(1, 0), Outcome(0, 0), Outcome(0, 0),
     ]  # fmt: skip
+    with caplog.at_level("INFO"):
+        run(settings, "lmc")
+        run(settings, "measures")
+    said = "tiny seed1 epochs002: nothing to do: "
+    assert f"lmc {said}it compares pairs of replicas, and replicas: [1] has none" in caplog.text
+    assert f"measures {said}measure.also names no additional measure" in caplog.text
 
 
 # -- what a result says of itself

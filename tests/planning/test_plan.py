@@ -256,6 +256,15 @@ def test_hours_are_of_the_device_that_was_measured(empty: Config) -> None:
     assert "cuda" in render(on_gpu)
 
 
+def test_pruning_by_gradients_is_work_of_the_device(empty: Config) -> None:
+    """By magnitude it needs NumPy alone, on one core."""
+    threaded = rates().model_copy(update={"threads": 2})
+    for criterion, on_device in (("magnitude", False), ("gradient_magnitude", True)):
+        chosen = tiny(prune={"criterion": criterion}).model_copy(update={"results": empty.results})
+        by_gpu, by_cpu = (rows(plan.make(chosen, (), found))["prune"] for found in (rates("cuda"), threaded))
+        assert (by_gpu.on_gpu, by_cpu.threads) == (on_device, 2 if on_device else 1)
+
+
 def test_without_rates_everything_but_times_is_told(empty: Config) -> None:
     text = render(plan.make(empty, (), None))
     assert "?" in text and "no rates have been measured" in text

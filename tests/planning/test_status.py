@@ -16,7 +16,7 @@ from filelock import FileLock
 from finished import NAME, copied, inside, study_of, tiny
 
 from three_regime.cli import main
-from three_regime.jobs.job import lock_file, state_file
+from three_regime.jobs.job import lock_file, state_file, state_files
 from three_regime.planning import status
 from three_regime.study.products import pack
 from three_regime.training import saved_state
@@ -104,6 +104,56 @@ def test_one_dense_run_serves_all_temperatures(own: Checkout) -> None:
         with FileLock(lock_file(study, "dense", 1, None, None)):
             (job,) = status.look(tiny(), now=state_file(study, last).stat().st_mtime).running
     assert (job.temperature, job.epoch, job.epochs, job.done, job.left_s) == (None, 3, 4, 1, pytest.approx(2))
+
+
+def test_a_checkpoint_trained_anew_has_its_own_state(own: Checkout) -> None:
+    """The state at the end of the dense run waits beside it."""
+    with inside(own):
+        study = study_of(tiny())
+        first = pack(study, "dense", 1, 2)[0]
+        first.outputs[0].unlink()
+        end, anew = state_files(study, first)
+        save(end, epoch=4, step=0, wall_s=8.0)
+        with FileLock(lock_file(study, "dense", 1, None, None)):
+            (waiting,) = status.look(tiny()).running
+            save(anew, epoch=1, step=0, wall_s=2.0)
+            (job,) = status.look(tiny(), now=anew.stat().st_mtime).running
+    assert waiting.since_saved_s is None
+    assert (job.epoch, job.epochs, job.left_s) == (1, 2, pytest.approx(2))
+
+
+def test_rounds_of_pruning_are_one_run(own: Checkout) -> None:
+    with inside(own):
+        config = tiny(prune={"rounds": 3, "epochs": 2})
+        study = study_of(config)
+        products = pack(study, "prune", 1, 4)
+        first, second = state_files(study, products[0])
+        save(first, epoch=2, step=0, wall_s=4.0)
+        save(second, epoch=1, step=0, wall_s=2.0)
+        with FileLock(lock_file(study, "prune", 1, 4.0, None)):
+            (job,) = status.look(config, now=second.stat().st_mtime).running
+    assert (job.member, job.epoch, job.epochs) == (products[0].label, 3, 4)
+    assert job.left_s == pytest.approx(2 * 1 + 2 * 4, abs=0.1), "2 s per epoch; the other density has not begun"
+
+
+def test_a_curve_has_its_own_length(own: Checkout) -> None:
+    with inside(own):
+        config = tiny(measure={"also": ["bezier", "agreement"], "bezier": {"epochs": 6}})
+        study = study_of(config)
+        curves = [each for each in pack(study, "measures", 1, 4) if each.recipe["measure"] == "bezier"]
+        [state] = state_files(study, curves[0])
+        save(state, epoch=2, step=0, wall_s=10.0)
+        with FileLock(lock_file(study, "measures", 1, 4.0, None)):
+            (job,) = status.look(config, now=state.stat().st_mtime).running
+    assert (job.member, job.epoch, job.epochs) == (curves[0].label, 2, 6)
+    assert job.left_s == pytest.approx(5 * (4 + 6)), "two densities with a pair each"
+
+
+def test_a_job_with_nothing_to_compute_has_no_time_left(own: Checkout) -> None:
+    """Its last results have just been written, and it still holds its lock."""
+    with inside(own), FileLock(lock_file(study_of(tiny()), "lmc", 1, 2.0, None)):
+        (job,) = status.look(tiny()).running
+    assert (job.done, job.members, job.left_s) == (2, 2, None)
 
 
 def test_pairs_are_timed_by_those_that_are_done(own: Checkout) -> None:

@@ -16,7 +16,7 @@ from toy_task import Delivered, Quadratic, StopAfter, assert_same, session, sett
 
 from three_regime.config import Training
 from three_regime.datasets.registry import DATASETS
-from three_regime.errors import Interrupted, UserError
+from three_regime.errors import Diverged, Interrupted, UserError
 from three_regime.models import families
 from three_regime.models.initialisation import initial_weights
 from three_regime.models.stacked import StackedNetwork
@@ -366,6 +366,54 @@ def test_a_test_loss_that_is_not_finite_costs_that_member_alone(tmp_path, images
     assert not pack[label][1]
     first = next(iter(pack))
     assert_same(last(pack, first), together[first])
+
+
+def refusing(pack: dict[str, tuple[Member, Delivered]], label: str, error: Exception) -> None:
+    """Let the delivery to a member fail."""
+
+    def deliver(checkpoint: Any) -> None:
+        raise error
+
+    member, delivered = pack[label]
+    pack[label] = replace(member, deliver=deliver), delivered
+
+
+def test_a_result_that_is_no_number_costs_that_member_alone(tmp_path, images, together):
+    pack = pack_of(images, tmp_path)
+    label = list(pack)[1]
+    refusing(pack, label, Diverged("the training loss is infinite"))
+    with pytest.raises(UserError, match=rf"{label}: a result is not a finite number after epoch 2 .*learning rate"):
+        train_members(images, pack, settings(**SGD))
+    for other in pack:
+        if other != label:
+            assert_same(last(pack, other), together[other])
+
+
+def test_an_interrupted_delivery_may_diverge_too(tmp_path, images, together):
+    """It is delivered first when the pack continues, while another member starts anew."""
+    pack = pack_of(images, tmp_path)
+    about = session(evaluate_last=2)
+    third = list(pack)[2]
+    undisturbed = pack[third]
+    refusing(pack, third, Interrupted("asked to stop"))
+    with pytest.raises(Interrupted):
+        train_members(images, pack, settings(**SGD), about)
+    pack[third] = undisturbed
+    refusing(pack, third, Diverged("the training loss is infinite"))
+    with pytest.raises(UserError, match=f"{third}: a result is not a finite number"):
+        train_members(images, pack, settings(**SGD))
+    for other in pack:
+        if other != third:
+            assert_same(last(pack, other), together[other])
+
+
+def test_a_full_disk_stops_the_pack(tmp_path, images):
+    pack = pack_of(images, tmp_path)
+    second = list(pack)[1]
+    refusing(pack, second, UserError("no free disk space"))
+    with pytest.raises(UserError, match="^no free disk space$"):
+        train_members(images, pack, settings(**SGD))
+    assert [len(delivered) for _, delivered in pack.values()] == [1, 0, 0, 0, 0]
 
 
 def test_members_one_after_another_go_on_after_a_failure_too(tmp_path):

@@ -18,7 +18,7 @@ from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks
 from three_regime.random_streams import Streams
 from three_regime.tasks.images.task import ImageClassification
-from three_regime.training import progress
+from three_regime.training import progress, saved_state
 from three_regime.training.trainer import Flat, train_pack
 
 LAST = 4
@@ -270,10 +270,35 @@ def test_a_longer_run_continues_a_finished_one(tmp_path, uninterrupted):
 
 
 def test_a_checkpoint_before_the_state_is_trained_anew(tmp_path, uninterrupted):
+    """The state at the end stays, so a later, longer run continues it; a killed run does not begin again."""
     state = tmp_path / "state"
     train(Quadratic(steps=STEPS), state, settings(), keep_state=True, checkpoints=(4,))
-    again = train(Quadratic(steps=STEPS), state, settings(), session(evaluate_last=1), checkpoints=(2,))
+    end = state.read_bytes()
+    early = {"keep_state": True, "checkpoints": (2,)}
+    with pytest.raises(Killed):
+        train(dying(7), state, settings(), session(state_every_s=0, evaluate_last=1), **early)
+    assert state.read_bytes() == end
+    task = Quadratic(steps=STEPS)
+    again = train(task, state, settings(), session(evaluate_last=1), **early)
+    assert task.passes == 2 * STEPS - 7
     assert_same(again[2], uninterrupted[2])
+    assert state.read_bytes() == end and list(tmp_path.iterdir()) == [state]
+
+
+def test_of_two_states_the_later_stays(tmp_path, uninterrupted):
+    """A run that begins anew before the state and ends after it replaces it, also if it was killed in between."""
+    state, about = tmp_path / "state", session(state_every_s=0, evaluate_last=1)
+    train(Quadratic(steps=STEPS), state, settings(epochs=2, milestones=()), about, keep_state=True)
+    before = state.read_bytes()
+    both = member(dying(13), state, Delivered(), keep_state=True, checkpoints=(1, 4))
+    with pytest.raises(Killed):
+        train_pack(dying(13), settings(), [both], about)
+    assert state.read_bytes() == before
+    task = Quadratic(steps=STEPS)
+    last = train(task, state, settings(), about, keep_state=True, checkpoints=(4,))
+    assert task.passes == 4 * STEPS - 13, "continued after the later of the two"
+    assert_same(last[4], uninterrupted[4])
+    assert list(tmp_path.iterdir()) == [state] and saved_state.read_position(state) == (4, 0)
 
 
 # -- failures

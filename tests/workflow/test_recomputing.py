@@ -12,7 +12,7 @@ from tiny_study import command, config, digests, finish, products, run, study_of
 from three_regime import cli
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
-from three_regime.jobs.job import locked, state_file
+from three_regime.jobs.job import locked, state_file, state_files
 from three_regime.jobs.run import Outcome
 from three_regime.study.products import job_place
 from three_regime.study.verdicts import judge
@@ -58,6 +58,20 @@ def test_a_dense_run_begins_at_its_start_again(study_folder: Path, monkeypatch: 
     log = finish(command(study_folder, "dense"))
     assert "1 computed, 1 kept" in log
     assert "continues after" not in log
+
+
+def test_rounds_of_pruning_begin_at_their_start_again(study_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study_folder)
+    settings = config(study_folder, prune={"rounds": 3, "epochs": 1})
+    product = products(settings, "prune")[0]
+    states = state_files(study_of(settings), product)
+    assert [state.name for state in states] == ["prune1.state.safetensors", "prune2.state.safetensors"]
+    for state in states:
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.touch()
+    found = set_aside(settings, [product.outputs[0]])
+    assert not any(state.exists() for state in states)
+    assert all((found.folder / state.relative_to(settings.results)).exists() for state in states)
 
 
 def test_folders_name_all_results_below_them(study_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

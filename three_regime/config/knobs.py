@@ -87,5 +87,14 @@ def number_in_path(value: float, width: int) -> str:
 
 
 def density_folder(density: float) -> str:
-    """Folder name of a density in percent: 0.05 → ``density005``, 0.125 → ``density012p5``."""
-    return "density" + number_in_path(round(density * 100, 6), 3)
+    """Folder name of a density in percent: 0.05 → ``density005``, 0.125 → ``density012p5``.
+
+    Raises
+    ------
+    UserError
+        When the density is 0 % with six decimals.
+    """
+    percent = round(density * 100, 6)
+    if percent == 0:
+        raise UserError(f"{density!r} cannot be written in a path: use a density of at least 1e-8")
+    return "density" + number_in_path(percent, 3)

@@ -53,7 +53,7 @@ class Measure:
         Function of the `StudyConfig` → the settings that change the numbers, besides model and data; JSON types only.
     work
         Function of a `three_regime.tasks.pricing.Pricer` and the numbers of products and replicas of a cell → `Work`;
-        None: not priced.
+        None: unknown, so plans leave it out and jobs request at least the configured run time.
     kinds
         Kinds of data that it supports; None: all.
     table, lists
@@ -148,6 +148,7 @@ MEASURES: dict[str, Measure] = {
             ),
             "three_regime.landscape.weight_distance:distance_of",
             "Euclidean distance between two replicas' parameters, also relative to the mean of their norms",
+            work=lambda pricer, products, replicas: pricer.passes(0.0),
         ),
         Measure(
             "hessian",

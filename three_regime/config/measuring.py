@@ -31,8 +31,9 @@ class Pruning(Section):
         " recomputed before each; without `epochs` only those of gradient_magnitude change (de Jorge et al. 2021)."
     )  # fmt: skip
     epochs: int = Field(
-        0, ge=0, description="Training epochs between two rounds, with the settings of `retrain` and its milestones at"
-        " the same fractions of the run (Han et al. 2015; Renda et al. 2020); 0: none (A: one round)."
+        0, ge=0, description="Training epochs between two rounds, with the settings of `retrain`; its milestones, and"
+        " the warm-up of a schedule that anneals, at the same fractions of the run (Han et al. 2015; Renda et al."
+        " 2020); 0: none (A: one round)."
     )  # fmt: skip
     gradient_batches: Positive = Field(
         10, description="gradient_magnitude: number of batches of `retrain` over which gradients are averaged (this"

@@ -184,6 +184,12 @@ class StudyConfig(Section):
                 raise ValueError(f"measure.also: {measure.name} applies only to {', '.join(measure.kinds)}")
             if measure.of == "triple" and len(self.replicas) < 3:
                 raise ValueError(f"measure.also: {measure.name} needs three replicas, not {len(self.replicas)}")
+        retrain, steps = self.retrain, self._steps_of_retraining
+        if self.prune.trains and retrain.anneals and retrain.warmup and not retrain.by_epoch and steps is None:
+            raise ValueError(
+                "prune.epochs: how many iterations they are is unknown before the data are prepared, and so is their"
+                f" share of retrain.warmup {retrain.warmup}; give the length of retrain in `epochs`"
+            )
         for section, training in (("dense", self.dense), ("retrain", self.retrain)):
             for key, other in self._elsewhere.items():
                 if getattr(training, key) != other.training_defaults[key]:
@@ -195,11 +201,20 @@ class StudyConfig(Section):
         epochs, retrain = self.prune.epochs, self.retrain
         length = retrain.epochs or retrain.iterations
         milestones = sorted({max(1, round(epochs * step / length)) for step in retrain.milestones})
-        warmup = round(retrain.warmup * epochs / length) if retrain.by_epoch and retrain.anneals else retrain.warmup
+        warmup = retrain.warmup
+        if warmup and retrain.anneals and retrain.by_epoch:
+            warmup = round(warmup * epochs / length)
+        elif warmup and retrain.anneals:  # rounded down, so it ends before the run does
+            warmup = warmup * epochs * self._steps_of_retraining // length
         changed = {
             "epochs": epochs, "iterations": None, "milestones": milestones, "evaluate_every": epochs, "warmup": warmup,
         }  # fmt: skip
         return Training.model_validate({**{name: getattr(retrain, name) for name in Training.model_fields}, **changed})
+
+    @property
+    def _steps_of_retraining(self) -> int | None:
+        """Steps per epoch of retraining; None if they are unknown before the data are prepared."""
+        return self.setting.steps(self.retrain, self.dataset)
 
     @property
     def setting(self) -> Setting:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from three_regime.config.dataset import DatasetChoice
 from three_regime.config.load_grids import LoadGridConfig
 from three_regime.config.regimes import Regimes
+from three_regime.config.rule_names import check_rule_names
 from three_regime.config.section import Folder, Name, Positive, Section, Source
 from three_regime.config.study import StudyConfig
 from three_regime.datasets.sources import check_url, load_sources
@@ -89,6 +90,8 @@ class Config(Section):
             raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         self._check_shared_data()
         self._check_load_grids()
+        grids = [name for name, grid in self.load_grids.items() if set(grid.studies) <= set(self.run)]
+        check_rule_names({name: self.studies[name] for name in self.run}, grids)
         return self
 
     def _check_load_grids(self) -> None:

@@ -9,6 +9,7 @@ from three_regime.jobs.context import measured, session_of, task_of
 from three_regime.jobs.job import Job
 from three_regime.random_streams import Streams
 from three_regime.study.fingerprints import fingerprint_of, input_digest
+from three_regime.study.grid import Study
 from three_regime.study.products import Product, training_recipe
 from three_regime.tasks.interface import Task
 from three_regime.tasks.strategies import sparse_network
@@ -29,7 +30,7 @@ def compute(job: Job) -> None:
 
     member = Member(
         label=f"dense, seed {job.seed}" if one_run else job.products[0].label,
-        key=_run_key(job.products[0], training_recipe(training, training.epochs if one_run else None)),
+        key=_run_key(job.study, job.products[0]),
         streams=streams,
         start=start,
         masks={},
@@ -67,8 +68,16 @@ def about_model(task: Task) -> dict[str, str]:
     return {"prunable": json.dumps(task.prunable), "parameters": str(parameters)}
 
 
-def _run_key(product: Product, training: dict) -> str:
-    """Identity of a run, independent of its length and measurements, so a later, longer run can continue it."""
-    recipe = {**product.recipe, "training": {**training, "length": None}}
-    recipe.pop("measured", None)
-    return fingerprint_of(recipe, {"data": input_digest(product.inputs["data"])})
+def _run_key(study: Study, product: Product) -> str:
+    """Identity of a run, independent of its measurements, and of its length if that changes no step.
+
+    So a later, longer run can continue it. The recipe of the single long run holds the length that a learning rate
+    anneals over.
+    """
+    training = study.config.dense_at(product.coordinates["temperature"])
+    recipe = training_recipe(training, training.epochs if study.one_dense_run else None)
+    if study.one_dense_run or not training.anneals:
+        recipe["length"] = None
+    whole = {**product.recipe, "training": recipe}
+    whole.pop("measured", None)
+    return fingerprint_of(whole, {"data": input_digest(product.inputs["data"])})

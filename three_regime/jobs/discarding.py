@@ -24,7 +24,7 @@ from pathlib import Path
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
-from three_regime.jobs.job import locked, state_file
+from three_regime.jobs.job import locked, state_files
 from three_regime.study.fingerprints import recorded_digest
 from three_regime.study.grid import Study, study_named
 from three_regime.study.products import IMPORTED, Product, pack
@@ -71,7 +71,7 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
         goes = [product for stage in DISCARDED[study.config.keep] for product in products[stage] if _may_go(product)]
         files = [path for product in goes for path in product.outputs if path.suffix == ".safetensors"]
         if study.config.keep == "none" and _last_of_seed(study, seed, temperature):
-            files.append(state_file(study, products["dense"][0]))
+            files += state_files(study, products["dense"][0])
         for product in itertools.chain.from_iterable(products.values()):
             kept_copies.drop(study, product.outputs)  # disk space is freed with the last hard link
         there = [path for path in files if path.exists()]

@@ -11,7 +11,7 @@ from typing import Any
 
 from three_regime.config import Config
 from three_regime.config.knobs import density_folder
-from three_regime.errors import UserError
+from three_regime.errors import Diverged
 from three_regime.jobs import kept_copies
 from three_regime.jobs.kept_copies import sidecar
 from three_regime.kernels import Kernels
@@ -30,6 +30,7 @@ from three_regime.system.files import (
     write_result,
 )
 from three_regime.system.interruption import Stop
+from three_regime.training.saved_state import again
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Job:
     def device(self) -> str:
         """``cuda`` or ``cpu``; a stage that requests no GPU uses none unless the configuration requires it."""
         stage = self.products[0].stage
-        if stage == "prune" and not self.study.config.prune.trains:
+        if stage == "prune" and not self.study.config.prune.needs_data:
             return "cpu"  # NumPy only: importing torch to ask for a device would take longer than pruning
         from three_regime.system.device import choose
 
@@ -125,12 +126,12 @@ class Job:
             write_result(path, results)
         except ValueError as error:
             at = title(self.study, product.stage, self.seed, self.temperature)
-            raise UserError(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
+            raise Diverged(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
 
 
 def wants_gpu(config: Config, study: Study, stage: str) -> bool:
     """Whether a job of the stage uses a GPU if there is one."""
-    if (stage == "prune" and not study.config.prune.trains) or config.device == "cpu":
+    if (stage == "prune" and not study.config.prune.needs_data) or config.device == "cpu":
         return False
     return config.device == "cuda" or getattr(study.config.resources, stage).gpu > 0
 
@@ -143,8 +144,21 @@ def state_file(study: Study, product: Product, number: int | None = None) -> Pat
     return sidecar(study, folder / f"{product.stage}{'' if number is None else number}.state.safetensors")
 
 
+def state_files(study: Study, product: Product) -> tuple[Path, ...]:
+    """Paths of every training state that a product's job may have saved.
+
+    Of each round of pruning that trains; of the single dense run also what it trains anew.
+    """
+    if product.stage == "prune":
+        return tuple(state_file(study, product, number) for number in range(1, study.config.prune.rounds))
+    own = state_file(study, product)
+    return (own, again(own)) if product.stage == "dense" and study.one_dense_run else (own,)
+
+
 def lock_file(study: Study, stage: str, seed: int, temperature: float | None, density: float | None) -> Path:
-    """File that a job locks while it runs."""
+    """File that a job locks while it runs; jobs that share a training state share it."""
+    if stage == "dense" and study.one_dense_run:
+        temperature = None  # one run for all temperatures
     folder = study.folder / f"seed{seed}"
     folder = folder / study.knob.folder(temperature) if temperature is not None else folder
     folder = folder / density_folder(density) if density is not None else folder

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
-from three_regime.jobs.job import Job, locked, state_file, title, wants_gpu
+from three_regime.jobs.job import Job, locked, state_files, title, wants_gpu
 from three_regime.preparation.prepare import check_prepared
 from three_regime.study import damage
 from three_regime.study.grid import Study, study_named
@@ -68,7 +68,8 @@ def run_job(
     """
     study = study_named(config, name)
     products = pack(study, stage, seed, temperature, density)
-    if not products:  # the study does not use this stage
+    if not products:
+        log.info("%s: nothing to do: %s", title(study, stage, seed, temperature), _why_unused(study, stage))
         return Outcome(0, 0)
     with (
         requeued_if_preempted(),
@@ -94,7 +95,7 @@ def run_job(
                 log.info("settings of the run: %s", started.file)
             if job.run and "changed_code" in job.run:
                 log.warning("the checkout changed since this run began: %s", job.run["changed_code"])
-            for path in {path for product in stale for path in (*product.outputs, job.state_file(product))}:
+            for path in {path for product in stale for path in (*product.outputs, *state_files(study, product))}:
                 remove_leftovers(path)
             for product in stale:
                 log.info("to compute: %s", product.label)
@@ -119,6 +120,13 @@ def run_job(
     return outcome
 
 
+def _why_unused(study: Study, stage: str) -> str:
+    """Why a stage of a study has no products."""
+    if stage == "measures" and not study.config.measure.also:
+        return "measure.also names no additional measure"
+    return f"it compares pairs of replicas, and replicas: {list(study.config.replicas)} has none"
+
+
 def _needing_less_memory(study: Study) -> str:
     """Advice for jobs that run out of GPU memory; finished results and training states are kept."""
     alone = ", `lockstep: off` in the study" if study.setting.packs_advance_together else ""
@@ -130,11 +138,9 @@ def _remove_states(study: Study, products: list[Product]) -> None:
     right after the result.
     """
     for product in products:
-        if product.stage == "prune":
-            for number in range(1, study.config.prune.rounds):
-                state_file(study, product, number).unlink(missing_ok=True)
-        if product.stage in ("retrain", "measures") or (product.stage == "dense" and not study.one_dense_run):
-            state_file(study, product).unlink(missing_ok=True)
+        if product.stage != "dense" or not study.one_dense_run:
+            for path in state_files(study, product):
+                path.unlink(missing_ok=True)
 
 
 def _put_back_lost(study: Study, products: list[Product]) -> None:

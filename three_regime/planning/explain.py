@@ -33,14 +33,15 @@ SHOWN = 20
 
 
 def explain(config: Config, target: str | None = None) -> list[Finding]:
-    """Findings on everything that `target` needs, done or not, in the order of computation.
+    """Findings on the results that `target` includes, done or not, in the order of computation.
 
     Parameters
     ----------
     target
         A result file (with everything upstream), a table, figure or report (with every result of its studies), or a
         target of `three_regime.planning.plan`: a collection (``dense``, ``landscape``, ``tables``, …), a collection of
-        one study (``<study>_retrained``), a stage, or a study; None: everything.
+        one study (``<study>_retrained``), a stage, or a study; None: everything. A collection or stage includes only
+        its own results, not those upstream.
 
     Raises
     ------
@@ -89,7 +90,10 @@ def studies_behind(config: Config, path: Path) -> list[Study] | None:
 
 
 def unprepared(config: Config, target: str | None) -> list[str]:
-    """One line for each data set needed by `target` that is not prepared, or not for these settings."""
+    """One line for each data set that `target` includes and that is not prepared, or not for these settings.
+
+    Only `data` includes them; None means `data`.
+    """
     try:
         chosen = wanted(config, [target] if target else ["data"])
     except UserError:

@@ -116,6 +116,8 @@ class Plan:
         Studies whose model family does not count its layers, so neither hours nor bytes of weights are known.
     untimed
         Studies with something to compute whose hours are unknown for either reason; excluded from sums and chains.
+    unpriced_measures
+        Additional measures to compute whose work is unknown; they are not in the hours of their stage.
     inherited
         Data set → studies on other data sets that use the regime thresholds fitted for it.
     """
@@ -127,6 +129,7 @@ class Plan:
     unpriced: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
     untimed: tuple[str, ...] = ()
+    unpriced_measures: tuple[str, ...] = ()
     inherited: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -149,6 +152,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     unpriced: list[str] = []
     uncounted: list[str] = []
     untimed: list[str] = []
+    unpriced_measures: set[str] = set()
     inherited: dict[str, list[str]] = {}
     seen: set[Path] = set()
     chosen = wanted(config, targets)
@@ -176,6 +180,8 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         elif rates and not speed_here:
             untimed.append(name)
             unpriced += [name] if pricer.counted else []
+        if any(job.to_compute for job in jobs if job.stage == "measures"):
+            unpriced_measures.update(pricer.unpriced_measures)
         for stage in heavy:
             here = [job for job in jobs if job.stage == stage]
             rows += [_row(study, stage, here, pricer, seconds, speed_here, rates)] if here else []
@@ -186,7 +192,10 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     rows += _row_of_all_studies(config, chosen.get(ALL_STUDIES, set()))
     nothing = 0.0 if rates and not untimed else None
     chain = max(chains, default=nothing)
-    return Plan(rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed), inherited)
+    return Plan(
+        rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed),
+        tuple(sorted(unpriced_measures)), inherited,
+    )  # fmt: skip
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
@@ -270,7 +279,7 @@ def _row(
     size = sum(pricer.bytes(finding.product) for finding in findings)
     size += len(jobs) * pricer.kept_state_bytes if stage == "dense" else 0
     size += disk.of_logs(len(jobs), len(findings))
-    trains = stage != "prune" or study.config.prune.trains
+    by_torch = stage != "prune" or study.config.prune.needs_data  # at the measured rates; else NumPy on one CPU core
     return Row(
         study.name,
         stage,
@@ -281,8 +290,8 @@ def _row(
         verdicts.count(Verdict.MISSING) + verdicts.count(Verdict.UNKNOWN),
         sum(seconds[id(job)] for job in jobs) if seconds else None,
         size,
-        bool(rates and rates.on_gpu and trains),
-        speed_here.threads if speed_here and trains else 1,
+        bool(rates and rates.on_gpu and by_torch),
+        speed_here.threads if speed_here and by_torch else 1,
     )
 
 

@@ -97,6 +97,11 @@ def _notes_on_times(plan: Plan) -> list[str]:
             f"Hours of {', '.join(plan.unpriced)} are unknown (?) and not in the totals: no Transformer has been"
             " measured on this device."
         )
+    if plan.unpriced_measures:
+        notes.append(
+            f"Hours of the measures {', '.join(plan.unpriced_measures)} are not in the totals: they state no `work`"
+            " (docs/questions.md)."
+        )
     for network in sorted(set(plan.scaled.values())):
         notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
     return notes + uncounted

@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tabulate import tabulate
 from three_regime.config import Config, Training
 from three_regime.config.knobs import density_folder
 from three_regime.errors import UserError
-from three_regime.jobs.job import lock_file, state_file
+from three_regime.jobs.job import lock_file, state_files
 from three_regime.planning.plan import Job, jobs_of
 from three_regime.planning.pricing import pricer_of
 from three_regime.study.grid import Study, planned
@@ -156,8 +157,8 @@ def _running(job: Job, now: float) -> Running:
     left = _left_by_members(job, now)
     member, epoch, epochs, since = "", math.nan, 0, None
     states = _states(job)
-    if saved := max((state for _, state in states.values() if state), key=lambda state: state.saved_at, default=None):
-        beside = [product for product, state in states.values() if state and state.position == saved.position]
+    if saved := max((state for _, state in states if state), key=lambda state: state.saved_at, default=None):
+        beside = [product for product, state in states if state and state.position == saved.position]
         training = _training(study, beside[0])
         epochs = _epochs(study, job)
         steps = pricer_of(study).steps(training)
@@ -166,7 +167,7 @@ def _running(job: Job, now: float) -> Running:
         if not (job.stage == "dense" and study.one_dense_run):
             member = beside[0].label + (f" and {len(beside) - 1} more" if beside[1:] else "")
         if epoch > 0:
-            behind = sum(epochs - (state.epoch + state.step / steps if state else 0) for _, state in states.values())
+            behind = sum(epochs - (state.epoch + state.step / steps if state else 0) for _, state in states)
             left = max(0.0, saved.spent_s / epoch * behind - since)
     return Running(
         study.name, job.stage, job.seed, job.temperature, job.density, member, epoch, epochs,
@@ -181,28 +182,57 @@ def _left_by_members(job: Job, now: float) -> float | None:
         if finding.done and not finding.imported:
             path = finding.product.outputs[0]
             spent.append((path.stat().st_mtime, read_result(path).provenance["wall_s"]))
-    if not spent:
+    if not spent or not job.to_compute:
         return None
     mean = statistics.fmean(wall_s for _, wall_s in spent)
     under_way = min(mean, now - max(written for written, _ in spent))
-    return len(job.to_compute) * mean - under_way
+    return max(0.0, len(job.to_compute) * mean - under_way)
 
 
-def _states(job: Job) -> dict[Path, tuple[Product, Saved | None]]:
-    """State file → a product of its run and the progress in the file, for each run still to compute."""
-    products = {state_file(job.study, finding.product): finding.product for finding in job.to_compute}
-    return {path: (product, read_saved(path)) for path, product in products.items()}
+def _states(job: Job) -> list[tuple[Product, Saved | None]]:
+    """A product and the progress of each training run still to compute."""
+    products = [finding.product for finding in job.to_compute if _trains(finding.product)]
+    runs = {state_files(job.study, product): product for product in products}
+    return [(product, _progress(job, paths)) for paths, product in runs.items()]
+
+
+def _trains(product: Product) -> bool:
+    """Whether status knows the length of the product's training; of the additional measures, only curves train."""
+    return product.stage != "measures" or product.recipe["measure"] == "bezier"
+
+
+def _progress(job: Job, paths: Sequence[Path]) -> Saved | None:
+    """Progress of a run according to its states."""
+    found = [saved for path in paths if (saved := read_saved(path))]
+    if job.stage == "prune" and found:  # each round has its own
+        return Saved(
+            sum(saved.epoch for saved in found),
+            sum(saved.step for saved in found),
+            sum(saved.spent_s for saved in found),
+            max(saved.saved_at for saved in found),
+        )
+    if job.stage == "dense" and job.study.one_dense_run:  # a state past the first checkpoint to compute waits
+        first = min(finding.product.coordinates["temperature"] for finding in job.to_compute)
+        found = [saved for saved in found if saved.position <= (first, 0)]
+    return max(found, key=lambda saved: saved.saved_at, default=None)
 
 
 def _training(study: Study, product: Product) -> Training:
+    """Settings with the batch size of a product's training."""
     if product.stage == "dense":
         return study.config.dense_at(product.coordinates["temperature"])
     return study.config.retrain
 
 
 def _epochs(study: Study, job: Job) -> int:
+    """Length of each training run of a job."""
+    config = study.config
     if job.stage == "dense" and study.one_dense_run:
         return int(max(finding.product.coordinates["temperature"] for finding in job.to_compute))
+    if job.stage == "prune":
+        return (config.prune.rounds - 1) * config.prune.epochs
+    if job.stage == "measures":
+        return config.measure.bezier.epochs
     pricer = pricer_of(study)
     return pricer.retrain_epochs if job.stage == "retrain" else pricer.dense_epochs(job.temperature)
 

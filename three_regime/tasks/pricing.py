@@ -189,9 +189,15 @@ class Pricer(ABC):
     def curves(self, pairs: int) -> Work:
         """Work of training the Bezier curves of `pairs` and measuring the points along them."""
         measure, retrain = self.study.config.measure, self.study.config.retrain
-        changed = {"epochs": measure.bezier.epochs, "iterations": None, "milestones": (), "evaluate_every": 1}
+        epochs = measure.bezier.epochs  # as `landscape.bezier.training_of`: evaluated once, without SAM
+        changed = {"epochs": epochs, "iterations": None, "milestones": (), "evaluate_every": epochs, "sam_rho": 0.0}
         bend = self._training(retrain.model_copy(update=changed), None)
         return sum((bend for _ in range(pairs)), self._lmc(pairs * measure.points, 0))
+
+    @property
+    def unpriced_measures(self) -> list[str]:
+        """Additional measures of the study whose work is unknown."""
+        return [name for name in self.study.config.measure.also if MEASURES[name].work is None]
 
     def _measures(self, products: Sequence[Product]) -> Work:
         """Work of additional measures, each priced by its entry; outputs shared by several are counted repeatedly."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from three_regime.config import Training
 from three_regime.config.optimisers import OPTIMISERS
-from three_regime.errors import Interrupted
+from three_regime.errors import Diverged, Interrupted
 from three_regime.kernels import Kernels
 from three_regime.system.device import convolution_precision
 from three_regime.tasks.interface import Epoch, Metrics, SparseNetwork, Stack, Task
@@ -114,6 +114,10 @@ class TrainingLoop:
         """Kernels recorded as provenance; None: those of the process."""
         return self.sparse.computed_with if self.sparse else None
 
+    @property
+    def _steps_done(self) -> int:
+        return self.epoch * self.length.steps_per_epoch + self.step
+
     def states(self) -> list[tuple[Member, SavedState]]:
         """Every running member with its current state; valid until the next step."""
         self._count_time()
@@ -131,8 +135,6 @@ class TrainingLoop:
         if not self.runs:
             return
         self.counted_at = time.monotonic()
-        done = self.epoch * self.length.steps_per_epoch + self.step
-        self.progress.begin(len(self.runs), self.length.iterations, done)
         while self.runs and self.epoch < self.length.epochs and (self.epoch, self.step) != until:
             self._rest_of_epoch(until[1] if until is not None and until[0] == self.epoch else None)
             if self.runs and (self.epoch, self.step) != until:
@@ -203,8 +205,7 @@ class TrainingLoop:
             if self.training.clip_norm is not None:
                 gradient.mul_((self.training.clip_norm / (_norms(gradient) + 1e-6)).clamp(max=1.0))
             # 5. Update the weights; the optimiser adds weight decay.
-            step = self.epoch * self.length.steps_per_epoch + self.step
-            self.update(self.vector, gradient, self.slots, self.training, self.rate, step)
+            self.update(self.vector, gradient, self.slots, self.training, self.rate, self._steps_done)
         return loss, errors, count
 
     def _gradient(
@@ -287,7 +288,9 @@ class TrainingLoop:
             if len(self.runs) > 1:
                 log.error("%s; the other members go on", message)
             self.failures.append(message)
-        self._take([entry for row, entry in enumerate(self.states()) if row not in diverged])
+            self.runs[row].ended = True
+        self.progress.drop(len(diverged), self._steps_done)
+        self._take(self.states())
 
     @contextlib.contextmanager
     def _stopping_at_once(self) -> Iterator[None]:
@@ -344,19 +347,25 @@ class TrainingLoop:
             self.progress.report(f"{self._label}: {words} {span}")
 
     def _deliver(self) -> None:
-        """Deliver each member's checkpoint; delivering the last one ends the run."""
+        """Deliver each member's checkpoint; delivering the last one ends the run, and so does a divergence."""
         self._count_time()
         weights = self._weights()
+        diverged: dict[int, str] = {}
         for row, run in enumerate(self.runs):
             arrays = {name: value[row].cpu().numpy().copy() for name, value in weights.items()}
             together = len(self.runs) if self.stack.together else 0
-            with self._stopping_at_once():
-                run.member.deliver(
-                    Checkpoint(self.epoch, arrays, list(run.history), run.spent_s, together, self.computed_with)
-                )
+            try:
+                with self._stopping_at_once():
+                    run.member.deliver(
+                        Checkpoint(self.epoch, arrays, list(run.history), run.spent_s, together, self.computed_with)
+                    )
+            except Diverged:
+                diverged[row] = f"a result is not a finite number after epoch {self.epoch}"
+                continue
             if self.epoch == self.length.epochs and not run.member.keep_state:
                 run.ended = True
                 run.member.state.unlink(missing_ok=True)
+        self._leave_behind(diverged)
 
     def _test_metrics(self) -> list[dict[str, float]]:
         with self._stopping_at_once():

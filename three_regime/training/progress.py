@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from humanfriendly import format_timespan
 
@@ -30,10 +31,20 @@ class Progress:
         self._steps = self._seen = 0
         self._start = self._last = time.monotonic()
 
-    def begin(self, members: int, steps: int, done: int) -> None:
-        """Register `members` runs of `steps` steps each, of which an earlier process made `done`."""
-        self._members_left = max(self._members_left - members, 0)
-        self._steps_each, self._steps_left = steps, members * (steps - done)
+    def begin(self, steps: int, done: Sequence[int]) -> None:
+        """Register runs of `steps` steps each, of which earlier processes made `done`, one number per run."""
+        self._members_left -= len(done)
+        self._steps_each = steps
+        self._steps_left = sum(max(steps - each, 0) for each in done)
+
+    def drop(self, members: int, done: int) -> None:
+        """Forget `members` runs that end after `done` steps."""
+        self._steps_left -= members * max(self._steps_each - done, 0)
+
+    @property
+    def left(self) -> int:
+        """Steps left of all runs; those of a run not registered yet are counted as of the others."""
+        return self._steps_left + self._members_left * self._steps_each
 
     def advance(self, seen: int, members: int) -> None:
         """Count one step of `members` runs on `seen` images or tokens each."""
@@ -55,6 +66,6 @@ class Progress:
             log.info("%s", text)
             return
         spent = self._last - self._start
-        left = (self._steps_left + self._members_left * self._steps_each) * spent / self._steps
+        left = self.left * spent / self._steps
         rate = f"{self._seen / spent:,.0f} {self._unit}/s"
         log.info("%s, %s, %s left", text, rate, format_timespan(round(left), False, 2))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ class SavedState:
     step: int
     history: list[dict[str, Any]]
     wall_s: float
+
+    @property
+    def position(self) -> tuple[int, int]:
+        return self.epoch, self.step
 
 
 def save(
@@ -83,6 +88,28 @@ def written_together(path: Path) -> bool:
         return path.exists() and bool(json.loads(read_metadata(path)["state"])["together"])
     except (UserError, KeyError, ValueError, TypeError):
         return False  # `load` says why
+
+
+def again(path: Path) -> Path:
+    """Where a run saves its state that trains anew what lies before the state at `path`, which must not be lost."""
+    return path.with_name(f"again.{path.name}")
+
+
+def settle(path: Path, *, anew: bool) -> None:
+    """End a run: remove the state at `again`, or move it to `path` if this run saved it (`anew`) and it is later."""
+    other = again(path)
+    if anew and read_position(other) > read_position(path):
+        os.replace(other, path)
+    other.unlink(missing_ok=True)
+
+
+def read_position(path: Path) -> tuple[int, int]:
+    """Completed epochs and steps of the state at `path`; before the start if there is no readable state."""
+    try:
+        about = json.loads(read_metadata(path)["state"])
+        return about["epoch"], about["step"]
+    except (UserError, KeyError, ValueError, TypeError):
+        return -1, 0
 
 
 def load(

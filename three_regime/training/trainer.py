@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -81,12 +82,18 @@ def _advance(
     """
     length = length_of(task, training, members[0])
     network = _sparse(stack, task, training, members)
+    begun = [
+        _begun(stack, task, training, member, session, length, network.computed_with if network else None)
+        for member in members
+    ]
     by_position: dict[tuple[int, int], list] = {}
-    for member in members:
-        state = _state_of(stack, task, training, member, session, length, network.computed_with if network else None)
-        by_position.setdefault((state.epoch, state.step), []).append((member, state))
+    for member, state in begun:
+        by_position.setdefault(state.position, []).append((member, state))
     make = functools.partial(
         TrainingLoop, stack, task, training, session=session, length=length, progress=progress, sparse=network
+    )  # fmt: skip
+    progress.begin(
+        length.iterations, [state.epoch * length.steps_per_epoch + state.step for _, state in begun]
     )  # fmt: skip
     positions = sorted(by_position)
     groups = [make(by_position[position]) for position in positions]
@@ -98,9 +105,11 @@ def _advance(
     group = groups[0]
     for position, ahead in zip(positions[1:], groups[1:], strict=True):
         group.train(until=position)
-        failures += group.failures
+        failures += [*group.failures, *ahead.failures]
         group = make([*group.states(), *ahead.states()])
     group.train()
+    for member, (continued, _) in zip(members, begun, strict=True):
+        saved_state.settle(member.state, anew=continued.state != member.state)
     return failures + group.failures
 
 
@@ -127,7 +136,7 @@ def _by_engine(task: Task, training: Training, member: Member) -> bool:
     return not saved_state.written_together(member.state) and _engine(task, training, member) is not None
 
 
-def _state_of(
+def _begun(
     stack: Stack,
     task: Task,
     training: Training,
@@ -135,24 +144,34 @@ def _state_of(
     session: Session,
     length: Length,
     computed_with: Kernels | None,
-) -> SavedState:
-    """State that a member continues from: its saved state, or its initial weights."""
-    state = saved_state.load(
-        member.state,
+) -> tuple[Member, SavedState]:
+    """A member with the state that it continues from, its saved state or its initial weights, and where it saves.
+
+    A kept state that is past the first requested checkpoint stays: a longer run continues it. The fresh run, which
+    alone can deliver that checkpoint, saves its state beside it (`saved_state.again`).
+    """
+    load = functools.partial(
+        saved_state.load,
         key=member.key,
         threads=session.threads,
         device=task.device.type,
         together=stack.together,
         computed_with=computed_with,
     )
-    if state is not None and (state.epoch, state.step) <= (length.checkpoints[0], 0):
-        return state
-    # No state, or it is past the first requested checkpoint, which only a fresh run can deliver.
+    found = [(member, load(member.state))]
+    if found[0][1] is not None and member.keep_state:
+        anew = replace(member, state=saved_state.again(member.state))
+        found.append((anew, load(anew.state)))
+    first = (length.checkpoints[0], 0)
+    usable = [(each, state) for each, state in found if state is not None and state.position <= first]
+    if usable:
+        return max(usable, key=lambda pair: pair[1].position)
+    member, _ = found[-1]
     parameters = Flat(task.parameters).join(member.start).astype(np.float32)
     slots = {f"slot:{name}": np.zeros_like(parameters) for name in OPTIMISERS[training.optimiser].slots}
     buffers = {f"buffer:{name}": np.asarray(member.start[name]) for name in task.buffers}
     sums = {"sums": np.zeros(2), "seen": np.array(0)}
-    return SavedState({"parameters": parameters, **slots, **buffers, **sums}, 0, 0, [], 0.0)
+    return member, SavedState({"parameters": parameters, **slots, **buffers, **sums}, 0, 0, [], 0.0)
 
 
 def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> float:

@@ -75,6 +75,8 @@ def first_runtime(
 ) -> int:
     """Minutes for a whole pack, from rates measured on a GPU (or a CPU, if the stage needs no GPU), else as configured.
 
+    At least as configured if a measure of the pack states no work.
+
     Parameters
     ----------
     threads
@@ -90,10 +92,12 @@ def first_runtime(
     if measured is None:
         return asked.runtime
     products = pack(study, stage, study.config.dense_seeds[0], temperature, density)
-    seconds = measured.seconds(pricer_of(study).job(products))  # an upper bound, without the gain from sparsity
+    pricer = pricer_of(study)
+    seconds = measured.seconds(pricer.job(products))  # an upper bound, without the gain from sparsity
     slower = 1.0 if rates.on_gpu else max(1.0, measured.threads / threads)
     minutes = margin * (pricing.OTHER_START_S + slower * seconds) / 60
-    return STEP_MIN * math.ceil(minutes / STEP_MIN)
+    rounded = STEP_MIN * math.ceil(minutes / STEP_MIN)
+    return max(rounded, asked.runtime) if stage == "measures" and pricer.unpriced_measures else rounded
 
 
 @functools.cache

@@ -115,11 +115,11 @@ def _jobs_stopped(chosen: Iterable[tuple[Study, Product]]) -> Iterator[None]:
 
 
 def _move(study: Study, product: Product, folder: Path) -> None:
-    from three_regime.jobs.job import state_file  # here, so the Snakefile, parsed in every job, does not import it
+    from three_regime.jobs.job import state_files  # here, so the Snakefile, parsed in every job, does not import it
 
     for path in product.outputs:
         sidecar(study, path).unlink(missing_ok=True)  # it would be restored from there
-    for path in (*product.outputs, state_file(study, product)):
+    for path in (*product.outputs, *state_files(study, product)):
         if path.exists():
             target = folder / path.relative_to(study.root)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -64,6 +64,9 @@ class Images(Setting):
         measure = lowered(measure, "cka_images", choice.images)
         return lowered(measure, "last_epochs", retrain.epochs_on(choice.images))
 
+    def steps(self, training: Training, choice: DatasetChoice) -> int:
+        return training.steps_on(choice.images)
+
     def check(self, study: StudyConfig) -> None:
         for section, training in (("dense", study.dense), ("retrain", study.retrain)):
             if training.precision == "bf16":

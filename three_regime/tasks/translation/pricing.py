@@ -113,9 +113,10 @@ class TextPricer(Pricer):
     def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
         """`last_epochs` is ignored: the error of a retraining is measured at its end, not over its last epochs."""
         epochs = stop or self.epochs(training)
+        trained = epochs if training.by_epoch else training.iterations / self.steps(training)
         passes = 2 if training.sam_rho > 0 else 1
         validated = epochs // training.evaluate_every * self._held_out[0] * self.tokens_a_pair
-        return Work(train=passes * epochs * self.pairs * self.tokens_a_pair, evaluate=validated)
+        return Work(train=passes * trained * self.pairs * self.tokens_a_pair, evaluate=validated)
 
     def _cka(self, replicas: int) -> Work:
         return Work(evaluate=float(self.study.config.measure.cka_tokens * replicas))
