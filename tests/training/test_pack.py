@@ -126,13 +126,25 @@ def test_networks_side_by_side_compute_what_each_computes_alone(network):
             torch.testing.assert_close(wide[name][row], alone[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["preresnet-8x0.25", "preresnet-8x0.1875", "preresnet-20", "vgg-11"])
+@pytest.mark.parametrize(
+    ("model", "step"),
+    [
+        ("preresnet-8x0.25", 2), ("preresnet-8x0.1875", 8), ("preresnet-20", 1), ("vgg-11", 1),
+        ("densenet-10", 2), ("densenet-10k24", 1), ("8 and 12 channels", 2),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("members", [1, 2, 3, 9])
-def test_rows_fill_the_lanes_of_a_processor(model, members):
-    side = 32 if model == "vgg-11" else 8
-    network = StackedNetwork(families.build(model, classes=10, channels=1, image_size=side))
+def test_rows_fill_the_lanes_of_a_processor(model, step, members):
+    """Of every BatchNorm: the narrowest may fill them where a wider one does not."""
+    if model == "8 and 12 channels":
+        module = torch.nn.Sequential(torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 12, 3), torch.nn.BatchNorm2d(12))
+    else:
+        side = 32 if model == "vgg-11" else 8
+        module = families.build(model, classes=10, channels=1, image_size=side)
+    network = StackedNetwork(module)
     rows = network.rows(members)
     assert members <= rows < members + 8 and rows >= 2
+    assert rows == max(2, -(-members // step) * step)
     assert all(rows * norm.num_features % 8 == 0 for norm in network.norms)
 
 
