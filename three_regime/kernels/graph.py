@@ -64,6 +64,11 @@ class Layer:
     bias: bool = False
     beside: Map | None = None
 
+    @property
+    def strided_shortcut(self) -> bool:
+        """Whether it is a 1×1 convolution of every other pixel."""
+        return self.kind == "convolution" and (self.kernel, self.stride) == (1, 2)
+
 
 @runtime_checkable
 class Lowerable(Protocol):

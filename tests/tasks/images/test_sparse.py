@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from three_regime.datasets.registry import DATASETS
 from three_regime.errors import Interrupted, UserError
 from three_regime.kernels import building
 from three_regime.kernels.graph import Graph
+from three_regime.kernels.graph_rules import check
 from three_regime.kernels.program import STRUCTURES, Program
 from three_regime.kernels.trial import sparse_engine_works
 from three_regime.landscape import mode_connectivity
@@ -32,6 +34,7 @@ from three_regime.pruning.masks import Masks, apply_masks
 from three_regime.random_streams import Streams
 from three_regime.system.files import read_json
 from three_regime.tasks import strategies
+from three_regime.tasks.images.sparse import SparseImages
 from three_regime.tasks.images.task import ImageClassification
 from three_regime.training import saved_state
 from three_regime.training.trainer import train_pack
@@ -240,6 +243,7 @@ def test_where_it_pays(name, up_to, not_from):
     module = families.build(name, classes=10, channels=3, image_size=32)
     graph = Graph(3, 32)
     module.lowered(graph)
+    check(graph)
 
     def kept(density: float) -> Masks:
         line = {key: np.linspace(0, 1, value.numel()) for key, value in module.named_parameters() if value.ndim == 4}
@@ -248,6 +252,58 @@ def test_where_it_pays(name, up_to, not_from):
     assert graph.kept(kept(up_to)) == pytest.approx(up_to, abs=0.02)
     assert graph.pays(kept(up_to))
     assert not_from > 1 or not graph.pays(kept(not_from))
+
+
+class Described(torch.nn.Module):
+    """A network as a third party may describe it: a block with a shortcut, with some options changed."""
+
+    def __init__(self, layers: dict[str, dict], order: str = "bsc") -> None:
+        super().__init__()
+        self.layers, self.order = layers, order
+
+    def lowered(self, graph: Graph) -> None:
+        def convolution(source, name, **usual):
+            return graph.convolution(source, name, 16, **{**usual, **self.layers.get(name, {})})
+
+        first, second = convolution(graph.image, "a"), None
+        for name in self.order:
+            match name:
+                case "b":
+                    second = convolution(first, "b", norm="m", stride=2)
+                case "s":
+                    shortcut = convolution(first, "s", kernel=1, stride=2)
+                case "p":
+                    second = graph.pool(first, "m", "average")
+                case "c":
+                    last = convolution(second, "c", norm="n", beside=shortcut)
+        graph.head(last, "o", "f", 10)
+
+
+@pytest.mark.parametrize(
+    ("layers", "order", "reason"),
+    [
+        ({"a": {"norm": "l"}}, "bsc", "not the result of convolutions"),
+        ({"s": {"kernel": 3}}, "psc", "not the result of convolutions"),
+        ({}, "sbc", "must follow one strided 3×3"),
+        ({"s": {"norm": "l"}}, "bsc", "must follow one strided 3×3"),
+        ({"b": {"norm": None}}, "bsc", "must follow one strided 3×3"),
+        ({}, "bssc", "s: used by 2 layers"),
+        ({"c": {"norm": "m"}}, "bsc", "m: used by 2 layers"),
+        ({"b": {"bias": True}, "c": {"norm": None}}, "bsc", "a bias that"),
+        ({"c": {"bias": True}}, "bsc", "a bias that"),
+        ({"s": {"bias": True}}, "bsc", "a bias that"),
+        ({"s": {"stride": 1}}, "bsc", "another shape"),
+    ],
+)
+def test_what_it_would_compute_wrongly_is_left_to_torch(library, images, caplog, layers, order, reason):
+    masks = {f"{name}.weight": np.arange(10) == 0 for name in "absc"}
+    task = copy.copy(images)
+    task.model = Described({"b": {"bias": True}})
+    assert SparseImages.of(task, library, masks, None) is not None
+    task.model = Described(layers, order)
+    with caplog.at_level("DEBUG"):
+        assert SparseImages.of(task, library, masks, None) is None
+    assert reason in caplog.text
 
 
 @pytest.mark.parametrize("threads", [1, 2])
