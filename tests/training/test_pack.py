@@ -402,6 +402,14 @@ def test_small_networks_only_advance_together_on_a_cpu(images):
     assert images.stack(3).width == 3 and 9 <= images.stack("auto").width <= 32
 
 
+def test_the_width_is_measured_once(images, monkeypatch):
+    """On a GPU less memory is free once members have been computed, which must not change their number."""
+    sizes = itertools.count(2**22, 2**20)  # of which 4 and 3 fit
+    monkeypatch.setattr(ImageStack, "_activation_bytes", lambda stack: next(sizes))
+    stack = images.stack("auto")
+    assert stack.width == stack.width == 4
+
+
 def test_a_task_that_cannot_stack_advances_one_after_another(tmp_path):
     assert isinstance(choose(Quadratic(), 9, lambda _: 0.0), Alone)
     assert train(Quadratic(), tmp_path / "state", settings())[4].together == 0

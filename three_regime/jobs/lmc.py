@@ -123,11 +123,12 @@ def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> St
     weights = next(iter(replicas.values()))
 
     def seconds(stack: Stack) -> float:
-        rows = stacked([weights], stack.rows(stack.width))
+        width = stack.width
+        rows = stacked([weights], stack.rows(width))
         for warm in (False, True):
             began = time.perf_counter()
             stack.reestimate(rows, batch_size, _TRIAL_BATCHES * batch_size if warm else batch_size)
             wait_for(stack.device)
-        return (time.perf_counter() - began) / _TRIAL_BATCHES / stack.width
+        return (time.perf_counter() - began) / _TRIAL_BATCHES / width
 
     return choose(task, job.study.config.lockstep, seconds)

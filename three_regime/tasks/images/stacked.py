@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -72,9 +73,9 @@ class ImageStack:
         self.network = network
         self._width = width
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
-        """Maximum number of members computed together."""
+        """Maximum number of members computed together; memory is measured once, before the members occupy it."""
         return self._width or self._fitting()
 
     def rows(self, members: int) -> int:
