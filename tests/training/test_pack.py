@@ -315,6 +315,20 @@ def test_a_signal_during_delivery_keeps_what_was_delivered(tmp_path, images, tog
         assert_same(last(pack, label), together[label])
 
 
+def test_a_pack_may_change_to_a_machine_without_a_compiler(tmp_path, images, together, monkeypatch):
+    """Also if an earlier version began it, which recorded the kernels of the process."""
+    pack = pack_of(images, tmp_path)
+    with monkeypatch.context() as before:
+        before.setattr(ImageStack, "computed_with", "fused")
+        with pytest.raises(Interrupted):
+            train_members(images, pack, settings(**SGD), session(evaluate_last=2, stop=StopAfter(3)))
+    assert {saved_state.written_with(member.state) for member, _ in pack.values()} == {"fused"}
+    train_members(images, pack, settings(**SGD))
+    for label in pack:
+        assert_same(last(pack, label), together[label])
+        assert last(pack, label).computed_with == "plain"
+
+
 def test_a_state_of_the_other_way_is_refused(tmp_path, images):
     pack = pack_of(images, tmp_path, 1)
     with pytest.raises(Interrupted):

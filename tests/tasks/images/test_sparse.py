@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_study import config, products, run_to
+from tiny_study import config, products, run_to, study_of
 from toy_task import Delivered, StopAfter, assert_same, member, session, settings, train
 
 from three_regime import kernels
@@ -30,12 +30,12 @@ from three_regime.models.initialisation import initial_weights
 from three_regime.pruning.allocation import masks_of
 from three_regime.pruning.criteria import CRITERIA, Known
 from three_regime.pruning.magnitude import magnitude_masks
-from three_regime.pruning.masks import Masks, apply_masks
+from three_regime.pruning.masks import Masks, apply_masks, split_masks
 from three_regime.random_streams import Streams
-from three_regime.system.files import read_json
+from three_regime.system.files import read_arrays, read_json
 from three_regime.tasks import strategies
 from three_regime.tasks.images.sparse import SparseImages
-from three_regime.tasks.images.task import ImageClassification
+from three_regime.tasks.images.task import ImageClassification, of_study
 from three_regime.training import saved_state
 from three_regime.training.trainer import train_pack
 
@@ -582,7 +582,7 @@ def test_a_pack_by_the_engine_advances_one_by_one(library, tmp_path, narrow, mon
         whole = run("whole")
         with pytest.raises(Interrupted):
             run("begun", StopAfter(4))
-    assert [(each.computed_with, each.together) for each in whole] == [(None, 2)] * 2
+    assert [(each.computed_with, each.together) for each in whole] == [("plain", 2)] * 2
     for mine, expected in zip(run("begun"), whole, strict=True):
         assert_same(mine, expected)
 
@@ -673,3 +673,17 @@ def test_a_study_says_what_computed_it(library, tmp_path):
     found = {stage: {read_json(product.outputs[0])["provenance"]["kernels"] for product in products(study, stage)}
              for stage in ("dense", "retrain", "lmc", "cka")}  # fmt: skip
     assert found == {"dense": {"sparse"}, "retrain": {"sparse"}, "lmc": {"sparse"}, "cka": {"sparse"}}
+
+
+def test_a_study_in_lock_step_says_that_torch_computed_it(library, tmp_path):
+    """As measured before, too: final metrics are those of the task, not of the engine."""
+    about = {"lockstep": 2, "model": "preresnet-8x0.25", "temperatures": [1], "densities": [0.3]}
+    study = config(tmp_path, top={"kernels": "auto"}, **about)
+    run_to(study, "lmc")
+    records = {stage: [read_json(product.outputs[0]) for product in products(study, stage)]
+               for stage in ("dense", "retrain", "lmc")}  # fmt: skip
+    assert {each["provenance"]["kernels"] for found in records.values() for each in found} == {"plain"}
+    task = of_study(study_of(study), "cpu")
+    for product, record in zip(products(study, "retrain"), records["retrain"], strict=True):
+        weights = task.load(split_masks(read_arrays(product.outputs[1]))[0], "")
+        assert record["train"] == asdict(task.evaluate(weights, "train"))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from three_regime.config import Training
+from three_regime.kernels import Kernels
 from three_regime.models.stacked import StackedNetwork
 from three_regime.random_streams import Streams
 from three_regime.tasks.images.batches import ImageEpoch
@@ -65,6 +66,7 @@ class ImageStack:
     """
 
     together = True
+    computed_with: Kernels = "plain"  # the wide network is computed by torch, whatever the process uses
 
     def __init__(self, task: ImageNetwork, network: nn.Module, width: int | None) -> None:
         self.device = task.device
