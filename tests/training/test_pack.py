@@ -23,6 +23,7 @@ from three_regime.models.stacked import StackedNetwork
 from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks
 from three_regime.random_streams import Streams
+from three_regime.system.device import convolution_precision
 from three_regime.system.files import read_metadata
 from three_regime.tasks.images.stacked import ImageStack
 from three_regime.tasks.images.task import ImageClassification
@@ -161,6 +162,31 @@ def test_a_network_that_mixes_members_is_found_out(images):
 
     assert not ImageStack(images, Mixed(), None).reproduces(Mixed())
     assert images.stack("auto").reproduces(images.model)
+
+
+def test_joint_computation_is_checked_in_fp32(images):
+    seen = []
+
+    def look(*_: Any) -> None:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+
+    joint, single = images.build(), images.build()
+    for module in (joint, single):
+        module.register_forward_hook(look)
+    with convolution_precision(tf32=True):
+        assert ImageStack(images, joint, None).reproduces(single)
+        assert torch.backends.cudnn.allow_tf32
+    assert seen == [(False, False)] * 3, "together, then each alone"
+
+
+def test_too_little_memory_is_not_an_unsupported_network(images):
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    joint = images.build()
+    joint.register_forward_hook(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        ImageStack(images, joint, None).reproduces(images.model)
 
 
 # -- numbers

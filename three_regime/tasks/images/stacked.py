@@ -14,6 +14,7 @@ from three_regime.config import Training
 from three_regime.kernels import Kernels
 from three_regime.models.stacked import StackedNetwork
 from three_regime.random_streams import Streams
+from three_regime.system.device import convolution_precision
 from three_regime.tasks.images.batches import ImageEpoch
 from three_regime.tasks.images.batchnorm_reestimation import averaging
 from three_regime.tasks.images.network import ImageNetwork
@@ -125,7 +126,7 @@ class ImageStack:
         return weights
 
     def reproduces(self, network: nn.Module) -> bool:
-        """Whether two different networks computed together give the same logits as each alone.
+        """Whether two different networks computed together give the same logits as each alone, in fp32.
 
         False for an architecture that mixes channels by an operation that `models.stacked` does not support.
         """
@@ -137,9 +138,12 @@ class ImageStack:
         images = self.task.augmenter.normalise(self.task.images["train"][:_CHECKED_IMAGES])
         self.network.eval()
         network.eval()
-        with torch.no_grad():
+        # Training may use TF32, whose rounding is as large as the tolerance.
+        with torch.no_grad(), convolution_precision(tf32=False):
             try:
                 together = self.stacked(whole, self._for_all(images, 2))
+            except torch.OutOfMemoryError:
+                raise
             except (TypeError, RuntimeError, ValueError) as error:
                 log.debug("cannot be computed side by side: %s", error)
                 return False
