@@ -56,7 +56,7 @@ class _Layer(ctypes.Structure):
 class _Network(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("maps", "norms", "layers")),
-        *((name, _LONG) for name in ("layer_count", "norm_count", "map_count", "slots")),
+        *((name, _LONG) for name in ("layer_count", "slots")),
         ("places", _POINTER),
         ("gradient", _POINTER),
         ("classes", _LONG),
@@ -192,8 +192,8 @@ class Program:
         self.places = places
         self._network = _Network(
             *(self._address(_array(each)) for each in (maps, norms, layers)),
-            len(layers), len(norms), len(maps), self._slots, self._address(places), self._address(self.gradient),
-            self.classes, max(each.channels for each in graph.maps),
+            len(layers), self._slots, self._address(places), self._address(self.gradient), self.classes,
+            max(each.channels for each in graph.maps),
         )  # fmt: skip
 
     def run(
