@@ -71,6 +71,9 @@ def test_float32_outputs_are_not_rounded_off(outputs):
         (np.zeros((5, 2)), np.ones((4, 2)), "not 5 and 4"),
         (np.zeros((1, 2)), np.ones((1, 2)), "not 1 and 1"),
         (np.ones((5, 2)), np.arange(10.0).reshape(5, 2), "constant"),
+        (np.full((6464, 2), 0.1), np.full((6464, 2), 0.1), "constant"),  # its mean is not 0.1
+        (np.full((100, 2000), 0.1), np.full((100, 2000), 0.1), "constant"),
+        (gram(np.full((100, 2000), 0.1)), gram(np.full((100, 2000), 0.1)), "constant"),
         (np.full((5, 2), np.nan), np.arange(10.0).reshape(5, 2), "not finite"),
         (np.full((5, 2), np.inf), np.arange(10.0).reshape(5, 2), "not finite"),
     ],

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.special import softmax
 
 from three_regime.landscape.predictions import agreement, divergence
 from three_regime.landscape.weight_distance import distance
@@ -33,6 +35,19 @@ def test_divergence_by_hand_and_either_way_round():
     expected = ((p * np.log(p / middle)).sum() + (q * np.log(q / middle)).sum()) / 2
     assert divergence(p, q) == pytest.approx(expected) == pytest.approx(divergence(q, p))
     assert divergence(np.vstack([p, p]), np.vstack([q, p])) == pytest.approx(expected / 2)
+
+
+@pytest.mark.parametrize("raised", [0, 3, 32, 36])
+def test_divergence_of_confident_predictions_that_agree(raised):
+    generator = np.random.default_rng(0)
+    logits = np.zeros((2000, 10))
+    logits[np.arange(2000), generator.integers(0, 10, 2000)] = raised
+    first, second = (softmax(logits + 0.3 * generator.standard_normal(logits.shape), axis=1) for _ in range(2))
+    found = divergence(first, second)
+    assert found >= 0 and found == divergence(second, first)
+    with np.errstate(invalid="ignore"):
+        expected = np.nanmean(np.square(jensenshannon(first, second, axis=1)))  # NaN where rounding made it negative
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
 def test_distance_of_weights():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.utils import prune as torch_prune
 
 from three_regime.errors import UserError
 from three_regime.pruning.allocation import removed_count
+from three_regime.pruning.criteria import CRITERIA
 from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks, join_masks, sparsity, split_masks
 
@@ -63,6 +65,14 @@ def test_as_torch_prunes(weights, density):
         torch_prune.l1_unstructured(layer, "weight", amount=1 - density)
         found = magnitude_masks(weights, (name,), density, "uniform")[name]
         np.testing.assert_array_equal(found, layer.weight_mask.numpy().astype(bool))
+
+
+def test_the_criterion_is_that_of_studies(weights, monkeypatch):
+    """So what is tested here is what a study computes."""
+    smallest = replace(CRITERIA["magnitude"], score=lambda known: {n: -np.abs(w) for n, w in known.weights.items()})
+    usual = magnitude_masks(weights, PRUNABLE, 0.4, "uniform")
+    monkeypatch.setitem(CRITERIA, "magnitude", smallest)
+    assert not (usual["stem"] & magnitude_masks(weights, PRUNABLE, 0.4, "uniform")["stem"]).any()
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global"])

@@ -23,6 +23,7 @@ from three_regime.models.stacked import StackedNetwork
 from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks
 from three_regime.random_streams import Streams
+from three_regime.system.device import convolution_precision
 from three_regime.system.files import read_metadata
 from three_regime.tasks.images.stacked import ImageStack
 from three_regime.tasks.images.task import ImageClassification
@@ -126,13 +127,25 @@ def test_networks_side_by_side_compute_what_each_computes_alone(network):
             torch.testing.assert_close(wide[name][row], alone[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["preresnet-8x0.25", "preresnet-8x0.1875", "preresnet-20", "vgg-11"])
+@pytest.mark.parametrize(
+    ("model", "step"),
+    [
+        ("preresnet-8x0.25", 2), ("preresnet-8x0.1875", 8), ("preresnet-20", 1), ("vgg-11", 1),
+        ("densenet-10", 2), ("densenet-10k24", 1), ("8 and 12 channels", 2),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("members", [1, 2, 3, 9])
-def test_rows_fill_the_lanes_of_a_processor(model, members):
-    side = 32 if model == "vgg-11" else 8
-    network = StackedNetwork(families.build(model, classes=10, channels=1, image_size=side))
+def test_rows_fill_the_lanes_of_a_processor(model, step, members):
+    """Of every BatchNorm: the narrowest may fill them where a wider one does not."""
+    if model == "8 and 12 channels":
+        module = torch.nn.Sequential(torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 12, 3), torch.nn.BatchNorm2d(12))
+    else:
+        side = 32 if model == "vgg-11" else 8
+        module = families.build(model, classes=10, channels=1, image_size=side)
+    network = StackedNetwork(module)
     rows = network.rows(members)
     assert members <= rows < members + 8 and rows >= 2
+    assert rows == max(2, -(-members // step) * step)
     assert all(rows * norm.num_features % 8 == 0 for norm in network.norms)
 
 
@@ -149,6 +162,31 @@ def test_a_network_that_mixes_members_is_found_out(images):
 
     assert not ImageStack(images, Mixed(), None).reproduces(Mixed())
     assert images.stack("auto").reproduces(images.model)
+
+
+def test_joint_computation_is_checked_in_fp32(images):
+    seen = []
+
+    def look(*_: Any) -> None:
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+
+    joint, single = images.build(), images.build()
+    for module in (joint, single):
+        module.register_forward_hook(look)
+    with convolution_precision(tf32=True):
+        assert ImageStack(images, joint, None).reproduces(single)
+        assert torch.backends.cudnn.allow_tf32
+    assert seen == [(False, False)] * 3, "together, then each alone"
+
+
+def test_too_little_memory_is_not_an_unsupported_network(images):
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    joint = images.build()
+    joint.register_forward_hook(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        ImageStack(images, joint, None).reproduces(images.model)
 
 
 # -- numbers
@@ -303,6 +341,20 @@ def test_a_signal_during_delivery_keeps_what_was_delivered(tmp_path, images, tog
         assert_same(last(pack, label), together[label])
 
 
+def test_a_pack_may_change_to_a_machine_without_a_compiler(tmp_path, images, together, monkeypatch):
+    """Also if an earlier version began it, which recorded the kernels of the process."""
+    pack = pack_of(images, tmp_path)
+    with monkeypatch.context() as before:
+        before.setattr(ImageStack, "computed_with", "fused")
+        with pytest.raises(Interrupted):
+            train_members(images, pack, settings(**SGD), session(evaluate_last=2, stop=StopAfter(3)))
+    assert {saved_state.written_with(member.state) for member, _ in pack.values()} == {"fused"}
+    train_members(images, pack, settings(**SGD))
+    for label in pack:
+        assert_same(last(pack, label), together[label])
+        assert last(pack, label).computed_with == "plain"
+
+
 def test_a_state_of_the_other_way_is_refused(tmp_path, images):
     pack = pack_of(images, tmp_path, 1)
     with pytest.raises(Interrupted):
@@ -436,6 +488,14 @@ def test_small_networks_only_advance_together_on_a_cpu(images):
     assert not pays_on_cpu("off", 1) and pays_on_cpu(3, 40_000_000)
     assert images.stack("off") is None
     assert images.stack(3).width == 3 and 9 <= images.stack("auto").width <= 32
+
+
+def test_the_width_is_measured_once(images, monkeypatch):
+    """On a GPU less memory is free once members have been computed, which must not change their number."""
+    sizes = itertools.count(2**22, 2**20)  # of which 4 and 3 fit
+    monkeypatch.setattr(ImageStack, "_activation_bytes", lambda stack: next(sizes))
+    stack = images.stack("auto")
+    assert stack.width == stack.width == 4
 
 
 def test_a_task_that_cannot_stack_advances_one_after_another(tmp_path):

@@ -108,6 +108,17 @@ def test_another_thread_count_is_refused_naming_both(tmp_path):
     assert (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize(("written", "present"), [("fused", "plain"), ("plain", "fused"), ("plain", "sparse")])
+def test_other_kernels_are_refused_except_in_lock_step(tmp_path, written, present):
+    """In lock-step torch computes, although earlier versions recorded the kernels of the process."""
+    saved_state.save(tmp_path / "state", STATE, **MINE, computed_with=written)
+    with pytest.raises(UserError, match=f"was written with {written} kernels and this run has {present} ones"):
+        saved_state.load(tmp_path / "state", **MINE, computed_with=present)
+    together = {**MINE, "together": True}
+    saved_state.save(tmp_path / "state", STATE, **together, computed_with=written)
+    assert saved_state.load(tmp_path / "state", **together, computed_with=present).step == STATE.step
+
+
 def test_the_thread_count_of_a_gpu_run_does_not_matter(tmp_path):
     saved_state.save(tmp_path / "state", STATE, **{**MINE, "device": "cuda"})
     assert saved_state.load(tmp_path / "state", **{**MINE, "threads": 7, "device": "cuda"}) is not None

@@ -9,7 +9,7 @@ version. The `kind` of an entry selects its setting (`three_regime.settings.SETT
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from three_regime.datasets.corpora import CORPORA, ParallelCorpus
+from three_regime.datasets.image_arrays import checked
 from three_regime.system import registries
 
 
@@ -74,10 +75,15 @@ class ImageDataset:
         return {"mean": list(self.mean), "std": list(self.std), "padding": self.padding, "flip": self.flip}
 
     def read(self, raw: Path) -> dict[str, np.ndarray]:
-        """Read the raw files below `raw` into arrays (see `reader`)."""
+        """Read the raw files below `raw` into arrays (see `reader`); see `checked` for errors."""
         module, function = self.reader.split(":")
         read: Callable[[Path], dict[str, np.ndarray]] = getattr(importlib.import_module(module), function)
-        return read(raw)
+        return self.checked(read(raw))
+
+    def checked(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays of the reader, if they are as `reader` says (`image_arrays.checked`)."""
+        reader = f"the reader of data set {self.name} ({self.reader})"
+        return checked(arrays, reader, (self.image_size, self.image_size, self.channels), self.classes)
 
 
 DATASETS: dict[str, ImageDataset | ParallelCorpus] = {

@@ -11,9 +11,11 @@ import torch
 
 from three_regime import kernels
 from three_regime.jobs.job import Job
+from three_regime.pruning.masks import Masks
 from three_regime.system.device import convolution_precision
 from three_regime.tasks.interface import SparseNetwork, Task
-from three_regime.training.trainer import Session
+from three_regime.tasks.strategies import sparse_network
+from three_regime.training.trainer import Checkpoint, Session
 
 
 def task_of(job: Job) -> Task:
@@ -28,6 +30,12 @@ def session_of(job: Job, evaluate_last: int = 0) -> Session:
     return Session(
         job.config.threads, job.config.state_every_s, job.stop, evaluate_last, job.study.config.lockstep
     )  # fmt: skip
+
+
+def engine_of(task: Task, masks: Masks, checkpoint: Checkpoint) -> SparseNetwork | None:
+    """The sparse engine that trained a checkpoint, to measure it as well; None if the task's network is to do that."""
+    by = checkpoint.computed_with
+    return None if by is None or checkpoint.together else sparse_network(task, masks, [checkpoint.weights], by)
 
 
 def measured(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 
-from three_regime.jobs.context import measured, session_of, task_of
+from three_regime.jobs.context import engine_of, measured, session_of, task_of
 from three_regime.jobs.job import Job
 from three_regime.random_streams import Streams
 from three_regime.study.fingerprints import fingerprint_of, input_digest
 from three_regime.study.grid import Study
 from three_regime.study.products import Product, training_recipe
 from three_regime.tasks.interface import Task
-from three_regime.tasks.strategies import sparse_network
 from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
@@ -44,11 +43,9 @@ def compute(job: Job) -> None:
 
 def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> None:
     """Measure a dense checkpoint with its own BatchNorm statistics, and write it."""
-    by = checkpoint.computed_with
-    network = sparse_network(task, {}, [checkpoint.weights], by) if by is not None else None
     results = {
         "epoch": checkpoint.epoch,
-        **measured(task, checkpoint.weights, str(product.outputs[-1]), network),
+        **measured(task, checkpoint.weights, str(product.outputs[-1]), engine_of(task, {}, checkpoint)),
         "history": checkpoint.history,
     }
     job.commit(
@@ -57,7 +54,7 @@ def commit(job: Job, task: Task, product: Product, checkpoint: Checkpoint) -> No
         checkpoint.weights,
         wall_s=checkpoint.wall_s,
         together=checkpoint.together,
-        computed_with=by,
+        computed_with=checkpoint.computed_with,
         metadata=about_model(task),
     )
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from three_regime.jobs.context import task_of
 from three_regime.jobs.job import Job
 from three_regime.jobs.pairs import check_stop, replica_weights
-from three_regime.kernels import Kernels
 from three_regime.landscape import mode_connectivity
 from three_regime.study.products import Product
 from three_regime.system import gpu_memory
@@ -96,8 +95,13 @@ def _measure(
         results |= job.study.setting.line_scores(job.study.config.measure, task, networks)
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        computed_with: Kernels | None = stack.network.computed_with if isinstance(stack, AloneSparse) else None
-        job.commit(product, results, wall_s=time.monotonic() - began, together=together, computed_with=computed_with)
+        job.commit(
+            product,
+            results,
+            wall_s=time.monotonic() - began,
+            together=together,
+            computed_with=stack.computed_with,
+        )
         began = time.monotonic()
 
 
@@ -123,11 +127,12 @@ def _choose(job: Job, task: Task, replicas: dict[Path, dict[str, Tensor]]) -> St
     weights = next(iter(replicas.values()))
 
     def seconds(stack: Stack) -> float:
-        rows = stacked([weights], stack.rows(stack.width))
+        width = stack.width
+        rows = stacked([weights], stack.rows(width))
         for warm in (False, True):
             began = time.perf_counter()
             stack.reestimate(rows, batch_size, _TRIAL_BATCHES * batch_size if warm else batch_size)
             wait_for(stack.device)
-        return (time.perf_counter() - began) / _TRIAL_BATCHES / stack.width
+        return (time.perf_counter() - began) / _TRIAL_BATCHES / width
 
     return choose(task, job.study.config.lockstep, seconds)

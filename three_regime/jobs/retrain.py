@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from three_regime.jobs.context import measured, session_of, task_of
+from three_regime.jobs.context import engine_of, measured, session_of, task_of
 from three_regime.jobs.job import Job
 from three_regime.pruning.masks import apply_masks, join_masks, split_masks
 from three_regime.random_streams import Streams
 from three_regime.study.products import Product
 from three_regime.system.files import Arrays, read_arrays
 from three_regime.tasks.interface import Task
-from three_regime.tasks.strategies import sparse_network
 from three_regime.training.trainer import Checkpoint, Member, train_pack
 
 
@@ -59,9 +58,7 @@ def _member(job: Job, task: Task, product: Product, start: Arrays | None) -> Mem
 
 
 def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Checkpoint) -> None:
-    by = checkpoint.computed_with
-    network = sparse_network(task, masks, [checkpoint.weights], by) if by is not None else None
-    found = measured(task, checkpoint.weights, str(product.outputs[-1]), network)
+    found = measured(task, checkpoint.weights, str(product.outputs[-1]), engine_of(task, masks, checkpoint))
     last = checkpoint.history[-product.recipe.get("last_epochs", 1) :]
     results = {
         "epoch": checkpoint.epoch,
@@ -75,5 +72,5 @@ def _commit(job: Job, task: Task, product: Product, masks: dict, checkpoint: Che
         join_masks(checkpoint.weights, masks),
         wall_s=checkpoint.wall_s,
         together=checkpoint.together,
-        computed_with=by,
+        computed_with=checkpoint.computed_with,
     )

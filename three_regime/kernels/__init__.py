@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Kernels = Literal["fused", "plain", "sparse", "sparse-winograd"]
 """``plain``: torch's operations; ``fused``: compiled kernels; ``sparse``: engine for whole networks (``sparse.h``);
-``sparse-winograd``: the engine, with Winograd in layers of high density (dense networks: all that fit)."""
+``sparse-winograd``: the engine, with Winograd in layers of high density and at most 64 channels (`Graph.winograd`)."""
 
 _allowed = False
 

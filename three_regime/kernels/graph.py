@@ -64,6 +64,11 @@ class Layer:
     bias: bool = False
     beside: Map | None = None
 
+    @property
+    def strided_shortcut(self) -> bool:
+        """Whether it is a 1×1 convolution of every other pixel."""
+        return self.kind == "convolution" and (self.kernel, self.stride) == (1, 2)
+
 
 @runtime_checkable
 class Lowerable(Protocol):
@@ -153,8 +158,8 @@ class Graph:
 
         The rule is for the whole network, because all maps share one memory layout. Each layer has a density up to
         which it gains: higher where torch would use a direct convolution than where the Winograd kernel applies, and
-        higher with few channels, where passes over memory dominate, of which the engine makes fewer. No layer costs
-        more than its Winograd convolution.
+        higher with few channels, where passes over memory dominate, of which the engine makes fewer. A layer
+        costs no more than by Winograd's algorithm where the engine has that (`_sparse_up_to`).
         """
         return self._share(lambda layer: min(_kept(layer, masks), _sparse_up_to(layer))) <= self._share(_gains_up_to)
 

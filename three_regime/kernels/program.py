@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from three_regime.kernels.graph import EPSILON, KINDS, Graph, Layer, Map, Unsupported
+from three_regime.kernels.graph import EPSILON, KINDS, Graph, Layer, Map
 
 Mode = Literal["evaluate", "statistics", "gradient", "step"]
 MODES: tuple[Mode, ...] = ("evaluate", "statistics", "gradient", "step")
@@ -56,7 +56,7 @@ class _Layer(ctypes.Structure):
 class _Network(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("maps", "norms", "layers")),
-        *((name, _LONG) for name in ("layer_count", "norm_count", "map_count", "slots")),
+        *((name, _LONG) for name in ("layer_count", "slots")),
         ("places", _POINTER),
         ("gradient", _POINTER),
         ("classes", _LONG),
@@ -131,6 +131,8 @@ class Program:
     ----------
     functions
         The loaded kernels.
+    graph
+        A graph that `graph_rules.check` accepts.
     shapes
         Parameter → shape, in the order of the parameter vector.
     masks
@@ -190,8 +192,8 @@ class Program:
         self.places = places
         self._network = _Network(
             *(self._address(_array(each)) for each in (maps, norms, layers)),
-            len(layers), len(norms), len(maps), self._slots, self._address(places), self._address(self.gradient),
-            self.classes, max(each.channels for each in graph.maps),
+            len(layers), self._slots, self._address(places), self._address(self.gradient), self.classes,
+            max(each.channels for each in graph.maps),
         )  # fmt: skip
 
     def run(
@@ -411,17 +413,10 @@ class _Memory:
         """Role of layer `index`."""
         layer = self.graph.layers[index]
         later = self.graph.layers[index + 1 :]
-        half = _halved(layer)
-        readers = [each for each in later if each.source == layer.source and not _halved(each)]
-        widest = max((each.inputs for each in readers), default=0)
-        adds = widest > 0 or any(each.beside == layer.source for each in later)
-        if adds and widest and widest < layer.inputs:
-            raise Unsupported(f"{layer.name} reads more channels than a later layer")
-        return _Role(layer.source.number != 0, adds, half)
-
-
-def _halved(layer: Layer) -> bool:
-    return layer.kind == "convolution" and layer.kernel == 1 and layer.stride == 2
+        adds = any(
+            each.beside == layer.source or (each.source == layer.source and not each.strided_shortcut) for each in later
+        )
+        return _Role(layer.source.number != 0, adds, layer.strided_shortcut)
 
 
 def _life(layers: Sequence[Layer], maps: Iterable[int]) -> tuple[int, int]:
@@ -459,8 +454,6 @@ def _chained(graph: Graph) -> dict[int, int]:
     leader = {each.number: each.number for each in graph.maps}
     for layer in graph.layers:
         if layer.beside is not None:
-            if (layer.beside.channels, layer.beside.side) != (layer.into.channels, layer.into.side):
-                raise Unsupported(f"{layer.name}: the added map has another shape")
             old, new = leader[layer.into.number], leader[layer.beside.number]
             leader = {number: new if first == old else first for number, first in leader.items()}
     return leader

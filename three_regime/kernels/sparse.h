@@ -63,7 +63,7 @@ typedef struct {
   Map *maps;
   Norm *norms;
   Layer *layers;
-  long layer_count, norm_count, map_count;
+  long layer_count;
   long slots;          /* number of trained parameters */
   const int *places;   /* slot -> offset in the parameters */
   float *gradient;     /* by slot */

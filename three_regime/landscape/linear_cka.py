@@ -45,10 +45,18 @@ def gram(outputs: np.ndarray) -> Gram:
     """Gram matrix of outputs (n, p), centred by column; computed in blocks of columns."""
     matrix = np.zeros((len(outputs), len(outputs)))
     for first in range(0, outputs.shape[1], BLOCK):
-        block = outputs[:, first : first + BLOCK].astype(np.float64)
-        block -= block.mean(axis=0)
+        block = _centred(outputs[:, first : first + BLOCK])
         matrix += block @ block.T
     return Gram(matrix)
+
+
+def _centred(outputs: np.ndarray) -> np.ndarray:
+    """`outputs` (n, p) as float64, each column minus its mean; exactly 0 if all rows are equal.
+
+    The mean of equal numbers can differ from them by rounding, and CKA of what remains would not be undefined.
+    """
+    outputs = np.asarray(outputs, dtype=np.float64)
+    return outputs - (outputs[0] if (outputs == outputs[0]).all() else outputs.mean(axis=0))
 
 
 def linear_cka(first: Outputs, second: Outputs) -> float:
@@ -78,9 +86,8 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
         grams = [each.matrix if isinstance(each, Gram) else gram(each).matrix for each in (first, second)]
         scale, product = np.prod([np.linalg.norm(each) for each in grams]), np.vdot(*grams)
     else:
-        x, y = (np.asarray(outputs, dtype=np.float64) for outputs in (first, second))
         # 1. Centre the columns: CKA is invariant to a constant shift of the outputs.
-        x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+        x, y = _centred(first), _centred(second)
         # 2. Cross-products, and the norms that make CKA invariant to scale.
         scale, product = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y), np.linalg.norm(y.T @ x) ** 2
     if not np.isfinite(scale) or scale == 0:

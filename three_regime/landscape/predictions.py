@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
 
 from three_regime.landscape.networks import Networks
 
@@ -35,7 +35,10 @@ def divergence(first: np.ndarray, second: np.ndarray) -> float:
     -------
     In nats, between 0 (equal probabilities) and ln 2 (disjoint classes).
     """
-    return float(np.mean(np.square(jensenshannon(first, second, axis=1))))
+    middle = (first + second) / 2
+    of_inputs = (rel_entr(first, middle) + rel_entr(second, middle)).sum(axis=1) / 2
+    # Rounding can make it negative where the networks are confident and agree.
+    return float(np.mean(np.maximum(of_inputs, 0)))
 
 
 def agreement_of(networks: Networks) -> dict[str, float]:

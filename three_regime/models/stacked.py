@@ -87,8 +87,8 @@ class StackedNetwork:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         self.norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        narrowest = min((norm.num_features for norm in self.norms), default=LANES)
-        self._step = next(step for step in (1, 2, 4, 8) if step * narrowest % LANES == 0)
+        widths = {norm.num_features for norm in self.norms}
+        self._step = next(step for step in (1, 2, 4, 8) if all(step * width % LANES == 0 for width in widths))
 
     def rows(self, members: int) -> int:
         """Number of networks to compute (≥ `members`) so no member's numbers depend on the others."""

@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from three_regime.pruning.allocation import masks_of
-from three_regime.pruning.criteria import checked
+from three_regime.pruning.criteria import CRITERIA, Known, checked
 from three_regime.pruning.masks import Masks
+from three_regime.random_streams import Streams
 
 
 def magnitude_masks(
     weights: Mapping[str, np.ndarray], prunable: Sequence[str], density: float, allocation: str
 ) -> Masks:
-    """Masks that keep the weights of largest magnitude.
+    """Masks that keep the weights of largest magnitude, by the criterion ``magnitude`` of studies.
 
     Parameters
     ----------
@@ -31,4 +32,5 @@ def magnitude_masks(
     UserError
         When a weight is missing or not finite, or the density or allocation is invalid.
     """
-    return masks_of({name: np.abs(array) for name, array in checked(weights, prunable).items()}, density, allocation)
+    known = Known(checked(weights, prunable), Streams(()))  # no random numbers are drawn
+    return masks_of(CRITERIA["magnitude"].score(known), density, allocation)

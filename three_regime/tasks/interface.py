@@ -124,11 +124,14 @@ class Stack(Protocol):
         Whether rows are computed in joint operations; recorded, because rounding depends on it.
     width
         Maximum number of members at a time.
+    computed_with
+        Kernels recorded as provenance; None: those of the process.
     """
 
     device: device
     together: bool
     width: int
+    computed_with: Kernels | None
 
     def rows(self, members: int) -> int:
         """Number of rows to compute for `members`; extra rows repeat the last member and are discarded."""

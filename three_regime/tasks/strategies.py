@@ -35,6 +35,7 @@ class Alone:
 
     together = False
     width = 1
+    computed_with: Kernels | None = None
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -67,6 +68,7 @@ class AloneSparse(Alone):
     def __init__(self, task: Task, network: SparseNetwork) -> None:
         super().__init__(task)
         self.network = network
+        self.computed_with = network.computed_with
 
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> list[Metrics]:
         return [self.network.evaluate(_only(weights), split, images)]

@@ -112,7 +112,7 @@ class TrainingLoop:
     @property
     def computed_with(self) -> Kernels | None:
         """Kernels recorded as provenance; None: those of the process."""
-        return self.sparse.computed_with if self.sparse else None
+        return (self.sparse or self.stack).computed_with
 
     @property
     def _steps_done(self) -> int:

@@ -122,8 +122,8 @@ def load(
     Raises
     ------
     UserError
-        When the state was written on a CPU with another thread count, other kernels or the other value of
-        `together`: continuing would change the numbers.
+        When the state was written on a CPU with another thread count, the other value of `together` or, unless that
+        is true, other kernels: continuing would change the numbers.
     """
     if not path.exists():
         return None
@@ -154,8 +154,9 @@ def load(
             f" {ways[together]}: the result would not be bit-identical; set the study's `lockstep` back to continue it,"
             " or delete the file to start again"
         )
+    # Lock-step is computed by torch, although earlier versions recorded the kernels of the process.
     present = computed_with or kernels.in_use()
-    if device == "cpu" and found_kernels != present:
+    if device == "cpu" and not together and found_kernels != present:
         remedy = "set `kernels: plain`" if found_kernels == "plain" else "use a machine with a C compiler"
         raise UserError(
             f"{path} was written with {found_kernels} kernels and this run has {present} ones: the result"

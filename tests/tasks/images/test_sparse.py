@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_study import config, products, run_to
+from tiny_study import config, products, run_to, study_of
 from toy_task import Delivered, StopAfter, assert_same, member, session, settings, train
 
 from three_regime import kernels
@@ -20,6 +21,7 @@ from three_regime.datasets.registry import DATASETS
 from three_regime.errors import Interrupted, UserError
 from three_regime.kernels import building
 from three_regime.kernels.graph import Graph
+from three_regime.kernels.graph_rules import check
 from three_regime.kernels.program import STRUCTURES, Program
 from three_regime.kernels.trial import sparse_engine_works
 from three_regime.landscape import mode_connectivity
@@ -28,11 +30,12 @@ from three_regime.models.initialisation import initial_weights
 from three_regime.pruning.allocation import masks_of
 from three_regime.pruning.criteria import CRITERIA, Known
 from three_regime.pruning.magnitude import magnitude_masks
-from three_regime.pruning.masks import Masks, apply_masks
+from three_regime.pruning.masks import Masks, apply_masks, split_masks
 from three_regime.random_streams import Streams
-from three_regime.system.files import read_json
+from three_regime.system.files import read_arrays, read_json
 from three_regime.tasks import strategies
-from three_regime.tasks.images.task import ImageClassification
+from three_regime.tasks.images.sparse import SparseImages
+from three_regime.tasks.images.task import ImageClassification, of_study
 from three_regime.training import saved_state
 from three_regime.training.trainer import train_pack
 
@@ -240,6 +243,7 @@ def test_where_it_pays(name, up_to, not_from):
     module = families.build(name, classes=10, channels=3, image_size=32)
     graph = Graph(3, 32)
     module.lowered(graph)
+    check(graph)
 
     def kept(density: float) -> Masks:
         line = {key: np.linspace(0, 1, value.numel()) for key, value in module.named_parameters() if value.ndim == 4}
@@ -248,6 +252,58 @@ def test_where_it_pays(name, up_to, not_from):
     assert graph.kept(kept(up_to)) == pytest.approx(up_to, abs=0.02)
     assert graph.pays(kept(up_to))
     assert not_from > 1 or not graph.pays(kept(not_from))
+
+
+class Described(torch.nn.Module):
+    """A network as a third party may describe it: a block with a shortcut, with some options changed."""
+
+    def __init__(self, layers: dict[str, dict], order: str = "bsc") -> None:
+        super().__init__()
+        self.layers, self.order = layers, order
+
+    def lowered(self, graph: Graph) -> None:
+        def convolution(source, name, **usual):
+            return graph.convolution(source, name, 16, **{**usual, **self.layers.get(name, {})})
+
+        first, second = convolution(graph.image, "a"), None
+        for name in self.order:
+            match name:
+                case "b":
+                    second = convolution(first, "b", norm="m", stride=2)
+                case "s":
+                    shortcut = convolution(first, "s", kernel=1, stride=2)
+                case "p":
+                    second = graph.pool(first, "m", "average")
+                case "c":
+                    last = convolution(second, "c", norm="n", beside=shortcut)
+        graph.head(last, "o", "f", 10)
+
+
+@pytest.mark.parametrize(
+    ("layers", "order", "reason"),
+    [
+        ({"a": {"norm": "l"}}, "bsc", "not the result of convolutions"),
+        ({"s": {"kernel": 3}}, "psc", "not the result of convolutions"),
+        ({}, "sbc", "must follow one strided 3×3"),
+        ({"s": {"norm": "l"}}, "bsc", "must follow one strided 3×3"),
+        ({"b": {"norm": None}}, "bsc", "must follow one strided 3×3"),
+        ({}, "bssc", "s: used by 2 layers"),
+        ({"c": {"norm": "m"}}, "bsc", "m: used by 2 layers"),
+        ({"b": {"bias": True}, "c": {"norm": None}}, "bsc", "a bias that"),
+        ({"c": {"bias": True}}, "bsc", "a bias that"),
+        ({"s": {"bias": True}}, "bsc", "a bias that"),
+        ({"s": {"stride": 1}}, "bsc", "another shape"),
+    ],
+)
+def test_what_it_would_compute_wrongly_is_left_to_torch(library, images, caplog, layers, order, reason):
+    masks = {f"{name}.weight": np.arange(10) == 0 for name in "absc"}
+    task = copy.copy(images)
+    task.model = Described({"b": {"bias": True}})
+    assert SparseImages.of(task, library, masks, None) is not None
+    task.model = Described(layers, order)
+    with caplog.at_level("DEBUG"):
+        assert SparseImages.of(task, library, masks, None) is None
+    assert reason in caplog.text
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -526,7 +582,7 @@ def test_a_pack_by_the_engine_advances_one_by_one(library, tmp_path, narrow, mon
         whole = run("whole")
         with pytest.raises(Interrupted):
             run("begun", StopAfter(4))
-    assert [(each.computed_with, each.together) for each in whole] == [(None, 2)] * 2
+    assert [(each.computed_with, each.together) for each in whole] == [("plain", 2)] * 2
     for mine, expected in zip(run("begun"), whole, strict=True):
         assert_same(mine, expected)
 
@@ -617,3 +673,17 @@ def test_a_study_says_what_computed_it(library, tmp_path):
     found = {stage: {read_json(product.outputs[0])["provenance"]["kernels"] for product in products(study, stage)}
              for stage in ("dense", "retrain", "lmc", "cka")}  # fmt: skip
     assert found == {"dense": {"sparse"}, "retrain": {"sparse"}, "lmc": {"sparse"}, "cka": {"sparse"}}
+
+
+def test_a_study_in_lock_step_says_that_torch_computed_it(library, tmp_path):
+    """As measured before, too: final metrics are those of the task, not of the engine."""
+    about = {"lockstep": 2, "model": "preresnet-8x0.25", "temperatures": [1], "densities": [0.3]}
+    study = config(tmp_path, top={"kernels": "auto"}, **about)
+    run_to(study, "lmc")
+    records = {stage: [read_json(product.outputs[0]) for product in products(study, stage)]
+               for stage in ("dense", "retrain", "lmc")}  # fmt: skip
+    assert {each["provenance"]["kernels"] for found in records.values() for each in found} == {"plain"}
+    task = of_study(study_of(study), "cpu")
+    for product, record in zip(products(study, "retrain"), records["retrain"], strict=True):
+        weights = task.load(split_masks(read_arrays(product.outputs[1]))[0], "")
+        assert record["train"] == asdict(task.evaluate(weights, "train"))

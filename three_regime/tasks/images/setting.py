@@ -95,7 +95,7 @@ class Images(Setting):
         Raises
         ------
         UserError
-            Also when a split does not have the expected number of images.
+            Also when a split does not have the expected number of images, or the reader's arrays are of another form.
         """
         entry = choice.entry
         began = time.monotonic()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from three_regime.config import Training
 from three_regime.errors import UserError
-from three_regime.kernels import Kernels
+from three_regime.kernels import Kernels, graph_rules
 from three_regime.kernels.graph import EPSILON, Graph, Lowerable, Unsupported
 from three_regime.kernels.program import Program
 from three_regime.pruning.masks import Masks
@@ -64,6 +64,7 @@ class SparseImages:
         graph = Graph(entry.channels, entry.image_size)
         try:
             model.lowered(graph)
+            graph_rules.check(graph)
         except Unsupported as reason:
             log.debug("not by the sparse engine: %s", reason)
             return None

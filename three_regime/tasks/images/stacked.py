@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from three_regime.config import Training
+from three_regime.kernels import Kernels
 from three_regime.models.stacked import StackedNetwork
 from three_regime.random_streams import Streams
+from three_regime.system.device import convolution_precision
 from three_regime.tasks.images.batches import ImageEpoch
 from three_regime.tasks.images.batchnorm_reestimation import averaging
 from three_regime.tasks.images.network import ImageNetwork
@@ -64,6 +67,7 @@ class ImageStack:
     """
 
     together = True
+    computed_with: Kernels = "plain"  # the wide network is computed by torch, whatever the process uses
 
     def __init__(self, task: ImageNetwork, network: nn.Module, width: int | None) -> None:
         self.device = task.device
@@ -72,9 +76,9 @@ class ImageStack:
         self.network = network
         self._width = width
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
-        """Maximum number of members computed together."""
+        """Maximum number of members computed together; memory is measured once, before the members occupy it."""
         return self._width or self._fitting()
 
     def rows(self, members: int) -> int:
@@ -122,7 +126,7 @@ class ImageStack:
         return weights
 
     def reproduces(self, network: nn.Module) -> bool:
-        """Whether two different networks computed together give the same logits as each alone.
+        """Whether two different networks computed together give the same logits as each alone, in fp32.
 
         False for an architecture that mixes channels by an operation that `models.stacked` does not support.
         """
@@ -134,9 +138,12 @@ class ImageStack:
         images = self.task.augmenter.normalise(self.task.images["train"][:_CHECKED_IMAGES])
         self.network.eval()
         network.eval()
-        with torch.no_grad():
+        # Training may use TF32, whose rounding is as large as the tolerance.
+        with torch.no_grad(), convolution_precision(tf32=False):
             try:
                 together = self.stacked(whole, self._for_all(images, 2))
+            except torch.OutOfMemoryError:
+                raise
             except (TypeError, RuntimeError, ValueError) as error:
                 log.debug("cannot be computed side by side: %s", error)
                 return False

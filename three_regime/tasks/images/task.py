@@ -156,7 +156,7 @@ class ImageClassification(ImageNetwork):
 def of_study(study: Study, device: str) -> ImageClassification:
     """The task of a study, on its prepared array file."""
     choice = study.config.dataset
-    arrays = read_arrays(study.prepared)
+    arrays = choice.entry.checked(read_arrays(study.prepared))  # earlier versions prepared what a reader returned
     if choice.label_noise:
         labels = arrays["train_labels"][: choice.train_images]
         arrays["train_labels"] = noisy(labels, choice.label_noise, choice.entry.classes)
