@@ -49,8 +49,13 @@ def cifar10_batches(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(autouse=True)
-def _plain_kernels() -> None:
-    """Use torch's operations unless a job or a test requests the compiled kernels."""
+def _plain_kernels() -> Iterator[None]:
+    """Use torch's operations unless a job or a test requests the compiled kernels.
+
+    Also afterwards, because fixtures of the next module are set up before this one.
+    """
+    kernels.allow("plain")
+    yield
     kernels.allow("plain")
 
 
