@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,12 @@ _OF_ONE_VALUE = (_DIRECTORY, _SNAKEFILE)
 BASE = Path("config.yaml")
 _FORGETFUL = (_CONFIGFILE, _CONFIG)
 """Options with any number of values; if given twice, Snakemake keeps only the last."""
+
+_FLAGS = re.compile(r"-[nkpF]+|--(dry-?run|keep-going|printshellcmds|forceall|rerun-incomplete|nolock|verbose)")
+"""Options without a value."""
+
+_OF_ONE_WORD = ("--cores", "-c", "--jobs", "-j", "--retries", "-T", "--latency-wait", "-w", *_OF_ONE_VALUE)
+"""Options with one value."""
 
 _COMPUTES_NOTHING = re.compile(
     r"-[A-Za-z]*n[A-Za-z]*|-[tlhvSD]|--(dry-?run|touch|unlock|(detailed-)?summary|lint|report.*|list.*|lt|help|version"
@@ -178,10 +185,19 @@ def options_of(arguments: Sequence[str]) -> list[str]:
 
 
 def targets_of(arguments: Sequence[str]) -> list[str]:
-    """The targets in Snakemake's arguments, wherever they are: what its own parser takes for targets.
+    """The targets in Snakemake's arguments: before its options, after ``--``, and after an option of known length.
 
-    Only Snakemake knows how many words each of its options and of its plugins' options takes.
+    Options that are not in ``_FLAGS`` or ``_OF_ONE_WORD`` may take any number of words, so a target after them is not
+    found.
     """
-    from snakemake.cli import get_argument_parser  # takes a second
-
-    return list(get_argument_parser().parse_args(list(arguments)).targets)
+    words = list(_words(arguments))
+    found, takes = [], 0.0
+    for word in words:
+        if word.names_option:
+            attached = word.text not in (word.option, *_SPELLINGS)  # -j2, --cores=2
+            takes = 0 if attached or _FLAGS.fullmatch(word.text) else 1 if word.option in _OF_ONE_WORD else math.inf
+        elif takes:
+            takes -= 1
+        else:
+            found.append(word.text)
+    return [*found, *arguments[len(words) + 1 :]]

@@ -301,7 +301,7 @@ def test_what_it_would_compute_wrongly_is_left_to_torch(library, images, caplog,
     task.model = Described({"b": {"bias": True}})
     assert SparseImages.of(task, library, masks, None) is not None
     task.model = Described(layers, order)
-    with caplog.at_level("DEBUG"):
+    with caplog.at_level("DEBUG", logger="three_regime"):
         assert SparseImages.of(task, library, masks, None) is None
     assert reason in caplog.text
 
