@@ -21,6 +21,7 @@ from three_regime.analysis.references import Reference
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.comparison import ABSENT, differing
+from three_regime.system.files import read_table
 
 DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (160, 0.91, 0.925)}
 """(dataset, model, knob) → default temperature, and bounds of the dense network's test accuracy expected there."""
@@ -197,7 +198,7 @@ def of_grids(grids: Sequence[Path], thresholds: Thresholds, settings: Mapping[st
     """
     published = references.published()
     nothing = seed_means.grid(figure2.as_cells(published.cells)).iloc[:0]
-    obtained = pd.concat([pd.read_csv(path) for path in grids], ignore_index=True) if grids else nothing
+    obtained = pd.concat([read_table(path) for path in grids], ignore_index=True) if grids else nothing
     deviating = deviations(settings, published.protocol) if settings else ()
     return score(published, obtained, thresholds=thresholds, deviating=deviating)
 

@@ -118,7 +118,7 @@ def check_cells(cells: pd.DataFrame, source: str = "cells.csv") -> pd.DataFrame:
             f"{source} holds the cell {row['study']}, dense seed {row['dense_seed']}, temperature "
             f"{row['temperature']:g}, {load.noun} {row[load.column]:g} twice"
         )
-    return cells
+    return cells.copy()  # in one piece, as `read_table`
 
 
 _POSSIBLE = {
@@ -189,7 +189,7 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     table["seeds"] = table["seeds"].fillna(0).astype(int)
     table = table.join(pd.concat([_spread(cells, metric, keys) for metric in metrics_of(cells)], axis=1))
     table = table.join(_normalised(cells, table["test_error"], keys))
-    return table.reset_index().sort_values(["study", load.column, "temperature"], ignore_index=True)
+    return table.copy().reset_index().sort_values(["study", load.column, "temperature"], ignore_index=True)
 
 
 def of_each_seed(cells: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:

@@ -32,7 +32,7 @@ class Tables:
     def __getitem__(self, name: str) -> pd.DataFrame:
         path = self.folder / f"{name}.csv"
         try:
-            return pd.read_csv(path)
+            return pd.read_csv(path).copy()  # in one piece, as `read_table`
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing: make the tables first") from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

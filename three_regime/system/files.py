@@ -217,7 +217,7 @@ def read_table(path: Path, columns: Sequence[str] = (), numeric: Sequence[str] =
             table[column] = pd.to_numeric(table[column])
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}: column {column!r} holds something that is not a number ({error})") from error
-    return table
+    return table.copy()  # in one piece: pandas warns when columns are added to one of a hundred
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
