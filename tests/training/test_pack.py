@@ -88,6 +88,13 @@ def last(pack: dict[str, tuple[Member, Delivered]], label: str) -> Any:
     return list.__getitem__(pack[label][1], -1)
 
 
+def assert_others_unharmed(pack: dict[str, tuple[Member, Delivered]], label: str, together: dict[str, Any]) -> None:
+    """Every member but one has the numbers of the undisturbed pack."""
+    for other in pack:
+        if other != label:
+            assert_same(last(pack, other), together[other])
+
+
 # -- networks side by side
 
 FAMILIES = {"preresnet-8x0.25": 8, "preresnet-14x0.5": 8, "densenet-10k4": 8, "vgg-11": 32}
@@ -376,9 +383,7 @@ def test_a_diverging_member_does_not_stop_the_others(tmp_path, images, together,
     with pytest.raises(UserError, match=rf"{label}: the loss is not finite in epoch 1, step 1 .*learning rate"):
         train_members(images, pack, settings(**SGD))
     assert not delivered and not member.state.exists()
-    for other in pack:
-        if other != label:
-            assert_same(last(pack, other), together[other])
+    assert_others_unharmed(pack, label, together)
 
 
 def test_a_member_that_diverges_later_leaves_its_earlier_state(tmp_path, images, together, monkeypatch):
@@ -397,9 +402,7 @@ def test_a_member_that_diverges_later_leaves_its_earlier_state(tmp_path, images,
     with pytest.raises(UserError, match=rf"{label}: the loss is not finite in epoch 2, step 3"):
         train_members(images, pack, settings(**SGD), session(state_every_s=0, evaluate_last=2))
     assert position_of(pack[label][0]) == (1, 2)
-    for other in pack:
-        if other != label:
-            assert_same(last(pack, other), together[other])
+    assert_others_unharmed(pack, label, together)
 
 
 def test_a_test_loss_that_is_not_finite_costs_that_member_alone(tmp_path, images, together, monkeypatch):
@@ -436,9 +439,7 @@ def test_a_result_that_is_no_number_costs_that_member_alone(tmp_path, images, to
     refusing(pack, label, Diverged("the training loss is infinite"))
     with pytest.raises(UserError, match=rf"{label}: a result is not a finite number after epoch 2 .*learning rate"):
         train_members(images, pack, settings(**SGD))
-    for other in pack:
-        if other != label:
-            assert_same(last(pack, other), together[other])
+    assert_others_unharmed(pack, label, together)
 
 
 def test_an_interrupted_delivery_may_diverge_too(tmp_path, images, together):
@@ -454,9 +455,7 @@ def test_an_interrupted_delivery_may_diverge_too(tmp_path, images, together):
     refusing(pack, third, Diverged("the training loss is infinite"))
     with pytest.raises(UserError, match=f"{third}: a result is not a finite number"):
         train_members(images, pack, settings(**SGD))
-    for other in pack:
-        if other != third:
-            assert_same(last(pack, other), together[other])
+    assert_others_unharmed(pack, third, together)
 
 
 def test_a_full_disk_stops_the_pack(tmp_path, images):

@@ -197,8 +197,10 @@ def of_grids(grids: Sequence[Path], thresholds: Thresholds, settings: Mapping[st
         Those of the study that repeats Figure 2, if it is run: settings that deviate from the paper's are named.
     """
     published = references.published()
-    nothing = seed_means.grid(figure2.as_cells(published.cells)).iloc[:0]
-    obtained = pd.concat([read_table(path) for path in grids], ignore_index=True) if grids else nothing
+    if grids:
+        obtained = pd.concat([read_table(path) for path in grids], ignore_index=True)
+    else:  # a grid without rows
+        obtained = seed_means.grid(figure2.as_cells(published.cells)).iloc[:0]
     deviating = deviations(settings, published.protocol) if settings else ()
     return score(published, obtained, thresholds=thresholds, deviating=deviating)
 

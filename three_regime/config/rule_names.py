@@ -27,9 +27,14 @@ GRID_STAGES = ("load_grid", "regimes", "draw")
 """Rules of a grid over another load."""
 
 
+def identifier(name: str) -> str:
+    """The name of a study or grid as a Python identifier, which names of rules must be."""
+    return name.replace("-", "_")
+
+
 def of_study(name: str, study: StudyConfig) -> Iterator[str]:
     """Rules and targets of a study."""
-    own = name.replace("-", "_")
+    own = identifier(name)
     also = {"measures": bool(study.measure.also), "claims": bool(study.claims), "discard": study.keep != "all"}
     yield own
     yield from (f"{own}_{target}" for target in TARGETS)
@@ -40,7 +45,7 @@ def check_rule_names(studies: Mapping[str, StudyConfig], grids: Iterable[str]) -
     """Raise ``ValueError``, which names the key, if two rules of a run of `studies` and `grids` would share a name."""
     owner = dict.fromkeys((*FIXED, *_of_data(studies)), "of the workflow itself")
     rules = {f"studies.{name}": set(of_study(name, study)) for name, study in studies.items()}
-    rules |= {f"load_grids.{name}": {f"{stage}_{name.replace('-', '_')}" for stage in GRID_STAGES} for name in grids}
+    rules |= {f"load_grids.{name}": {f"{stage}_{identifier(name)}" for stage in GRID_STAGES} for name in grids}
     for key, names in rules.items():
         for name in sorted(names):
             if name in owner:
@@ -54,5 +59,5 @@ def _of_data(studies: Mapping[str, StudyConfig]) -> Iterator[str]:
         yield from (f"download_{source}" for source in load_sources())
     for study in studies.values():
         if not study.setting.prepared_by_name:
-            yield f"prepare_{study.dataset.folder.replace('-', '_')}"
+            yield f"prepare_{identifier(study.dataset.folder)}"
     yield from (f"{stage}_published" for stage in ("regimes", "draw"))

@@ -90,9 +90,13 @@ class Config(Section):
             raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         self._check_shared_data()
         self._check_load_grids()
-        grids = [name for name, grid in self.load_grids.items() if set(grid.studies) <= set(self.run)]
-        check_rule_names({name: self.studies[name] for name in self.run}, grids)
+        check_rule_names({name: self.studies[name] for name in self.run}, self.run_load_grids)
         return self
+
+    @property
+    def run_load_grids(self) -> dict[str, LoadGridConfig]:
+        """The grids over another load whose studies are all run."""
+        return {name: grid for name, grid in self.load_grids.items() if set(grid.studies) <= set(self.run)}
 
     def _check_load_grids(self) -> None:
         for name, grid in self.load_grids.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import statistics
 import time
@@ -30,7 +29,7 @@ from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import judge
 from three_regime.system.file_locks import acquired
-from three_regime.system.files import read_metadata
+from three_regime.training import saved_state
 
 _LOG_TAIL = 4096
 
@@ -126,7 +125,7 @@ def look(config: Config, now: float | None = None) -> Status:
 def read_saved(path: Path) -> Saved | None:
     """Progress recorded in a training state; None when the file does not exist or cannot be read."""
     try:
-        about = json.loads(read_metadata(path)["state"])
+        about = saved_state.recorded(path)
         return Saved(about["epoch"], about["step"], about["wall_s"], path.stat().st_mtime)
     except (UserError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from three_regime.config import Config, DatasetChoice, StudyConfig
 from three_regime.config.knobs import KNOBS, Knob, density_folder
 from three_regime.config.measures import MEASURES
+from three_regime.config.rule_names import identifier
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.settings import Setting
@@ -41,7 +42,7 @@ class Study:
     @property
     def identifier(self) -> str:
         """The name as a Python identifier, for Snakemake's rule names."""
-        return self.name.replace("-", "_")
+        return identifier(self.name)
 
     @property
     def knob(self) -> Knob:

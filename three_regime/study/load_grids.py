@@ -48,9 +48,7 @@ class LoadGrid:
 def load_grids(config: Config) -> list[LoadGrid]:
     """The grids of the configuration whose studies are all run."""
     found = []
-    for name, own in config.load_grids.items():
-        if not set(own.studies) <= set(config.run):
-            continue
+    for name, own in config.run_load_grids.items():
         members = [study_named(config, each) for each in own.studies]
         values = {own.value(study.config): study for study in members}
         ordered = {value: values[value] for value in sorted(values)}

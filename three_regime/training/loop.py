@@ -116,7 +116,7 @@ class TrainingLoop:
 
     @property
     def _steps_done(self) -> int:
-        return self.epoch * self.length.steps_per_epoch + self.step
+        return self.length.steps_at(self.epoch, self.step)
 
     def states(self) -> list[tuple[Member, SavedState]]:
         """Every running member with its current state; valid until the next step."""

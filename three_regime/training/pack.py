@@ -142,6 +142,10 @@ class Length:
     def epochs(self) -> int:
         return self.checkpoints[-1]
 
+    def steps_at(self, epoch: int, step: int) -> int:
+        """Steps made after so many whole epochs and steps of the next."""
+        return epoch * self.steps_per_epoch + step
+
 
 def length_of(task: Task, training: Training, member: Member) -> Length:
     """Length of a member's run; the last epoch may be incomplete.

@@ -74,10 +74,15 @@ def save(
     write_arrays(path, state.arrays, {"state": json.dumps(about)})
 
 
+def recorded(path: Path) -> dict[str, Any]:
+    """What the state at `path` records beside its arrays; `UserError`, ``KeyError`` or ``ValueError`` if unreadable."""
+    return json.loads(read_metadata(path)["state"])
+
+
 def written_with(path: Path) -> Kernels | None:
     """The kernels recorded in the state at `path`; None if there is no readable state."""
     try:
-        return json.loads(read_metadata(path)["state"]).get("kernels", "plain") if path.exists() else None
+        return recorded(path).get("kernels", "plain") if path.exists() else None
     except (UserError, KeyError, ValueError, TypeError, AttributeError):
         return None  # `load` says why
 
@@ -85,7 +90,7 @@ def written_with(path: Path) -> Kernels | None:
 def written_together(path: Path) -> bool:
     """Whether the state at `path` was written by members that advanced in lock-step; False if there is none."""
     try:
-        return path.exists() and bool(json.loads(read_metadata(path)["state"])["together"])
+        return path.exists() and bool(recorded(path)["together"])
     except (UserError, KeyError, ValueError, TypeError):
         return False  # `load` says why
 
@@ -106,7 +111,7 @@ def settle(path: Path, *, anew: bool) -> None:
 def read_position(path: Path) -> tuple[int, int]:
     """Completed epochs and steps of the state at `path`; before the start if there is no readable state."""
     try:
-        about = json.loads(read_metadata(path)["state"])
+        about = recorded(path)
         return about["epoch"], about["step"]
     except (UserError, KeyError, ValueError, TypeError):
         return -1, 0
@@ -128,7 +133,7 @@ def load(
     if not path.exists():
         return None
     try:
-        about = json.loads(read_metadata(path)["state"])
+        about = recorded(path)
         found_key, found_device, found_threads = about["key"], about["device"], about["threads"]
         found_together = about["together"]
         found_kernels = about.get("kernels", "plain")

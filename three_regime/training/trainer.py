@@ -92,9 +92,7 @@ def _advance(
     make = functools.partial(
         TrainingLoop, stack, task, training, session=session, length=length, progress=progress, sparse=network
     )  # fmt: skip
-    progress.begin(
-        length.iterations, [state.epoch * length.steps_per_epoch + state.step for _, state in begun]
-    )  # fmt: skip
+    progress.begin(length.iterations, [length.steps_at(*state.position) for _, state in begun])
     positions = sorted(by_position)
     groups = [make(by_position[position]) for position in positions]
     if stack.together and len(members) > 1:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from three_regime.config.knobs import density_folder
+from three_regime.config.rule_names import identifier
 from three_regime.datasets.registry import DATASETS
 from three_regime.preparation.prepare import recipe as prepare_recipe
 from three_regime.settings import setting_of
@@ -18,7 +19,7 @@ from three_regime.study.stages import STAGES
 
 def rule_name(stage: str, name: str) -> str:
     """Name of a study's rule; rule names must be identifiers."""
-    return f"{stage}_{name.replace('-', '_')}"
+    return f"{stage}_{identifier(name)}"
 
 
 def patterns(study: Study, stage: str) -> dict[str, list[str]]:
