@@ -7,6 +7,7 @@
 PRESET :=
 PROFILE := slurm
 VENV := .venv
+override VENV := $(patsubst ~/%,$(HOME)/%,$(VENV))
 WORKFLOW = "$(VENV)/bin/python" -m three_regime workflow
 PYTEST = "$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 ifneq ($(PYTHON),)

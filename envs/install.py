@@ -2,7 +2,8 @@
 
 Run by `make env` with any Python ≥ 3.11, using the standard library only. The one optional argument is a folder other
 than ``.venv``. An environment that is complete and up to date is kept; a stamp, written last, records this. One without
-a stamp was interrupted and is recreated. A folder without the marker file, which is written first, is never touched.
+a stamp was interrupted and is recreated. Never touched: a folder without the marker file, which is written first, and
+the environment of another checkout, which the marker names.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ("requirements-lock.txt", "requirements-cuda.txt", "requirements.txt")
 MARK = "made-by-three-regime"
-"""Marker file in every environment created by this script."""
+"""Marker file in every environment created by this script; it holds the path of the checkout."""
 
 
 def key(root: Path, venv: Path) -> str:
@@ -49,6 +50,15 @@ def foreign(venv: Path) -> bool:
     return True
 
 
+def of_another_checkout(root: Path, venv: Path) -> str | None:
+    """Return the other checkout that the environment was made for, if it still exists; None also where unknown."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        owner = (venv / MARK).read_text(encoding="utf-8")
+        if owner and Path(owner) != root and (Path(owner) / "envs" / "install.py").is_file():
+            return owner
+    return None
+
+
 def versions(lock: str) -> str:
     """Return the pins of a lock file without comments and hashes."""
     lines = (line.removesuffix("\\").strip() for line in lock.splitlines())
@@ -72,6 +82,11 @@ def needs_cuda(venv: Path) -> bool:
     return any("\nRequires-Dist: nvidia-" in path.read_text(encoding="utf-8") for path in about)
 
 
+def has_gpu() -> bool:
+    """Return whether this machine has an NVIDIA driver, hence the CUDA build of torch is wanted."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
 @contextlib.contextmanager
 def locked(venv: Path) -> Iterator[int | None]:
     """Hold the lock on `venv`; child processes inherit its descriptor, so it is held until the last one exits."""
@@ -87,7 +102,7 @@ def locked(venv: Path) -> Iterator[int | None]:
         yield file.fileno()
 
 
-def begin(venv: Path) -> None:
+def begin(root: Path, venv: Path) -> None:
     """Remove the remains of an environment, its stamp first; leave an empty folder with the marker file."""
     if venv.exists():
         (venv / "complete").unlink(missing_ok=True)
@@ -95,7 +110,7 @@ def begin(venv: Path) -> None:
             if path.name != MARK:  # the last to go: without it the rest would be taken for somebody else's
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     venv.mkdir(exist_ok=True)
-    (venv / MARK).touch()
+    (venv / MARK).write_text(str(root), encoding="utf-8")
 
 
 def base_python(venv: Path) -> str:
@@ -139,7 +154,7 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
         # Quiet: errors and warnings. What is going on, `step` says.
         run(venv / "bin" / "python", "-m", "pip", "install", "--quiet", *arguments, **options)
 
-    begin(venv)
+    begin(root, venv)
     run(python, "-m", "venv", venv)
     # The constraints also apply to later manual installs, so nothing replaces torch unasked. They omit the hashes,
     # which pip would otherwise require for every such install.
@@ -148,9 +163,10 @@ def make(root: Path, venv: Path, python: str, lock: int | None) -> None:
     (venv / "torch-cpu.txt").write_text(cpu_build((envs / "requirements-lock.txt").read_text()))
     pins = versions((envs / "requirements-lock.txt").read_text()).splitlines()
     step("1 of 3: torch")
-    with contextlib.suppress(subprocess.CalledProcessError):  # no CPU build: the lock's own entry applies
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        pip("--no-deps", "--require-hashes", "-r", venv / "torch-cpu.txt", **quiet)
+    if not has_gpu():
+        with contextlib.suppress(subprocess.CalledProcessError):  # no CPU build: the lock's own entry applies
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            pip("--no-deps", "--require-hashes", "-r", venv / "torch-cpu.txt", **quiet)
     step(f"2 of 3: {len(pins)} packages of envs/requirements-lock.txt")
     pip("--no-deps", "--require-hashes", "-r", envs / "requirements-lock.txt")
     if needs_cuda(venv):
@@ -175,18 +191,32 @@ def main(place: str = ".venv") -> int:
             file=sys.stderr,
         )
         return 2
-    with locked(venv) as lock:
-        if complete(ROOT, venv):
-            return 0
-        print(f"installing the environment in {place} (about 2 minutes and 2 GB; more with CUDA)", flush=True)
-        try:
+    if owner := of_another_checkout(ROOT, venv):
+        print(
+            f"{venv} is the environment of the checkout {owner}, and each checkout needs its own: choose another path"
+            " (make TARGET VENV=PATH), or delete that environment",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        with locked(venv) as lock:
+            if complete(ROOT, venv):
+                return 0
+            print(f"installing the environment in {place} (about 2 minutes and 2 GB; more with CUDA)", flush=True)
             make(ROOT, venv, base_python(venv), lock)
-        except subprocess.CalledProcessError as error:
-            print(f"the environment is incomplete: `{' '.join(error.cmd)}` failed; run make again", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("stopped: the next make reinstalls the environment from scratch", file=sys.stderr)
-            return 130
+    except subprocess.CalledProcessError as error:
+        print(f"the environment is incomplete: `{' '.join(error.cmd)}` failed; run make again", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"the environment cannot be made in {venv}: {error.filename or ''} {error.strerror or error}; choose"
+            " another path with make TARGET VENV=PATH",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("stopped: the next make reinstalls the environment from scratch", file=sys.stderr)
+        return 130
     return 0
 
 

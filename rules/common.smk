@@ -39,12 +39,16 @@ from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
 from three_regime.system.interruption import stop_in_a_thread
 from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock, terminal
+from three_regime.workflow.arguments import options_of
 from three_regime.workflow.job_resources import job_resources
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
 
-# Scripts import the library from this checkout, also in environments created by Snakemake.
-os.environ.update(PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]))
+# Scripts import the library from this checkout, also in environments created by Snakemake; profiles' commands name it.
+os.environ.update(
+    PYTHONPATH=os.pathsep.join([str(workflow.basedir), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    THREE_REGIME_CHECKOUT=str(workflow.basedir),
+)
 
 # Snakemake inserts the path of its Python unquoted into shell commands; quote it, in case it contains spaces.
 if os.path.exists(sys.executable):
@@ -66,7 +70,7 @@ CONFIG_FILES = digests(workflow.configfiles) if workflow.is_main_process else {}
 
 # Stale results must not count as up to date: neither copied results, which have no Snakemake record of their settings,
 # nor results whose record contradicts their fingerprint.
-if workflow.is_main_process and not workflow.touch:
+if workflow.is_main_process and not workflow.touch and "--unlock" not in options_of(sys.argv[1:]):
     if stale := stale_without_record(STUDIES):
         raise WorkflowError(stale)
     for line in plan_again(STUDIES):

@@ -37,7 +37,7 @@ rule prepare:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        runtime=lambda wildcards, attempt: min(30 * attempt, CONFIG.max_runtime),
     params:
         recipe=lambda wildcards: prepare_recipe(DatasetChoice(name=wildcards.dataset)),
     message:
@@ -65,7 +65,7 @@ for study in rule_parts.prepared_as_chosen(STUDIES):
         threads: 1
         resources:
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
-            runtime=lambda wildcards, attempt: 240 * attempt,
+            runtime=lambda wildcards, attempt: min(240 * attempt, CONFIG.max_runtime),
         params:
             recipe=prepare_recipe(study.config.dataset),
         message:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from three_regime.config import plugins
 from three_regime.config.thresholds import Thresholds
 from three_regime.figures import explorer
-from three_regime.logs import reporting
+from three_regime.workflow.running import script
 
-with reporting("explorer", Path(snakemake.log[0])):
-    plugins.load(snakemake.config.get("plugins") or ())
+with script(snakemake, "explorer"):
     folders = {Path(folder): Thresholds(**values) for folder, values in snakemake.params.thresholds.items()}
     published = snakemake.params.published
     explorer.write(Path(snakemake.output[0]), folders, Thresholds(**published) if published else None)

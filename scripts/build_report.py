@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from three_regime.errors import UserError
-from three_regime.logs import reporting
 from three_regime.system.files import replacing
 from three_regime.workflow.html_report import arranged, without_early_ends
+from three_regime.workflow.running import script
 
-with reporting("report", Path(snakemake.log[0])), replacing(Path(snakemake.output[0])) as temporary:
+with script(snakemake, "report"), replacing(Path(snakemake.output[0])) as temporary:
     # The run's frozen file replaces config.yaml; any other file is merged over config.yaml, which may have been edited.
     settings = snakemake.config["frozen"]["file"] if "frozen" in snakemake.config else snakemake.input.config
     html = temporary.with_suffix(".html")  # Snakemake chooses the format by the suffix

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from three_regime.analysis import case_studies
-from three_regime.config import plugins
 from three_regime.config.thresholds import Thresholds
-from three_regime.logs import reporting
+from three_regime.workflow.running import script
 
-with reporting("case studies", Path(snakemake.log[0])):
-    plugins.load(snakemake.config.get("plugins") or ())
+with script(snakemake, "case studies"):
     grids = [Path(path) for path in snakemake.input]
     thresholds = {study: Thresholds(**values) for study, values in snakemake.params.thresholds.items()}
     case_studies.write(Path(snakemake.output[0]).parent, grids, thresholds, snakemake.params.data)

@@ -1,11 +1,9 @@
 """Build the tables of one study from its result files (`three_regime.analysis.tables`)."""
 
-from pathlib import Path
-
 from three_regime.analysis import tables
 from three_regime.config import resolve
-from three_regime.logs import reporting
 from three_regime.study.grid import study_named
+from three_regime.workflow.running import script
 
-with reporting(f"cells {snakemake.params.study}", Path(snakemake.log[0])):
+with script(snakemake, f"cells {snakemake.params.study}"):
     tables.write(study_named(resolve(snakemake.config), snakemake.params.study))

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from three_regime.analysis import claims
-from three_regime.config import Claim, plugins
+from three_regime.config import Claim
 from three_regime.config.thresholds import Thresholds
-from three_regime.logs import reporting
+from three_regime.workflow.running import script
 
-with reporting(f"claims {snakemake.params.study}", Path(snakemake.log[0])):
-    plugins.load(snakemake.config.get("plugins") or ())
+with script(snakemake, f"claims {snakemake.params.study}"):
     stated = [Claim.model_validate(claim) for claim in snakemake.params.claims]
     claims.write(Path(snakemake.output[0]).parent, stated, Thresholds(**snakemake.params.thresholds))

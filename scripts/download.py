@@ -4,10 +4,10 @@ from pathlib import Path
 
 from three_regime.config import resolve
 from three_regime.datasets.sources import load_sources
-from three_regime.logs import reporting
 from three_regime.preparation.download import obtain
+from three_regime.workflow.running import script
 
-with reporting(f"download {snakemake.params.source}", Path(snakemake.log[0])):
+with script(snakemake, f"download {snakemake.params.source}"):
     data = resolve(snakemake.config).data
     source = load_sources()[snakemake.params.source]
     obtain(

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 from three_regime.analysis import load_grids
-from three_regime.config import plugins
-from three_regime.logs import reporting
+from three_regime.workflow.running import script
 
-with reporting(f"load_grid {snakemake.params.grid}", Path(snakemake.log[0])):
-    plugins.load(snakemake.config.get("plugins") or ())
+with script(snakemake, f"load_grid {snakemake.params.grid}"):
     about = snakemake.params
     cells = dict(zip(about.loads, map(Path, snakemake.input), strict=True))
     load_grids.write(Path(snakemake.output[0]), about.grid, about.load, about.density, cells)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from three_regime.analysis import figure2
-from three_regime.logs import reporting
 from three_regime.system.files import write_csv
+from three_regime.workflow.running import script
 
-with reporting("published", Path(snakemake.log[0])):
+with script(snakemake, "published"):
     write_csv(Path(snakemake.output[0]), figure2.as_cells(figure2.load()))

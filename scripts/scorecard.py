@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from three_regime.analysis import scorecard, scorecard_files
-from three_regime.config import plugins
 from three_regime.config.thresholds import Thresholds
-from three_regime.logs import reporting
+from three_regime.workflow.running import script
 
-with reporting("scorecard", Path(snakemake.log[0])):
-    plugins.load(snakemake.config.get("plugins") or ())
+with script(snakemake, "scorecard"):
     grids = [Path(path) for path in snakemake.input.grids]
     thresholds = Thresholds(**snakemake.params.thresholds)
     card = scorecard.of_grids(grids, thresholds, snakemake.params.settings)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from three_regime.logs import reporting
 from three_regime.system.files import write_text
+from three_regime.workflow.running import script
 
-with reporting("settings", Path(snakemake.log[0])):
+with script(snakemake, "settings"):
     write_text(Path(snakemake.output[0]), yaml.safe_dump(snakemake.params.config, sort_keys=False))

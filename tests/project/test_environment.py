@@ -426,6 +426,33 @@ def test_a_moved_checkout_makes_another_environment(install: ModuleType) -> None
     assert not install.complete(install.ROOT, venv)
 
 
+def test_another_checkouts_environment_is_left_alone(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = str(install.ROOT.parent / "shared")
+    assert install.main(shared) == 0
+    first, other = install.ROOT, install.ROOT.parent / "another clone"
+    shutil.copytree(first, other)
+    install.ROOT = other
+    assert install.main(shared) == 2
+    assert f"is the environment of the checkout {first}" in capsys.readouterr().err
+    assert (Path(shared) / "complete").exists() and len(install.commands) == 5
+    shutil.rmtree(first)
+    assert install.main(shared) == 0
+    assert (Path(shared) / install.MARK).read_text() == str(other)
+
+
+def test_an_impossible_place_is_one_sentence(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    (install.ROOT / "file").touch()
+    assert install.main("file/env") == 1
+    assert re.search(r"cannot be made in \S.*file/env: .*VENV=PATH", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("driver", [False, True])
+def test_a_gpu_gets_the_cuda_build(install: ModuleType, monkeypatch: pytest.MonkeyPatch, driver: bool) -> None:
+    monkeypatch.setattr(install, "has_gpu", lambda: driver)
+    assert install.main() == 0
+    assert any("torch-cpu.txt" in command for command in install.commands) == (not driver)
+
+
 def somebody_elses(venv: Path, kind: str) -> None:
     """A folder at the environment's path that `install` did not create."""
     if kind == "file":

@@ -81,13 +81,19 @@ def test_slurm_settings_are_those_of_the_plugin(profile: str) -> None:
     used = {key for key in settings(profile) if key.startswith("slurm-")}
     assert used and used <= known
     assert settings(profile)["slurm-requeue"] is True
-    assert (ROOT / settings(profile)["slurm-partition-config"]).is_file()
+    assert partitions_of(profile) == ROOT / "profiles/slurm/partitions.yaml"
+
+
+def partitions_of(profile: str) -> Path:
+    """The file as Snakemake finds it: in the profile's folder."""
+    return (ROOT / "profiles" / profile / settings(profile)["slurm-partition-config"]).resolve(strict=True)
 
 
 def test_without_accounting_only_the_account_differs() -> None:
     first, second = (settings(profile) for profile in ON_SLURM)
     differing = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
-    assert differing == {"slurm-no-account"}
+    assert differing == {"slurm-no-account", "slurm-partition-config"}
+    assert partitions_of(ON_SLURM[0]) == partitions_of(ON_SLURM[1])
     assert second["slurm-status-command"] == "squeue"
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from checkout import ROOT, Checkout
 from finished import copied
 
@@ -20,7 +21,7 @@ from three_regime.planning.plan_table import worked
 from three_regime.planning.presets import about, listing
 from three_regime.planning.pricing import RATES, read_rates
 from three_regime.workflow import starting
-from three_regime.workflow.arguments import check_configfiles, computes, located
+from three_regime.workflow.arguments import check_configfiles, computes, joined, located
 
 WORKFLOW = [sys.executable, "-m", "three_regime", "workflow"]
 
@@ -100,7 +101,8 @@ def test_the_work_for_targets_is_priced(monkeypatch: pytest.MonkeyPatch, targets
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [("--cores 2 -- tables", True), ("-j2 -k", True), ("-n", False), ("-np", False), ("--dry-run", False),
-     ("--report=a.zip", False), ("--list-rules", False), ("--unlock", False), ("--forcerun cells_tiny", True)],
+     ("--report=a.zip", False), ("--list-rules", False), ("--unlock", False), ("--forcerun cells_tiny", True),
+     ("-drun data", True), ("--report-after-run", True)],
 )  # fmt: skip
 def test_what_runs_no_job_is_known(arguments: str, expected: bool) -> None:
     assert computes(arguments.split()) == expected
@@ -117,6 +119,14 @@ def test_a_missing_preset_is_one_sentence_with_those_that_exist() -> None:
         check_configfiles(["--configfile", str(ROOT / "config/figur2.yaml")])
 
 
+def test_a_target_taken_for_a_value_is_told_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="retrained does not exist.*targets come before --configfile, or after `--`"):
+        check_configfiles(["--configfile", "config/figure2.yaml", "retrained"])
+    with pytest.raises(UserError, match="KEY=VALUE, got data; targets come before --config, or after `--`"):
+        check_configfiles(["--config", "threads=1", "data"])
+
+
 @pytest.mark.parametrize("directory", [("--directory", "X"), ("-d", "X"), ("--directory=X",)])
 def test_config_files_count_from_where_the_command_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: tuple[str, ...]
@@ -129,6 +139,26 @@ def test_config_files_count_from_where_the_command_was_given(
     assert found == ["--snakefile", str(ROOT / "Snakefile"), *wanted, f"--configfile={tmp_path}/c.yaml"]
     monkeypatch.chdir(ROOT)
     assert located(["--configfile", "a.yaml", "-n"]) == (["--configfile", "a.yaml", "-n"], Path())
+    profile = "--workflow-profile", "profiles/slurm"
+    found, _ = located([*profile, *directory])
+    assert str(ROOT / profile[1]) in found
+
+
+@pytest.mark.parametrize("profile", ["slurm", "slurm-no-accounting", "pbs", "kubernetes"])
+def test_files_of_a_profile_are_found_from_any_folder(profile: str) -> None:
+    """Snakemake takes a value for a file of the profile's folder if there is one; a shell expands the variable."""
+    folder = ROOT / "profiles" / profile
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    named = re.findall(r"\S+\.(?:sh|yaml)", " ".join(map(str, settings.values())))
+    assert named
+    for path in named:
+        in_checkout = path.strip('"').removeprefix("$THREE_REGIME_CHECKOUT/")
+        assert (ROOT / in_checkout if in_checkout != path.strip('"') else folder / path).is_file(), path
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert joined(["--directory=~/x", "-d", "~/y", "~"]) == [f"--directory={tmp_path}/x", "-d", f"{tmp_path}/y", "~"]
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ from three_regime.system import places
 from three_regime.system.places import CHECKOUT
 
 _CONFIGFILE, _CONFIG, _DIRECTORY, _SNAKEFILE = "--configfile", "--config", "--directory", "--snakefile"
+_PROFILES = ("--profile", "--workflow-profile")
 _SPELLINGS = {"--configfiles": _CONFIGFILE, "-C": _CONFIG, "-d": _DIRECTORY, "-s": _SNAKEFILE}
-_OF_ONE_VALUE = (_DIRECTORY, _SNAKEFILE)
+_OF_ONE_VALUE = (_DIRECTORY, _SNAKEFILE, *_PROFILES)
 BASE = Path("config.yaml")
 _FORGETFUL = (_CONFIGFILE, _CONFIG)
 """Options with any number of values; if given twice, Snakemake keeps only the last."""
@@ -29,8 +30,8 @@ _OF_ONE_WORD = ("--cores", "-c", "--jobs", "-j", "--retries", "-T", "--latency-w
 """Options with one value."""
 
 _COMPUTES_NOTHING = re.compile(
-    r"-[A-Za-z]*n[A-Za-z]*|-[tlhvSD]|--(dry-?run|touch|unlock|(detailed-)?summary|lint|report.*|list.*|lt|help|version"
-    r"|dag|rulegraph|filegraph|d3dag|archive|delete-.*|cleanup-.*|generate-unit-tests|containerize)(=.*)?"
+    r"-[nkpFq]*n[nkpFq]*|-[tlhvSD]|--(dry-?run|touch|unlock|(detailed-)?summary|lint|list.*|lt|help|version|dag|rulegraph"
+    r"|report(?!-after-run).*|filegraph|d3dag|archive|delete-.*|cleanup-.*|generate-unit-tests|containerize)(=.*)?"
 )
 
 
@@ -92,13 +93,20 @@ def refuse_repeated(arguments: Sequence[str]) -> None:
 def joined(arguments: Sequence[str]) -> list[str]:
     """Merge every ``--configfile`` (and ``--config``) in Snakemake's `arguments` into one, in order, and expand `~`."""
     words = list(_words(arguments))
-    found = [word.text for word in words if word.option not in _FORGETFUL]
+    found = [_expanded(word) for word in words if word.option not in _FORGETFUL]
     for option in _FORGETFUL:
         values = _values(arguments, option)
         if option == _CONFIGFILE:
             values = [str(places.expanded(path)) for path in values]
         found += [option, *values] if values else []
     return [*found, *arguments[len(words) :]]
+
+
+def _expanded(word: _Word) -> str:
+    """The word, with `~` expanded if it names a folder or file."""
+    if word.option not in _OF_ONE_VALUE or not word.value:
+        return word.text
+    return word.text.removesuffix(word.value) + str(places.expanded(word.value))
 
 
 def base_file(arguments: Sequence[str] = ()) -> Path:
@@ -137,15 +145,16 @@ def configfiles(arguments: Sequence[str]) -> list[Path] | None:
 def located(arguments: Sequence[str]) -> tuple[list[str], Path]:
     """Adapt Snakemake's `arguments` to a working folder other than the checkout; return them and that folder.
 
-    The folder is that of ``--directory``, or the current one. Paths of configuration files and of the Snakefile are
-    relative to the current folder; if there is no Snakefile here, that of the checkout is used.
+    The folder is that of ``--directory``, or the current one. Paths of configuration files, profiles and the Snakefile
+    are relative to the current folder; if there is no Snakefile here, that of the checkout is used.
     """
     words = list(_words(arguments))
     folder = Path(*_values(arguments, _DIRECTORY)[-1:])
     found = list(arguments)
     if folder != Path():
         for number, word in enumerate(words):
-            if word.option in (_CONFIGFILE, _SNAKEFILE) and word.value:
+            profile = word.option in _PROFILES and os.path.exists(word.value)  # otherwise one of Snakemake's folders
+            if word.value and (profile or word.option in (_CONFIGFILE, _SNAKEFILE)):
                 found[number] = word.text.removesuffix(word.value) + os.path.abspath(word.value)
     here = Path("Snakefile").exists()
     if not any(word.option == _SNAKEFILE for word in words) and (folder != Path() or not here):
@@ -159,12 +168,17 @@ def check_configfiles(arguments: Sequence[str]) -> None:
     Raises
     ------
     UserError
-        The message names the file, the nearest name and those that exist; or see `refuse_unread`.
+        The message names the file, the nearest name and those that exist, or the value of ``--config`` that is no
+        setting; or see `refuse_unread`.
     """
     files = [Path(file).expanduser() for file in _values(arguments, _CONFIGFILE)]
     for file in files:
         if not file.is_file():
-            raise UserError(f"config file {file} does not exist{beside(file)}")
+            where = "" if file.suffix else "; targets come before --configfile, or after `--`"
+            raise UserError(f"config file {file} does not exist{beside(file)}{where}")
+    for value in _values(arguments, _CONFIG):
+        if "=" not in value:
+            raise UserError(f"--config takes KEY=VALUE, got {value}; targets come before --config, or after `--`")
     refuse_unread(base_file(arguments), files)
 
 

@@ -14,7 +14,7 @@ from three_regime.jobs import kept_copies
 from three_regime.study.grid import planned
 from three_regime.system import places
 from three_regime.workflow import snakemake_lock, starting, terminal
-from three_regime.workflow.arguments import check_configfiles, computes, configfiles, joined, located, options_of
+from three_regime.workflow.arguments import check_configfiles, computes, configfiles, joined, located
 from three_regime.workflow.running import snakemake_program
 from three_regime.workflow.snakemake_records import unrecorded
 
@@ -35,7 +35,7 @@ def exec_snakemake(arguments: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     here = Path.cwd()
     with contextlib.chdir(folder):  # the folder whose lock and results are checked
-        if "--unlock" not in options_of(arguments):
+        if computes(arguments):
             _settle_lock(program, arguments, here)
         starting.ask(arguments)
         _look_at_results(arguments)

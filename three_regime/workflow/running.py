@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from three_regime.config import FROZEN, Config, read, resolve, settle
+from three_regime.config import FROZEN, Config, plugins, read, resolve, settle
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
 from three_regime.logs import reporting
@@ -121,6 +122,14 @@ def after_jobs(results: str, dag: DAG, settings: Mapping[str, Any]) -> None:
     kept_copies.drop_recorded(Path(results), (path for job in ended for path in job.output))
 
 
+@contextlib.contextmanager
+def script(snakemake: Snakemake, title: str) -> Iterator[None]:
+    """Context of a rule's script: log to the rule's log file under this title, and load the configured plugins."""
+    with reporting(title, Path(snakemake.log[0])):
+        plugins.load(snakemake.config.get("plugins") or ())
+        yield
+
+
 def run_script(snakemake: Snakemake, stage: str) -> None:
     """Run the job of a heavy stage; the body of its script."""
     from three_regime.jobs.run import run_job
@@ -128,7 +137,7 @@ def run_script(snakemake: Snakemake, stage: str) -> None:
     wildcards, started = snakemake.wildcards, runs.of(snakemake.config)
     name, seed = snakemake.params.study, int(wildcards.seed)
     folders = [name, f"seed{seed}", wildcards.get("temperature"), wildcards.get("density")]
-    with reporting(" ".join([stage, *filter(None, folders)]), Path(snakemake.log[0])):
+    with script(snakemake, " ".join([stage, *filter(None, folders)])):
         config = resolve(snakemake.config)
         study = study_named(config, name)
         temperature = study.temperature_of(wildcards.temperature) if folders[2] else None
