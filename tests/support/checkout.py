@@ -48,6 +48,18 @@ class Checkout:
         assert not check or ended.returncode == 0, ended.stdout[-5000:]
         return ended.stdout
 
+    def under(self, profile: str, *arguments: str, path: str = "", **more: str) -> str:
+        """Run the workflow under a profile, with `path` on Python's path and more environment variables."""
+        command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", f"profiles/{profile}"]
+        environment = {**self.environment(), **more}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment["PYTHONPATH"], path]))
+        ended = subprocess.run(
+            [*command, *arguments], cwd=self.path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=300,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stdout[-5000:]
+        return ended.stdout
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """Return the jobs of a dry run: rule → number, without targets."""
         output = self.run("--dry-run", *arguments)
