@@ -140,7 +140,8 @@ rule case_studies:
         "../envs/analysis.yaml"
     params:
         thresholds={study.name: asdict(study.thresholds) for study in STUDIES},
-        data=data_names(STUDIES),
+        families=family_names(STUDIES),
+        plain=without_sam(STUDIES),
     message:
         "Case studies 2 and 3 over all studies"
     script:

@@ -16,7 +16,7 @@ from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard_records
 from three_regime.settings import setting_of
-from three_regime.study.grid import data_names, planned, thresholds_of
+from three_regime.study.grid import family_names, planned, thresholds_of, without_sam
 from three_regime.study.load_grids import load_grids
 from three_regime.study.log_files import job_path
 from three_regime.study.outputs import (

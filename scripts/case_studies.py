@@ -9,4 +9,5 @@ from three_regime.workflow.running import script
 with script(snakemake, "case studies"):
     grids = [Path(path) for path in snakemake.input]
     thresholds = {study: Thresholds(**values) for study, values in snakemake.params.thresholds.items()}
-    case_studies.write(Path(snakemake.output[0]).parent, grids, thresholds, snakemake.params.data)
+    folder, given = Path(snakemake.output[0]).parent, snakemake.params
+    case_studies.write(folder, grids, thresholds, given.families, given.plain)

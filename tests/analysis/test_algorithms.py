@@ -334,6 +334,31 @@ def test_a_part_of_a_dataset_has_the_chance_level_of_the_whole():
     assert "algorithm 2.1" in set(whole["algorithm"]) and set(whole["temperature"]) == {64}
 
 
+def test_regrets_are_not_taken_over_different_seeds() -> None:
+    """A cell that lacks dense seeds may be chosen, but is not the oracle, and has no regret."""
+    tables = [
+        pd.DataFrame({"temperature": [10.0, 20.0], "test_error": [0.10 + seed / 100, 0.02], "cka_softmax": [0.9, 0.99]})
+        .assign(lmc=0.0, dense_test_error=[0.1, 0.2], dense_seed=seed)
+        for seed in (1, 2)
+    ]  # fmt: skip
+    tables[1] = tables[1].iloc[:1]
+    fixed = {"study": "s", "dataset": "cifar10", "model": "m", "knob": "epochs", "density": 0.05, "origin": "computed"}
+    table = algorithms.evaluate(seed_means.grid(pd.concat(tables).assign(**fixed)), Thresholds()).set_index("algorithm")
+    assert table.loc["oracle", ["temperature", "regret"]].tolist() == [10, 0]
+    assert table.loc["algorithm 2.1", "temperature"] == 20 and np.isnan(table.loc["algorithm 2.1", "regret"])
+
+
+def test_rho_0_is_the_study_that_differs_in_sam_alone() -> None:
+    sam = make_grid([0.0, 0.0], study="sam", knob="sam_rho", temperatures=[0.1, 0.2], test_error=[0.2, 0.3])
+    adam, plain = (make_grid([0.0, 0.0], study=name, temperatures=[80, 160], test_error=[0.3, error])
+                   for name, error in (("adam", 0.25), ("plain", 0.12)))  # fmt: skip
+    grids, thresholds = [adam, plain, sam], dict.fromkeys(("adam", "plain", "sam"), Thresholds())
+    known, unknown = (case_studies.build(grids, thresholds, plain=plain)["sam"].set_index("method")
+                      for plain in ({"sam": "plain"}, None))  # fmt: skip
+    assert known.loc["rho 0", "test_error"] == 0.12
+    assert unknown.loc["rho 0", "status"] == "not run"
+
+
 def test_sam_tuning_names_what_was_not_run():
     errors = {"test_error": [0.20, 0.15, 0.18], "dense_test_error": [0.08, 0.09, 0.10]}
     table = make_grid([-0.5, 0.0, 0.0], knob="sam_rho", temperatures=[0.1, 0.2, 0.3], cka_softmax=0.9, **errors)

@@ -330,3 +330,21 @@ def test_where_an_algorithm_stops_is_a_measure():
     assert (left.outcome, left.estimate) == ("holds", -10), "one step hotter than Regime I"
     stayed = Study(seeds=(1,), cka=cka).judge(stated)
     assert stayed.outcome == "not tested", "both sides are the coldest cells"
+
+
+def test_seeds_without_a_difference_add_no_degrees_of_freedom():
+    """Satterthwaite over dense seeds, as within one; equal variances add up."""
+    assert claims._satterthwaite([(0.5, 2), (0.0, 2), (0.0, float("inf"))]) == 2
+    assert claims._satterthwaite([(0.5, 2), (0.5, 2)]) == 4
+    assert claims._satterthwaite([(0.5, 2), (1e-9, 2)]) == pytest.approx(2, abs=1e-6)
+    assert claims._satterthwaite([(0.5, float("inf"))]) == float("inf")
+    assert claims._satterthwaite([(0.0, 2), (0.0, 2)]) == 4
+
+
+def test_a_density_that_is_no_short_fraction_is_left_out_alike():
+    study = Study()
+    for table in (study.cells, study.replicas, study.pairs):
+        table["density"] = table["density"].replace(0.1, 1 / 3)
+    study.cells["density"] = study.cells["density"].round(6)
+    left = claims._leave_out("1", study.cells, study.replicas, study.pairs)[0]
+    assert left["test_error"].notna().all()

@@ -31,6 +31,13 @@ def test_studies_stand_one_below_the_other(tmp_path: Path) -> None:
     assert len(alone["pairs"]) == 81
 
 
+def test_the_published_figure_has_a_study_of_its_own(tmp_path: Path) -> None:
+    for name in ("own", "published"):
+        shutil.copytree(ARCHIVE / "cifar10-cpu", tmp_path / name, ignore=shutil.ignore_patterns("figures"))
+    found = three_regime.load_results(tmp_path)
+    assert found["cells"]["study"].value_counts().to_dict() == {"cifar10-cpu": 27, "published": 27}
+
+
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no cells\.csv"):
         three_regime.load_results(tmp_path)

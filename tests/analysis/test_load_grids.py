@@ -103,7 +103,7 @@ def test_a_results_folder_is_read_without_its_load_grids(joined: pd.DataFrame, t
 
 def test_a_folder_of_nothing_but_load_grids_is_refused(joined: pd.DataFrame, tmp_path: Path) -> None:
     write_csv(tmp_path / "noise" / "cells.csv", joined)
-    with pytest.raises(UserError, match="only grids over another load"):
+    with pytest.raises(UserError, match="or grids over another load"):
         seed_means.read_cells(tmp_path)
 
 

@@ -11,7 +11,7 @@ from checkout import ROOT
 from three_regime.analysis import case_studies, claims, regime_tables
 from three_regime.analysis.outdated import outdated
 from three_regime.config import Config, load
-from three_regime.study.grid import data_names, planned
+from three_regime.study.grid import family_names, planned
 
 ARCHIVES = ROOT / "reference/obtained"
 
@@ -26,7 +26,7 @@ def results(name: str, folder: Path) -> Config:
         claims.write(study.folder, study.config.claims, study.thresholds)
     grids = [study.table("grid") for study in studies]
     thresholds = {study.name: study.thresholds for study in studies}
-    case_studies.write(folder / "case_studies", grids, thresholds, data_names(studies))
+    case_studies.write(folder / "case_studies", grids, thresholds, family_names(studies))
     return config
 
 

@@ -175,6 +175,18 @@ def test_a_cell_not_told_from_chance_has_no_regime():
     assert regimes.at_chance(at_error([0.9], seeds=(0.0, 0.0, 0.0))).all(), "all seeds collapsed"
 
 
+def test_a_collapsed_cell_makes_no_other_one_collapsed():
+    """Two seeds, one collapsed at the last temperature: the pooled standard error says nothing about the others."""
+    table = pd.concat(
+        [at_error([error], seeds=(0.0, shift)).assign(temperature=temperature)
+         for temperature, error, shift in ((10, 0.10, 0.0), (40, 0.09, 0.0), (160, 0.30, 0.60))]
+    )  # fmt: skip
+    pooled = table["test_error_se"].max()
+    table = table.assign(test_error_se=pooled).reset_index(drop=True)
+    assert 0.09 + stats.t.ppf(0.95, 1) * pooled > 0.9
+    assert regimes.at_chance(table).tolist() == [False, False, True]
+
+
 def test_no_border_passes_a_cell_at_chance():
     table = at_error([0.2, 0.2, 0.9]).assign(lmc=[0.0, -0.2, 0.0])
     assert regimes.boundaries(table, Thresholds())["temperature_index"].tolist() == pytest.approx([0.6])

@@ -231,3 +231,23 @@ def test_cells_are_read_from_a_file_export_or_folder(tmp_path):
     (tmp_path / "empty" / "cells.csv").touch()
     with pytest.raises(UserError, match="not a CSV table"):
         seed_means.read_cells(tmp_path / "empty")
+
+
+def test_the_published_figure_is_no_seed_of_a_results_folder(tmp_path) -> None:
+    """A run writes it beside its studies, under the name of the study that it is compared with."""
+    for name, table in {"own": cells(seeds=(1, 2)), "published": cells(seeds=(0,), origin="published")}.items():
+        (tmp_path / name).mkdir()
+        table.to_csv(tmp_path / name / "cells.csv", index=False)
+    assert set(seed_means.read_cells(tmp_path)["dense_seed"]) == {1, 2}
+    assert set(seed_means.read_cells(tmp_path / "published")["origin"]) == {"published"}
+    (tmp_path / "own" / "cells.csv").unlink()
+    with pytest.raises(UserError, match="holds only published cells"):
+        seed_means.read_cells(tmp_path)
+
+
+def test_cells_that_lack_seeds_are_compared_on_those_they_have() -> None:
+    """Seed 1 is easy: alone at 20 epochs, it must not make that temperature the best one."""
+    errors = {(10.0, 1): 0.10, (10.0, 2): 0.14, (10.0, 3): 0.15, (20.0, 1): 0.11, (30.0, 1): 0.09}
+    table = cells(temperatures=(10, 20, 30), densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
+    found = seed_means.grid(table).set_index("temperature")["normalised_test_error"]
+    assert found.to_dict() == pytest.approx({10: 0, 20: 0.01, 30: -0.01})

@@ -11,7 +11,7 @@ from tiny_study import STUDY
 from three_regime.config import Config, DatasetChoice, merge, resolve
 from three_regime.config.loads import LOADS
 from three_regime.errors import UserError
-from three_regime.study.grid import data_names, planned, thresholds_of
+from three_regime.study.grid import family_names, planned, thresholds_of, without_sam
 from three_regime.study.load_grids import load_grids
 
 
@@ -97,8 +97,8 @@ def test_a_whole_corpus_has_no_training_size_before_cleaning() -> None:
 
 def test_studies_on_different_parts_of_a_data_set_are_told_apart() -> None:
     alike = planned(settings({"load": "width"}, {"model": "preresnet-8x2"}, {}))
-    assert data_names(alike) == {"a": "digits", "b": "digits"}
-    noisy, clean = data_names(planned(settings({"load": "label_noise"}, NOISY, {}))).values()
+    assert family_names(alike) == {"a": "digits", "b": "digits"}
+    noisy, clean = family_names(planned(settings({"load": "label_noise"}, NOISY, {}))).values()
     assert noisy == "digits (200 training examples, label noise 0.4)" and clean == "digits (200 training examples)"
 
 
@@ -107,3 +107,22 @@ def test_a_grid_cannot_take_the_folder_of_a_study() -> None:
     studies = {"a": merge(STUDY, NOISY), "b": STUDY}
     with pytest.raises(UserError, match=r"load_grids\.a.*another name"):
         resolve({"run": ["a", "b"], "studies": studies, "load_grids": {"a": grid}})
+
+
+def test_ways_of_pruning_are_families_of_their_own() -> None:
+    two = {"model": "preresnet-8x2"}
+    sizes = settings({"load": "width"}, merge(two, {"prune": {"allocation": "global"}}), {})
+    assert set(family_names(planned(sizes)).values()) == {"digits (allocation global)", "digits"}
+    starts = settings({"load": "width"}, merge(two, {"retrain": {"start": "reinitialised"}}), {})
+    assert set(family_names(planned(starts)).values()) == {"digits (start reinitialised)", "digits"}
+
+
+def test_the_study_without_sam_trains_alike() -> None:
+    sam = {"knob": "sam_rho", "temperatures": [0.05, 0.1]}
+
+    def plain(**changes: Any) -> dict[str, str]:
+        studies = {"a": merge(STUDY, changes), "b": merge(STUDY, sam)}
+        return without_sam(planned(resolve({"run": ["a", "b"], "studies": studies})))
+
+    assert plain() == {"b": "a"}
+    assert plain(dense={"learning_rate": 0.01}) == plain(prune={"allocation": "global"}) == {}

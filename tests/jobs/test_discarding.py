@@ -6,16 +6,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tiny_study
 from checkout import Checkout
 from finished import NAME, OPTIONS, compute, copied, inside, study_of, tiny
 
 from three_regime.analysis import tables
+from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.exchange.importing import import_checkpoint
 from three_regime.jobs.discarding import discard, record_file
 from three_regime.planning import plan
 from three_regime.planning.explain import explain, render
-from three_regime.study.products import pack
+from three_regime.study.products import discarded_stages, pack
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import judge
 from three_regime.system.files import read_arrays, read_json, tensor_digest, write_json
@@ -189,3 +191,15 @@ def test_the_plan_agrees_with_all_of_the_results(complete_tiny: Checkout, tmp_pa
             (analysis,) = [row.size for row in rows if row.stage == "tables, figures"]
             csv = sum(path.stat().st_size for path in Path("results/tiny/tiny").glob("*.csv"))
             assert analysis == pytest.approx(figures + csv, rel=0.1)
+
+
+def test_pruned_networks_that_training_decides_are_kept() -> None:
+    """Another number of threads would make them again with other bits, and every retraining stale."""
+
+    def discarded(keep: str, **prune: object) -> tuple[str, ...]:
+        settings = resolve(tiny_study.mapping(Path("anywhere"), keep=keep, prune=prune))
+        return discarded_stages(tiny_study.study_of(settings))
+
+    assert discarded("endpoints") == discarded("endpoints", criterion="random") == ("prune",)
+    assert discarded("endpoints", rounds=2, epochs=1) == discarded("endpoints", criterion="gradient_magnitude") == ()
+    assert "prune" in discarded("none", rounds=2, epochs=1)

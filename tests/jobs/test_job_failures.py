@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from tiny_study import NAME, config, digests, files, products, run, run_to, study_of
 
+from three_regime.analysis import tables
 from three_regime.config import Config
 from three_regime.errors import Interrupted, UserError
 from three_regime.jobs.job import locked, sidecar, state_files
 from three_regime.jobs.run import Outcome, run_job
 from three_regime.study.products import Product, pack
-from three_regime.system.files import read_arrays, read_metadata, write_arrays
+from three_regime.system.files import read_arrays, read_json, read_metadata, write_arrays
 
 
 def failing_pack(settings: Config) -> tuple[list[Product], Product]:
@@ -129,9 +130,54 @@ def test_results_that_are_no_numbers_are_refused_in_one_sentence(study_folder, m
 
     settings = config(study_folder)
     files(settings, "cka")[0].unlink()
-    monkeypatch.setattr(cka, "similarity", lambda *_: {"logits": 1.0, "softmax": float("nan"), "images": 2})
+    monkeypatch.setattr(cka, "similarity", lambda *_: {"logits": 1.0, "softmax": float("inf"), "images": 2})
     with pytest.raises(UserError, match="cka tiny seed1 epochs001, density 10 %, pair 1-2: .*not a finite number"):
         run(settings, "cka")
+
+
+@pytest.mark.parametrize("stage", ["lmc", "cka"])
+def test_a_pair_without_a_number_stops_no_other(study_folder, monkeypatch, stage):
+    from three_regime.jobs import cka, lmc
+
+    settings = config(study_folder)
+    pairs = files(settings, stage)
+    for path in pairs:
+        path.unlink()
+    module, name, spoilt = {
+        "lmc": (lmc.mode_connectivity, "line", "lmc_nll"), "cka": (cka, "similarity", "logits"),
+    }[stage]  # fmt: skip
+    original, calls = getattr(module, name), []
+
+    def first_spoilt(*arguments):
+        calls.append(1)
+        return {**original(*arguments), **({spoilt: float("inf")} if len(calls) == 1 else {})}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, first_spoilt)
+        with pytest.raises(UserError, match="not a finite number"):
+            run(settings, stage)
+    assert [path.exists() for path in pairs] == [False, True, False, False], "the other pair of the job"
+    assert run(settings, stage) == Outcome(3, 1)
+
+
+def test_cka_of_a_network_with_one_answer_is_undefined(study_folder, monkeypatch, caplog):
+    """A collapsed network makes a missing value in the tables, not a study without tables."""
+    from three_regime.jobs import cka
+
+    settings = config(study_folder)
+    path = files(settings, "cka")[0]
+    path.unlink()
+    constant = {"logits": np.ones((8, 10)), "softmax": np.full((8, 10), 0.1)}
+    original = cka.similarity
+    monkeypatch.setattr(cka, "similarity", lambda first, second, unit: original(constant, constant, unit))
+    assert run(settings, "cka").computed == 1
+    assert (read_json(path)["logits"], read_json(path)["softmax"]) == (None, None)
+    assert "CKA of ['logits', 'softmax'] is undefined: a network's outputs are constant" in caplog.text
+    found = tables.build(study_of(settings))
+    assert found["pairs"]["cka_softmax"].isna().sum() == 1 and found["pairs"]["lmc"].notna().all()
+    monkeypatch.undo()
+    path.unlink()
+    run(settings, "cka")
 
 
 def test_a_replica_whose_loss_is_infinite_stops_no_other(study_folder, monkeypatch):

@@ -102,6 +102,33 @@ def test_a_trained_curve_is_kept_while_it_is_measured(tmp_path, monkeypatch):
     assert not state.exists()
 
 
+def test_a_measure_may_train_several_networks(tmp_path, monkeypatch):
+    """Each has a training state of its own: the second must not be taken for the first, which has been trained."""
+
+    def twice(networks):
+        once = networks.config.retrain.model_copy(update={"epochs": 1, "milestones": ()})
+        trained = [
+            networks.train(networks.task, once.model_copy(update={"learning_rate": rate}), networks.weights[0])
+            for rate in (0.001, 0.1)
+        ]
+        states.extend(sorted(path.name for path in folder.glob("*.safetensors")))
+        return {"apart": float(sum(abs(trained[0][name] - trained[1][name]).sum() for name in trained[0]))}
+
+    settings = config(tmp_path, measure={"also": []}, **SMALL)
+    run_to(settings, "retrain")
+    monkeypatch.setitem(
+        MEASURES, "twice", Measure("twice", "replica", (Column("apart", "apart"),), "plugged:twice", "")
+    )
+    monkeypatch.setattr(Measure, "load", lambda self: twice)
+    settings = config(tmp_path, measure={"also": ["twice"]}, **SMALL)
+    folder, states = state_file(study_of(settings), pack(study_of(settings), "measures", 1, 2.0)[0]).parent, []
+    assert run(settings, "measures").computed == 2
+    first, second = (read_json(product.outputs[0])["apart"] for product in products(settings, "measures"))
+    assert first > 1 and second > 1
+    assert states[:2] == ["measures.state.safetensors", "measures2.state.safetensors"]
+    assert not list(folder.glob("*.state.safetensors"))
+
+
 def _interrupted(*arguments: object) -> None:
     raise Interrupted("a test")
 

@@ -14,6 +14,8 @@ from tiny_study import NAME, ROOT, TRAINING, command, config, digests, finish, m
 
 from three_regime.config import resolve
 from three_regime.errors import UserError
+from three_regime.jobs import job
+from three_regime.jobs import run as job_run
 from three_regime.jobs.without_snakemake import run_stage
 from three_regime.study.grid import Study
 from three_regime.study.outputs import CELL_TABLES, REGIME_TABLES, RUN_FIGURES
@@ -237,3 +239,17 @@ def test_the_command_line(finished, tmp_path):
     log = process.communicate()[1]
     assert process.returncode == 2
     assert log.strip().endswith("ERROR tiny has no dense seed 9; it has 1") and "Traceback" not in log
+
+
+def test_it_takes_the_locks_of_the_workflows_jobs(finished, monkeypatch):
+    taken = []
+
+    def locked(study, stage, seed, temperature, density):
+        taken.append((stage, temperature, density))
+        return job.locked(study, stage, seed, temperature, density)
+
+    monkeypatch.setattr(job_run, "locked", locked)
+    run_stage("dense", write(finished))
+    run_stage("retrain", write(finished), temperatures=[1])
+    run_stage("retrain", write(finished, pack=["replica"]), temperatures=[1])
+    assert taken == [("dense", None, None), ("retrain", 1, None), ("retrain", 1, 0.1), ("retrain", 1, 0.5)]

@@ -169,3 +169,8 @@ def test_a_single_file_is_pruned_alike(tmp_path):
     assert all((found[name] == mask).all() for name, mask in expected.items())
     with pytest.raises(UserError, match="lamp does not support allocation uniform"):
         prune_file(tmp_path / "dense.safetensors", "preresnet-8x0.25", 0.2, "uniform", out, "lamp")
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    with pytest.raises(UserError, match="gives a a score that is not a number"):
+        masks_of({"a": np.array([np.nan, 1, 2, 3])}, 0.5, "uniform")

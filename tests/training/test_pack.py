@@ -355,7 +355,7 @@ def test_a_pack_may_change_to_a_machine_without_a_compiler(tmp_path, images, tog
         before.setattr(ImageStack, "computed_with", "fused")
         with pytest.raises(Interrupted):
             train_members(images, pack, settings(**SGD), session(evaluate_last=2, stop=StopAfter(3)))
-    assert {saved_state.written_with(member.state) for member, _ in pack.values()} == {"fused"}
+    assert {saved_state.written_with(member.state, member.key) for member, _ in pack.values()} == {"fused"}
     train_members(images, pack, settings(**SGD))
     for label in pack:
         assert_same(last(pack, label), together[label])
@@ -522,7 +522,7 @@ def test_the_timing_changes_nothing(images, tmp_path, together):
     pack = pack_of(images, tmp_path)
     members = [member for member, _ in pack.values()]
     for stack in (images.stack("auto"), Alone(images)):
-        assert _seconds(stack, images, settings(**SGD), members) > 0
+        assert _seconds(images, settings(**SGD), members, stack) > 0
     train_members(images, pack, settings(**SGD))
     for label in pack:
         assert_same(last(pack, label), together[label])

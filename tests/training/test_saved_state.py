@@ -84,13 +84,13 @@ def test_a_state_that_cannot_be_used_is_ignored_with_a_warning(tmp_path, caplog,
     assert "ignoring the training state" in record.message and str(tmp_path / "state") in record.message
 
 
-@pytest.mark.parametrize("how", ["empty", "half-written", "text", "other arrays", "a list", "no JSON"])
-def test_kernels_of_a_state_that_cannot_be_read_are_unknown(tmp_path, how):
-    assert saved_state.written_with(tmp_path / "none") is None
+@pytest.mark.parametrize("how", ["empty", "half-written", "text", "other arrays", "a list", "no JSON", "another run"])
+def test_kernels_of_a_state_that_cannot_be_used_are_unknown(tmp_path, how):
+    assert saved_state.written_with(tmp_path / "none", MINE["key"]) is None
     saved_state.save(tmp_path / "state", STATE, **MINE, computed_with="sparse")
-    assert saved_state.written_with(tmp_path / "state") == "sparse"
+    assert saved_state.written_with(tmp_path / "state", MINE["key"]) == "sparse"
     SPOILT[how](tmp_path / "state")
-    assert saved_state.written_with(tmp_path / "state") is None
+    assert saved_state.written_with(tmp_path / "state", MINE["key"]) is None
 
 
 @pytest.mark.parametrize("how", ["half-written", "other metadata", "another run"])

@@ -144,7 +144,7 @@ def test_history_has_a_row_an_epoch(uninterrupted):
 
 
 @pytest.mark.parametrize(
-    ("every", "last", "expected"), [(1, 0, [1, 2, 3, 4]), (3, 0, [3]), (3, 1, [3, 4]), (4, 2, [3, 4]), (4, 0, [4])]
+    ("every", "last", "expected"), [(1, 0, [1, 2, 3, 4]), (3, 0, [3, 4]), (3, 1, [3, 4]), (4, 2, [3, 4]), (4, 0, [4])]
 )
 def test_which_epochs_are_evaluated(tmp_path, every, last, expected):
     training = settings(evaluate_every=every)
@@ -299,6 +299,23 @@ def test_of_two_states_the_later_stays(tmp_path, uninterrupted):
     assert task.passes == 4 * STEPS - 13, "continued after the later of the two"
     assert_same(last[4], uninterrupted[4])
     assert list(tmp_path.iterdir()) == [state] and saved_state.read_position(state) == (4, 0)
+
+
+def test_a_state_past_the_first_checkpoint_need_not_be_usable(tmp_path, uninterrupted):
+    """It would not be continued, so it may be of other threads."""
+    state = tmp_path / "state"
+    train(Quadratic(steps=STEPS), state, settings(), replace(session(), threads=2), keep_state=True, checkpoints=(4,))
+    end = state.read_bytes()
+    found = train(
+        Quadratic(steps=STEPS), state, settings(), session(evaluate_last=1), keep_state=True, checkpoints=(2,)
+    )
+    assert_same(found[2], uninterrupted[2])
+    assert state.read_bytes() == end
+
+
+def test_checkpoints_are_evaluated(tmp_path):
+    found = train(Quadratic(), tmp_path / "state", settings(evaluate_every=4), checkpoints=(1, 3, 4))
+    assert ["test_error" in row for row in found[4].history] == [True, False, True, True]
 
 
 # -- failures

@@ -90,7 +90,7 @@ def test_tables_and_figures_know_the_plugins(folder: Path) -> None:
         "draw": {"params": {"folder": "mine", "figures": ["norm", "test_error"]}},
         "claims": {"params": {"study": "smooth", "claims": [claim]}, "output": {"csv": "mine/claims.csv"}},
         "case_studies": {
-            "params": {"thresholds": {"smooth": limits}, "data": {"smooth": "digits"}},
+            "params": {"thresholds": {"smooth": limits}, "families": {"smooth": "digits"}, "plain": {}},
             "input": grid,
             "output": {"family": "case_studies/family.csv"},
         },

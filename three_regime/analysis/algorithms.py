@@ -160,7 +160,9 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
 
     The dense error is ``dense_test_error``. A study without any uses ``dense_proxy`` if present: the published test
     error at 80 % density, which makes "lowest dense error" the oracle at that density. A cell at chance
-    (`regimes.at_chance`) counts as poorly connected, with the lowest possible LMC: collapsed networks have none.
+    (`regimes.at_chance`) counts as poorly connected, with the lowest possible LMC: collapsed networks have none. A cell
+    that lacks dense seeds which others of its study and density have is a candidate, but its test error, a mean over
+    other networks, is not compared (NaN).
     """
     load = load_of(grid).column
     ordered = []
@@ -171,7 +173,9 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
         order = KNOBS[part["knob"].iloc[0]].hot_first(sorted(set(part["temperature"])))
         full = pd.MultiIndex.from_product([order, sorted(set(part[load]))], names=["temperature", load])
         lmc = part["lmc"].mask(part["lmc"].notna() & regimes.at_chance(part), -1.0)
-        part = part.assign(dense_error=dense, lmc=lmc).set_index(["temperature", load]).reindex(full)
+        whole = part["test_error_seeds"] == part.groupby(load)["test_error_seeds"].transform("max")
+        part = part.assign(dense_error=dense, lmc=lmc, test_error=part["test_error"].where(whole))
+        part = part.set_index(["temperature", load]).reindex(full)
         ordered.append(part.assign(study=study).reset_index())
     table = pd.concat(ordered, ignore_index=True)
     for value, part in table.groupby(load):

@@ -27,7 +27,7 @@ def evaluate_family(
     default: tuple[str, float] | None = None,
     cka: str = "cka_softmax",
 ) -> pd.DataFrame:
-    """Case study 2: choose a dense model among all models of one dataset (several studies, all knobs).
+    """Case study 2: choose a dense model among all models of a family (several studies on one dataset, all knobs).
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def evaluate_family(
     thresholds
         Study → thresholds; a model is classified by those of its own study (this project's choice).
     called
-        What the column ``dataset`` says; default: the name of the data set.
+        What the column ``dataset`` says: the name of the family; default: that of the data set.
     default
         Study and temperature of the default model; None: the usual temperature of the first epochs study.
 
@@ -136,42 +136,42 @@ def tune_sam(
 
 
 def build(
-    grids: list[pd.DataFrame], thresholds: Mapping[str, Thresholds], data: Mapping[str, str] | None = None
+    grids: list[pd.DataFrame],
+    thresholds: Mapping[str, Thresholds],
+    families: Mapping[str, str] | None = None,
+    plain: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Build the tables of ``CASE_TABLES`` from the grids of several studies.
 
-    ``family`` and ``family_summary`` hold one family per data set, of all its studies; ``sam`` holds every study with
-    the SAM knob, compared with the epochs study of the same dataset and model if there is one.
+    ``family`` and ``family_summary`` hold every family; ``sam`` holds every study with the SAM knob, compared with the
+    epochs study that differs in SAM alone, if there is one.
 
     Parameters
     ----------
     thresholds
         Study → its thresholds.
-    data
-        Study → name of its data (`three_regime.study.grid.data_names`), which tells studies on different parts of a
-        dataset apart; default: the column ``dataset``.
+    families
+        Study → name of its family (`three_regime.study.grid.family_names`); default: the column ``dataset``.
+    plain
+        Study with the SAM knob → that epochs study (`three_regime.study.grid.without_sam`); default: none.
     """
     everything = pd.concat(grids, ignore_index=True)
-    names = data or dict(zip(everything["study"], everything["dataset"], strict=True))
-    families = [
-        evaluate_family(part, thresholds, called=name)
-        for name, part in everything.groupby(everything["study"].map(names), sort=False)
-    ]
+    names = families or dict(zip(everything["study"], everything["dataset"], strict=True))
+    family = pd.concat(
+        [
+            evaluate_family(part, thresholds, called=name)
+            for name, part in everything.groupby(everything["study"].map(names), sort=False)
+        ],
+        ignore_index=True,
+    )
+    by_study = {str(grid["study"].iloc[0]): grid for grid in grids}
     tuned = []
-    for grid in grids:
-        first = grid.iloc[0]
-        if first["knob"] != "sam_rho":
+    for study, grid in by_study.items():
+        if grid["knob"].iloc[0] != "sam_rho":
             continue
-        plain = [
-            other
-            for other in grids
-            if (names[other["study"].iloc[0]], other["model"].iloc[0], other["knob"].iloc[0])
-            == (names[first["study"]], first["model"], "epochs")
-        ]
-        table = tune_sam(grid, thresholds[str(first["study"])], plain=plain[0] if plain else None)
-        table.insert(0, "study", first["study"])
+        table = tune_sam(grid, thresholds[study], plain=by_study.get((plain or {}).get(study, "")))
+        table.insert(0, "study", study)
         tuned.append(table)
-    family = pd.concat(families, ignore_index=True)
     nothing = pd.DataFrame(columns=["study", "density", *OUTCOME, "method", "status"])
     sam = pd.concat(tuned, ignore_index=True) if tuned else nothing
     tables = {"family": family, "family_summary": algorithms.summary(family), "sam": sam}
@@ -182,17 +182,21 @@ def write(
     folder: Path,
     grids: Sequence[Path],
     thresholds: Mapping[str, Thresholds],
-    data: Mapping[str, str] | None = None,
+    families: Mapping[str, str] | None = None,
+    plain: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the tables of `of_files` into `folder`; return their paths."""
-    tables = of_files(grids, thresholds, data)
+    tables = of_files(grids, thresholds, families, plain)
     for name, table in tables.items():
         write_csv(folder / f"{name}.csv", table)
     return [folder / f"{name}.csv" for name in tables]
 
 
 def of_files(
-    grids: Sequence[Path], thresholds: Mapping[str, Thresholds], data: Mapping[str, str] | None = None
+    grids: Sequence[Path],
+    thresholds: Mapping[str, Thresholds],
+    families: Mapping[str, str] | None = None,
+    plain: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Build the tables of `build` from the ``grid.csv`` of every study.
 
@@ -205,4 +209,4 @@ def of_files(
     for path, grid in read.items():
         if unknown := sorted(set(grid["study"]) - set(thresholds)):
             raise UserError(f"{path} is a table of study {unknown[0]!r}, which is not one of {', '.join(thresholds)}")
-    return build(list(read.values()), thresholds, data)
+    return build(list(read.values()), thresholds, families, plain)

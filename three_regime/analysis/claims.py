@@ -237,6 +237,8 @@ def _leave_out(
     means = [replicas.groupby(CELL)[["test_error"]].mean(), pairs.groupby(CELL)[["lmc", "cka_softmax"]].mean()]
     cells = cells.drop(columns=[column for table in means for column in table])
     for table in means:
+        table = table.reset_index()
+        table["density"] = table["density"].round(6)  # as in cells
         cells = cells.merge(table, on=CELL, how="left")
     return cells, replicas, pairs
 
@@ -258,7 +260,7 @@ def _judge(claim: Claim, tables: _Tables) -> Verdict:
     estimate = float(values.mean()) if n else float("nan")
     se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     replica_se = float(np.sqrt(sum(variance for variance, _ in spread)) / n) if n else float("nan")
-    freedom = sum(freedom for _, freedom in spread)
+    freedom = _satterthwaite(spread)
     lower, upper = bounds(estimate, se, n - 1)
     replica_lower, replica_upper = bounds(estimate, replica_se, freedom)
     tested = not differences or len(same) < n
@@ -283,6 +285,18 @@ def _judge(claim: Claim, tables: _Tables) -> Verdict:
         these_networks=alone if tested else NOT_TESTED,
         note="; ".join(_notes(claim, differences, missing, same if tested else [])),
     )
+
+
+def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of independent variances, each with its own (Satterthwaite 1946).
+
+    Dense seeds in which both sides are the same cells have no variance, and add no degrees of freedom.
+    """
+    varying = [(variance, freedom) for variance, freedom in parts if variance > 0]
+    if not varying:
+        return sum(freedom for _, freedom in parts)
+    remainder = sum(variance**2 / freedom for variance, freedom in varying if freedom)
+    return sum(variance for variance, _ in varying) ** 2 / remainder if remainder else float("inf")
 
 
 def _replica_variance(claim: Claim, tables: _Tables, seed: int) -> tuple[float, float]:

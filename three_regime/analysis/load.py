@@ -8,7 +8,7 @@ import pandas as pd
 
 from three_regime.config.loads import DENSITY, load_of
 from three_regime.errors import UserError
-from three_regime.study.outputs import CELL_TABLES, MEASURE_TABLES, OVERALL_FILES, REGIME_TABLES
+from three_regime.study.outputs import CELL_TABLES, MEASURE_TABLES, OVERALL_FILES, PUBLISHED, REGIME_TABLES
 from three_regime.system.files import read_table
 
 TABLES = (*CELL_TABLES, *MEASURE_TABLES, *REGIME_TABLES, "claims")
@@ -28,7 +28,8 @@ def load_results(folder: str | Path) -> dict[str, pd.DataFrame]:
     dict
         Name (``cells``, ``replicas``, ``pairs``, ``grid``, ``regimes``, ``selection``, ``claims``, …; over all studies
         ``family``, ``sam``, ``scorecard``, …) → tidy table, with the study of each row in the column ``study``.
-        Errors and LMC are fractions, NLL is in nats. Tables that no study has are omitted.
+        Errors and LMC are fractions, NLL is in nats. Tables that no study has are omitted. The digitised published
+        figure, which a run puts beside its studies, has the study ``published``.
 
     Raises
     ------
@@ -56,4 +57,5 @@ def _of_study(path: Path) -> pd.DataFrame:
     table = read_table(path)
     if "study" not in table:
         table.insert(0, "study", path.parent.name)
-    return table
+    # Its tables name the study that it is compared with; merged with that study's they would be one more dense seed.
+    return table.assign(study=PUBLISHED) if path.parent.name == PUBLISHED else table

@@ -10,7 +10,7 @@ import pandas as pd
 from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means
 from three_regime.analysis.load_grids import is_current
 from three_regime.config import Config
-from three_regime.study.grid import Study, data_names, planned, thresholds_of
+from three_regime.study.grid import Study, family_names, planned, thresholds_of, without_sam
 from three_regime.study.load_grids import LoadGrid, load_grids
 from three_regime.study.outputs import (
     CASE_FOLDER,
@@ -72,7 +72,8 @@ def outdated_over_all(config: Config) -> list[Path]:
     names = [f"{CASE_FOLDER}/{name}.csv" for name in CASE_TABLES]
     if grids and _any(root, names):
         thresholds = {study.name: study.thresholds for study in studies}
-        contents |= zip(names, case_studies.of_files(grids, thresholds, data_names(studies)).values(), strict=True)
+        tables = case_studies.of_files(grids, thresholds, family_names(studies), without_sam(studies))
+        contents |= zip(names, tables.values(), strict=True)
     if _any(root, SCORECARD_FILES):
         settings = {study.name: study.config.model_dump(mode="json") for study in studies}.get(FIGURE2_STUDY)
         card = scorecard.of_grids(grids, thresholds_of(config, FIGURE2_STUDY), settings)

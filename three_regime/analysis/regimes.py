@@ -94,8 +94,9 @@ def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     translation it is BLEU 0, though a network that gives one sentence for every source scores a few points. A cell is
     better than chance when the one-sided upper bound of its mean error (Student's t with the standard error pooled
     within its density, confidence `level`) is below it; without a standard error (one dense seed), when the mean is
-    more than `CHANCE_MARGIN` below. Cells without a test error, and those of data sets
-    that are not registered, are never at chance.
+    more than `CHANCE_MARGIN` below. It is also better when its mean is too low for any of its dense seeds to be at
+    chance: a collapsed cell makes the pooled standard error large for all temperatures. Cells without a test error, and
+    those of data sets that are not registered, are never at chance.
 
     Returns
     -------
@@ -105,7 +106,8 @@ def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     chance = grid["dataset"].map(chance_error).astype(float)
     freedom = (grid["test_error_seeds"] - 1).where(grid["test_error_seeds"] >= 2)
     bound = grid["test_error_se"] * stats.t.ppf(level, freedom)
-    return grid["test_error"] + bound.fillna(CHANCE_MARGIN) >= chance - 1e-9
+    possible = grid["test_error"] * grid["test_error_seeds"] >= chance - CHANCE_MARGIN - 1e-9
+    return possible & (grid["test_error"] + bound.fillna(CHANCE_MARGIN) >= chance - 1e-9)
 
 
 def drawn_labels(published: pd.DataFrame | None = None, boundaries: pd.DataFrame | None = None) -> pd.DataFrame:

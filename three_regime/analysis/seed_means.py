@@ -20,6 +20,7 @@ from three_regime.config.knobs import KNOBS
 from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.measures import measured_columns
 from three_regime.errors import UserError
+from three_regime.study.outputs import PUBLISHED
 from three_regime.system.files import read_table
 
 KEYS = ["study", "knob", "temperature"]
@@ -53,7 +54,8 @@ def read_cells(path: Path) -> pd.DataFrame:
     ----------
     path
         The file, or a folder that holds ``cells.csv`` (results of a study, another lab's export) or a subfolder with
-        ``cells.csv`` for each study; grids over another load than density are left out unless named themselves.
+        ``cells.csv`` for each study; grids over another load than density, and the published figure, are left out
+        unless named themselves.
 
     Raises
     ------
@@ -67,9 +69,9 @@ def read_cells(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is not a cells.csv and holds none")
     tables = [check_cells(read_table(file), str(file)) for file in files]
     if several:
-        tables = [table for table in tables if load_of(table) is DENSITY]
+        tables = [table for table in tables if load_of(table) is DENSITY and set(table["origin"]) != {PUBLISHED}]
     if not tables:
-        raise UserError(f"{path} holds only grids over another load than density; name one of them")
+        raise UserError(f"{path} holds only published cells, or grids over another load than density; name one of them")
     return check_cells(pd.concat(tables, ignore_index=True), str(path))
 
 
@@ -170,8 +172,9 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
         of the 95 % interval), ``m_seeds`` (number of dense seeds with m) and ``m_one_seed`` (the dense seed that
         dominates the cell's spread, see `dominant_seed`, if that spread is at least the pooled one; otherwise NaN).
         Both uncertainties are NaN if fewer than two seeds have m. ``normalised_test_error`` is the test error minus the
-        smallest mean at that density; its uncertainty is that of the difference paired by dense seed (0 at the minimum
-        itself).
+        smallest mean at that density, among the temperatures that the most dense seeds have; a temperature with fewer
+        seeds is compared on those (and can be below 0). Its uncertainty is that of the difference paired by dense seed
+        (0 at the minimum itself).
 
     Raises
     ------
@@ -263,7 +266,9 @@ def _normalised(cells: pd.DataFrame, test_error: pd.Series, keys: list[str]) -> 
     """``normalised_test_error`` and its uncertainty, from differences to the best temperature, paired by dense seed."""
     name = "normalised_test_error"
     column = [key for key in keys if key != "temperature"]
-    known = test_error.dropna()
+    seeds = cells.groupby(keys)["test_error"].count()
+    whole = seeds == seeds.groupby(column).transform("max")
+    known = test_error[whole].dropna()
     best = known.loc[known.groupby(column).idxmin()].reset_index()[[*column, "temperature"]]
     best["is_best"] = True
     cells = cells.merge(best, on=[*column, "temperature"], how="left")
@@ -272,9 +277,10 @@ def _normalised(cells: pd.DataFrame, test_error: pd.Series, keys: list[str]) -> 
     cells = cells.merge(at_best.rename(columns={"test_error": "at_best"}), on=[*column, "dense_seed"], how="left")
     cells[name] = (cells["test_error"] - cells["at_best"]).mask(cells["is_best"])
     spread = _spread(cells, name, keys)
-    spread[name] = test_error - test_error.groupby(column).transform("min")
-    rows = cells.groupby(keys)
-    is_best, seeds = rows["is_best"].any(), rows["test_error"].count()
+    # A cell that lacks dense seeds is compared on those it has, which may be the harder or the easier ones.
+    least = test_error.where(whole).groupby(column).transform("min")
+    spread[name] = (test_error - least).where(whole, spread[name])
+    is_best = cells.groupby(keys)["is_best"].any()
     spread.loc[is_best, f"{name}_seeds"] = seeds[is_best]
     spread.loc[is_best & (seeds >= 2), [f"{name}_se", f"{name}_ci95"]] = 0.0
     return spread

@@ -169,6 +169,7 @@ def _pairs(lmc: list, cka: list) -> pd.DataFrame:
         [{**_where(product), **{f"cka_{kind}": result[kind] for kind in kinds}} for product, result in cka],
         columns=[*keys, *(f"cka_{kind}" for kind in kinds)],
     )
+    similar = similar.astype({f"cka_{kind}": float for kind in kinds})  # null: undefined
     return lines.merge(similar, on=keys, how="outer")
 
 

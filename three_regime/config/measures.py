@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from three_regime.config.optimisers import OPTIMISERS
 from three_regime.system import registries
 
 
@@ -103,7 +104,11 @@ def _work_of_hessians(pricer: Any, products: int, replicas: int) -> Any:
 def _settings_of_curves(config: Any) -> dict[str, Any]:
     """Settings of the training of a bend, and of the measurement along the curve."""
     retrain = config.retrain.model_dump(mode="json", exclude={"start", "rewind_epoch", "evaluate_every", "milestones"})
-    training = {name: value for name, value in retrain.items() if name not in ("epochs", "iterations", "sam_rho")}
+    optimisers = {name: {*facts.settings} for name, facts in OPTIMISERS.items()}
+    optimisers["adam"].add("epsilon_placement")
+    of_others = set().union(*optimisers.values()) - optimisers[config.retrain.optimiser]
+    unused = {"epochs", "iterations", "sam_rho", *of_others}
+    training = {name: value for name, value in retrain.items() if name not in unused}
     return {"curve": config.measure.bezier.model_dump(mode="json"), "training": training, **config.setting.lmc_recipe(
         config.measure
     )}  # fmt: skip

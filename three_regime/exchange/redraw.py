@@ -20,7 +20,7 @@ from three_regime.exchange.exported_settings import read_settings
 from three_regime.exchange.research_object import PROVENANCE
 from three_regime.figures import explorer
 from three_regime.study import provenance
-from three_regime.study.grid import Study, data_names, planned
+from three_regime.study.grid import Study, family_names, planned, without_sam
 from three_regime.study.load_grids import load_grids
 from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
@@ -78,7 +78,7 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
     if (folder / CASE_FOLDER).is_dir():
         compared = [out / study.name / "grid.csv" for study in studies]
         thresholds = {study.name: study.thresholds for study in studies}
-        case_studies.write(out / CASE_FOLDER, compared, thresholds, data_names(studies))
+        case_studies.write(out / CASE_FOLDER, compared, thresholds, family_names(studies), without_sam(studies))
     if (folder / SCORECARD_FILES[0]).is_file():
         scorecard_files.write(out, scorecard.of_export(out))
     if (folder / PROVENANCE).is_file():

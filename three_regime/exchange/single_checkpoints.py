@@ -160,6 +160,8 @@ def cka_of_files(
         network = _engine(task, networks) or task
         outputs = [condensed_kinds(network.outputs(weights, images)) for weights in networks]
     result = similarity(*outputs, setting.unit)
+    if np.isnan(list(result.values())).any():
+        raise UserError(f"CKA of {first} and {second} is undefined: the outputs of one are constant")
     write_json(out, result)
     return result
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+import numpy as np
+
 from three_regime.config import Measurement
 from three_regime.jobs.context import task_of
 from three_regime.jobs.job import Job
@@ -29,5 +31,9 @@ def compute(job: Job) -> None:
         for product, computed_with, first, second in pairs:
             results = similarity(first, second, setting.unit)
             log.info("%s: CKA %.4f (softmax)", product.label, results["softmax"])
-            job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
+            if undefined := [kind for kind, value in results.items() if np.isnan(value)]:
+                log.warning("%s: CKA of %s is undefined: a network's outputs are constant", product.label, undefined)
+                results |= dict.fromkeys(undefined)
+            with job.going_on():
+                job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
             began = time.monotonic()

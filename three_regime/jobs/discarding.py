@@ -3,7 +3,8 @@
 ========== ======================================================================================================
 ``all``       every checkpoint
 ``endpoints`` dense and retrained networks, the ends of the measured lines; pruned networks and masks are removed:
-              pruning makes them again from the dense ones in seconds, bit for bit
+              pruning makes them again from the dense ones in seconds, bit for bit (kept where training or gradients
+              decide what is pruned)
 ``none``      only results (JSON) and tables: every checkpoint and the training state of the dense run are removed
 ========== ======================================================================================================
 
@@ -27,9 +28,9 @@ from three_regime.jobs import kept_copies
 from three_regime.jobs.job import locked, state_files
 from three_regime.study.fingerprints import recorded_digest
 from three_regime.study.grid import Study, study_named
-from three_regime.study.products import IMPORTED, Product, pack
+from three_regime.study.products import IMPORTED, Product, discarded_stages, pack
 from three_regime.study.results import read_result
-from three_regime.study.stages import DISCARDED, STAGES
+from three_regime.study.stages import STAGES
 from three_regime.system.files import write_json
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
                 held.enter_context(locked(study, stage, seed, temperature, density))
         products = {stage: pack(study, stage, seed, temperature) for stage in STAGES}
         _check_measured(study, products)
-        goes = [product for stage in DISCARDED[study.config.keep] for product in products[stage] if _may_go(product)]
+        goes = [product for stage in discarded_stages(study) for product in products[stage] if _may_go(product)]
         files = [path for product in goes for path in product.outputs if path.suffix == ".safetensors"]
         if study.config.keep == "none" and _last_of_seed(study, seed, temperature):
             files += state_files(study, products["dense"][0])
@@ -87,7 +88,7 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
 def _check_measured(study: Study, products: dict[str, list[Product]]) -> None:
     for stage, members in products.items():
         for product in members:
-            weights_stay = stage not in DISCARDED[study.config.keep]
+            weights_stay = stage not in discarded_stages(study)
             if not (product.done if weights_stay else product.done_without_weights):
                 raise UserError(f"{product.outputs[0]} is not up to date, so nothing was discarded: compute it first")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Job:
         Stop request, checked between members and steps.
     run
         Provenance entries about the workflow run.
+    failures
+        Messages of products without a finite result; the job fails with them at its end.
     """
 
     config: Config
@@ -56,6 +58,16 @@ class Job:
     products: list[Product]
     stop: Stop
     run: Mapping[str, str] | None = None
+    failures: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Note a result that is not a finite number in `failures`, so the job's other products are computed."""
+        try:
+            yield
+        except Diverged as error:
+            log.error("%s; the other products go on", error)
+            self.failures.append(str(error))
 
     @property
     def device(self) -> str:
@@ -137,7 +149,9 @@ def wants_gpu(config: Config, study: Study, stage: str) -> bool:
 
 
 def state_file(study: Study, product: Product, number: int | None = None) -> Path:
-    """Path of the training state of a product's run, or of its run of this `number` (rounds of pruning)."""
+    """Path of the training state of a product's run, or of its run of this `number` (rounds of pruning; further
+    networks that a measure trains).
+    """
     folder = product.outputs[0].parent
     if product.stage == "dense" and study.one_dense_run:
         folder = folder.parent  # one run for all temperatures
@@ -147,11 +161,14 @@ def state_file(study: Study, product: Product, number: int | None = None) -> Pat
 def state_files(study: Study, product: Product) -> tuple[Path, ...]:
     """Paths of every training state that a product's job may have saved.
 
-    Of each round of pruning that trains; of the single dense run also what it trains anew.
+    Of each round of pruning that trains; of the single dense run also what it trains anew; of every network that a
+    measure has trained.
     """
     if product.stage == "prune":
         return tuple(state_file(study, product, number) for number in range(1, study.config.prune.rounds))
     own = state_file(study, product)
+    if product.stage == "measures":
+        return (own, *sorted(own.parent.glob(state_file(study, product, 0).name.replace("0", "[0-9]*", 1))))
     return (own, again(own)) if product.stage == "dense" and study.one_dense_run else (own,)
 
 

@@ -95,13 +95,14 @@ def _measure(
         results |= job.study.setting.line_scores(job.study.config.measure, task, networks)
         log.info("%s: LMC %+.4f", product.label, results["lmc"])
         together = min(stack.width, len(path)) if stack.together else 0
-        job.commit(
-            product,
-            results,
-            wall_s=time.monotonic() - began,
-            together=together,
-            computed_with=stack.computed_with,
-        )
+        with job.going_on():
+            job.commit(
+                product,
+                results,
+                wall_s=time.monotonic() - began,
+                together=together,
+                computed_with=stack.computed_with,
+            )
         began = time.monotonic()
 
 

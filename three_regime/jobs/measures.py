@@ -15,7 +15,7 @@ from torch import Tensor
 from three_regime.config import Training
 from three_regime.config.measures import MEASURES
 from three_regime.jobs.context import session_of, task_of
-from three_regime.jobs.job import Job
+from three_regime.jobs.job import Job, state_file
 from three_regime.jobs.pairs import check_stop, united
 from three_regime.landscape.networks import Networks
 from three_regime.pruning.masks import Masks, split_masks
@@ -56,6 +56,7 @@ def _measure(
             weights, masks = split_masks(read_arrays(path))
             replicas[path] = task.load(weights, str(path)), masks
     weights = [replicas[path][0] for path in paths]
+    numbers = itertools.count(1)  # of the networks that the measure trains, each with a training state of its own
     kept = united(replicas[path][1] for path in paths)
     network = sparse_network(task, kept, weights)
     networks = Networks(
@@ -67,14 +68,15 @@ def _measure(
         product.recipe,
         Streams((*product.recipe["streams"], product.recipe.get("seed", 0))),
         lambda place: _outputs(job, task, network or task, paths[place], weights[place], outputs),
-        lambda other, training, start: _trained(job, other, training, start, kept, product),
+        lambda other, training, start: _trained(job, other, training, start, kept, product, next(numbers)),
     )
     with convolution_precision(tf32=False), job.stop.at_once():
         results = measure.load()(networks)
     said = ", ".join(f"{column.name} {results[column.name]:.4g}" for column in measure.columns)
     log.info("%s: %s", product.label, said)
     computed_with = network.computed_with if network else None
-    job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
+    with job.going_on():
+        job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
 
 
 def _outputs(
@@ -94,19 +96,25 @@ def _outputs(
 
 
 def _trained(
-    job: Job, task: Task, training: Training, start: Mapping[str, Tensor], masks: Masks, product: Product
+    job: Job,
+    task: Task,
+    training: Training,
+    start: Mapping[str, Tensor],
+    masks: Masks,
+    product: Product,
+    number: int,
 ) -> dict[str, np.ndarray]:
-    """Train `task` from `start` with the training state of the product, and return the weights."""
+    """Train `task` from `start`, the network of this `number` that the product trains; return the weights."""
     found: list[Checkpoint] = []
     deliver: Callable[[Checkpoint], Any] = found.append
     member = Member(
         label=product.label,
-        key=product.fingerprint,
+        key=product.fingerprint if number == 1 else f"{product.fingerprint}/{number}",
         streams=Streams(tuple(product.recipe["streams"])),
         start={name: value.cpu().numpy() for name, value in start.items()},
         masks=masks,
         checkpoints=(),
-        state=job.state_file(product),
+        state=state_file(job.study, product, None if number == 1 else number),
         deliver=deliver,
         keep_state=True,  # until the trained network has been measured
     )

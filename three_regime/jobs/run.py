@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 
 from three_regime.config import Config
-from three_regime.errors import UserError
+from three_regime.errors import Diverged, UserError
 from three_regime.jobs import kept_copies
 from three_regime.jobs.job import Job, locked, state_files, title, wants_gpu
 from three_regime.preparation.prepare import check_prepared
@@ -106,6 +106,8 @@ def run_job(
                 gpu_memory.refused(title(study, stage, seed, temperature), _needing_less_memory(study)),
             ):
                 importlib.import_module(f"three_regime.jobs.{stage}").compute(job)
+            if job.failures:
+                raise Diverged("\n".join(job.failures))
         _remove_states(study, products)
         _put_back_lost(study, products)
         put_in_order(

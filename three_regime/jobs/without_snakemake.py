@@ -127,7 +127,10 @@ def _heavy(config: Config, study: Study, stage: str, seed: int, temperature: flo
         for role, path in product.inputs.items():
             if not path.exists():
                 raise UserError(f"{path} is missing: run stage {BEFORE[role]} of {study.name} first")
-    run_job(config, study.name, stage, seed, temperature)
+    # The jobs of the workflow, whose locks and training states these share.
+    spans = stage == "dense" or study.job_spans_densities
+    for density in [None] if spans else study.config.densities:
+        run_job(config, study.name, stage, seed, temperature, density)
 
 
 def _tables(study: Study) -> None:

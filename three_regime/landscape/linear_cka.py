@@ -14,6 +14,11 @@ import numpy as np
 
 from three_regime.errors import UserError
 
+
+class Undefined(UserError):
+    """CKA is undefined: the outputs of a network are constant."""
+
+
 BLOCK = 1024
 """Number of columns added to a Gram matrix at a time."""
 
@@ -76,8 +81,10 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
 
     Raises
     ------
+    Undefined
+        When the outputs of a network are constant.
     UserError
-        When the numbers of rows differ, or an output is constant or not finite (CKA is then undefined).
+        When the numbers of rows differ, or an output is not finite.
     """
     if len(first) != len(second) or len(first) < 2:
         raise UserError(f"CKA needs outputs on the same two or more inputs, not {len(first)} and {len(second)}")
@@ -90,14 +97,24 @@ def linear_cka(first: Outputs, second: Outputs) -> float:
         x, y = _centred(first), _centred(second)
         # 2. Cross-products, and the norms that make CKA invariant to scale.
         scale, product = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y), np.linalg.norm(y.T @ x) ** 2
-    if not np.isfinite(scale) or scale == 0:
-        raise UserError("CKA is undefined: a network's outputs are constant or not finite")
+    if not np.isfinite(scale):
+        raise UserError("CKA is undefined: a network's outputs are not finite")
+    if scale == 0:
+        raise Undefined("CKA is undefined: a network's outputs are constant")
     return float(product / scale)
 
 
 def similarity(
     first: Mapping[str, Outputs], second: Mapping[str, Outputs], inputs: str = "images"
 ) -> dict[str, float | int]:
-    """CKA of each kind of output (``logits``, ``softmax``), and the number of `inputs` it is computed on."""
-    count = len(next(iter(first.values())))
-    return {**{kind: linear_cka(first[kind], second[kind]) for kind in first}, inputs: count}
+    """CKA of each kind of output (``logits``, ``softmax``), and the number of `inputs` it is computed on.
+
+    NaN where it is undefined: a network that has collapsed gives one answer to every input.
+    """
+    found: dict[str, float | int] = {}
+    for kind in first:
+        try:
+            found[kind] = linear_cka(first[kind], second[kind])
+        except Undefined:
+            found[kind] = float("nan")
+    return {**found, inputs: len(next(iter(first.values())))}

@@ -82,6 +82,7 @@ class Family:
     heads: bool = False
     layers: Callable[[int, float, int, int, int], Iterable[counting.Layer]] | None = None
     module: str = ""
+    version: int = 1
 
 
 @dataclass(frozen=True)

@@ -105,10 +105,13 @@ def masks_of(scores: Mapping[str, np.ndarray], density: float, allocation: str) 
     Raises
     ------
     UserError
-        When the density or allocation is invalid.
+        When the density or allocation is invalid, or a score is not a number (it would count as the largest).
     """
     if not 0 < density <= 1:
         raise UserError(f"density must lie in (0, 1], not {density}")
+    for name, array in scores.items():
+        if np.isnan(array).any():
+            raise UserError(f"the pruning criterion gives {name} a score that is not a number")
     counts = kept_counts({name: array.shape for name, array in scores.items()}, density, allocation)
     # Uniform, ERK: rank the scores within each layer.
     if counts is not None:

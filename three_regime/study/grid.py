@@ -163,16 +163,50 @@ def thresholds_of(config: Config, name: str) -> Thresholds:
     return study_named(config, name).thresholds if name in config.run else config.regimes.thresholds
 
 
-def data_names(studies: Iterable[Study]) -> dict[str, str]:
-    """Study → name of its data set, with training-set size and label noise where studies on it differ in them."""
-    chosen = {study.name: study.config.dataset for study in studies}
+def family_names(studies: Iterable[Study]) -> dict[str, str]:
+    """Study → name of the family whose dense models it shares: those pruned in one way for one data set.
+
+    It is the data set's, with training-set size and label noise, and with the pruning and the start of retraining,
+    where studies on it differ in them.
+    """
+    chosen = {study.name: (study.config.dataset, _pruning(study)) for study in studies}
     variants: dict[str, set[str]] = {}
-    for choice in chosen.values():
+    ways: dict[str, set[str]] = {}
+    for choice, way in chosen.values():
         variants.setdefault(choice.name, set()).add(choice.variant)
+        ways.setdefault(choice.name, set()).add(way)
+    found = {}
+    for name, (choice, way) in chosen.items():
+        differing = [(choice.variant, variants), (way, ways)]
+        apart = [text for text, known in differing if text and len(known[choice.name]) > 1]
+        found[name] = f"{choice.name} ({', '.join(apart)})" if apart else choice.name
+    return found
+
+
+def _pruning(study: Study) -> str:
+    """How a study's pruning and start of retraining differ from the paper's; empty if they do not."""
+    start = study.config.retrain.model_dump(mode="json", include={"start", "rewind_epoch"}, exclude_defaults=True)
+    changed = {**study.config.prune.model_dump(mode="json", exclude_defaults=True), **start}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changed.items())
+
+
+def without_sam(studies: Iterable[Study]) -> dict[str, str]:
+    """Study with the SAM knob → the epochs study that trains, prunes and retrains the same model alike but for SAM."""
+    studies = list(studies)
+    families = family_names(studies)
+
+    def alike(study: Study) -> tuple[object, ...]:
+        config = study.config
+        dense = config.dense.model_dump(mode="json", exclude={"sam_rho", "evaluate_every"})
+        retrain = config.retrain.model_dump(mode="json", exclude={"evaluate_every"})
+        return families[study.name], config.model, dense, retrain
+
+    epochs = [study for study in studies if study.config.knob == "epochs" and not study.config.dense.sam_rho]
     return {
-        name: f"{choice.name} ({choice.variant})" if len(variants[choice.name]) > 1 else choice.name
-        for name, choice in chosen.items()
-    }
+        study.name: plain.name
+        for study in studies if study.config.knob == "sam_rho"
+        for plain in reversed(epochs) if alike(plain) == alike(study)
+    }  # fmt: skip
 
 
 def planned(config: Config) -> list[Study]:

@@ -20,11 +20,12 @@ from three_regime.config.knobs import density_folder
 from three_regime.config.measures import MEASURES
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import UserError
+from three_regime.models.families import FAMILIES, parse
 from three_regime.pruning.criteria import CRITERIA
 from three_regime.study.fingerprints import _carried, fingerprint_of, input_digest
 from three_regime.study.grid import Study
 from three_regime.study.results import Result
-from three_regime.study.stages import DISCARDED, STAGES
+from three_regime.study.stages import STAGES, discarded
 
 IMPORTED = "imported"
 """``origin`` in the provenance of a checkpoint trained elsewhere (`three_regime.exchange.importing`)."""
@@ -170,10 +171,15 @@ def products_of(study: Study, stages: Iterable[str] = STAGES) -> Iterator[Produc
                 yield from pack(study, stage, seed, temperature)
 
 
+def discarded_stages(study: Study) -> tuple[str, ...]:
+    """Stages whose weights are removed once the study has been measured (`stages.discarded`)."""
+    return discarded(study.config.keep, prune_needs_data=study.config.prune.needs_data)
+
+
 def kept_outputs(study: Study, product: Product) -> tuple[Path, ...]:
-    """Files of a product that are kept once its study has been measured (see ``DISCARDED``)."""
-    discarded = product.stage in DISCARDED[study.config.keep]
-    return tuple(path for path in product.outputs if path.suffix == ".json" or not discarded)
+    """Files of a product that are kept once its study has been measured."""
+    goes = product.stage in discarded_stages(study)
+    return tuple(path for path in product.outputs if path.suffix == ".json" or not goes)
 
 
 def job_place(study: Study, product: Product) -> tuple[int, float | None, float | None]:
@@ -185,6 +191,12 @@ def job_place(study: Study, product: Product) -> tuple[int, float | None, float 
 
 def _recipe(stage: str, **settings: Any) -> dict[str, Any]:
     return {"stage": stage, "version": STAGES[stage].version, **settings}
+
+
+def _model(study: Study) -> dict[str, Any]:
+    """The network, with the version of its family if a plugin has increased it."""
+    version = FAMILIES[parse(study.config.model).family].version
+    return {"model": study.config.model, **({"model_version": version} if version != 1 else {})}
 
 
 def _outputs(stage: str, folder: Path) -> tuple[Path, ...]:
@@ -201,7 +213,7 @@ def _dense(study: Study, seed: int, temperature: float) -> Product:
     training = training_recipe(study.config.dense_at(temperature), stop)
     recipe = _recipe(
         "dense",
-        model=study.config.model,
+        **_model(study),
         **_examples(study),
         **study.setting.dense_recipe(study.config.measure),
         training=training,
@@ -217,7 +229,7 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
     base = study.at(seed, temperature)
     prune = study.config.prune
     criterion = CRITERIA[prune.criterion]
-    recipe = _recipe("prune", model=study.config.model, density=density, allocation=prune.allocation)
+    recipe = _recipe("prune", **_model(study), density=density, allocation=prune.allocation)
     inputs = {"dense": base / STAGES["dense"].weights}
     # Omitted for the paper's criterion, so earlier results stay valid.
     if prune.criterion != "magnitude":
@@ -227,6 +239,8 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
     if criterion.needs_gradients:
         training = study.config.retrain
         batches = {name: getattr(training, name) for name in GRADIENT_SETTINGS}
+        if training.precision != type(training).model_fields["precision"].default:
+            batches["precision"] = training.precision
         recipe |= {**_examples(study), **batches, "batches": prune.gradient_batches, "rounds": prune.rounds}
     if prune.trains:
         between = training_recipe(study.config.between_rounds)
@@ -247,7 +261,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
     cell = study.at(seed, temperature) / density_folder(density)
     recipe = _recipe(
         "retrain",
-        model=study.config.model,
+        **_model(study),
         **_examples(study),
         training=training_recipe(study.config.retrain),
         **study.setting.retrain_recipe(study.config.measure),
@@ -274,7 +288,7 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
 
 def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
     cell = study.at(seed, temperature) / density_folder(density)
-    recipe = _recipe(stage, model=study.config.model, **_examples(study), **settings)
+    recipe = _recipe(stage, **_model(study), **_examples(study), **settings)
     retrained = {replica: cell / f"replica{replica}" / STAGES["retrain"].weights for replica in study.config.replicas}
     data = study.prepared
     for first, second in study.pairs:
@@ -307,7 +321,7 @@ def _measures(study: Study, seed: int, temperature: float, density: float) -> It
             "measures",
             measure=measure.name,
             measure_version=measure.version,
-            model=study.config.model,
+            **_model(study),
             **_examples(study),
             **measure.settings(study.config),
         )

@@ -54,8 +54,16 @@ TEXT_VERSION = 2
 """Increased by hand when translation code changes its numbers, so every stage of translation studies is recomputed."""
 
 
-DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
-"""Value of `keep` → stages whose weights are removed once everything is measured (`three_regime.jobs.discarding`)."""
+_DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
+
+
+def discarded(keep: str, *, prune_needs_data: bool) -> tuple[str, ...]:
+    """Stages whose weights are removed once everything is measured (`three_regime.jobs.discarding`).
+
+    ``endpoints`` keeps pruned networks that training or gradients decide: another number of threads or a GPU would
+    remake them with other bits, and every retraining would be stale.
+    """
+    return () if keep == "endpoints" and prune_needs_data else _DISCARDED[keep]
 
 
 COLLECTIONS: dict[str, tuple[str, ...]] = {

@@ -16,8 +16,7 @@ from three_regime.config.optimisers import OPTIMISERS
 from three_regime.models.sizes import Size
 from three_regime.pruning.criteria import CRITERIA
 from three_regime.study.grid import Study
-from three_regime.study.products import Product
-from three_regime.study.stages import DISCARDED
+from three_regime.study.products import Product, discarded_stages
 
 PRUNED_PARAMETERS_PER_S = 5e6
 """Parameters ranked, masked and written per second by one CPU core (measured here; order of magnitude only)."""
@@ -259,7 +258,7 @@ class Pricer(ABC):
     def bytes(self, product: Product) -> float:
         """Bytes of the files of a finished product that its study keeps."""
         stage, config, layers = product.stage, self.study.config, self.network.prunable_tensors
-        weights = 0.0 if stage in DISCARDED[config.keep] else self._weights(product.coordinates.get("density"))
+        weights = 0.0 if stage in discarded_stages(self.study) else self._weights(product.coordinates.get("density"))
         if stage == "dense":
             epochs = self.dense_epochs(product.coordinates["temperature"])
             return _RECORD_BYTES["dense"] + _EPOCH_BYTES * epochs + weights

@@ -387,7 +387,7 @@ class TrainingLoop:
 
     def _evaluated(self, epoch: int) -> bool:
         late = any(end - self.session.evaluate_last < epoch <= end for end in self.length.checkpoints)
-        return late or epoch % self.training.evaluate_every == 0
+        return late or epoch in self.length.checkpoints or epoch % self.training.evaluate_every == 0
 
     def _weights(self) -> dict[str, Tensor]:
         return {**self.flat.views(self.vector.detach()), **self.buffers}

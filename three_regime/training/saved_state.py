@@ -79,20 +79,29 @@ def recorded(path: Path) -> dict[str, Any]:
     return json.loads(read_metadata(path)["state"])
 
 
-def written_with(path: Path) -> Kernels | None:
-    """The kernels recorded in the state at `path`; None if there is no readable state."""
+def _of_run(path: Path, key: str) -> dict[str, Any]:
+    """What the state at `path` records; empty if there is no readable state of the run with this key."""
     try:
-        return recorded(path).get("kernels", "plain") if path.exists() else None
+        about = recorded(path) if path.exists() else {}
+        return about if about.get("key") == key else {}
     except (UserError, KeyError, ValueError, TypeError, AttributeError):
-        return None  # `load` says why
+        return {}  # `load` says why
 
 
-def written_together(path: Path) -> bool:
-    """Whether the state at `path` was written by members that advanced in lock-step; False if there is none."""
-    try:
-        return path.exists() and bool(recorded(path)["together"])
-    except (UserError, KeyError, ValueError, TypeError):
-        return False  # `load` says why
+def written_with(path: Path, key: str) -> Kernels | None:
+    """The kernels that the run with this key was begun with; None if it has no state at `path`."""
+    about = _of_run(path, key)
+    return about.get("kernels", "plain") if about else None
+
+
+def written_together(path: Path, key: str) -> bool:
+    """Whether the run with this key was begun in lock-step; False if it has no state at `path`."""
+    return bool(_of_run(path, key).get("together"))
+
+
+def present(path: Path, *, key: str, device: str) -> bool:
+    """Whether there is a state of the run with this key, written on such a device."""
+    return _of_run(path, key).get("device") == device
 
 
 def again(path: Path) -> Path:

@@ -53,11 +53,15 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
     length_of(task, training, members[0])  # raises before the timing of `choose`, which needs a step
     progress = Progress(len(members), task.unit)
     with convolution_precision(training.precision == "tf32"):
-        by_engine = session.lockstep == "auto" and all(_by_engine(task, training, member) for member in members)
-        stack = choose(task, session.lockstep, lambda stack: _seconds(stack, task, training, members), by_engine)
         failures: list[str] = []
-        for chunk in _chunks(members, stack.width):
-            failures += _advance(stack, task, training, chunk, session, progress)
+        # A member's numbers must not depend on its pack, so each is computed as it would be alone.
+        own = [member for member in members if session.lockstep == "auto" and _by_engine(task, training, member)]
+        for by_engine, group in ((True, own), (False, [member for member in members if member not in own])):
+            if not group:
+                continue
+            stack = choose(task, session.lockstep, functools.partial(_seconds, task, training, group), by_engine)
+            for chunk in _chunks(group, stack.width):
+                failures += _advance(stack, task, training, chunk, session, progress)
     if failures:
         raise UserError("\n".join(failures))
 
@@ -125,13 +129,13 @@ def _engine(task: Task, training: Training, member: Member) -> SparseNetwork | N
     """The engine for a member, if it supports its network and step and did not begin with other kernels."""
     if not training.plain_sgd:
         return None
-    begun_with = saved_state.written_with(member.state)
+    begun_with = saved_state.written_with(member.state, member.key)
     return None if begun_with == "fused" else sparse_network(task, member.masks, [member.start], begun_with)
 
 
 def _by_engine(task: Task, training: Training, member: Member) -> bool:
     """Whether the engine computes a member on its own; a run that began in lock-step continues in lock-step."""
-    return not saved_state.written_together(member.state) and _engine(task, training, member) is not None
+    return not saved_state.written_together(member.state, member.key) and _engine(task, training, member) is not None
 
 
 def _begun(
@@ -156,15 +160,16 @@ def _begun(
         together=stack.together,
         computed_with=computed_with,
     )
-    found = [(member, load(member.state))]
-    if found[0][1] is not None and member.keep_state:
-        anew = replace(member, state=saved_state.again(member.state))
-        found.append((anew, load(anew.state)))
+    places = [member]
+    if member.keep_state and saved_state.present(member.state, key=member.key, device=task.device.type):
+        places.append(replace(member, state=saved_state.again(member.state)))
     first = (length.checkpoints[0], 0)
-    usable = [(each, state) for each, state in found if state is not None and state.position <= first]
+    # A state past the first checkpoint is of no use here, so it is not loaded: it may be of other threads or kernels.
+    found = [(each, load(each.state)) for each in places if saved_state.read_position(each.state) <= first]
+    usable = [(each, state) for each, state in found if state is not None]
     if usable:
         return max(usable, key=lambda pair: pair[1].position)
-    member, _ = found[-1]
+    member = places[-1]
     parameters = Flat(task.parameters).join(member.start).astype(np.float32)
     slots = {f"slot:{name}": np.zeros_like(parameters) for name in OPTIMISERS[training.optimiser].slots}
     buffers = {f"buffer:{name}": np.asarray(member.start[name]) for name in task.buffers}
@@ -172,7 +177,7 @@ def _begun(
     return member, SavedState({"parameters": parameters, **slots, **buffers, **sums}, 0, 0, [], 0.0)
 
 
-def _seconds(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> float:
+def _seconds(task: Task, training: Training, members: Sequence[Member], stack: Stack) -> float:
     """Time a training step: seconds per step and member. Leaves the members unchanged."""
     chosen = list(members[: stack.width])
     flat = Flat(task.parameters)

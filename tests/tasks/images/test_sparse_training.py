@@ -79,7 +79,7 @@ def test_stopped_and_continued_it_ends_with_the_same_bits(library, tmp_path, req
     whole = train(task, tmp_path / "whole", training, session(lockstep="off"), **given)[2]
     with pytest.raises(Interrupted):
         train(task, tmp_path / "state", training, session(lockstep="off", stop=StopAfter(stop)), **given)
-    assert saved_state.written_with(tmp_path / "state") == "sparse"
+    assert saved_state.written_with(tmp_path / "state", "key") == "sparse"
     assert_same(train(task, tmp_path / "state", training, session(lockstep="off"), **given)[2], whole)
 
 
