@@ -77,7 +77,8 @@ dryrun: chosen known  ## Show what run would do, without running or installing a
 
 chosen:
 	@test -n "$(PRESET)" || { cat benchmarks/plans/presets.txt; \
-	  echo "Nothing was started. Choose one: make $(firstword $(filter run dryrun,$(MAKECMDGOALS)) run) PRESET=…"; exit 2; }
+	  echo "Nothing was started. Choose one: make $(firstword $(filter run dryrun,$(MAKECMDGOALS)) run) PRESET=…"; \
+	  echo "Presets of your own: .venv/bin/python -m three_regime presets"; exit 2; }
 
 known:
 	@test -z "$(PRESET)" || test -f "config/$(PRESET).yaml" || { \

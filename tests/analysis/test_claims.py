@@ -290,6 +290,17 @@ def test_a_claim_over_replicas_needs_one_dense_seed() -> None:
         resolve(mapping(Path("x"), claims=[stated], dense_seeds=[1, 2]))
 
 
+def test_two_replicas_have_no_spread_of_pairs() -> None:
+    """So a claim that could never be decided is refused before the study is run."""
+    sides = {"of": {"temperatures": [1]}, "against": {"temperatures": [2]}, "measure": "lmc"}
+    stated = {**over_replicas().model_dump(), **sides}
+    with pytest.raises(UserError, match="the spread of lmc needs 3 replicas or a stated cell_noise"):
+        resolve(mapping(Path("x"), claims=[stated], replicas=[1, 2]))
+    resolve(mapping(Path("x"), claims=[stated], replicas=[1, 2, 3]))
+    resolve(mapping(Path("x"), claims=[{**stated, "cell_noise": 0.01}], replicas=[1, 2]))
+    resolve(mapping(Path("x"), claims=[{**stated, "measure": "test_error"}], replicas=[1, 2]))
+
+
 def over_replicas(**changes) -> Claim:
     return claim().model_copy(update={"over": "replicas", **changes})
 

@@ -136,7 +136,7 @@ def test_an_export_is_redrawn_with_them(tmp_path, monkeypatch):
 def test_an_exports_scorecard_uses_its_figure_2_thresholds(tmp_path, own, agrees):
     name = figure2.FIGURE2_STUDY
     (tmp_path / name).mkdir()
-    write_csv(tmp_path / name / "cells.csv", figure2.as_cells(figure2.load()).assign(study=name))
+    write_csv(tmp_path / name / "cells.csv", figure2.as_cells(figure2.load()).assign(study=name, origin="computed"))
     settings = {"regimes": {"lmc": -0.9, "cka": 0.5, "dataset": None}, "studies": {name: {"regimes": own}, "other": {}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     rows = scorecard.of_export(tmp_path).headline.set_index("measure")["value"]

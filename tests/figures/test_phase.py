@@ -256,6 +256,13 @@ def test_decided_cells_carry_a_dot(smooth):
     assert "no regime is decided" in said(none)
 
 
+def test_one_dense_seed_decides_by_distance_and_says_so(smooth):
+    labels = smooth["regimes"].assign(decided=True, confidence=np.nan)
+    figure = figures.phase_diagram(smooth["grid"], labels, EPOCHS, THRESHOLDS)
+    assert "far from thresholds" in [text.get_text() for text in figure.legends[0].texts]
+    assert "one dense seed: no standard error" in said(figure)
+
+
 @pytest.mark.parametrize(
     "of",
     [

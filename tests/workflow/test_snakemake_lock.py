@@ -62,6 +62,17 @@ def test_a_lock_goes_when_its_run_was_killed_and_not_before(process: psutil.Proc
     assert snakemake_lock.is_left_behind()
 
 
+def test_a_live_run_of_this_machine_is_named(process: psutil.Process) -> None:
+    note(of(process))
+    assert snakemake_lock.in_progress() == "", "nothing is locked"
+    lock()
+    said = snakemake_lock.in_progress()
+    assert f"process {process.pid}, started 20" in said and "do not unlock" in said
+    process.kill()
+    psutil.wait_procs([process], timeout=0.5)
+    assert snakemake_lock.in_progress() == ""
+
+
 def test_another_process_with_the_number_of_a_dead_one_is_not_it(process: psutil.Process) -> None:
     lock()
     note(of(process, started=process.create_time() - 60))

@@ -181,6 +181,17 @@ def test_a_flipped_bit_is_mended_by_the_next_run(own: Checkout) -> None:
     assert right(own)
 
 
+def test_a_lost_result_is_computed_again(own: Checkout) -> None:
+    """Snakemake makes a file only for what is to be made of it, and the tables were complete."""
+    path = own.path / STUDY / "seed1/epochs004/density010/replica2/retrained.safetensors"
+    expected = tensor_digest(read_arrays(path))
+    for each in (path, path.with_suffix(".json")):
+        each.unlink()
+    assert "retrained.json must be computed first" in own.run(*OPTIONS)
+    assert tensor_digest(read_arrays(path)) == expected
+    assert right(own) and own.planned(*OPTIONS) == {}
+
+
 def test_a_changed_checkout_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "three_regime"
     package.mkdir()

@@ -75,17 +75,26 @@ class Claim(Section):
         return registered(name, (*MEASURED, *measured_columns()), "measure")
 
 
+def _fewest(claim: Claim) -> int:
+    """Fewest replicas whose spread can be estimated by leaving one out."""
+    columns = measured_columns()
+    of = columns[claim.measure][0].of if claim.measure in columns else "pair"
+    return 2 if claim.measure == "test_error" or of == "replica" else 3
+
+
 def check_claims(
     claims: Sequence[Claim],
     temperatures: Sequence[float],
     densities: Sequence[float],
     also: Sequence[str] = (),
     dense_seeds: int = 1,
+    replicas: int = 3,
 ) -> None:
     """Raise ``ValueError`` if a name occurs twice or a claim refers to cells or measures that the study does not have.
 
-    Also if the spread over replicas decides although there are several dense seeds. `also` is the study's
-    `measure.also`, `dense_seeds` their number.
+    Also if the spread over replicas decides although there are several dense seeds, or although the replicas are too
+    few for one: leaving one of two out leaves no pair. `also` is the study's `measure.also`, `dense_seeds` and
+    `replicas` are their numbers.
     """
     names = [claim.name for claim in claims]
     for name in names:
@@ -94,6 +103,11 @@ def check_claims(
     for claim in claims:
         if claim.over == "replicas" and dense_seeds > 1:
             raise ValueError(f"claims: '{claim.name}': over: replicas needs one dense seed, not {dense_seeds}")
+        if claim.over == "replicas" and replicas < _fewest(claim) and not claim.cell_noise:
+            raise ValueError(
+                f"claims: '{claim.name}': over: replicas: the spread of {claim.measure} needs {_fewest(claim)} replicas"
+                " or a stated cell_noise"
+            )
         if claim.measure not in MEASURED:
             measure = measured_columns()[claim.measure][0]
             if measure.name not in also:

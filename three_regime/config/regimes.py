@@ -23,9 +23,11 @@ class Regimes(Section):
 
     lmc: Lmc = Field(
         Thresholds.lmc,
-        description="Regime I: LMC below this. Default: middle of the plateau fitted to the published Figure 2.",
+        description="Regime I: LMC below this. Default: a value on the plateau that fits the published Figure 2 best.",
     )
-    cka: Cka = Field(Thresholds.cka, description="II-B: connected, and softmax CKA at least this (same source).")
+    cka: Cka = Field(
+        Thresholds.cka, description="II-B: connected, and softmax CKA at least this (this project's choice)."
+    )
     dataset: str | None = Field(
         None, description="Data set that the thresholds were set for; plan and figures name it if a study on another"
         " one inherits them. null: cifar10 for default values, else the data sets of the run's studies."

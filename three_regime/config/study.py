@@ -118,7 +118,9 @@ class StudyConfig(Section):
         self._check_setting()
         self._check_rewinding()
         self.setting.check(self)
-        check_claims(self.claims, self.temperatures, self.densities, self.measure.also, len(self.dense_seeds))
+        check_claims(
+            self.claims, self.temperatures, self.densities, self.measure.also, len(self.dense_seeds), len(self.replicas)
+        )
         return self
 
     def _check_grid(self) -> None:

@@ -11,7 +11,7 @@ from three_regime.errors import UserError
 class Thresholds:
     """Thresholds that separate the regimes: ``lmc`` (a fraction of training error, < 0) and ``cka`` (in (0, 1)).
 
-    The default of `lmc` is fitted to the published Figure 2: the middle of the plateau of balanced accuracy. The drawn
+    The default of `lmc` lies on the plateau of balanced accuracy fitted to the published Figure 2. The drawn
     line between II-A and II-B barely follows CKA, so the default of `cka` is this project's choice.
 
     `inherited` names the data set that the thresholds were set for, if that is not the study's own; else it is empty.

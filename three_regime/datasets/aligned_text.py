@@ -79,6 +79,8 @@ def _opened(path: Path):
     try:
         return open(path, "rb")
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: download or copy it first (target `data`, stage `prepare`)") from error
+        raise UserError(
+            f"{path} is missing: put it there, or have it downloaded (target `data`) if the data set has an address"
+        ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -64,7 +64,7 @@ def _handles(scene: Scene, shown: Sequence[str]) -> list[Line2D | Patch]:
             handles.append(Line2D([], [], color="black", linewidth=1.4, linestyle=border.dash))
             handles[-1].set_label(f"{border.what} ({_threshold(scene, border)})")
     if scene.decided.any():
-        handles.append(Line2D([], [], label="regime decided", **DECIDED))
+        handles.append(Line2D([], [], label="regime decided" if scene.confident else "far from thresholds", **DECIDED))
     if any(scene.one_seed(name).any() for name in shown):
         handles.append(Line2D([], [], label="one-seed spread", **ONE_SEED))
     if any(scene.missing(name).any() for name in shown):
@@ -86,4 +86,6 @@ def _absent(scene: Scene) -> list[str]:
     if not labelled.any():
         return []
     said = [f"no {each.what} ({_threshold(scene, each)})" for each in BORDERS if not scene.lines[each.name]]
+    if not scene.confident:
+        return [*said, "one dense seed: no standard error"]
     return said if scene.decided.any() else [*said, "no regime is decided"]

@@ -47,6 +47,8 @@ class Scene:
         Shape (rows, columns): index into `REGIMES`, or NaN.
     decided
         Same shape, true where a cell's label is decided.
+    confident
+        Whether labels are decided by their confidence; with one dense seed it is the distance from the thresholds.
     chance
         Same shape, true where a cell's networks answer at chance.
     lines
@@ -59,6 +61,7 @@ class Scene:
     grid: pd.DataFrame
     code: np.ndarray
     decided: np.ndarray
+    confident: bool
     chance: np.ndarray
     lines: dict[str, list[np.ndarray]]
     thresholds: Thresholds
@@ -79,7 +82,8 @@ class Scene:
         connected = np.where(code == 0, np.nan, code - 1)
         inside = {"lmc": np.where(np.isnan(code), np.nan, code == 0), "cka": connected}
         lines = {name: border_lines(region) for name, region in inside.items()}
-        return cls(knob, plane, panel_width, grid, code, decided, names == CHANCE, lines, thresholds)
+        confident = "confidence" not in regimes or bool(regimes["confidence"].notna().any())
+        return cls(knob, plane, panel_width, grid, code, decided, confident, names == CHANCE, lines, thresholds)
 
     @property
     def height(self) -> float:

@@ -73,7 +73,7 @@ def worked(plan: Plan) -> tuple[float, float]:
 def _notes(plan: Plan) -> list[str]:
     return _notes_on_times(plan) + [
         f"The regimes of {', '.join(names)} are separated by thresholds set for {dataset}: set `regimes:` in such a"
-        " study, from a pilot run (docs/method.md)."
+        " study, from a pilot run (docs/method.md, Regimes)."
         for dataset, names in sorted(plan.inherited.items())
     ]
 

@@ -54,7 +54,7 @@ def _settle_lock(program: str, arguments: Sequence[str], here: Path) -> None:
         subprocess.run([program, "--quiet", "--unlock", *arguments], cwd=here, check=False)
         return
     unlock = [sys.executable, "-m", "three_regime", "workflow", "--unlock", *arguments]
-    if warning := snakemake_lock.of_another_machine(unlock):
+    if warning := snakemake_lock.in_progress() or snakemake_lock.of_another_machine(unlock):
         print(warning, file=sys.stderr)
 
 

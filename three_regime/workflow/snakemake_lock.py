@@ -102,6 +102,25 @@ def forget() -> None:
             run.file.unlink(missing_ok=True)
 
 
+def in_progress() -> str:
+    """Sentence about a live run of this machine that may hold the lock; empty if there is none.
+
+    Snakemake itself only says that a lock was likely left behind. Runs of disjoint files may go side by side.
+    """
+    alive = [run for run in noted() if run.here and not run.gone]
+    if not is_locked() or not alive:
+        return ""
+    return (
+        f"a run is in progress in this folder: process {alive[0].pid}, started {_began(alive[0])}. If Snakemake reports"
+        " a lock, both would write the same files: wait for that run (`python -m three_regime status`) or stop it, and"
+        " do not unlock"
+    )
+
+
+def _began(run: Run) -> str:
+    return f"{datetime.fromtimestamp(run.started).astimezone():%Y-%m-%d %H:%M:%S %z}"
+
+
 def of_another_machine(unlock: Sequence[str]) -> str:
     """Warning to print if a run of another machine may hold the lock; else empty.
 
@@ -114,10 +133,10 @@ def of_another_machine(unlock: Sequence[str]) -> str:
     others = [run for run in runs if not run.here]
     if not is_locked() or not others or any(run.here and not run.gone for run in runs):
         return ""
-    began = f"{datetime.fromtimestamp(others[0].started).astimezone():%Y-%m-%d %H:%M:%S %z}"
     return (
-        f"this folder is locked, perhaps by process {others[0].pid} on {others[0].host}, started {began}, which cannot"
-        f" be checked from {socket.gethostname()}. Once it has ended, or its machine or container no longer exists, it"
-        f" is safe to remove the lock:\n  {shlex.join(unlock)}\nWhile it runs, it is not: two runs would write the same"
-        " files."
+        f"this folder is locked, perhaps by process {others[0].pid} on {others[0].host}, started {_began(others[0])},"
+        f" which cannot be checked from {socket.gethostname()}. Once it has ended, or its machine or container no"
+        " longer exists, it is safe to remove the lock:\n"
+        f"  {shlex.join(unlock)}\n"
+        "While it runs, it is not: two runs would write the same files."
     )

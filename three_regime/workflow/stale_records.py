@@ -29,8 +29,10 @@ def plan_again(studies: Iterable[Study]) -> list[str]:
     Weights are read only if the file is newer than its record. Nothing is done while another run is in progress.
     """
     said: list[str] = []
-    if ADOPTING in os.environ or snakemake_lock.is_locked():  # do not interfere with another run
+    if ADOPTING in os.environ:
         return said
+    if snakemake_lock.is_locked():  # do not interfere with another run
+        return ["another run has locked this folder: results were not checked against their fingerprints"]
     for study in studies:
         if not study.folder.is_dir():
             continue
@@ -56,9 +58,16 @@ def _set_back(paths: Iterable[Path]) -> None:
 
 
 def _wrong_tables(study: Study, findings: Sequence[Finding]) -> str:
-    """Why existing tables must be rebuilt although every result is done; empty if they need not be."""
+    """Why existing tables must be rebuilt although Snakemake would not; empty if they need not be."""
     cells = study.table("cells")
-    if not cells.exists() or cells.stat().st_mtime_ns <= LONG_AGO_NS or not all(each.done for each in findings):
+    if not cells.exists() or cells.stat().st_mtime_ns <= LONG_AGO_NS:
+        return ""
+    # Snakemake makes a file again only for what is to be made of it, so a missing result must outdate the tables. Lost
+    # weights are made again when something is to be computed from them.
+    results = (finding.product.outputs[0] for finding in findings if finding.verdict is Verdict.MISSING)
+    if missing := [path for path in results if not path.exists()]:
+        return f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''} must be computed first"
+    if not all(each.done for each in findings):
         return ""
     # If the study was made smaller, Snakemake itself notices that they have fewer inputs.
     return "" if tables_hold(study, findings) else "they were not built from these results under this name"

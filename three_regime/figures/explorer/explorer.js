@@ -269,7 +269,9 @@
       rule("cka", `border II-A / II-B (CKA = ${number(state.thresholds.cka)})`),
     ];
     if (some((label) => label.decided)) {
-      keys.push(key(element("circle", { cx: 13, cy: 7, r: 3.2, class: "decided" }), "regime decided"));
+      const sure = some((label) => label.decided && known(label.confidence));
+      keys.push(key(element("circle", { cx: 13, cy: 7, r: 3.2, class: "decided" }),
+        sure ? "regime decided" : "far from thresholds (one dense seed)"));
     }
     if (some((label) => known(label.oneSeed))) {
       keys.push(key(element("path", { d: "M18,2v9l-9,-9z", fill: look.mark, class: "one-seed" }), "one-seed spread"));
