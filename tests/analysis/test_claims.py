@@ -359,3 +359,25 @@ def test_a_density_that_is_no_short_fraction_is_left_out_alike():
     study.cells["density"] = study.cells["density"].round(6)
     left = claims._leave_out("1", study.cells, study.replicas, study.pairs)[0]
     assert left["test_error"].notna().all()
+
+
+def test_algorithms_are_run_if_any_claim_is_about_one():
+    study, here = Study(), {"densities": [0.1]}
+    sides = Side(algorithm="algorithm 1", **here), Side(algorithm="default temperature", **here)
+    stated = [claim("temperature", *sides).model_copy(update={"name": "of-an-algorithm"}), claim()]
+    both = claims.evaluate(stated, study.cells, study.replicas, study.pairs, Thresholds())
+    assert both["seeds"].tolist() == [3, 3]
+
+
+def test_a_limit_of_zero_has_no_sign():
+    assert str(Study().judge(claim(expect="lower", margin=0.0))["limit"]) == "0.0"
+
+
+def test_degrees_of_freedom_with_a_cell_noise_are_satterthwaites():
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.01 * r * (t == 10))
+    tables = claims._Tables.of([over_replicas()], study.cells, study.replicas, study.pairs, Thresholds())
+    quiet, freedom = claims._replica_variance(over_replicas(), tables, 1)
+    assert freedom == 2
+    noisy = over_replicas(cell_noise=float(np.sqrt(quiet)))
+    variance, freedom = claims._replica_variance(noisy, tables, 1)
+    assert freedom == pytest.approx(2 * (variance / quiet) ** 2)

@@ -263,3 +263,12 @@ def test_boundary_refuses_to_mix_studies():
 def test_thresholds_out_of_range_are_refused_by_name(values, key):
     with pytest.raises(UserError, match=f"thresholds.{key}"):
         Thresholds(**values)
+
+
+def test_of_equally_good_plateaus_the_widest_is_taken():
+    """Below: 0 and 4; thresholds up to 1 and up to 9 are equally good, and the second plateau is wider."""
+    values, below = np.array([0.0, 1.0, 4.0, 9.0]), np.array([True, False, True, False])
+    fit = regimes._fit(values, below)
+    assert (fit.lower, fit.upper) == (4.0, 9.0)
+    fit = regimes._fit(-values[::-1], ~below[::-1])
+    assert (fit.lower, fit.upper) == (-9.0, -4.0)

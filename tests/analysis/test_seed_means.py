@@ -251,3 +251,9 @@ def test_cells_that_lack_seeds_are_compared_on_those_they_have() -> None:
     table = cells(temperatures=(10, 20, 30), densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
     found = seed_means.grid(table).set_index("temperature")["normalised_test_error"]
     assert found.to_dict() == pytest.approx({10: 0, 20: 0.01, 30: -0.01})
+
+
+@pytest.mark.parametrize(("column", "value"), [("cka_softmax", 1 + 5e-7), ("test_error", -5e-7)])
+def test_rounding_does_not_make_a_value_impossible(column: str, value: float) -> None:
+    table = cells(cka_softmax=0.5)
+    assert seed_means.check_cells(table.assign(**{column: value}))[column].iloc[0] == value

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from three_regime.config.knobs import KNOBS, density_folder, number_in_path
+from three_regime.config import knobs
+from three_regime.config.knobs import KNOBS, density_folder, number_in_path, register
 from three_regime.errors import UserError
 
 FOLDERS = {
@@ -47,3 +50,10 @@ def test_a_density_has_digits_left_in_its_path() -> None:
 def test_the_hottest_comes_first() -> None:
     hottest = {"epochs": 1, "batch_size": 1, "sam_rho": 3, "learning_rate": 3, "weight_decay": 3, "dropout": 3}
     assert {name: knob.hot_first([2, 3, 1])[0] for name, knob in KNOBS.items()} == hottest
+
+
+def test_a_registered_knob_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("three_regime.config.knobs.KNOBS", dict(KNOBS))
+    own = replace(KNOBS["dropout"], name="mine", prefix="mine")
+    register(own)
+    assert knobs.KNOBS["mine"] is own and "mine" not in KNOBS

@@ -141,3 +141,12 @@ def test_an_exports_scorecard_uses_its_figure_2_thresholds(tmp_path, own, agrees
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     rows = scorecard.of_export(tmp_path).headline.set_index("measure")["value"]
     assert (rows["agreement, Regime I against the rest, as drawn"] > 0.9) == agrees
+
+
+def test_thresholds_that_an_older_export_lacks_are_the_defaults(tmp_path):
+    name = figure2.FIGURE2_STUDY
+    (tmp_path / name).mkdir()
+    write_csv(tmp_path / name / "cells.csv", figure2.as_cells(figure2.load()).assign(study=name, origin="computed"))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"regimes": {"lmc": -0.12}, "studies": {name: {}}}))
+    rows = scorecard.of_export(tmp_path).headline.set_index("measure")["value"]
+    assert rows["agreement, Regime I against the rest, as drawn"] > 0.9

@@ -333,3 +333,12 @@ def test_a_failed_job_leaves_nothing_stale_behind(
         changed = tiny(retrain={"learning_rate": 0.05})
         assert all(finding.done for finding in explain(changed, None if target == "tables" else target))
     assert not held(own.path / "results/tiny")
+
+
+def test_a_result_that_is_there_is_not_restored(settings: Config) -> None:
+    study, product = tiny_study.study_of(settings), members(settings, "retrain")[0]
+    for path in product.outputs:
+        kept_copies.keep(study, path)
+    assert product.done and not kept_copies.restore(study, product)
+    product.outputs[0].unlink()
+    assert kept_copies.restore(study, product) and product.done

@@ -180,3 +180,15 @@ def test_every_window_of_time_must_bring_enough(
             given_up = now
             break
     assert given_up == left_after
+
+
+def test_pauses_double_until_something_arrives(
+    tmp_path: Path, start: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(transfer.random, "uniform", lambda *_: 1.0)
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
+    patience = replace(QUICK, tries=5, first_wait=0.01, longest_wait=0.05)
+    with pytest.raises(UserError):
+        get(tmp_path, start(errors=99, status=503), patience=patience)
+    assert pauses == pytest.approx([0.01, 0.02, 0.04, 0.05])

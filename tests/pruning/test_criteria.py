@@ -12,7 +12,7 @@ from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.exchange.single_checkpoints import prune_file
 from three_regime.models import families
-from three_regime.pruning.allocation import ALLOCATIONS, erk_densities, kept_counts, masks_of, removed_count
+from three_regime.pruning.allocation import ALLOCATIONS, _whole, erk_densities, kept_counts, masks_of, removed_count
 from three_regime.pruning.criteria import CRITERIA, Known, densities
 from three_regime.pruning.masks import split_masks
 from three_regime.random_streams import Streams
@@ -174,3 +174,9 @@ def test_a_single_file_is_pruned_alike(tmp_path):
 def test_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(UserError, match="gives a a score that is not a number"):
         masks_of({"a": np.array([np.nan, 1, 2, 3])}, 0.5, "uniform")
+
+
+def test_the_largest_remainders_are_rounded_up() -> None:
+    sizes = dict.fromkeys("abc", 10)
+    assert _whole({"a": 1.1, "b": 2.2, "c": 5.7}, sizes, 9) == {"a": 1, "b": 2, "c": 6}
+    assert _whole({"a": 5.6, "b": 2.2, "c": 1.2}, sizes, 9) == {"a": 6, "b": 2, "c": 1}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_study import mapping, study_of
 
-from three_regime.config import Training
-from three_regime.study.products import training_recipe
+from three_regime.config import Training, resolve
+from three_regime.study.products import products_of, training_recipe
 
 BASE: dict[str, Any] = {"epochs": 6, "milestones": (3,), "warmup": 1}
 
@@ -57,3 +59,9 @@ def test_an_early_checkpoint_does_not_depend_on_what_comes_later() -> None:
 def test_an_annealed_early_checkpoint_depends_on_the_length() -> None:
     short, long = (Training(epochs=epochs, schedule="cosine") for epochs in (6, 10))
     assert training_recipe(short, 5) != training_recipe(long, 5)
+
+
+def test_an_imported_checkpoint_is_bound_to_its_place() -> None:
+    study = study_of(resolve(mapping(Path("anywhere"), dense_seeds=[1, 2])))
+    found = [product.imported_fingerprint for product in products_of(study, ("dense", "prune", "retrain"))]
+    assert len(set(found)) == len(found) > 10

@@ -125,3 +125,11 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="is damaged"):
             read_arrays(path)
     assert SHAPES_KEY.encode() in sound and SHAPES_KEY not in read_metadata(tmp_path / "sound")
+
+
+def test_more_values_than_kept_places_are_refused() -> None:
+    stored, metadata = encode({"a": np.array([1.0, 0.0], np.float32), f"{MASK_PREFIX}a": np.array([1, 0], np.uint8)})
+    assert decode(stored, metadata)["a"].tolist() == [1, 0]
+    stored[KEPT_PREFIX + "a"] = np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="a has 2 values and 1 kept positions"):
+        decode(stored, metadata)

@@ -91,6 +91,7 @@ def test_kernels_of_a_state_that_cannot_be_used_are_unknown(tmp_path, how):
     assert saved_state.written_with(tmp_path / "state", MINE["key"]) == "sparse"
     SPOILT[how](tmp_path / "state")
     assert saved_state.written_with(tmp_path / "state", MINE["key"]) is None
+    assert saved_state.written_together(tmp_path / "state", MINE["key"]) is False
 
 
 @pytest.mark.parametrize("how", ["half-written", "other metadata", "another run"])

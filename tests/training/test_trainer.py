@@ -18,7 +18,7 @@ from three_regime.pruning.magnitude import magnitude_masks
 from three_regime.pruning.masks import apply_masks
 from three_regime.random_streams import Streams
 from three_regime.tasks.images.task import ImageClassification
-from three_regime.training import progress, saved_state
+from three_regime.training import loop, progress, saved_state
 from three_regime.training.trainer import Flat, train_pack
 
 LAST = 4
@@ -455,3 +455,32 @@ def test_a_gpu_without_bf16_is_refused_by_name(tmp_path, monkeypatch):
 def test_fp16_is_no_precision():
     with pytest.raises(ValueError, match="'fp32', 'tf32' or 'bf16'"):
         settings(precision="fp16")
+
+
+def test_the_rate_is_that_of_the_step(tmp_path, monkeypatch):
+    asked, original = [], loop.learning_rate
+
+    def noted(training, epoch, step, steps):
+        asked.append((epoch, step))
+        return original(training, epoch, step, steps)
+
+    monkeypatch.setattr(loop, "learning_rate", noted)
+    train(Quadratic(steps=3), tmp_path / "state", settings(epochs=2, milestones=()))
+    assert [step for step in asked if step[0] == 0][:3] == [(0, 0), (0, 1), (0, 2)]
+    assert {(1, 3), (1, 4), (1, 5)} <= set(asked)
+
+
+def test_a_run_stopped_in_its_first_epoch_says_that_it_continues(tmp_path, caplog):
+    with pytest.raises(Interrupted):
+        train(Quadratic(), tmp_path / "state", settings(), session(stop=StopAfter(2)))
+    with caplog.at_level("INFO"):
+        train(Quadratic(), tmp_path / "state", settings())
+    assert "toy: continues after epoch 0, step 2" in caplog.text
+
+
+def test_a_single_member_that_diverges_has_no_others(tmp_path, caplog):
+    task = Quadratic()
+    task.value = lambda parameters, x: (parameters["w"] - x).square().mean() * float("nan")
+    with pytest.raises(UserError, match="the loss is not finite"):
+        train(task, tmp_path / "state", settings())
+    assert "the other members go on" not in caplog.text

@@ -190,3 +190,15 @@ def test_a_translation_has_at_most_twice_the_source_and_ten_more():
     assert Search(factor=1.5, extra=1).limit(3) == 5, "rounded down"
     assert Search(factor=0.0, extra=0).limit(9) == 1, "one word may always be said"
     assert DEFAULT_SEARCH.limit(10**6) == MAX_POSITIONS - 1, "and the end mark"
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_padding_is_never_chosen(trained, beam):
+    """Not even where it is the likeliest word."""
+    task, weights = trained
+    padding, likeliest = task.text.dictionary.pad(), task.text.dictionary.eos() + 5
+    table = weights[task.network.target_table].clone()
+    table[padding] = 3 * table[likeliest]
+    spoilt = {**weights, task.network.target_table: table}
+    found = decode((task, spoilt), task.text.pairs("train").source[:16], replace(SEARCH, beam=beam))
+    assert not any(padding in ids for ids in found)
