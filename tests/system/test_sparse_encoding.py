@@ -133,3 +133,10 @@ def test_more_values_than_kept_places_are_refused() -> None:
     stored[KEPT_PREFIX + "a"] = np.ones(2, np.float32)
     with pytest.raises(ValueError, match="a has 2 values and 1 kept positions"):
         decode(stored, metadata)
+
+
+def test_bits_for_fewer_weights_are_refused() -> None:
+    stored, metadata = encode({"a": np.zeros(16, np.float32), f"{MASK_PREFIX}a": np.zeros(16, np.uint8)})
+    stored[BITS_PREFIX + "a"] = stored[BITS_PREFIX + "a"][:1]
+    with pytest.raises(ValueError, match="a has 8 bits for 16 weights"):
+        decode(stored, metadata)
