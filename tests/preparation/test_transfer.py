@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from serving import Server, serving
@@ -192,3 +193,9 @@ def test_pauses_double_until_something_arrives(
     with pytest.raises(UserError):
         get(tmp_path, start(errors=99, status=503), patience=patience)
     assert pauses == pytest.approx([0.01, 0.02, 0.04, 0.05])
+
+
+def test_progress_is_logged_at_least_every_second_interval() -> None:
+    wish = SimpleNamespace(part=Path("a.part"), progress=False, patience=replace(QUICK, log_every=7.0))
+    with transfer._meter(wish, 0, 100) as meter:
+        assert (meter.mininterval, meter.maxinterval) == (7, 14)

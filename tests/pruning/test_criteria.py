@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from three_regime.pruning.allocation import ALLOCATIONS, _whole, erk_densities, 
 from three_regime.pruning.criteria import CRITERIA, Known, densities
 from three_regime.pruning.masks import split_masks
 from three_regime.random_streams import Streams
-from three_regime.study.products import pack
+from three_regime.study.products import GRADIENT_SETTINGS, pack
 from three_regime.system.files import read_arrays, read_json, write_arrays
 
 SHAPES = {"stem": (16, 3, 3, 3), "block": (16, 16, 3, 3), "wide": (64, 32, 3, 3), "shortcut": (32, 16, 1, 1)}
@@ -73,6 +74,31 @@ def test_lamp_is_the_square_over_what_is_not_smaller():
     # The largest weight of each layer is kept, even in a layer of small weights.
     masks = masks_of(scores, 2 / 6, "global")
     assert masks["a"].tolist() == [True, False, False, False] and masks["b"].tolist() == [False, True]
+
+
+def test_equal_weights_have_lamp_scores_in_file_order():
+    """So masks of equal weights are nested, however many there are."""
+    (scores,) = lamp_scores(np.ones(200, np.float32))
+    assert (np.diff(scores) > 0).all()
+
+
+def lamp_scores(*layers: np.ndarray) -> list[np.ndarray]:
+    known = Known({str(number): array for number, array in enumerate(layers)}, Streams(("prune", 1)))
+    return list(CRITERIA["lamp"].score(known).values())
+
+
+@pytest.mark.parametrize("setting", [*GRADIENT_SETTINGS, "precision"])
+def test_settings_of_gradients_are_in_the_fingerprint(setting: str) -> None:
+    """Batches of the criterion are those of retraining."""
+    other = {
+        "batch_size": 16, "accumulate": 2, "drop_last": True, "dropout": 0.1, "label_smoothing": 0.1,
+        "shuffle_ties": True, "precision": "fp32",
+    }[setting]  # fmt: skip
+    study = study_of(resolve(mapping(Path("anywhere"), prune={"criterion": "gradient_magnitude"})))
+    retrain = study.config.retrain.model_copy(update={setting: other})
+    changed = replace(study, config=study.config.model_copy(update={"retrain": retrain}))
+    first, second = (pack(each, "prune", 1, 2, 0.5)[0].recipe for each in (study, changed))
+    assert first != second
 
 
 def test_a_tiny_layer_does_not_underflow_in_lamp():
