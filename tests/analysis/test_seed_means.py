@@ -257,3 +257,10 @@ def test_cells_that_lack_seeds_are_compared_on_those_they_have() -> None:
 def test_rounding_does_not_make_a_value_impossible(column: str, value: float) -> None:
     table = cells(cka_softmax=0.5)
     assert seed_means.check_cells(table.assign(**{column: value}))[column].iloc[0] == value
+
+
+def test_checking_leaves_the_table_alone() -> None:
+    table = cells()
+    before = table.copy()
+    seed_means.check_cells(table)
+    pd.testing.assert_frame_equal(table, before)

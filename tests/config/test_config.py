@@ -459,3 +459,11 @@ def test_folders_are_written_in_one_way(written, meant):
 def test_a_training_that_cannot_be_is_refused(training, message):
     with pytest.raises(ValidationError, match=message):
         Training.model_validate({"epochs": 4, "batch_size": 2, "milestones": (2,), **training})
+
+
+@pytest.mark.parametrize(
+    ("changes", "plain"),
+    [({}, True), ({"sam_rho": 0.1}, False), ({"optimiser": "adam"}, False), ({"clip_norm": 1.0}, False)],
+)
+def test_plain_sgd_is_what_the_engine_does(changes, plain):
+    assert Training.model_validate({"epochs": 4, "batch_size": 2, "milestones": (2,), **changes}).plain_sgd == plain
