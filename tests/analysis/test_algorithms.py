@@ -359,6 +359,13 @@ def test_rho_0_is_the_study_that_differs_in_sam_alone() -> None:
     assert unknown.loc["rho 0", "status"] == "not run"
 
 
+def test_each_start_of_sam_is_its_own() -> None:
+    errors = {"cka_softmax": [0.9, 0.9, 0.9], "test_error": [0.2, 0.15, 0.18]}
+    table = make_grid([-0.5, 0.0, 0.0], knob="sam_rho", temperatures=[0.1, 0.2, 0.3], **errors)
+    tuned = case_studies.tune_sam(table, Thresholds()).set_index("method")["temperature"]
+    assert tuned["algorithm 1 from the largest rho"] == 0.3 and tuned["algorithm 1 from the smallest rho"] == 0.2
+
+
 def test_sam_tuning_names_what_was_not_run():
     errors = {"test_error": [0.20, 0.15, 0.18], "dense_test_error": [0.08, 0.09, 0.10]}
     table = make_grid([-0.5, 0.0, 0.0], knob="sam_rho", temperatures=[0.1, 0.2, 0.3], cka_softmax=0.9, **errors)

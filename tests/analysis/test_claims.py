@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from checkout import ROOT
+from scipy import stats
 from tiny_study import mapping
 
 from three_regime.analysis import claims
@@ -381,3 +382,45 @@ def test_degrees_of_freedom_with_a_cell_noise_are_satterthwaites():
     noisy = over_replicas(cell_noise=float(np.sqrt(quiet)))
     variance, freedom = claims._replica_variance(noisy, tables, 1)
     assert freedom == pytest.approx(2 * (variance / quiet) ** 2)
+
+
+def test_replicas_are_told_apart_whatever_their_numbers():
+    """Leaving out replica 1 leaves the pair 10-11."""
+    noise = {frozenset(pair): value for pair, value in (((1, 2), 0.01), ((1, 3), -0.02), ((2, 3), 0.05))}
+    rows = []
+    for names in ((1, 2, 3), (1, 10, 11)):
+        place = {name: number for number, name in enumerate(names, 1)}
+        study = Study(
+            replicas=names,
+            lmc=lambda s, t, d, pair, place=place: (t == 30) * noise[frozenset(place[name] for name in pair)],
+        )
+        rows.append(study.judge(claim("lmc", COLD, HOT)))
+    assert rows[0].replica_se == pytest.approx(rows[1].replica_se) and rows[0].replica_se > 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002])
+def test_the_bound_of_replicas_is_students(noise):
+    """With the degrees of freedom of the jackknife, or, with a stated noise, Satterthwaite's."""
+    study = Study(seeds=(1,), error=lambda s, t, d, r: 0.4 + 0.01 * r * (t == 10))
+    row = study.judge(over_replicas(cell_noise=noise))
+    jackknife = np.var([0.01, 0.02, 0.03], ddof=1) / 3
+    total = jackknife + noise**2
+    bound = stats.t.ppf(0.95, 2 * (total / jackknife) ** 2) * np.sqrt(total)
+    assert row.replica_upper == pytest.approx(row.estimate + bound)
+
+
+def test_the_noise_of_a_shared_cell_cancels():
+    study = Study(seeds=(1,), replicas=(1, 2), lmc=lambda s, t, d, pair: 0.0)
+    sides = {"of": Side(temperatures=(10, 20)), "against": Side(temperatures=(20, 30))}
+    assert study.judge(over_replicas(measure="lmc", cell_noise=0.04, **sides)).replica_se == pytest.approx(0.02)
+
+
+def test_algorithm_1_starts_at_the_usual_temperature():
+    """For SAM that is the smallest radius, which is in Regime I here."""
+    study = Study(seeds=(1,), cka=lambda s, t, d, pair: 0.9)
+    for table in (study.cells, study.replicas, study.pairs):
+        table["temperature"] = table["temperature"] / 100
+    study.cells["knob"] = "sam_rho"
+    study.cells["lmc"] = np.where(study.cells["temperature"] == 0.1, -0.5, 0.0)
+    sides = {"of": Side(algorithm="algorithm 1"), "against": Side(algorithm="default temperature")}
+    assert study.judge(over_replicas(measure="temperature", **sides)).estimate == pytest.approx(0.1)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from three_regime.analysis import seed_means
+from three_regime.analysis import references, seed_means
 from three_regime.errors import UserError
 
 
@@ -264,3 +264,11 @@ def test_checking_leaves_the_table_alone() -> None:
     before = table.copy()
     seed_means.check_cells(table)
     pd.testing.assert_frame_equal(table, before)
+
+
+def test_the_interval_of_a_reference_is_students(tmp_path) -> None:
+    """Of another study that a scorecard compares with."""
+    cells(value=lambda seed, t, d: 0.2 + 0.01 * (seed - 2)).to_csv(tmp_path / "cells.csv", index=False)
+    found = references.of_export(tmp_path).cells
+    row = found[found["panel"] == "test_error"].iloc[0]
+    assert row["upper"] - row["value"] == pytest.approx(stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3))

@@ -114,3 +114,13 @@ def test_a_cell_is_the_mean_of_its_replicas_and_pairs(whole):
         pd.testing.assert_series_equal(cells[f"{name}_sd"], groups.std(), check_names=False)
     assert cells["replicas"].tolist() == whole["replicas"].groupby(CELL).size().tolist()
     assert cells["pairs"].tolist() == whole["pairs"].groupby(CELL).size().tolist()
+
+
+def test_a_cell_has_the_numbers_of_its_results(finished_study: Path, whole: dict[str, pd.DataFrame]) -> None:
+    settings = config(finished_study)
+    dense, line = (read_json(products(settings, stage)[0].outputs[0]) for stage in ("dense", "lmc"))
+    assert dense["test"]["error"] != dense["train"]["error"]
+    cell, pair = whole["cells"].iloc[0], whole["pairs"].iloc[0]
+    assert cell[["dense_test_error", "dense_train_error"]].tolist() == [dense["test"]["error"], dense["train"]["error"]]
+    ends = (line["train_error"][0] + line["train_error"][-1]) / 2
+    assert pair["lmc_middle"] == ends - line["train_error"][1], "three points: one in the middle"

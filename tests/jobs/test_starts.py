@@ -15,10 +15,12 @@ from three_regime.jobs.job import Job
 from three_regime.jobs.run import Outcome
 from three_regime.planning import plan
 from three_regime.pruning.masks import split_masks
+from three_regime.random_streams import Streams
 from three_regime.study.products import pack, products_of
 from three_regime.study.verdicts import judge
 from three_regime.system.files import Arrays, read_arrays
 from three_regime.system.interruption import Stop
+from three_regime.tasks.images.task import of_study
 from three_regime.workflow.rule_parts import checkpoints, patterns, rewound
 
 REWOUND = {"start": "rewound", "rewind_epoch": 1}
@@ -32,6 +34,16 @@ def starts(settings: Config, monkeypatch: pytest.MonkeyPatch, temperature: float
     wanted = pack(study_of(settings), "retrain", 1, temperature)
     retrain.compute(Job(settings, study_of(settings), 1, temperature, wanted, Stop()))
     return [member.start for member in members]
+
+
+def test_reinitialised_is_not_the_start_of_the_dense_network(tmp_path, monkeypatch):
+    """That would be a winning ticket, another question."""
+    settings = config(tmp_path, densities=[0.1], retrain={"start": "reinitialised"})
+    run_to(settings, "prune")
+    dense = of_study(study_of(settings), "cpu").initial_weights(Streams(("dense", 1)))
+    for name, array in starts(settings, monkeypatch)[0].items():
+        if dense[name].ndim > 1:
+            assert not np.isin(array[array != 0], dense[name]).any(), name
 
 
 def test_reinitialised_is_one_draw_under_the_masks(tmp_path, monkeypatch):

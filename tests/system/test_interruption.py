@@ -4,10 +4,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 from three_regime.errors import Interrupted
+from three_regime.system import interruption
 from three_regime.system.interruption import Stop
 
 STOPPED_WHILE_IT_HOLDS_ITS_LOCK = """
@@ -48,3 +51,10 @@ def test_a_signal_between_steps_only_makes_the_request() -> None:
         pytest.fail("went on after the signal")
     with pytest.raises(Interrupted), stop.at_once():
         pytest.fail("began although a stop was requested")
+
+
+def test_a_job_whose_workflow_is_gone_stops() -> None:
+    """Snakemake was killed: nobody would record its result."""
+    stop = Stop()
+    interruption._watch(SimpleNamespace(is_running=lambda: False, status=lambda: ""), stop, threading.Event())
+    assert stop.requested and "workflow that started this job is gone" in stop.reason
