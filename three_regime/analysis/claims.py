@@ -314,7 +314,7 @@ def _replica_variance(claim: Claim, tables: _Tables, seed: int) -> tuple[float, 
     if n == 0:
         return known, float("inf")
     total = jackknife + known
-    return total, (n - 1) * (total / jackknife) ** 2 if jackknife else float("inf")
+    return total, _satterthwaite([(jackknife, n - 1), (known, float("inf"))])
 
 
 def _weights(claim: Claim, tables: _Tables, seed: int) -> dict[Cell, float]:

@@ -55,8 +55,10 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
     with convolution_precision(training.precision == "tf32"):
         failures: list[str] = []
         # A member's numbers must not depend on its pack, so each is computed as it would be alone.
-        own = [member for member in members if session.lockstep == "auto" and _by_engine(task, training, member)]
-        for by_engine, group in ((True, own), (False, [member for member in members if member not in own])):
+        groups: dict[bool, list[Member]] = {True: [], False: []}
+        for member in members:
+            groups[session.lockstep == "auto" and _by_engine(task, training, member)].append(member)
+        for by_engine, group in groups.items():
             if not group:
                 continue
             stack = choose(task, session.lockstep, functools.partial(_seconds, task, training, group), by_engine)
