@@ -26,10 +26,10 @@ _CURVE_ROW, _LINE_ROW, _SPARSITY_ROW, _REPLICA_ROW, _PAIR_ROW, _PROVENANCE_ROW, 
 _REGIME_TABLES, _REGIME_ROW = 6_900, 660
 """Bytes of the regime and algorithm tables, and per cell."""
 
-_GRID_PNG, _GRID_PNG_CELL, _GRID_VECTOR, _GRID_VECTOR_CELL = 596_000, 4_460, 181_000, 1_540
+_GRID_PNG, _GRID_PNG_CELL, _GRID_VECTOR, _GRID_VECTOR_CELL = 894_000, 4_100, 197_000, 1_420
 """Bytes of the figures of a grid, and per cell: as PNG, and as PDF with CSV."""
 
-_RUN_PNG, _RUN_PDF = 558_000, 72_500
+_RUN_PNG, _RUN_PDF = 451_000, 55_400
 """Bytes of the figures of training runs, without their CSV files, which repeat the tables."""
 
 _REPORT, _BASE64 = 3_020_000, 4 / 3
