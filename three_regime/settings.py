@@ -84,6 +84,8 @@ class Setting(ABC):
         Phrases of the captions in ``rules/captions``: ``error``, what is shown as test error; ``measured``, when;
         ``outputs``, of which inputs CKA compares the outputs; ``line_error``, the error along a line; ``statistics``,
         what is done at each of its points before (empty, or after a semicolon).
+    accuracy
+        What 1 − error is called.
     usual_temperatures
         Knob → default temperature; for other knobs the coldest of a study is used.
     prepared_by_name
@@ -120,6 +122,7 @@ class Setting(ABC):
         "line_error": "training error",
         "statistics": "",
     }
+    accuracy: ClassVar[str] = "test accuracy"
     usual_temperatures: ClassVar[Mapping[str, float]] = {}
     prepared_by_name: ClassVar[bool] = True
     refuses_other_data: ClassVar[bool] = False

@@ -122,6 +122,39 @@ def test_regret_is_of_the_obtained_best_as_published(published):
     assert row["beside"].startswith("2.72 points against")
 
 
+def test_cells_that_lack_dense_seeds_are_not_ranked(published):
+    """At a density, only means over the same dense networks say which temperature is best."""
+    cells = obtained_cells(published)
+    cells = cells[(cells["density"] == 0.05) & cells["temperature"].isin([20, 40, 80, 160])].copy()
+    cells["test_error"] += 0.1 * (cells["dense_seed"] == 3)
+    part = cells[(cells["temperature"] != 160) | (cells["dense_seed"] < 3)]
+    card = score(published, part)
+    regret = "regret of the obtained best temperature"
+    whole = score(published, cells[cells["temperature"] != 160])
+    assert value(card, regret, "test_error") == value(whole, regret, "test_error") < 0.01
+    ranks = "Spearman within density"
+    assert value(card, ranks, "test_error") == pytest.approx(value(whole, ranks, "test_error"))
+
+
+def test_a_reference_may_lack_normalised_errors(published, tmp_path):
+    """Where its best temperature and a cell share no dense seed."""
+    cells = obtained_cells(published, study="theirs")
+    cells = cells[(cells["density"] == 0.05) & cells["temperature"].isin([20, 80, 160])]
+    theirs = cells[(cells["temperature"] != 20) | (cells["dense_seed"] == 3)].copy()
+    theirs = theirs[(theirs["temperature"] == 20) | (theirs["dense_seed"] != 3)]
+    theirs.to_csv(tmp_path / "cells.csv", index=False)
+    reference = references.of_export(tmp_path)
+    card = scorecard.score(reference, seed_means.grid(cells))
+    assert np.isfinite(value(card, "regret of the obtained best temperature", "test_error"))
+
+
+def test_dense_scores_of_translation_are_not_called_accuracy(published):
+    other = obtained_cells(published, study="captions", dataset="multi30k-de-en")
+    card = score(published, pd.concat([obtained_cells(published), other], ignore_index=True))
+    said = card.headline[card.headline["study"] == "captions"]["measure"].tolist()
+    assert "dense BLEU / 100 on the validation pairs" in said and not any("accuracy" in each for each in said)
+
+
 def test_one_temperature_and_one_seed_give_no_rank(published):
     cells = obtained_cells(published, seeds=(1,))
     cells = cells[(cells["temperature"] == 160) & (cells["density"] == 0.05)].copy()
@@ -273,4 +306,6 @@ def test_the_scorecard_of_a_folder_equals_the_one_of_its_table(tmp_path, publish
     config = load([ROOT / "config.yaml", ROOT / "config" / "figure2-mini.yaml"]).model_dump(mode="json")
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     assert "retrain.epochs is 3 instead of 160" in to_markdown(scorecard.of_export(folder))
+    of_table = scorecard.of_export(folder / STUDY / "cells.csv")
+    assert to_markdown(of_table) == to_markdown(scorecard.of_export(folder)), "its settings are found, too"
     assert scorecard.DEVIATION in set(scorecard.of_export(folder / STUDY).headline["measure"])

@@ -57,3 +57,5 @@ def test_a_registered_knob_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     own = replace(KNOBS["dropout"], name="mine", prefix="mine")
     register(own)
     assert knobs.KNOBS["mine"] is own and "mine" not in KNOBS
+    with pytest.raises(UserError, match="knob odd: the prefix 'beta1_' must be lower-case letters"):
+        register(replace(own, name="odd", prefix="beta1_"))

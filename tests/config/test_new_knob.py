@@ -44,6 +44,11 @@ def test_every_value_of_the_setting_is_a_temperature(knob: str, temperatures: li
         ("epochs", [0, 1], "0.0 is out of range for epochs; it must be at least 1"),
         ("length", [0, 2], "0.0 is out of range for length: Input should be greater than or equal to 1"),
         ("misspelt", [0.1], "0.1 is out of range for misspelt: Extra inputs are not permitted"),
+        (
+            "learning_rate",
+            [0.3, 0.1 + 0.2],
+            "two of [0.3, 0.30000000000000004] are too close to tell apart in a path",
+        ),
     ],
 )
 def test_other_values_are_refused_by_key_and_study(knob: str, temperatures: list[float], said: str) -> None:

@@ -37,6 +37,7 @@ TEXT_RATES = {"transformer-1x16x2": {"train_tokens_per_s": 100, "evaluate_tokens
     ({"measure": {"last_epochs": 2}}, "measure.last_epochs does not apply to toy"),
     ({"measure": {"train_pairs": 201}}, "measure.train_pairs 201 exceeds the 200 training pairs"),
     ({"measure": {"beam": 0}}, "measure.beam"),
+    ({"dataset": {"max_tokens": 1024}}, "dataset.max_tokens 1024 exceeds 1023: the model takes 1024 tokens"),
     ({"measure": {"length_penalty": -1}}, "measure.length_penalty"),
     ({"dense": {"batch_size": 40}}, r"dense.batch_size 40 \(tokens\) is less than the 41"),
     ({"retrain": {"batch_size": 40}}, "retrain.batch_size 40"),
@@ -176,6 +177,19 @@ def test_measured_rates_price_tokens_and_sentences(tmp_path):
     larger = tiny.study_of(tiny.config(tmp_path, model="transformer-2x32x2"))
     scaled = text_speed(rates, larger)
     assert scaled.train < speed.train and "transformer-1x16x2 with 300 subwords" in scaled.scaled
+
+
+def test_own_text_is_priced_before_it_is_prepared(tmp_path):
+    for split, lines in (("train", 70), ("validation", 7), ("test", 5)):
+        for language in ("fr", "it"):
+            (tmp_path / f"{split}.{language}").write_text("un\n" * lines)
+    own = {"name": "text-files", "files": str(tmp_path), "languages": ["fr", "it"], "subwords": 100}
+    own |= dict.fromkeys(("train_pairs", "validation_pairs", "test_pairs"))
+    changes = {"dataset": own, "measure": {"train_pairs": 50}}
+    pricer = TextPricer(study_named(tiny.config(tmp_path, **changes), tiny.NAME))
+    assert pricer.pairs == 70 and pricer.score_bytes > 0
+    (tmp_path / "train.fr").unlink()
+    assert TextPricer(study_named(tiny.config(tmp_path, **changes), tiny.NAME)).pairs == 0
 
 
 def test_a_length_in_iterations_is_priced_by_tokens(tmp_path):

@@ -156,6 +156,14 @@ def test_sections_of_plain_text_are_text(tmp_path: Path, written: str, text: str
     assert [segment.text for segment in read_segments(write(tmp_path, "x.sgm", whole))] == [text, "x"]
 
 
+@pytest.mark.parametrize(
+    "text", ["x=1&section=2", "a <!-- hidden --> b", "if a<b then", "5 </ 6 ok", "</3 sad", "<3 you & me", "R&D"]
+)
+def test_text_that_looks_like_markup_stays(tmp_path: Path, text: str) -> None:
+    whole = f'<refset><doc docid="one"><seg id="1">{text}</seg><seg id="2">x</seg></doc></refset>'
+    assert [segment.text for segment in read_segments(write(tmp_path, "x.sgm", whole))] == [text, "x"]
+
+
 def test_a_section_that_is_not_closed_is_named(tmp_path: Path) -> None:
     whole = '<refset><doc docid="one">\n<seg id="1"><![CDATA[a</seg></doc></refset>'
     with pytest.raises(UserError, match=r"x\.sgm, line 2: a CDATA section is not closed"):

@@ -22,7 +22,10 @@ from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.exchange.export import MANIFEST, export, provenance_of
 from three_regime.exchange.importing import import_checkpoint
-from three_regime.system.files import read_json, write_result
+from three_regime.exchange.redraw import redraw
+from three_regime.figures import explorer
+from three_regime.figures.study import Tables, data_of
+from three_regime.system.files import read_json, write_csv, write_result
 
 
 @pytest.fixture
@@ -32,10 +35,35 @@ def own(finished_tiny: Checkout, tmp_path: Path) -> Checkout:
     with inside(own):
         folder = study_of(tiny()).folder
         regime_tables.write(folder, Thresholds())
-        for suffix in ("csv", "png", "pdf", "part"):
-            (folder / "figures").mkdir(exist_ok=True)
+        (folder / "figures").mkdir(exist_ok=True)
+        for suffix in ("png", "pdf", "part"):
             (folder / f"figures/phase_diagram.{suffix}").write_text("drawn")
+        write_csv(folder / "figures/phase_diagram.csv", data_of(Tables(folder, Thresholds()), "phase_diagram"))
     return own
+
+
+def test_figures_that_do_not_follow_from_the_tables_are_refused(own: Checkout) -> None:
+    with inside(own):
+        drawn = study_of(tiny()).folder / "figures/phase_diagram.csv"
+        drawn.write_text(drawn.read_text().replace("0.", "1.", 1))
+        with pytest.raises(UserError, match=r"phase_diagram\.csv does not follow from the tables"):
+            export(tiny(), Path("mine"))
+        drawn.unlink()
+        Path(tiny().results, "explorer.html").write_text("an old page")
+        with pytest.raises(UserError, match=r"explorer\.html does not follow from the tables"):
+            export(tiny(), Path("mine"))
+        study, published = study_of(tiny()), tiny().regimes.thresholds if tiny().published else None
+        explorer.write(Path(tiny().results, "explorer.html"), {study.folder: study.thresholds}, published)
+        export(tiny(), Path("mine"))
+
+
+def test_curves_are_exported_and_redrawn_though_never_drawn(own: Checkout) -> None:
+    with inside(own):
+        curves = study_of(tiny()).table("curves").read_bytes()
+        out = export(tiny(), Path("mine"))
+        assert (out / NAME / "figures/training_curves.csv").read_bytes() == curves
+        again = redraw(out, Path("again"))
+        assert (again / NAME / "figures/training_curves.csv").read_bytes() == curves
 
 
 def test_an_export_is_read_like_results(own: Checkout) -> None:
@@ -53,7 +81,7 @@ def test_it_holds_tables_figures_and_settings_but_no_weights(own: Checkout) -> N
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"config.yaml", "provenance.json", MANIFEST, "tiny/cells.csv", "tiny/regimes.csv", "tiny/selection.csv",
             "tiny/figures/phase_diagram.png"} <= names  # fmt: skip
-    assert not any(name.endswith((".safetensors", ".part", "curves.csv")) for name in names)
+    assert not any(name.endswith((".safetensors", ".part", "/curves.csv")) for name in names)
     assert sum(path.stat().st_size for path in out.rglob("*")) < 200_000
     settings = yaml.safe_load((out / "config.yaml").read_text())
     assert resolve(settings).studies[NAME] == tiny().studies[NAME]
@@ -83,9 +111,10 @@ def test_provenance_names_each_environment_and_recipe_once(own: Checkout) -> Non
         with pytest.raises(UserError, match="was built from other results than the current ones"):
             export(tiny(), Path("mine"))
         tables.write(study_of(tiny()))
-        with pytest.raises(UserError, match=r"grid\.csv does not follow from the other tables"):
+        with pytest.raises(UserError, match=r"grid\.csv does not follow from the tables"):
             export(tiny(), Path("mine"))
         regime_tables.write(study_of(tiny()).folder, Thresholds())
+        (study_of(tiny()).folder / "figures/phase_diagram.csv").unlink()
         digest = hashlib.sha256(Path("elsewhere.safetensors").read_bytes()).hexdigest()
         found = read_json(export(tiny(), Path("mine")) / "provenance.json")[NAME]
     assert sum(environment["results"] for environment in found["environments"]) == 22

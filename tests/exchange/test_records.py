@@ -298,6 +298,17 @@ def replaced(archive: Path, name: str, how: str) -> None:
         path.write_bytes(path.read_bytes()[:-20])
     elif how == "points":
         np.savez(path, tr_err=np.ones(3), tr_nll=np.ones(3), te_err=np.ones(3), te_nll=np.ones(3))
+    elif how == "complex":
+        np.save(path, np.array([0.5, 0.5 + 1j]))
+    elif how == "renamed":
+        content = path.with_suffix(".npy")
+        np.save(content, np.ones(3))
+        content.replace(path)
+    elif how == "inflated":
+        np.savez_compressed(path, **{each: np.arange(11.0) for each in ("tr_err", "tr_nll", "te_err", "te_nll")})
+        content = bytearray(path.read_bytes())
+        content[content.index(b"tr_err.npy") + 30] ^= 0xFF
+        path.write_bytes(content)
     elif how == "nan":
         np.save(path, np.array([0.5, np.nan]))
     elif how == "short":
@@ -312,6 +323,9 @@ def replaced(archive: Path, name: str, how: str) -> None:
         ("curve_points_11.npz", "cut", "cannot be read"),
         ("curve_points_11.npz", "points", "does not have the study's 11 points"),
         ("similarity_*.npy", "nan", "not finite"),
+        ("similarity_*.npy", "complex", "holds complex128, not real numbers"),
+        ("curve_points_11.npz", "renamed", "is no NPZ file"),
+        ("curve_points_11.npz", "inflated", "cannot be read"),
         ("log_finetune.txt", "short", "has 3 epochs; the study retrains for 4"),
         ("log_finetune.txt", "cut", "cut off"),
     ],

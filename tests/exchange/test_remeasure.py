@@ -17,6 +17,7 @@ from three_regime.exchange import remeasure as remeasuring
 from three_regime.exchange.export import export
 from three_regime.exchange.remeasure import TABLE, archived_pairs, remeasure
 from three_regime.study.grid import planned
+from three_regime.system.files import read_table
 from three_regime.system.manifest import MANIFEST
 
 
@@ -92,6 +93,16 @@ def test_other_networks_with_the_same_settings_are_refused(archive: Path, tmp_pa
     first.write_bytes(second.read_bytes())
     with pytest.raises(UserError, match="measurements of another export"):
         remeasure(archive, tmp_path, tmp_path / "out", train_images=50, test_images=20)
+
+
+@pytest.mark.parametrize(("column", "value"), [("pair", "1-2-3"), ("pair", "../../x-2"), ("dense_seed", 7)])
+def test_rows_of_no_pair_of_the_study_are_refused(archive: Path, tmp_path: Path, column: str, value: object) -> None:
+    """Paths are made of them."""
+    (archive / MANIFEST).unlink()
+    path = archive / NAME / "pairs.csv"
+    read_table(path).assign(**{column: value}).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"pairs\.csv, line 2: not a pair of tiny with the settings"):
+        remeasure(archive, tmp_path, tmp_path / "out")
 
 
 def test_an_altered_archive_is_refused(archive: Path, tmp_path: Path) -> None:

@@ -327,6 +327,15 @@ def test_letters_are_at_least_seven_points_and_stay_on_the_page(drawn):
     assert box.x1 <= style.SCREEN_WIDTH and box.y1 <= drawn.get_figheight()
 
 
+def test_one_panel_keeps_its_notes_on_the_page():
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8))
+    figure = diagram(plane.assign(test_error=0.2, cka_softmax=1.0, lmc=-0.01 * plane["dense_seed"] - plane["density"]))
+    assert len(panels_of(figure)) == 1 and "no border" in said(figure)
+    figure.canvas.draw()
+    box = figure.get_tightbbox(figure.canvas.get_renderer())
+    assert box.x0 >= 0 and box.x1 <= style.COLUMN_WIDTH == figure.get_figwidth()
+
+
 def test_lightness_rises_steadily_towards_the_good_end():
     for light_is_low in (True, False):
         rgb = style.sequential(light_is_low=light_is_low)(np.linspace(0, 1, 64))[:, :3]

@@ -14,7 +14,8 @@ from three_regime.analysis import tables
 from three_regime.config import resolve
 from three_regime.errors import UserError
 from three_regime.exchange.importing import import_checkpoint
-from three_regime.jobs.discarding import discard, record_file
+from three_regime.jobs import discarding
+from three_regime.jobs.discarding import discard, is_discarded, record_file
 from three_regime.planning import plan
 from three_regime.planning.explain import explain, render
 from three_regime.study.products import discarded_stages, pack
@@ -33,6 +34,8 @@ def weights(folder: Path = Path("results")) -> dict[Path, str]:
 def discard_all(keep: str) -> int:
     """Discard at every temperature; return the bytes freed."""
     config = tiny(keep=keep)
+    if keep == "all":
+        return 0
     return sum(discard(config, NAME, 1, temperature).size for temperature in study_of(config).temperatures)
 
 
@@ -62,8 +65,9 @@ def test_what_is_kept_and_that_nothing_is_to_be_done_after(own: Checkout, keep: 
         findings = explain(tiny(keep=keep))
         assert "nothing would be computed: all 22 results are up to date" in render(findings)
         assert sum(finding.discarded for finding in findings) == sum(".state" not in path.parts for path in lost)
-        record = read_json(record_file(study_of(tiny()), 1, 2))
-        assert record["keep"] == keep and (keep == "all") == (record["discarded"] == [])
+        if keep != "all":
+            record = read_json(record_file(study_of(tiny()), 1, 2))
+            assert record["keep"] == keep and record["discarded"]
         assert discard_all(keep) == 0, "a second time there is nothing left to remove"
 
 
@@ -191,6 +195,36 @@ def test_the_plan_agrees_with_all_of_the_results(complete_tiny: Checkout, tmp_pa
             (analysis,) = [row.size for row in rows if row.stage == "tables, figures"]
             csv = sum(path.stat().st_size for path in Path("results/tiny/tiny").glob("*.csv"))
             assert analysis == pytest.approx(figures + csv, rel=0.1)
+
+
+def test_a_study_that_keeps_all_has_nothing_to_discard(own: Checkout) -> None:
+    """A record of it would stop every later discarding."""
+    with inside(own):
+        with pytest.raises(UserError, match="keeps all weights"):
+            discard(tiny(), NAME, 1, 2)
+        record = record_file(study_of(tiny()), 1, 2)
+        assert not record.exists()
+        write_json(record, {"keep": "all", "discarded": []})
+        assert not is_discarded(study_of(tiny(keep="none")), 1, 2)
+        discard(tiny(keep="none"), NAME, 1, 2)
+        assert is_discarded(study_of(tiny(keep="none")), 1, 2)
+
+
+def test_of_two_jobs_that_end_together_one_removes_the_state(own: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other temperature is discarded just before this one's record is written."""
+    with inside(own):
+        config = tiny(keep="none")
+        (state,) = Path("results").rglob("dense.state.safetensors")
+        written = discarding.write_json
+
+        def other_first(path: Path, value: object) -> None:
+            monkeypatch.setattr(discarding, "write_json", written)
+            discard(config, NAME, 1, 2)
+            written(path, value)
+
+        monkeypatch.setattr(discarding, "write_json", other_first)
+        discard(config, NAME, 1, 4)
+        assert not state.exists()
 
 
 def test_pruned_networks_that_training_decides_are_kept() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tiny_study import config, study_of
 
-from three_regime.jobs.job import lock_file, state_file, wants_gpu
+from three_regime.jobs.job import lock_file, state_file
+from three_regime.study.grid import wants_gpu
 from three_regime.study.products import pack
 
 

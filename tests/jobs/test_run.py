@@ -192,7 +192,7 @@ def test_a_changed_setting_recomputes_what_depends_on_it(study_folder, changes, 
         {"top": {"threads": 2}},
         {"top": {"state_every_s": 7}},
         {"pack": ["replica"]},
-        {"resources": {"retrain": {"gpu": 3}}},
+        {"resources": {"retrain": {"gpu": 0}}},
         {"dense": {"evaluate_every": 2}},
         {"retrain": {"betas": [0.5, 0.5]}},  # Adam's, and this is SGD
         {"densities": [0.5, 0.1], "temperatures": [2, 1], "replicas": [2, 1]},

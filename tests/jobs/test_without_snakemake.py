@@ -66,6 +66,20 @@ def test_a_second_run_keeps_everything(finished, caplog):
     assert not any(" computed" in line and " 0 computed" not in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize("keep", ["endpoints", "none"])
+def test_what_a_finished_study_does_not_keep_is_not_made_again(finished, tmp_path, caplog, keep):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    files = write(tmp_path, keep=keep)
+    run_stage("discard", files)
+    left = weights(tmp_path)
+    with caplog.at_level("INFO"):
+        for stage in HEAVY:
+            run_stage(stage, files)
+    assert weights(tmp_path) == left
+    assert not any(" computed" in line and " 0 computed" not in line for line in caplog.messages)
+    assert f"up to date (keep: {keep})" in caplog.text
+
+
 def test_seeds_and_temperatures_may_be_chosen(tmp_path):
     files = write(tmp_path, dense_seeds=[1, 2])
     run_stage("prepare", files)
@@ -129,6 +143,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(finished, tmp_path, stage
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     if before == "prepare":
         (tmp_path / "data" / "digits.safetensors").unlink()
+        next((tmp_path / "results" / NAME).rglob("dense.safetensors")).unlink()  # of a finished study none are needed
     else:
         folder = study_of(config(tmp_path)).folder
         name = {"prune": "pruned", "retrain": "retrained"}.get(before, before)

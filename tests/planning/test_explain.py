@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def test_targets_select(finished_tiny: Checkout) -> None:
             UserError, match="nonsense is not a result, table or figure of the planned studies; unknown"
         ):
             explain(config, "nonsense")
+
+
+def test_without_the_data_a_finished_study_stays_finished(finished_tiny: Checkout, tmp_path: Path) -> None:
+    """As for Snakemake; new settings need the data again."""
+    own = copied(finished_tiny, tmp_path / "own")
+    with inside(own):
+        shutil.rmtree("data")
+        assert all(finding.done for finding in explain(tiny()))
+        changed = tiny(retrain={"epochs": 3, "milestones": [2], "learning_rate": 0.05})
+        assert {finding.product.stage for finding in explain(changed) if not finding.done} == {"retrain", "lmc", "cka"}
 
 
 def test_a_missing_file_is_named(finished_tiny: Checkout, tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ def test_members_that_advance_together_are_priced_so(empty: Config) -> None:
         ("retrain:tiny", ["data", "dense", "prune", "retrain"]),
         ("lmc", ["data", "dense", "prune", "retrain", "lmc"]),
         ("cka:tiny", ["data", "dense", "prune", "retrain", "cka"]),
+        ("discarded", ["data", "dense", "prune", "retrain", "lmc", "cka"]),
         ("tiny_lmc", ["data", "dense", "prune", "retrain", "lmc"]),
         ("tiny", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables, figures"]),
         ("tables", ["data", "dense", "prune", "retrain", "lmc", "cka", "tables"]),
@@ -227,6 +228,12 @@ def test_members_that_advance_together_are_priced_so(empty: Config) -> None:
 )
 def test_targets_choose_stages_with_all_that_they_need(empty: Config, target: str, stages: list[str]) -> None:
     assert list(rows(plan.make(empty, [target], rates()))) == stages
+
+
+@pytest.mark.parametrize("target", ["tiny_report", "tiny_all", "tiny_data"])
+def test_a_study_has_the_targets_of_the_workflow_alone(empty: Config, target: str) -> None:
+    with pytest.raises(UserError, match=f"unknown target '{target}'"):
+        plan.make(empty, [target], rates())
 
 
 @pytest.mark.parametrize("target", ["landscap", "retrained:tinny", "prune:"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 import time
@@ -165,6 +167,21 @@ def test_pairs_are_timed_by_those_that_are_done(own: Checkout) -> None:
             (job,) = status.look(tiny(), now=first.outputs[0].stat().st_mtime).running
     assert (job.done, job.members) == (1, 2)
     assert job.since_saved_s is None and 0 < job.left_s < 30
+
+
+def test_a_lock_that_may_only_be_read_is_seen(own: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the lock of another user is."""
+    opened = open
+
+    def for_reading(path: object, mode: str = "r", *args: object, **more: object) -> object:
+        if set(mode) & set("wa+") and str(path).endswith(".lock"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, mode, *args, **more)
+
+    with inside(own), FileLock(lock_file(study_of(tiny()), "retrain", 1, 4.0, None)):
+        monkeypatch.setattr("builtins.open", for_reading)
+        (job,) = status.look(tiny()).running
+    assert job.stage == "retrain"
 
 
 def test_a_state_without_a_lock_is_not_running(own: Checkout) -> None:

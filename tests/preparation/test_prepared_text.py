@@ -194,6 +194,21 @@ def test_held_out_sets_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
         prepared(tmp_path, subwords=100)
 
 
+def test_training_pairs_must_be_as_many_as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, tmp_path, train=SENTENCES)
+    monkeypatch.setitem(DATASETS, NAME, replace(DATASETS[NAME], train_pairs=len(SENTENCES) + 5))
+    with pytest.raises(UserError, match=f"written has {len(SENTENCES)} pairs of split train instead of"):
+        prepared(tmp_path, subwords=100)
+    prepared(tmp_path, subwords=100, train_pairs=20)  # the rest is not read
+
+
+def test_long_sentences_are_in_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sentencepiece by default leaves out sentences of more than 4,192 bytes."""
+    register(monkeypatch, tmp_path, train=[*SENTENCES, ("ξ " * 3_000, "xi " * 2_500)])
+    text = prepared(tmp_path, subwords=100)
+    assert text.dictionary.unk() not in text.encode("ξ ξ").tolist()
+
+
 def test_bad_input_loses_nothing_that_was_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = register(monkeypatch, tmp_path, train=SENTENCES)
     text = prepared(tmp_path, subwords=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -124,6 +125,25 @@ def test_a_damaged_result_is_set_aside_and_computed_anew(study_folder, caplog, s
     assert json.loads(path.read_text())["lmc"] == before
     assert os.path.lexists(f"{path}{damage.SUFFIX}")
     assert f"{path}{damage.SUFFIX}" in caplog.text
+
+
+def test_what_cannot_be_read_now_is_not_damaged(study_folder, monkeypatch):
+    """Too many open files, missing rights: the result stays, and the job stops."""
+    settings = config(study_folder)
+    paths = list(products(settings, "retrain")[0].outputs)
+
+    def no_descriptor(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    for path in paths:
+        with monkeypatch.context() as patched:
+            if path.suffix == ".json":
+                patched.setattr(Path, "read_text", no_descriptor)
+            else:
+                patched.setattr("builtins.open", no_descriptor)
+            with pytest.raises(UserError, match=rf"{path.name} cannot be read: Too many open files"):
+                damage.found([path])
+    assert damage.found(paths) == []
 
 
 @pytest.mark.parametrize(("stage", "role", "before"), [("prune", "dense", "dense"), ("lmc", "first", "retrain")])

@@ -33,7 +33,7 @@ def test_every_setting_of_a_training_is_here() -> None:
 @pytest.mark.parametrize("name", sorted(OTHER))
 def test_another_value_is_another_recipe(name: str) -> None:
     base = dict(BASE)
-    if name in ("betas", "epsilon"):
+    if name in ("betas", "epsilon", "epsilon_placement"):
         base["optimiser"] = "adam"
     changed = {**base, name: OTHER[name]}
     if name == "iterations":
@@ -42,6 +42,13 @@ def test_another_value_is_another_recipe(name: str) -> None:
         changed.pop("milestones")
         base.pop("milestones")
     assert training_recipe(Training(**changed)) != training_recipe(Training(**base))
+
+
+@pytest.mark.parametrize("unused", [{"epsilon_placement": "fairseq"}, {"warmup_start": 0.05}])
+def test_what_has_no_effect_is_in_no_recipe(unused: dict[str, object]) -> None:
+    """The placement of Adam's epsilon with SGD; where a warm-up begins that there is not."""
+    usual = Training(epochs=4, milestones=(2,))
+    assert training_recipe(usual.model_copy(update=unused)) == training_recipe(usual)
 
 
 @pytest.mark.parametrize("name", sorted(MEASURES_ALONE))

@@ -27,6 +27,7 @@ class SmallText:
     dictionary: Dictionary
     splits: dict[str, Sentences]
     folder: Path = field(default=Path("small"))
+    languages: tuple[str, str] = ("de", "en")
 
     def pairs(self, split: str) -> Sentences:
         return self.splits[split]

@@ -17,8 +17,8 @@ import tiny_study
 from checkout import ROOT
 
 from three_regime.errors import Interrupted, UserError
-from three_regime.jobs.job import wants_gpu
 from three_regime.jobs.run import Outcome
+from three_regime.study.grid import wants_gpu
 from three_regime.system import device as choosing
 from three_regime.system import gpu_slots
 from three_regime.system.gpu_slots import Device, device, devices, uuids

@@ -141,7 +141,7 @@ def test_files_of_another_run_and_damaged_files_are_named(finished_tiny: Checkou
     )
 
 
-def test_without_the_data_nothing_can_be_checked_nor_is_accepted(
+def test_without_the_data_nothing_is_recorded_nor_set_back(
     finished_tiny: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = copied(finished_tiny, tmp_path / "own")
@@ -152,8 +152,11 @@ def test_without_the_data_nothing_can_be_checked_nor_is_accepted(
         data.unlink()
         found = adopt(tiny(), FILES)
         assert found.unprepared == [data]
-        verdicts = {finding.product.stage: finding.verdict for finding in found.findings[NAME]}
-        assert verdicts["dense"] is verdicts["retrain"] is Verdict.UNKNOWN
+        assert found.recorded == 0 and all(finding.done for finding in found.findings[NAME])
+        assert (
+            min(path.stat().st_mtime_ns for path in Path("results").rglob("retrained.*"))
+            > snakemake_records.LONG_AGO_NS
+        )
         assert "run `snakemake data`" in adopting.render(found, dry_run=False)
         data.write_bytes(content)
         found = adopt(tiny(), FILES)

@@ -68,6 +68,18 @@ def test_no_gpu_is_asked_for_where_none_is_used(rates) -> None:
     assert asked(ours, "lmc", 1, temperature="epochs040")["runtime"] == expected > 240
 
 
+def test_a_stage_that_uses_a_gpu_asks_for_one(rates) -> None:
+    """``device: cuda`` sends every job that computes to a GPU, whatever the stage's resources say."""
+    name = "cifar10-preresnet20-epochs"
+    without = {"resources": {"dense": {"gpu": 0}}}
+    assert asked(config(studies={name: without}), "dense", 1)["gpu"] == 0
+    assert asked(config(device="cuda", studies={name: without}), "dense", 1)["gpu"] == 1
+    ours = config(device="cuda")
+    assert asked(ours, "prune", 1)["gpu"] == 0, "it ranks weights on the CPU"
+    ours = config(device="cuda", studies={name: {"prune": {"criterion": "gradient_magnitude"}}})
+    assert asked(ours, "prune", 1)["gpu"] == 1
+
+
 def started(local: bool = True, cores: int = 8, nodes: int | None = None, **limits: int) -> SimpleNamespace:
     """What a run's Snakemake says of itself."""
     settings = SimpleNamespace(cores=cores, nodes=nodes, resources=limits)

@@ -124,7 +124,7 @@ def _stale_is_noticed_and_mended(checkout: Checkout, options: tuple[str, ...]) -
     path.write_text(right.replace("0.5", "0.4", 1))
     assert path.read_text() != right
     assert f"{RESULTS}/noise/cells.csv: stale" in _command(checkout, "verify", *options, fails=True)
-    assert "cells.csv does not follow from the other tables" in _command(
+    assert "cells.csv does not follow from the tables" in _command(
         checkout, "export", *options, "--out", "x", fails=True
     )
     _command(checkout, "run-stage", "tables", *options, "--study", "noisy")

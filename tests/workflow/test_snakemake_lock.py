@@ -73,6 +73,17 @@ def test_a_live_run_of_this_machine_is_named(process: psutil.Process) -> None:
     assert snakemake_lock.in_progress() == ""
 
 
+def test_setting_the_clock_ends_no_run(process: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil's start times move with the clock."""
+    lock()
+    identity = snakemake_lock._identity(process.pid)
+    assert identity != snakemake_lock._identity(os.getpid()) and identity == snakemake_lock._identity(process.pid)
+    note(of(process, started=process.create_time() - 7200, identity=identity))
+    assert not snakemake_lock.is_left_behind()
+    note(of(process, identity=f"{identity}1"))
+    assert snakemake_lock.is_left_behind(), "another process with its number"
+
+
 def test_another_process_with_the_number_of_a_dead_one_is_not_it(process: psutil.Process) -> None:
     lock()
     note(of(process, started=process.create_time() - 60))

@@ -173,7 +173,7 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
         order = KNOBS[part["knob"].iloc[0]].hot_first(sorted(set(part["temperature"])))
         full = pd.MultiIndex.from_product([order, sorted(set(part[load]))], names=["temperature", load])
         lmc = part["lmc"].mask(part["lmc"].notna() & regimes.at_chance(part), -1.0)
-        whole = part["test_error_seeds"] == part.groupby(load)["test_error_seeds"].transform("max")
+        whole = seed_means.with_most_seeds(part["test_error_seeds"], part[load])
         part = part.assign(dense_error=dense, lmc=lmc, test_error=part["test_error"].where(whole))
         part = part.set_index(["temperature", load]).reindex(full)
         ordered.append(part.assign(study=study).reset_index())

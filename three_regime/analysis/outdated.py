@@ -10,13 +10,12 @@ import pandas as pd
 from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means
 from three_regime.analysis.load_grids import is_current
 from three_regime.config import Config
-from three_regime.study.grid import Study, family_names, planned, thresholds_of, without_sam
+from three_regime.study.grid import Study, family_names, planned, without_sam
 from three_regime.study.load_grids import LoadGrid, load_grids
 from three_regime.study.outputs import (
     CASE_FOLDER,
     CASE_TABLES,
     CLAIM_FILES,
-    FIGURE2_STUDY,
     REGIME_TABLES,
     SCORECARD_FILES,
 )
@@ -55,7 +54,7 @@ def outdated_of(study: Study | LoadGrid) -> list[Path]:
     stated = study.config.claims if isinstance(study, Study) else ()
     if stated and _any(study.folder, CLAIM_FILES):
         contents |= zip(CLAIM_FILES, claims.of_folder(study.folder, stated, study.thresholds), strict=True)
-    return _differing(study.folder, contents)
+    return differing(study.folder, contents)
 
 
 def outdated_over_all(config: Config) -> list[Path]:
@@ -75,17 +74,15 @@ def outdated_over_all(config: Config) -> list[Path]:
         tables = case_studies.of_files(grids, thresholds, family_names(studies), without_sam(studies))
         contents |= zip(names, tables.values(), strict=True)
     if _any(root, SCORECARD_FILES):
-        settings = {study.name: study.config.model_dump(mode="json") for study in studies}.get(FIGURE2_STUDY)
-        card = scorecard.of_grids(grids, thresholds_of(config, FIGURE2_STUDY), settings)
-        contents |= zip(SCORECARD_FILES, scorecard_files.contents(card), strict=True)
-    return _differing(root, contents)
+        contents |= zip(SCORECARD_FILES, scorecard_files.contents(scorecard.of_run(config, root)), strict=True)
+    return differing(root, contents)
 
 
 def _any(folder: Path, names: list[str] | tuple[str, ...]) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _differing(folder: Path, contents: Contents) -> list[Path]:
-    """The existing files that hold something else."""
+def differing(folder: Path, contents: Contents) -> list[Path]:
+    """The existing files in `folder` that hold something else than `contents`."""
     present = [name for name in contents if (folder / name).is_file()]
     return [folder / name for name in present if not holds(folder / name, contents[name])]

@@ -121,14 +121,16 @@ def of_export(folder: Path, *, study: str = "", knob: str = "") -> Reference:
 
 
 def settings_beside(folder: Path) -> Mapping[str, Any]:
-    """Content of the ``config.yaml`` of the run in `folder` or its parent; empty without one.
+    """Content of the ``config.yaml`` of the run in `folder` (of a table: its folder) or its parent; else empty.
 
     Raises
     ------
     UserError
         When it is not the configuration of a run, or a file of an export was altered.
     """
-    for place in (Path(folder), Path(folder).parent):
+    folder = Path(folder)
+    folder = folder if folder.is_dir() else folder.parent  # a file is its study's table
+    for place in (folder, folder.parent):
         manifest.check(place)
         if (place / SETTINGS_FILE).is_file():
             config = read_mapping(place / SETTINGS_FILE).values

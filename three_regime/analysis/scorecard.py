@@ -18,9 +18,14 @@ from scipy import stats
 from three_regime.analysis import figure2, own_cells, references, regimes, seed_means
 from three_regime.analysis.algorithms import usual_temperature
 from three_regime.analysis.references import Reference
+from three_regime.config import Config
 from three_regime.config.thresholds import Thresholds
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
+from three_regime.settings import Setting, setting_of
 from three_regime.study.comparison import ABSENT, differing
+from three_regime.study.grid import planned, thresholds_of
+from three_regime.study.outputs import FIGURE2_STUDY
 from three_regime.system.files import read_table
 
 DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (160, 0.91, 0.925)}
@@ -186,6 +191,14 @@ def of_export(
     return score(reference, obtained, thresholds=thresholds, counterpart=counterpart, deviating=deviating)
 
 
+def of_run(config: Config, results: Path) -> Scorecard:
+    """Score the planned studies, whose tables are in folders of their names below `results`, as `of_grids` does."""
+    studies = planned(config)
+    settings = {study.name: study.config.model_dump(mode="json") for study in studies}.get(FIGURE2_STUDY)
+    grids = [results / study.name / "grid.csv" for study in studies]
+    return of_grids(grids, thresholds_of(config, FIGURE2_STUDY), settings)
+
+
 def of_grids(grids: Sequence[Path], thresholds: Thresholds, settings: Mapping[str, Any] | None = None) -> Scorecard:
     """Score the studies of a results folder against the published Figure 2.
 
@@ -300,7 +313,7 @@ def _differences(cells: pd.DataFrame, bounds: str) -> list[dict]:
 def _rank_correlations(cells: pd.DataFrame) -> list[dict]:
     rows = []
     for metric, part in cells.groupby("panel", sort=False):
-        by_density = spearman_within_density(part, "published", "obtained")
+        by_density = spearman_within_density(_ranked(part), "published", "obtained")
         if len(by_density):
             note = f"mean of {len(by_density)} densities, smallest {by_density.min():.2f}"
             rows.append(_row("Spearman within density", metric, by_density.mean(), "1", note))
@@ -367,18 +380,22 @@ def _agreement_rows(name: str, panel: str, here: pd.Series, truth: pd.Series) ->
     ]
 
 
+def _ranked(panel: pd.DataFrame) -> pd.DataFrame:
+    """The cells of one panel that can be ranked against each other at their density (`seed_means.with_most_seeds`)."""
+    return panel[seed_means.with_most_seeds(panel["seeds"], panel["density"])]
+
+
 def _argmin_regret(cells: pd.DataFrame, word: str) -> list[dict]:
-    part = cells[(cells["panel"] == "test_error")]
-    published = cells[cells["panel"] == "normalised_test_error"].set_index(KEYS)["published"]
+    normalised = cells[cells["panel"] == "normalised_test_error"].set_index(KEYS)["published"].rename("loss")
+    part = _ranked(cells[cells["panel"] == "test_error"]).join(normalised, on=KEYS)
     regrets, among_run = [], []
-    for density, column in part.groupby("density"):
-        run = column.dropna(subset=["obtained"])
+    for _, column in part.groupby("density"):
+        run = column.dropna(subset=["obtained", "loss"])
         if len(run) < 2:
             continue
-        at = published.xs(density, level="density")
-        regret = at[run.loc[run["obtained"].idxmin(), "temperature"]]
+        regret = run.loc[run["obtained"].idxmin(), "loss"]
         regrets.append(regret)
-        among_run.append(regret - at[run["temperature"]].min())
+        among_run.append(regret - run["loss"].min())
     if not regrets:
         return [_row(REGRET, "test_error", note="needs two temperatures")]
     note = f"{word} points lost, mean of {len(regrets)} densities, worst {100 * max(regrets):.2f} points"
@@ -391,15 +408,17 @@ def _dense_accuracy(grid: pd.DataFrame, as_published: bool) -> list[dict]:
     if grid["dense_test_error"].isna().all():
         return []
     first = grid.iloc[0]
+    entry = DATASETS.get(str(first["dataset"]))
+    what = f"dense {setting_of(entry.kind).accuracy if entry else Setting.accuracy}"
     window = DENSE_ACCURACY_WINDOW.get((first["dataset"], first["model"], first["knob"])) if as_published else None
     at, *bounds = window or (usual_temperature(grid),)
     known = grid[np.isclose(grid["temperature"], at)].dropna(subset=["dense_test_error"])
     if known.empty:
-        return [_row("dense test accuracy", "dense_test_error", note=f"temperature {at:g} was not run")]
+        return [_row(what, "dense_test_error", note=f"temperature {at:g} was not run")]
     accuracy = 1 - float(known["dense_test_error"].mean())
     note = f"temperature {at:g}, {int(known['dense_test_error_seeds'].max())} dense seed(s)"
     if not bounds:
-        return [_row("dense test accuracy", "dense_test_error", accuracy, "no expected window", note)]
+        return [_row(what, "dense_test_error", accuracy, "no expected window", note)]
     inside = "inside" if bounds[0] <= accuracy <= bounds[1] else "outside"
     beside = f"expected {bounds[0]:g} … {bounds[1]:g}: {inside}"
-    return [_row("dense test accuracy", "dense_test_error", accuracy, beside, note)]
+    return [_row(what, "dense_test_error", accuracy, beside, note)]

@@ -36,7 +36,7 @@ def to_markdown(scorecard: Scorecard) -> str:
             for row in part.itertuples(index=False)
             if row.measure != NO_PUBLISHED_NUMBERS
         ]
-        lines += [f"## {study}", ""]
+        lines += [f"## {markdown.escaped(study)}", ""]
         if (part["measure"] == NO_PUBLISHED_NUMBERS).any():
             lines += ["There are no published numbers for this study: its cells are not scored.", ""]
         if rows:

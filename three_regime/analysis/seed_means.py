@@ -38,6 +38,14 @@ def metrics_of(cells: pd.DataFrame) -> list[str]:
     return [*METRICS, *also]
 
 
+def with_most_seeds(seeds: pd.Series, keys: pd.Series | list[str]) -> pd.Series:
+    """Which rows have the most dense seeds among those with equal `keys`.
+
+    Only these are means over the same networks: a cell that lacks dense seeds may lack the harder or the easier ones.
+    """
+    return seeds == seeds.groupby(keys).transform("max")
+
+
 DOMINATES = 5.0
 """One seed dominates the spread if omitting it reduces the standard deviation by this factor (this project's choice).
 With three seeds from a normal distribution this happens by chance in a quarter of the cells, and in one of nine if the
@@ -267,7 +275,7 @@ def _normalised(cells: pd.DataFrame, test_error: pd.Series, keys: list[str]) -> 
     name = "normalised_test_error"
     column = [key for key in keys if key != "temperature"]
     seeds = cells.groupby(keys)["test_error"].count()
-    whole = seeds == seeds.groupby(column).transform("max")
+    whole = with_most_seeds(seeds, column)
     known = test_error[whole].dropna()
     best = known.loc[known.groupby(column).idxmin()].reset_index()[[*column, "temperature"]]
     best["is_best"] = True

@@ -129,11 +129,12 @@ def translate(
 @click.command()
 @click.option("--hyp", required=True, type=FILE, help="Detokenised translations, one per line.")
 @click.option("--ref", required=True, type=FILE, help="Reference translations, one per line.")
-def bleu(hyp: Path, ref: Path) -> None:
+@click.option("--language", default="en", show_default=True, help="Target language, for the tokeniser of BLEU.")
+def bleu(hyp: Path, ref: Path, language: str) -> None:
     """Score translations: BLEU and chrF of sacrebleu, with their signatures."""
     from three_regime.tasks.translation.bleu import scores_of_files
 
-    score = scores_of_files(hyp, ref)
+    score = scores_of_files(hyp, ref, language)
     click.echo(f"BLEU {score['bleu']:.2f} ({score['sentences']:,} sentences) {score['signature']}")
     click.echo(f"chrF {score['chrf']:.2f} ({score['sentences']:,} sentences) {score['chrf_signature']}")
 

@@ -7,6 +7,7 @@ declares which direction is hotter: fewer epochs, a smaller batch, a larger SAM 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,7 +68,15 @@ KNOBS: dict[str, Knob] = {
 
 
 def register(knob: Knob) -> None:
-    """Register a knob, for plugins. See `registries.add`."""
+    """Register a knob, for plugins. See `registries.add`.
+
+    Raises
+    ------
+    UserError
+        When its prefix, the first part of the name of a folder, holds anything but lower-case letters.
+    """
+    if not re.fullmatch("[a-z]+", knob.prefix):
+        raise UserError(f"knob {knob.name}: the prefix {knob.prefix!r} must be lower-case letters")
     registries.add(KNOBS, knob, "knob")
 
 

@@ -12,7 +12,7 @@ from three_regime.config.section import Positive, Section
 class StageResources(Section):
     """Resources of one job of a stage."""
 
-    gpu: int = Field(1, ge=0, description="Number of GPUs; without a GPU the job runs on the CPU and logs it.")
+    gpu: int = Field(1, ge=0, le=1, description="Whether a job uses a GPU; without one it runs on the CPU and logs it.")
     mem_mb: Positive = Field(8000, description="Memory in MB of the first attempt (this project's choice).")
     runtime: Positive = Field(
         240, description="Minutes of the first attempt if no rates were measured (this project's choice)."

@@ -14,7 +14,7 @@ from three_regime.system import places
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Density = Annotated[float, Field(gt=0, le=1)]
+Density = Annotated[float, Field(ge=1e-6, le=1)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(places.folder)]
 Source = Annotated[str, Field(min_length=1), AfterValidator(places.source)]
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from three_regime.config.claims import Claim, check_claims
 from three_regime.config.dataset import DatasetChoice
-from three_regime.config.knobs import KNOBS, density_folder
+from three_regime.config.knobs import KNOBS
 from three_regime.config.measures import MEASURES
 from three_regime.config.measuring import Measurement, Pruning
 from three_regime.config.regimes import OwnRegimes
@@ -140,11 +140,10 @@ class StudyConfig(Section):
                 raise ValueError(f"temperatures: {value} is out of range for {knob.name}: {reasons}") from error
             with refused("temperatures: "):
                 knob.folder(value)
-        for density in self.densities:
-            with refused("densities: "):
-                density_folder(density)
-        if len({density_folder(density) for density in self.densities}) < len(self.densities):
-            raise ValueError(f"densities: two of {list(self.densities)} are too close to tell apart in a path")
+        if len({knob.folder(value) for value in self.temperatures}) < len(self.temperatures):
+            raise ValueError(f"temperatures: two of {list(self.temperatures)} are too close to tell apart in a path")
+        if len({round(density, 6) for density in self.densities}) < len(self.densities):
+            raise ValueError(f"densities: two of {list(self.densities)} differ by less than 0.0001 %")
         if knob.setting is None:
             if self.dense.epochs is None:
                 raise ValueError("dense: the epochs knob needs a length in `epochs`")

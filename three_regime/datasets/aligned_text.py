@@ -11,6 +11,10 @@ from three_regime.errors import UserError
 CHUNK = 1 << 20
 
 
+class MissingFileError(UserError):
+    """A text file does not exist."""
+
+
 def read_aligned(source: Path, target: Path, pairs: int | None = None) -> Iterator[tuple[str, str]]:
     """Yield line n of `source` with line n of `target`, without line ends.
 
@@ -79,8 +83,6 @@ def _opened(path: Path):
     try:
         return open(path, "rb")
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing: put it there, or have it downloaded (target `data`) if the data set has an address"
-        ) from error
+        raise MissingFileError(f"{path} is missing") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error

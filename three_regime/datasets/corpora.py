@@ -29,7 +29,7 @@ class ParallelCorpus:
     source_language, target_language
         Two-letter codes; also the suffixes of text files.
     train_pairs, validation_pairs, test_pairs
-        Published numbers of pairs, before cleaning; other numbers are an error. None if unknown.
+        Published numbers of pairs, before cleaning; a split with another number is an error. None if unknown.
     reader
         ``module:function`` of a function (raw folder, split) → iterator over pairs of lines, source and target;
         imported only when the corpus is prepared. Empty if `files` is given.

@@ -18,6 +18,7 @@ from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.exchange import event_files, research_object
 from three_regime.exchange.research_object import PROVENANCE
+from three_regime.figures.outdated import outdated_explorer, outdated_figures
 from three_regime.study import provenance
 from three_regime.study.grid import Study, planned
 from three_regime.study.load_grids import LoadGrid, load_grids
@@ -39,8 +40,11 @@ from three_regime.system.manifest import MANIFEST
 FORMAT = 1
 
 TOO_LONG = ("curves", "provenance")
-"""Tables that are omitted: one row per epoch of every run (the plotted data are in the figure's CSV), and one row per
+"""Tables that are not copied to their place: one row per epoch of every run (`CURVES` holds the same), and one row per
 result (``provenance.json`` holds the same without repetition)."""
+
+CURVES = Path("figures/training_curves.csv")
+"""The only copy of ``curves.csv`` in the folder of an exported study, whether or not the figure is drawn."""
 
 _ENVIRONMENT = ("versions", "commit", "device", "threads", "machine")
 _ARITHMETIC = ("kernels", "together")
@@ -90,9 +94,9 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
                 f"{study.name} has no retrained networks to export (its `keep` is {study.config.keep}): export without"
                 " --weights, or compute them with `keep: all`"
             )
-    for table in outdated(config):
-        state = "does not follow from the other tables with these settings" if table.is_file() else "is missing"
-        raise UserError(f"{table} {state}: run `snakemake tables figures` with the same --configfile first")
+    for file in _outdated(config):
+        state = "does not follow from the tables with these settings" if file.is_file() else "is missing"
+        raise UserError(f"{file} {state}: run `snakemake tables figures` with the same --configfile first")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "export"
@@ -107,6 +111,13 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
     return out
 
 
+def _outdated(config: Config) -> Iterator[Path]:
+    yield from outdated(config)
+    for each in (*planned(config), *load_grids(config)):
+        yield from outdated_figures(each)
+    yield from outdated_explorer(config)
+
+
 def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> None:
     found = [path for each in (*studies, *load_grids(config)) for path in _files(each)]
     found += [path for study in studies if weights for path in _weights(study)]
@@ -114,6 +125,11 @@ def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> 
         target = folder / source.relative_to(config.results)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+    for study in studies:
+        if study.table("curves").is_file():
+            target = folder / study.name / CURVES
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(study.table("curves"), target)
     for name in OVERALL_FILES:
         if (Path(config.results) / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)

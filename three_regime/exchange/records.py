@@ -21,6 +21,7 @@ import logging
 import math
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -372,7 +373,12 @@ def _numbers(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:
             held = np.load(file, allow_pickle=False)
-            arrays = {name: held[name] for name in names} if path.suffix == ".npz" else {names[0]: held}
+            several = isinstance(held, np.lib.npyio.NpzFile)
+            if several != (path.suffix == ".npz"):
+                raise UserError(f"{path} is {'an NPZ' if several else 'no NPZ'} file; rename or save it again")
+            arrays = {name: held[name] for name in names} if several else {names[0]: held}
+            if other := [name for name, array in arrays.items() if array.dtype.kind not in "fiu"]:
+                raise UserError(f"{path}: {other[0]} holds {arrays[other[0]].dtype}, not real numbers")
             found = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
     except KeyError as error:
         raise UserError(f"{path} lacks an array: {error.args[0]}") from error
@@ -383,7 +389,7 @@ def _numbers(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             f"{path} is damaged or holds Python objects, which are not unpickled because that can run any code; if you"
             " trust the file, load it with numpy.load(…, allow_pickle=True) and save its numbers again as float arrays"
         ) from error
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     for name, array in found.items():
         if not np.isfinite(array).all():

@@ -15,7 +15,7 @@ from three_regime.analysis.load_grids import write_tables
 from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.exchange import research_object
-from three_regime.exchange.export import MANIFEST, write_manifest
+from three_regime.exchange.export import CURVES, MANIFEST, write_manifest
 from three_regime.exchange.exported_settings import read_settings
 from three_regime.exchange.research_object import PROVENANCE
 from three_regime.figures import explorer
@@ -25,9 +25,6 @@ from three_regime.study.load_grids import load_grids
 from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
-
-CURVES = Path("figures/training_curves.csv")
-"""The only copy of ``curves.csv`` in an export."""
 
 
 def redraw(folder: Path, out: Path) -> Path:
@@ -80,7 +77,7 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
         thresholds = {study.name: study.thresholds for study in studies}
         case_studies.write(out / CASE_FOLDER, compared, thresholds, family_names(studies), without_sam(studies))
     if (folder / SCORECARD_FILES[0]).is_file():
-        scorecard_files.write(out, scorecard.of_export(out))
+        scorecard_files.write(out, scorecard.of_run(config, out))
     if (folder / PROVENANCE).is_file():
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
     folders = {out / each.name: each.thresholds for each in (*studies, *grids)}

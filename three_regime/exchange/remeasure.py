@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from three_regime.config.knobs import density_folder
@@ -116,7 +117,10 @@ def archived_pairs(folder: Path) -> Iterator[Pair]:
         if study.config.dataset.label_noise:  # single checkpoints do not know its labels
             log.warning("%s has label noise and is left out: run its stages lmc and cka instead", study.name)
             continue
-        for _, row in read_table(folder / study.name / "pairs.csv").iterrows():
+        table = folder / study.name / "pairs.csv"
+        for number, (_, row) in enumerate(read_table(table).iterrows(), 2):
+            if not _is_of(study, row):
+                raise UserError(f"{table}, line {number}: not a pair of {study.name} with the settings in config.yaml")
             cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])
             place = Path(study.name) / cell.relative_to(study.folder)
             first, second = (
@@ -124,6 +128,17 @@ def archived_pairs(folder: Path) -> Iterator[Pair]:
             )
             if first.is_file() and second.is_file():
                 yield Pair(study, row, place / f"pair{row['pair']}", first, second)
+
+
+def _is_of(study: Study, row: pd.Series) -> bool:
+    """Whether a row's seed, temperature, density and pair are the study's own: paths are made of them."""
+    config = study.config
+    return (
+        row["dense_seed"] in config.dense_seeds
+        and row["temperature"] in config.temperatures
+        and any(np.isclose(row["density"], density, rtol=0, atol=1e-6) for density in config.densities)
+        and row["pair"] in {f"{first}-{second}" for first, second in study.pairs}
+    )
 
 
 def _measure(pair: Pair, data: Path, target: Path, train_images: int | None, test_images: int | None) -> None:

@@ -128,8 +128,10 @@ def stated_agent(folder: Path) -> str:
     path = folder / METADATA
     graph = read_json(path).get("@graph", []) if path.is_file() else []
     actions = [entity for entity in graph if entity.get("@type") == "CreateAction" and "agent" in entity]
-    identifier = actions[0]["agent"]["@id"] if actions else ""
-    names = [entity["name"] for entity in graph if entity["@id"] == identifier and identifier.startswith("#")]
+    agents = actions[0]["agent"] if actions else []
+    first = agents if isinstance(agents, dict) else next(iter(agents), {})
+    identifier = str(first.get("@id", "")) if isinstance(first, dict) else str(first)
+    names = [entity["name"] for entity in graph if entity.get("@id") == identifier and identifier.startswith("#")]
     return names[0] if names else identifier
 
 

@@ -81,7 +81,7 @@ def bootstrap_of_results(first: Path, second: Path, split: str, data: Path = Pat
     references, others = (corpus.references(split)[: len(found[0])] for corpus in corpora)
     if references != others:
         raise UserError(f"{first} and {second} have translations of different sentences in split {split}")
-    return paired_bootstrap(*found, references)
+    return paired_bootstrap(*found, references, corpora[0].languages[1])
 
 
 def task_of_checkpoint(checkpoint: Path, model: str | None, data: Path) -> Translation:

@@ -45,7 +45,7 @@ def phase_diagram(
     Returns
     -------
     matplotlib.figure.Figure
-        ``style.SCREEN_WIDTH`` wide; every letter is at least 7 pt at that size.
+        ``style.SCREEN_WIDTH`` wide (one panel: ``style.COLUMN_WIDTH``); every letter is at least 7 pt at that size.
 
     Raises
     ------
@@ -56,9 +56,10 @@ def phase_diagram(
         scene = Scene.of(grid, regimes, knob, thresholds, 1.86)
         shown, said = _telling(scene)
         rows = -(-len(shown) // 2)
-        legend = Legend.of(scene, shown, said, 2, style.SCREEN_WIDTH)
-        height = rows * (scene.height + 0.92) + legend.height + style.heading_height(title, style.SCREEN_WIDTH)
-        figure = style.new_figure(style.SCREEN_WIDTH if len(shown) > 1 else style.COLUMN_WIDTH, height)
+        width = style.SCREEN_WIDTH if len(shown) > 1 else style.COLUMN_WIDTH
+        legend = Legend.of(scene, shown, said, 2, width)
+        height = rows * (scene.height + 0.92) + legend.height + style.heading_height(title, width)
+        figure = style.new_figure(width, height)
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.02)
         axes = figure.subplots(rows, min(2, len(shown)), sharey=True, squeeze=False).ravel()
         for empty in axes[len(shown) :]:

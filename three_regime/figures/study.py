@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -69,92 +70,100 @@ class Tables:
         return setting_of(entry.kind) if entry else None
 
 
-Drawn = tuple[Figure, pd.DataFrame]
+class Drawer(NamedTuple):
+    """How a figure is drawn, and the numbers behind it, from the tables of a study."""
+
+    figure: Callable[[Tables], Figure]
+    data: Callable[[Tables], pd.DataFrame]
 
 
-def _phase(tables: Tables) -> Drawn:
-    grid, regimes = tables["grid"], tables["regimes"]
-    figure = phase.phase_diagram(grid, regimes, tables.knob, tables.thresholds, tables.title)
-    return figure, phase.phase_table(grid, regimes)
-
-
-def _panel(metric: str) -> Callable[[Tables], Drawn]:
-    def draw_panel(tables: Tables) -> Drawn:
+def _panel(metric: str) -> Drawer:
+    def figure(tables: Tables) -> Figure:
         grid, regimes = tables["grid"], tables["regimes"]
-        figure = phase.panel_figure(grid, regimes, tables.knob, tables.thresholds, metric, tables.title)
-        return figure, phase.phase_table(grid, regimes)
+        return phase.panel_figure(grid, regimes, tables.knob, tables.thresholds, metric, tables.title)
 
-    return draw_panel
-
-
-def _error_against_load(tables: Tables) -> Drawn:
-    grid, selection, cells, knob = tables["grid"], tables["selection"], tables["cells"], tables.knob
-    figure = against_load.error_against_load(grid, selection, knob, title=tables.title, cells=cells)
-    return figure, against_load.tuning_table(grid, selection, knob, cells=cells)
+    return Drawer(figure, _phase_data)
 
 
-def _model_selection(tables: Tables) -> Drawn:
-    selection = tables["selection"]
-    return against_load.selection_comparison(selection, tables.title), against_load.selection_table(selection)
+def _phase(tables: Tables) -> Figure:
+    grid, regimes = tables["grid"], tables["regimes"]
+    return phase.phase_diagram(grid, regimes, tables.knob, tables.thresholds, tables.title)
 
 
-def _threshold_sensitivity(tables: Tables) -> Drawn:
-    table = tables["sensitivity"]
+def _phase_data(tables: Tables) -> pd.DataFrame:
+    return phase.phase_table(tables["grid"], tables["regimes"])
+
+
+def _error_against_load(tables: Tables) -> Figure:
+    grid, selection, cells = tables["grid"], tables["selection"], tables["cells"]
+    return against_load.error_against_load(grid, selection, tables.knob, title=tables.title, cells=cells)
+
+
+def _tuning(tables: Tables) -> pd.DataFrame:
+    return against_load.tuning_table(tables["grid"], tables["selection"], tables.knob, cells=tables["cells"])
+
+
+def _threshold_sensitivity(tables: Tables) -> Figure:
     used = tables.thresholds
-    return sensitivity.threshold_sensitivity(table, used.lmc, tables.title, used.inherited), table
+    return sensitivity.threshold_sensitivity(tables["sensitivity"], used.lmc, tables.title, used.inherited)
 
 
-def _lmc_lines(tables: Tables) -> Drawn:
-    lines, knob = tables["lines"], tables.knob
-    return curves.lmc_lines(lines, knob, title=tables.title), curves.chosen_lines(lines, knob)
+_ERROR_AGAINST_LOAD = Drawer(_error_against_load, _tuning)
 
-
-def _seeds(tables: Tables) -> Drawn:
-    grid, cells, knob = tables["grid"], tables["cells"], tables.knob
-    return seeds.seed_points(grid, cells, knob, title=tables.title), seeds.seed_table(grid, cells, knob)
-
-
-def _training_curves(tables: Tables) -> Drawn:
-    table = tables["curves"]
-    return curves.training_curves(table, tables.knob, title=tables.title), table
-
-
-def _sparsity_per_layer(tables: Tables) -> Drawn:
-    table = tables["sparsity"]
-    return layers.sparsity_per_layer(table, tables.title), layers.kept_table(table)
-
-
-def _planes(tables: Tables) -> Drawn:
-    table, knob = tables["planes"], tables.knob
-    return planes.plane_maps(table, knob, tables.title), planes.shown(table, knob)
-
-
-DRAWERS: dict[str, Callable[[Tables], Drawn]] = {
-    "phase_diagram": _phase,
+DRAWERS: dict[str, Drawer] = {
+    "phase_diagram": Drawer(_phase, _phase_data),
     "test_error": _panel("test_error"),
     "normalised_test_error": _panel("normalised_test_error"),
     "lmc": _panel("lmc"),
     "cka": _panel("cka_softmax"),
-    "error_against_density": _error_against_load,
-    "error_against_load": _error_against_load,
-    "model_selection": _model_selection,
-    "threshold_sensitivity": _threshold_sensitivity,
-    "seeds": _seeds,
-    "lmc_lines": _lmc_lines,
-    "training_curves": _training_curves,
-    "sparsity_per_layer": _sparsity_per_layer,
-    "planes": _planes,
+    "error_against_density": _ERROR_AGAINST_LOAD,
+    "error_against_load": _ERROR_AGAINST_LOAD,
+    "model_selection": Drawer(
+        lambda tables: against_load.selection_comparison(tables["selection"], tables.title),
+        lambda tables: against_load.selection_table(tables["selection"]),
+    ),
+    "threshold_sensitivity": Drawer(_threshold_sensitivity, lambda tables: tables["sensitivity"]),
+    "seeds": Drawer(
+        lambda tables: seeds.seed_points(tables["grid"], tables["cells"], tables.knob, title=tables.title),
+        lambda tables: seeds.seed_table(tables["grid"], tables["cells"], tables.knob),
+    ),
+    "lmc_lines": Drawer(
+        lambda tables: curves.lmc_lines(tables["lines"], tables.knob, title=tables.title),
+        lambda tables: curves.chosen_lines(tables["lines"], tables.knob),
+    ),
+    "training_curves": Drawer(
+        lambda tables: curves.training_curves(tables["curves"], tables.knob, title=tables.title),
+        lambda tables: tables["curves"],
+    ),
+    "sparsity_per_layer": Drawer(
+        lambda tables: layers.sparsity_per_layer(tables["sparsity"], tables.title),
+        lambda tables: layers.kept_table(tables["sparsity"]),
+    ),
+    "planes": Drawer(
+        lambda tables: planes.plane_maps(tables["planes"], tables.knob, tables.title),
+        lambda tables: planes.shown(tables["planes"], tables.knob),
+    ),
 }
-"""Figure name (`three_regime.study.outputs`) → a function of a study's tables. The column of an additional measure
-(`three_regime.config.measures`) is a panel of its own name."""
+"""By figure name (`three_regime.study.outputs`). The column of an additional measure (`three_regime.config.measures`)
+is a panel of its own name."""
 
 
-def drawn(tables: Tables, name: str) -> Drawn:
+def _drawer(name: str) -> Drawer:
+    return DRAWERS.get(name) or _panel(name)
+
+
+def drawn(tables: Tables, name: str) -> tuple[Figure, pd.DataFrame]:
     """One figure and the numbers behind it, in the words of the study's setting."""
-    figure, data = DRAWERS.get(name, _panel(name))(tables)
+    drawer = _drawer(name)
+    figure = drawer.figure(tables)
     if tables.setting:
         reword(figure, tables.setting.words(name))
-    return figure, data
+    return figure, drawer.data(tables)
+
+
+def data_of(tables: Tables, name: str) -> pd.DataFrame:
+    """The numbers behind one figure, without drawing it."""
+    return _drawer(name).data(tables)
 
 
 def draw(folder: Path, names: Sequence[str], thresholds: Thresholds) -> list[Path]:

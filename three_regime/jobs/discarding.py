@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from three_regime.study.grid import Study, study_named
 from three_regime.study.products import IMPORTED, Product, discarded_stages, pack
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
-from three_regime.system.files import write_json
+from three_regime.system.files import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,11 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
     Raises
     ------
     UserError
-        When something there is not done yet; then nothing is removed.
+        When the study keeps all weights, or something there is not done yet; then nothing is removed.
     """
     study = study_named(config, name)
+    if study.config.keep == "all":
+        raise UserError(f"{name} keeps all weights (keep: all): there is nothing to discard")
     with contextlib.ExitStack() as held:
         measures = ("measures",) if study.config.measure.also else ()
         for stage in ("prune", "retrain", "lmc", "cka", *measures):  # so no job reads or writes there
@@ -71,17 +74,25 @@ def discard(config: Config, name: str, seed: int, temperature: float) -> Discard
         _check_measured(study, products)
         goes = [product for stage in discarded_stages(study) for product in products[stage] if _may_go(product)]
         files = [path for product in goes for path in product.outputs if path.suffix == ".safetensors"]
-        if study.config.keep == "none" and _last_of_seed(study, seed, temperature):
-            files += state_files(study, products["dense"][0])
         for product in itertools.chain.from_iterable(products.values()):
             kept_copies.drop(study, product.outputs)  # disk space is freed with the last hard link
-        there = [path for path in files if path.exists()]
-        size = sum(path.stat().st_size for path in there)
-        for path in there:
-            path.unlink()
-        gone = sorted(str(path.relative_to(study.folder)) for path in files if path.is_relative_to(study.folder))
+        removed = _remove(files)
+        gone = sorted(str(path.relative_to(study.folder)) for path in files)
         write_json(record_file(study, seed, temperature), {"keep": study.config.keep, "discarded": gone})
-    log.info("%s: %d files discarded, %.1f MB", study.at(seed, temperature), len(there), size / 1e6)
+        # Asked after the own record is there, so of two jobs that end together at least one finds all of them.
+        if study.config.keep == "none" and all(is_discarded(study, seed, value) for value in study.temperatures):
+            states = _remove(state_files(study, products["dense"][0]))
+            removed = Discarded(removed.files + states.files, removed.size + states.size)
+    count = len(removed.files)
+    log.info("%s: %d files discarded, %.1f MB", study.at(seed, temperature), count, removed.size / 1e6)
+    return removed
+
+
+def _remove(files: Sequence[Path]) -> Discarded:
+    there = [path for path in files if path.exists()]
+    size = sum(path.stat().st_size for path in there)
+    for path in there:
+        path.unlink(missing_ok=True)
     return Discarded(there, size)
 
 
@@ -99,10 +110,12 @@ def _may_go(product: Product) -> bool:
     return computed and recorded_digest(product.outputs[-1]) is not None
 
 
-def _last_of_seed(study: Study, seed: int, temperature: float) -> bool:
-    """Whether the weights of every other temperature of the seed have been discarded."""
-    others = [value for value in study.temperatures if value != temperature]
-    return all(record_file(study, seed, value).exists() for value in others)
+def is_discarded(study: Study, seed: int, temperature: float) -> bool:
+    """Whether the record is there, and says that what the study does not keep is gone."""
+    try:
+        return read_json(record_file(study, seed, temperature))["keep"] == study.config.keep
+    except (UserError, KeyError, TypeError):
+        return False
 
 
 def discard_records(study: Study) -> list[str]:

@@ -17,7 +17,7 @@ from three_regime.jobs.kept_copies import sidecar
 from three_regime.kernels import Kernels
 from three_regime.study import provenance
 from three_regime.study.fingerprints import input_digest
-from three_regime.study.grid import Study
+from three_regime.study.grid import Study, wants_gpu
 from three_regime.study.products import Product
 from three_regime.study.results import FINGERPRINT_KEY
 from three_regime.system.file_locks import exclusively
@@ -139,13 +139,6 @@ class Job:
         except ValueError as error:
             at = title(self.study, product.stage, self.seed, self.temperature)
             raise Diverged(f"{at}, {product.label}: a result is not a finite number; has it diverged?") from error
-
-
-def wants_gpu(config: Config, study: Study, stage: str) -> bool:
-    """Whether a job of the stage uses a GPU if there is one."""
-    if (stage == "prune" and not study.config.prune.needs_data) or config.device == "cpu":
-        return False
-    return config.device == "cuda" or getattr(study.config.resources, stage).gpu > 0
 
 
 def state_file(study: Study, product: Product, number: int | None = None) -> Path:

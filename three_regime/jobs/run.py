@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from three_regime.config import Config
 from three_regime.errors import Diverged, UserError
 from three_regime.jobs import kept_copies
-from three_regime.jobs.job import Job, locked, state_files, title, wants_gpu
+from three_regime.jobs.job import Job, locked, state_files, title
 from three_regime.preparation.prepare import check_prepared
 from three_regime.study import damage
-from three_regime.study.grid import Study, study_named
+from three_regime.study.grid import Study, study_named, wants_gpu
 from three_regime.study.products import Product, pack
 from three_regime.study.runs import Run
 from three_regime.system import gpu_memory, gpu_slots

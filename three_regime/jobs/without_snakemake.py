@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from three_regime.config import Config, load
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard
+from three_regime.jobs.job import title
 from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.load_grids import load_grids
 from three_regime.study.products import pack
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import refuse_other_tables
+from three_regime.study.verdicts import judge
 from three_regime.system import places
 
 log = logging.getLogger(__name__)
@@ -78,9 +80,10 @@ def run_stage(
                 discard(config, study.name, seed, temperature)
     elif stage in STAGES:
         one_run = stage == "dense" and study.one_dense_run and not temperatures
+        done = {finding.product.outputs[0] for finding in judge(study) if finding.done}
         for seed in chosen_seeds:
             for temperature in [None] if one_run else chosen_temperatures:
-                _heavy(config, study, stage, seed, temperature)
+                _heavy(config, study, stage, seed, temperature, done)
     else:
         raise UserError(f"unknown stage '{stage}'; allowed: prepare, {', '.join(STAGES)}, discard, tables")
 
@@ -120,10 +123,18 @@ def _prepare(config: Config, study: Study) -> None:
     prepare(choice, Path(data.folder))
 
 
-def _heavy(config: Config, study: Study, stage: str, seed: int, temperature: float | None) -> None:
+def _heavy(
+    config: Config, study: Study, stage: str, seed: int, temperature: float | None, done: Collection[Path]
+) -> None:
+    """Run the jobs of a stage; `done`: first files of the results that are up to date, whose weights may be gone."""
     from three_regime.jobs.run import run_job
 
-    for product in pack(study, stage, seed, temperature):
+    products = pack(study, stage, seed, temperature)
+    files = [path for product in products for path in (*product.outputs, *product.inputs.values())]
+    if all(product.outputs[0] in done for product in products) and not all(path.exists() for path in files):
+        log.info("%s: up to date (keep: %s)", title(study, stage, seed, temperature), study.config.keep)
+        return
+    for product in products:
         for role, path in product.inputs.items():
             if not path.exists():
                 raise UserError(f"{path} is missing: run stage {BEFORE[role]} of {study.name} first")

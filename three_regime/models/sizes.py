@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from three_regime.models import counting
 from three_regime.models.families import FAMILIES, ModelSpec, parse_for
 
+MAX_POSITIONS = 1024
+"""Maximum length of a Transformer's sentences in subwords, including the end-of-sentence token (fairseq's default)."""
+
 
 @dataclass(frozen=True)
 class Size:

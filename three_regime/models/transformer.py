@@ -21,10 +21,8 @@ from fairseq.modules import MultiheadAttention
 from torch import nn
 
 from three_regime.models.families import ModelSpec, parse
+from three_regime.models.sizes import MAX_POSITIONS
 from three_regime.system.files import Arrays
-
-MAX_POSITIONS = 1024
-"""Maximum length of a sentence in subwords, including the end-of-sentence token (fairseq's default)."""
 
 
 def build(model: ModelSpec | str, dictionary: Dictionary) -> TransformerModelBase:

@@ -27,6 +27,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "figures": (*_HEAVY, FIGURES),
     "explorer": (*_HEAVY, TABLES),
     "report": (*_HEAVY, TABLES, FIGURES, REPORT),
+    "discarded": (*_HEAVY, DISCARD),
     "all": (*_HEAVY, TABLES, FIGURES, DISCARD, REPORT),
 }
 """Target → the stages whose files it includes. Stage names (``prune``, ``retrain``) are accepted as well. The explorer
@@ -224,7 +225,7 @@ def _of_one_study(config: Config, target: str) -> str:
     for name in config.studies:
         identifier = study_named(config, name).identifier
         kind = target.removeprefix(f"{identifier}_")
-        if target == identifier or (kind != target and kind in TARGETS):
+        if target == identifier or (kind != target and kind in {*COLLECTIONS, TABLES, FIGURES}):
             return name if target == identifier else f"{kind}:{name}"
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import statistics
 import time
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
 from humanfriendly import format_timespan
 from tabulate import tabulate
 
@@ -28,7 +28,6 @@ from three_regime.study.products import Product
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import judge
-from three_regime.system.file_locks import acquired
 from three_regime.training import saved_state
 
 _LOG_TAIL = 4096
@@ -137,17 +136,12 @@ def _lock(job: Job) -> Path:
 
 def _held(path: Path) -> bool:
     """Whether a running process holds the lock (tries to acquire it, and releases it at once)."""
-    if not path.exists():
-        return False
-    try:
-        lock = acquired(path, timeout=0)
-        if lock is not None:
-            lock.release()
-        return False
-    except Timeout:
-        return True
-    except UserError:  # another user's results, or a read-only file system
-        return False
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # another user's lock can be read, not written
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _running(job: Job, now: float) -> Running:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from three_regime.datasets.aligned_text import MissingFileError
 from three_regime.datasets.corpora import HELD_OUT, SPLITS, ParallelCorpus
 from three_regime.errors import UserError
 from three_regime.preparation.cleaning import Limits, fault, normalised
@@ -136,7 +137,7 @@ def _write_files(entry: ParallelCorpus, choice: DatasetChoice, raw: Path, folder
     (folder / MODEL).write_bytes(model)
     processor = load(model)
     limits = Limits(choice.max_tokens, choice.ratio)
-    train = _cleaned(_encoded(entry.read(raw, "train"), processor), limits, report)
+    train = _cleaned(_encoded(_read(entry, raw, "train"), processor), limits, report)
     counts = _binarise(entry, "train", itertools.islice(train, choice.train_pairs), folder, processor, report)
     found, wanted = report.pairs["train"], choice.train_pairs or 1
     if found < wanted:
@@ -152,10 +153,23 @@ def _write_files(entry: ParallelCorpus, choice: DatasetChoice, raw: Path, folder
     return report
 
 
+def _read(entry: ParallelCorpus, raw: Path, split: str) -> Iterator[Pair]:
+    """Yield the pairs of a split; at its end, raise if their number is not the published one."""
+    number, published = 0, getattr(entry, f"{split}_pairs")
+    try:
+        for pair in entry.read(raw, split):
+            yield pair
+            number += 1
+    except MissingFileError as error:
+        raise UserError(
+            f"{error}: put it there, or have it downloaded (target `data`) if the data set has an address"
+        ) from error
+    if published is not None and number != published:
+        raise UserError(f"{entry.name} has {number:,} pairs of split {split} instead of {published:,}")
+
+
 def _held_out(entry: ParallelCorpus, split: str, raw: Path) -> list[Pair]:
-    pairs, expected = list(entry.read(raw, split)), getattr(entry, f"{split}_pairs")
-    if expected is not None and len(pairs) != expected:
-        raise UserError(f"{entry.name} has {len(pairs):,} pairs of split {split} instead of {expected:,}")
+    pairs = list(_read(entry, raw, split))
     if not pairs:
         raise UserError(f"{entry.name} has no pairs of split {split}")
     for number, pair in enumerate(pairs, 1):
@@ -182,7 +196,7 @@ def _vocabulary(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> byte
 def _vocabulary_text(entry: ParallelCorpus, choice: DatasetChoice, raw: Path) -> Iterator[str]:
     """Sentences to learn the vocabulary from: of as many pairs as training will have."""
     totals = [total for total in (choice.train_pairs, entry.train_pairs) if total is not None]
-    pairs = itertools.islice(entry.read(raw, "train"), choice.train_pairs)
+    pairs = itertools.islice(_read(entry, raw, "train"), choice.train_pairs)
     for line in sampled(pairs, min(totals, default=None)):
         if text := normalised(line):
             yield text

@@ -77,5 +77,6 @@ def recipe(choice: DatasetChoice) -> dict[str, Any]:
 
 def chosen(recipe: Mapping[str, Any]) -> DatasetChoice:
     """The data set described by a recipe, without limits on its size."""
-    settings = {key: value for key, value in recipe.items() if key not in ("stage", "version", "dataset")}
+    other = ("stage", "version", "dataset", "preparation")
+    settings = {key: value for key, value in recipe.items() if key not in other}
     return DatasetChoice(name=recipe["dataset"], **settings)

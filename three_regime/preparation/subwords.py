@@ -80,6 +80,7 @@ def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
             character_coverage=LARGE_COVERAGE if large else 1.0,
             normalization_rule_name="identity",
             input_sentence_size=0,
+            max_sentence_length=2**30,  # bytes; longer sentences would be left out silently
             shuffle_input_sentence=False,
             num_threads=1,
             bos_id=0,

@@ -44,6 +44,11 @@ def found(paths: Sequence[Path]) -> list[tuple[Path, str]]:
 
     Tensors are read only if their file was marked by a modification time of ``LONG_AGO_NS``. If weights and JSON do
     not match, the weights are reported: the JSON file is written first and records their digest.
+
+    Raises
+    ------
+    UserError
+        When a file cannot be read now, which says nothing about its content.
     """
     wrong: list[tuple[Path, str]] = []
     digests: dict[str, tuple[str | None, str | None]] = {}
@@ -59,8 +64,12 @@ def found(paths: Sequence[Path]) -> list[tuple[Path, str]]:
                 digests[path.suffix] = metadata.get(FINGERPRINT_KEY), metadata.get(DIGEST_KEY)
                 if path.lstat().st_mtime_ns <= LONG_AGO_NS:
                     read_arrays(path)
-        except UserError as error:  # also a dangling link
-            wrong.append((path, error.what if isinstance(error, Damaged) else str(error)))
+        except Damaged as error:
+            wrong.append((path, error.what))
+        except UserError as error:
+            if path.exists():
+                raise
+            wrong.append((path, str(error)))  # a dangling link
     if not wrong and len(digests) > 1:
         (first, recorded), (second, carried) = digests.values()
         if first == second and None not in (recorded, carried) and recorded != carried:

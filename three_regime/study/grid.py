@@ -156,6 +156,13 @@ def study_named(config: Config, name: str) -> Study:
     return Study(name, own, Path(config.results), Path(config.data.folder), thresholds)
 
 
+def wants_gpu(config: Config, study: Study, stage: str) -> bool:
+    """Whether a job of the stage uses a GPU if there is one."""
+    if (stage == "prune" and not study.config.prune.needs_data) or config.device == "cpu":
+        return False
+    return config.device == "cuda" or getattr(study.config.resources, stage).gpu > 0
+
+
 def thresholds_of(config: Config, name: str) -> Thresholds:
     """Regime thresholds of a study, or of a grid over another load; else (the published figure) those of the run."""
     if name in config.load_grids:

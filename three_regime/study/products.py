@@ -126,9 +126,11 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     """
     names = ("optimiser", "learning_rate", "weight_decay", "batch_size", "gamma", "drop_last", "sam_rho", "precision")
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISERS[training.optimiser].settings)}
-    # Omitted at their defaults, so a setting that was added later does not make earlier results stale.
-    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS}
-    recipe |= {name: getattr(training, name) for name in LATER_SETTINGS if getattr(training, name) != neutral[name]}
+    # Omitted where they have no effect, and at their defaults: a setting that was added later does not make earlier
+    # results stale.
+    unused = {"epsilon_placement": training.optimiser != "adam", "warmup_start": not training.warmup}
+    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS if not unused.get(name)}
+    recipe |= {name: getattr(training, name) for name in neutral if getattr(training, name) != neutral[name]}
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
     recipe["length"] = stop_epoch or training.epochs or training.iterations
     recipe["milestones"] = [step for step in training.milestones if step < recipe["length"]]

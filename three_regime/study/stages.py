@@ -53,6 +53,8 @@ def file_names() -> set[str]:
 TEXT_VERSION = 2
 """Increased by hand when translation code changes its numbers, so every stage of translation studies is recomputed."""
 
+PREPARATION_VERSION = 2
+"""Increased by hand when cleaning or subwords change, so every corpus is prepared again."""
 
 _DISCARDED: dict[str, tuple[str, ...]] = {"all": (), "endpoints": ("prune",), "none": ("dense", "prune", "retrain")}
 

@@ -151,14 +151,24 @@ def _follows(product: Product, wrong: set[Path]) -> bool:
     if stored is None or stored == product.imported_fingerprint:
         return stored is not None
     try:
-        recorded = read_result(product.outputs[0]).inputs
-        digests = {
-            role: recorded[role] if role == "data" and not path.exists() else input_digest(path)
-            for role, path in product.inputs.items()
-        }
-    except (UserError, KeyError):
+        digests = _digests(product, read_result(product.outputs[0]).inputs, input_digest)
+    except UserError:
         return False
     return stored == fingerprint_of(product.recipe, digests) and wrong.isdisjoint(product.inputs.values())
+
+
+def _digests(product: Product, recorded: Mapping[str, str], digest: Callable[[Path], str]) -> dict[str, str]:
+    """Role → digest of each input; data that are not there count as those that were used.
+
+    Raises
+    ------
+    UserError
+        When an input cannot be read.
+    """
+    return {
+        role: recorded[role] if role == "data" and role in recorded and not path.exists() else digest(path)
+        for role, path in product.inputs.items()
+    }
 
 
 def chain_to(
@@ -213,8 +223,10 @@ class _Known:
             for path in there:
                 if path.suffix == ".safetensors" and self.verify(path):
                     read_arrays(path)
+        except Damaged as error:
+            return Finding(product, Verdict.DAMAGED, error.what)
         except UserError as error:
-            return Finding(product, Verdict.DAMAGED, error.what if isinstance(error, Damaged) else str(error))
+            return Finding(product, Verdict.UNKNOWN, f"cannot be checked: {error}")
         if result.origin == IMPORTED:
             return replace(self._imported(product, stored, result.recipe), fingerprint=stored)
         finding = self._computed(product, stored, result)
@@ -231,7 +243,7 @@ class _Known:
         if changes:
             return Finding(product, Verdict.STALE, ", ".join(changes))
         try:
-            digests = {role: self._digest(path) for role, path in product.inputs.items()}
+            digests = _digests(product, result.inputs, self._digest)
         except UserError as error:
             return Finding(product, Verdict.UNKNOWN, f"cannot be checked: {error}")
         if stored != fingerprint_of(product.recipe, digests):

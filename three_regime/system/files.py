@@ -161,10 +161,9 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     UserError
-        When the file is missing.
+        When the file is missing or cannot be read now.
     Damaged
-        When it cannot be read, is not valid JSON (NaN and infinities are not), or is a result that does not match its
-        digest.
+        When it is not valid JSON (NaN and infinities are not), or is a result that does not match its digest.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_no_number)
@@ -176,10 +175,17 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise Damaged(path, f"is not valid JSON ({error})") from error
     except OSError as error:
-        raise Damaged(path, f"cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     if not agrees:
         raise Damaged(path, "is damaged: its content does not match its digest")
     return value
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    """`Damaged` only where the file or disk is at fault: a lack of rights or descriptors passes, and the file stays."""
+    if error.errno in (errno.EIO, errno.EISDIR, errno.ELOOP):
+        return Damaged(path, f"cannot be read: {error.strerror}")
+    return UserError(f"{path} cannot be read: {error.strerror or error}")
 
 
 def _no_number(text: str) -> None:
@@ -334,6 +340,8 @@ def read_arrays(path: Path, *, verify: bool = True) -> Arrays:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        with open(path, "rb"):  # for the system's error: `safe_open` calls every file missing that it cannot open
+            pass
         with safe_open(str(path), framework="np") as file:
             yield file
     except FileNotFoundError as error:
@@ -341,4 +349,4 @@ def _opened(path: Path) -> Iterator[Any]:
     except SafetensorError as error:
         raise Damaged(path, f"is not a complete safetensors file ({error})") from error
     except OSError as error:
-        raise Damaged(path, f"cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error

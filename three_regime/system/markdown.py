@@ -1,4 +1,4 @@
-"""Markdown tables."""
+"""Markdown tables and escaped text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> list[str]
     """The lines of a table; line breaks, bars, tags and links in cells are escaped."""
     columns = list(head)
     lines = [columns, ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(_cell(str(value)) for value in line) + " |" for line in lines]
+    return ["| " + " | ".join(escaped(value) for value in line) + " |" for line in lines]
 
 
-def _cell(text: str) -> str:
-    """Escape `text` for a cell; emphasis and code are kept, since they cannot extend beyond the cell."""
+def escaped(value: object) -> str:
+    """Text for a cell or heading, in one line; emphasis and code are kept, since they cannot extend beyond it."""
+    text = str(value)
     one_line = " ".join(text.split())
     escaped = one_line.replace("\\|", "|").replace("|", "\\|").replace("](", "]\\(")
     return _TAG.sub("&lt;", escaped)

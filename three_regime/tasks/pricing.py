@@ -135,6 +135,11 @@ class Pricer(ABC):
     def data_bytes(self) -> float:
         """Bytes of the prepared data."""
 
+    @property
+    def score_bytes(self) -> float:
+        """Bytes that a measured checkpoint's JSON result holds beyond its record and history."""
+        return 0.0
+
     @abstractmethod
     def _training(self, training: Training, stop: int | None, last_epochs: int = 0) -> Work:
         """Work of one run to epoch `stop` or its end; the `last_epochs` are always evaluated."""
@@ -261,11 +266,11 @@ class Pricer(ABC):
         weights = 0.0 if stage in discarded_stages(self.study) else self._weights(product.coordinates.get("density"))
         if stage == "dense":
             epochs = self.dense_epochs(product.coordinates["temperature"])
-            return _RECORD_BYTES["dense"] + _EPOCH_BYTES * epochs + weights
+            return _RECORD_BYTES["dense"] + self.score_bytes + _EPOCH_BYTES * epochs + weights
         if stage == "prune":
             return _RECORD_BYTES["prune"] + _LAYER_BYTES * layers + weights
         if stage == "retrain":
-            return _RECORD_BYTES["retrain"] + _EPOCH_BYTES * self.retrain_epochs + weights
+            return _RECORD_BYTES["retrain"] + self.score_bytes + _EPOCH_BYTES * self.retrain_epochs + weights
         return _PAIR_BYTES + (_POINT_BYTES * config.measure.points if stage == "lmc" else 0)
 
     def _weights(self, density: float | None) -> float:

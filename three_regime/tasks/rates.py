@@ -8,9 +8,10 @@
      "text_models": {"transformer-6x512x8": {"train_tokens_per_s": ..., "evaluate_tokens_per_s": ...,
                                              "decode_sentences_per_s": ..., "subwords": 32000, "threads": 1}}}
 
-`image_size` (default 32), `text_models` and its `threads` (default: those above) are optional; all other keys of a
-model are required. Tokens are target tokens; a sentence, of 28 tokens on average, is decoded once with the measured
-beam and once greedily.
+Optional: `together_images_per_s` (training, all members of a pack in lock-step), `relative_times` (density → time of
+training and of a forward pass relative to the dense network), `image_size` (default 32), `text_models`, and `threads`
+(default: those above) and `measured` of a text model. Unknown keys are refused. Tokens are target tokens; a sentence,
+of 28 tokens on average, is decoded once with the measured beam and once greedily.
 """
 
 from __future__ import annotations
@@ -31,38 +32,40 @@ RATES = CHECKOUT / "benchmarks" / "rates"
 class ModelRates(BaseModel):
     """Measured rates of one network in images per second."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train_images_per_s: float = Field(gt=0)
     evaluate_images_per_s: float = Field(gt=0)
     reestimate_images_per_s: float = Field(gt=0)
-    together_images_per_s: float | None = Field(None, gt=0)  # training, all members of a pack in lock-step
+    together_images_per_s: float | None = Field(None, gt=0)
     parameters: int = Field(gt=0)
     image_size: int = Field(32, gt=0)
-    relative_times: dict[float, tuple[float, float]] = {}  # density → of training and forward, dense being 1
+    relative_times: dict[float, tuple[float, float]] = {}
 
 
 class TextRates(BaseModel):
     """Measured rates of one Transformer in tokens and sentences per second."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     train_tokens_per_s: float = Field(gt=0)
     evaluate_tokens_per_s: float = Field(gt=0)
     decode_sentences_per_s: float = Field(gt=0)
     subwords: int = Field(gt=0)
     threads: int | None = Field(None, gt=0)
+    measured: date | None = None
 
 
 class Rates(BaseModel):
     """One file of measured rates."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str
     machine: dict[str, Any] = {}
     threads: int = 1
     measured: date | None = None
+    commit: str | None = None
     models: dict[str, ModelRates] = Field(min_length=1)
     text_models: dict[str, TextRates] = {}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.jobs.discarding import record_file
+from three_regime.jobs.discarding import is_discarded, record_file
 from three_regime.planning.plan import Job, jobs_of
 from three_regime.preparation.prepare import is_intact
 from three_regime.study.grid import Study, planned
@@ -98,7 +98,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
                 mended += put_in_order(finding.product.inputs.values(), finding.product.outputs)
             else:
                 set_back(finding.product.outputs)
-        whole = _recordable(jobs)
+        whole = _recordable(jobs) if study.prepared.exists() else []  # Snakemake would make the data first
         recorded += len(whole)
         records += [job.findings[0].product.outputs[0] for job in whole]
         for record in _discards(study, whole):
@@ -144,7 +144,7 @@ def _discards(study: Study, whole: list[Job]) -> list[Path]:
     return [
         record_file(study, *place)
         for place in study.seeds_and_temperatures
-        if record_file(study, *place).exists()
+        if is_discarded(study, *place)
         and all(product.outputs[0] in made for stage in STAGES for product in pack(study, stage, *place))
     ]
 

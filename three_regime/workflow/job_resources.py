@@ -12,7 +12,7 @@ from three_regime.config import Config
 from three_regime.errors import UserError
 from three_regime.planning import pricing
 from three_regime.planning.pricing import pricer_of, speed_of
-from three_regime.study.grid import Study
+from three_regime.study.grid import Study, wants_gpu
 from three_regime.study.products import pack
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ STEP_MIN = 10
 
 
 def gpus(config: Config, study: Study, stage: str) -> int:
-    """GPUs that a job of the stage requests: as configured, and none with ``device: cpu``."""
-    return 0 if config.device == "cpu" else getattr(study.config.resources, stage).gpu
+    """GPUs that a job of the stage requests: one if it uses one."""
+    return int(wants_gpu(config, study, stage))
 
 
 def job_resources(

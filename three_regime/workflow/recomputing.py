@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -117,13 +118,13 @@ def _jobs_stopped(chosen: Iterable[tuple[Study, Product]]) -> Iterator[None]:
 def _move(study: Study, product: Product, folder: Path) -> None:
     from three_regime.jobs.job import state_files  # here, so the Snakefile, parsed in every job, does not import it
 
-    for path in product.outputs:
-        sidecar(study, path).unlink(missing_ok=True)  # it would be restored from there
     for path in (*product.outputs, *state_files(study, product)):
         if path.exists():
             target = folder / path.relative_to(study.root)
             target.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target)
+            shutil.move(path, target)  # the study's folder may be a link to another disk
+    for path in product.outputs:
+        sidecar(study, path).unlink(missing_ok=True)  # it would be restored from there
 
 
 def render(found: SetAside, *, dry_run: bool) -> str:

@@ -25,7 +25,7 @@ LOCKS = SNAKEMAKE_FOLDER / "locks"
 RUNS = SNAKEMAKE_FOLDER / "three-regime-runs"
 
 SAME_START_S = 1.0
-"""Tolerance for start times of the same process; a recycled process id differs by more."""
+"""Tolerance for start times of the same process, where `_identity` is empty; a recycled process id differs by more."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,14 @@ class Run:
     ----------
     started
         Start time of its process in seconds since 1970.
+    identity
+        See `_identity`.
     """
 
     host: str
     pid: int
     started: float
+    identity: str = ""
 
     @property
     def here(self) -> bool:
@@ -54,8 +57,11 @@ class Run:
             return False
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            ended = process.status() == psutil.STATUS_ZOMBIE
-            return ended or abs(process.create_time() - self.started) > SAME_START_S
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            if self.identity:
+                return _identity(self.pid) != self.identity
+            return abs(process.create_time() - self.started) > SAME_START_S
         return True
 
     @property
@@ -64,10 +70,20 @@ class Run:
         return RUNS / f"{self.host}-{self.pid}.json"
 
 
+def _identity(pid: int) -> str:
+    """A process's boot and start in ticks since then, which setting the clock does not change; empty without /proc."""
+    try:
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return f"{boot}/{ticks}"
+
+
 def note() -> None:
     """Record this process as a run that may hold the lock."""
     me = psutil.Process()
-    run = Run(socket.gethostname(), me.pid, me.create_time())
+    run = Run(socket.gethostname(), me.pid, me.create_time(), _identity(me.pid))
     write_json(run.file, asdict(run))
 
 

@@ -28,7 +28,6 @@ RECORDS = SNAKEMAKE_FOLDER / "metadata"
 """Folder of Snakemake's (version 9) records of files."""
 
 _BEGUN = SNAKEMAKE_FOLDER / "incomplete"
-_LONGEST_NAME = 250
 
 
 def unrecorded(studies: Iterable[Study]) -> list[Study]:
@@ -60,8 +59,7 @@ def set_back(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.exists():
             os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS), follow_symlinks=False)
-        if len(_name(path)) <= _LONGEST_NAME:
-            (RECORDS / _name(path)).unlink(missing_ok=True)
+        _place(RECORDS, path).unlink(missing_ok=True)
 
 
 def _first_outputs(study: Study) -> Iterator[Path]:
@@ -78,28 +76,25 @@ def _first_outputs(study: Study) -> Iterator[Path]:
 
 def record_of(path: Path) -> dict[str, Any] | None:
     """Snakemake's (version 9) record of a file: ``params``, ``input_checksums``, …; None if there is none."""
-    name = _name(path)
-    if len(name) > _LONGEST_NAME:
-        return None
     try:
-        return read_json(RECORDS / name)
+        return read_json(_place(RECORDS, path))
     except UserError:
         return None
 
 
-def _name(path: Path) -> str:
-    return urlsafe_b64encode(str(path).encode()).decode()
+def _place(folder: Path, path: Path) -> Path:
+    """Where Snakemake (version 9) records a file: below folders, if its encoded path is longer than a name may be."""
+    name = urlsafe_b64encode(str(path).encode()).decode()
+    most = (os.pathconf(folder, "PC_NAME_MAX") if folder.is_dir() else 255) - 1
+    *above, last = [name[at : at + most] for at in range(0, len(name), most)]
+    return folder.joinpath(*(f"@{part}" for part in above), last)
 
 
 def begun(path: Path) -> bool:
     """Whether Snakemake has begun but not finished the file."""
-    name = _name(path)
-    return len(name) <= _LONGEST_NAME and (_BEGUN / name).exists()
+    return _place(_BEGUN, path).exists()
 
 
 def _known(path: Path) -> bool:
     """Whether Snakemake (version 9) has recorded the file or begun to make it."""
-    name = _name(path)
-    if len(name) > _LONGEST_NAME:
-        return True
-    return any((folder / name).exists() for folder in (RECORDS, _BEGUN))
+    return any(_place(folder, path).exists() for folder in (RECORDS, _BEGUN))

@@ -10,6 +10,7 @@ from typing import Any
 from three_regime.analysis.outdated import outdated_of, outdated_over_all
 from three_regime.config import Config
 from three_regime.errors import UserError
+from three_regime.figures.outdated import outdated_explorer, outdated_figures
 from three_regime.preparation.prepare import is_intact, is_prepared
 from three_regime.study.grid import Study, planned
 from three_regime.study.load_grids import LoadGrid, load_grids
@@ -74,13 +75,16 @@ def verify(config: Config) -> Verified:
             problems.append(Problem(str(cells), Verdict.STALE.value, reason))
         elif cells.exists():
             problems += _outdated(outdated_of, study)
+            problems += _outdated(outdated_figures, study)
     for grid in load_grids(config):
         tables = [grid.folder / f"{name}.csv" for name in (*grid.cell_tables, *REGIME_TABLES)]
         read += sum(path.exists() for path in tables)
         problems += _damaged(tables)
         if tables[0].exists():
             problems += _outdated(outdated_of, grid)
+            problems += _outdated(outdated_figures, grid)
     problems += _outdated(outdated_over_all, config)
+    problems += _outdated(outdated_explorer, config)
     for path, study in data.items():
         if path.exists():
             read += 1
@@ -102,8 +106,8 @@ def _damaged(tables: list[Path]) -> Iterator[Problem]:
 
 
 def _outdated(find: Callable[[Any], list[Path]], of: Study | LoadGrid | Config) -> Iterator[Problem]:
-    """Tables that do not follow from the others and the settings; nothing where one cannot be read."""
-    reason = "it does not follow from the other tables with these settings"
+    """Tables and figures that do not follow from the tables and the settings; nothing where one cannot be read."""
+    reason = "it does not follow from the tables with these settings"
     try:
         yield from (Problem(str(path), Verdict.STALE.value, reason) for path in find(of))
     except UserError:  # reported as damaged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from torch.func import functional_call
 from toy_task import train
 
 from three_regime.errors import UserError
-from three_regime.models.transformer import MAX_POSITIONS
+from three_regime.models.sizes import MAX_POSITIONS
 from three_regime.random_streams import Streams
 from three_regime.tasks.translation.beam_search import DEFAULT_SEARCH, Search, Symbols, translate
 from three_regime.tasks.translation.bleu import kept, paired_bootstrap, restored, scored, scores_of_files
@@ -140,6 +142,42 @@ def test_bleu_is_sacrebleus_and_carries_its_signature():
     other = ["The cat sat on the mat today.", "A dog barks at eight old trees."]
     expected = 100 * (15 / 16 * 12 / 14 * 9 / 12 * 6 / 10) ** 0.25
     assert scored(other, lines)["bleu"] == pytest.approx(expected)
+
+
+def test_references_in_another_unicode_form_match():
+    """Hypotheses are in NFC, as the training text; an accent in NFD would make every such word wrong."""
+    composed = ["Der Käse fällt über die große Brücke am Fluß."]
+    taken_apart = [unicodedata.normalize("NFD", line) for line in composed]
+    assert taken_apart != composed
+    found = scored(composed, taken_apart)
+    assert found["bleu"] == pytest.approx(100) and found["chrf"] == pytest.approx(100)
+    compared = paired_bootstrap(composed * 5, taken_apart * 5, taken_apart * 5)
+    assert compared["BLEU"]["first"] == compared["BLEU"]["second"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [("en", "13a"), ("de", "13a"), ("zh", "zh"), ("zh_TW", "zh"), ("zh-CN", "zh"), ("ja", "char"), ("th", "char")],
+)
+def test_bleu_finds_words_where_no_spaces_part_them(language, expected):
+    reference, other = ["我们在这里学习一种新的语言和文化。"], ["我们在这里学习一种新的语言和历史。"]
+    found = scored(other, reference, language)
+    assert f"tok:{expected}" in found["signature"]
+    assert (found["bleu"] > 70) == (expected != "13a")
+    assert f"tok:{expected}" in paired_bootstrap(other, reference, reference, language)["BLEU"]["signature"]
+
+
+def test_the_environment_does_not_seed_the_bootstrap(monkeypatch):
+    references = [f"the cat number {n} sat on the old mat" for n in range(40)]
+    halves = [[line.replace("cat", "dog") if n % 3 == half else line for n, line in enumerate(references)]
+              for half in (0, 1)]  # fmt: skip
+    monkeypatch.delenv("SACREBLEU_SEED", raising=False)
+    usual = paired_bootstrap(*halves, references)
+    assert "SACREBLEU_SEED" not in os.environ
+    for seed in ("0", "1"):
+        monkeypatch.setenv("SACREBLEU_SEED", seed)
+        assert paired_bootstrap(*halves, references) == usual
+        assert os.environ["SACREBLEU_SEED"] == seed
 
 
 def test_bleu_of_files_names_both_when_their_lines_differ(tmp_path):

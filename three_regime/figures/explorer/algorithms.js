@@ -22,7 +22,7 @@ const Algorithms = (() => {
       lmc: places.map((place) => lmc(study, place)),
       cka: of(study.by.cka_softmax.values),
       denseError: of(study.dense_error),
-      testError: of(study.by.test_error.values),
+      testError: of(study.compared_error),
     };
   }
 

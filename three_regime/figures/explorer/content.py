@@ -162,6 +162,7 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
         "thresholds": asdict(thresholds),
         "measures": [_measure(grid, plane, name, words) for name in measured],
         "chance": [bool(value == 1) for value in chance.ravel()],
+        "compared_error": _by_place(column.test_error for column in columns),
         "dense_error": _by_place(column.dense_error for column in columns),
         "dense_error_is_proxy": bool(grid["dense_test_error"].isna().all() and seed_means.DENSE_PROXY in grid),
         "default_temperature": _Places(plane).row(usual),
@@ -294,7 +295,7 @@ def _summary(folder: Path) -> list[list[str]]:
     path = folder.parent / PROVENANCE_FILE
     about = read_json(path).get(folder.name, {}) if path.is_file() else {}
     rows = []
-    for each in about.get("environments", ()):
+    for each in about.get("environments") or ():
         named = {
             "{}": each.get("device"),
             "{} threads": each.get("threads"),
@@ -303,10 +304,9 @@ def _summary(folder: Path) -> list[list[str]]:
         }
         text = ", ".join(form.format(value) for form, value in named.items() if value)
         rows.append([f"{each.get('results')} results", text])
-    for stage, each in about.get("stages", {}).items():
-        rows.append(
-            [str(stage), f"{each.get('wall_s'):,.0f} s of jobs, from {each.get('first')} to {each.get('last')}"]
-        )
+    for stage, each in (about.get("stages") or {}).items():
+        seconds = f"{each['wall_s']:,.0f} s of jobs, " if isinstance(each.get("wall_s"), int | float) else ""
+        rows.append([str(stage), f"{seconds}from {each.get('first')} to {each.get('last')}"])
     rows += [["imported", f"{len(about['imported'])} results"]] if about.get("imported") else []
     return rows
 

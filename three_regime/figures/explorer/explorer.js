@@ -150,7 +150,10 @@
     return parts;
   }
 
-  function cellParts(study, { regime, decided, oneSeed }, cell, measure, box) {
+  // Whether one dense seed dominates the spread of the measure shown, as in the figures.
+  const oneSeedSpread = (measure, cell) => known(measure?.one_seed[cell] ?? NaN);
+
+  function cellParts(study, { regime, decided }, cell, measure, box) {
     const { x, y, width, height, colour } = box;
     const missing = !colour;
     const chance = regime === rules.chance;
@@ -173,7 +176,7 @@
       const [inset, r] = width >= 70 ? [8, 3.2] : [4.5, 2.2]; // beside the value, not on its sign
       parts.push(element("circle", { cx: x + inset, cy: y + inset, r, class: "decided" }));
     }
-    if (known(oneSeed) && !chance) {
+    if (oneSeedSpread(measure, cell) && !chance) {
       parts.push(element("path", { d: `M${x + width - 3},${y + 3}v9l-9,-9z`, fill: look.mark, class: "one-seed" }));
     }
     parts.push(element("title", {}, `${where(study, cell)}: ${regimeWords({ regime, decided })}`));
@@ -273,7 +276,7 @@
       keys.push(key(element("circle", { cx: 13, cy: 7, r: 3.2, class: "decided" }),
         sure ? "regime decided" : "far from thresholds (one dense seed)"));
     }
-    if (some((label) => known(label.oneSeed))) {
+    if (some((label, study, cell) => oneSeedSpread(study.by[state.measure], cell) && label.regime !== rules.chance)) {
       keys.push(key(element("path", { d: "M18,2v9l-9,-9z", fill: look.mark, class: "one-seed" }), "one-seed spread"));
     }
     if (some((label) => label.regime === rules.chance)) {

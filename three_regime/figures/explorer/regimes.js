@@ -13,7 +13,8 @@ const Regimes = (() => {
       one_seed: numbers(measure.one_seed),
     }));
     const by = Object.fromEntries(measures.map((measure) => [measure.name, measure]));
-    return { ...given, measures, by, dense_error: numbers(given.dense_error) };
+    const errors = { dense_error: numbers(given.dense_error), compared_error: numbers(given.compared_error) };
+    return { ...given, measures, by, ...errors };
   }
 
   // Student's t distribution function for a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and

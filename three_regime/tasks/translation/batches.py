@@ -100,8 +100,6 @@ class Batches:
         Maximum number of tokens in a batch, including padding, of its longer side.
     rows
         Indices of the pairs to use; None: all.
-    setting
-        Name of the setting that gives `max_tokens`, for the error message.
 
     Raises
     ------
@@ -117,7 +115,6 @@ class Batches:
         device: torch.device,
         *,
         rows: Sequence[int] | None = None,
-        setting: str = "batch_size",
     ) -> None:
         self._pairs, self._device = pairs, device
         self._padding, self._end = dictionary.pad(), dictionary.eos()
@@ -127,7 +124,7 @@ class Batches:
         if len(order) and lengths.max() > max_tokens:
             row = int(order[lengths.argmax()])
             raise UserError(
-                f"{setting} is {max_tokens} tokens, but pair {row + 1} has {lengths.max()}; raise {setting}, or lower"
+                f"batch_size is {max_tokens} tokens, but pair {row + 1} has {lengths.max()}; raise batch_size, or lower"
                 " dataset.max_tokens"
             )
         self.rows: list[np.ndarray] = batch_by_size(

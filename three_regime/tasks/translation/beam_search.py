@@ -18,7 +18,7 @@ from torch import Tensor
 
 from three_regime.errors import UserError
 from three_regime.models.lean_transformer import LeanTransformer, Weights, hidden_padding
-from three_regime.models.transformer import MAX_POSITIONS
+from three_regime.models.sizes import MAX_POSITIONS
 
 FINISHED_SHARE = 0.25
 """Fraction of a batch that must be finished before finished sentences are removed, which copies the remaining ones."""
@@ -39,8 +39,8 @@ class Search:
         Log-probabilities are divided by (length including the end-of-sentence token) ** length_penalty (fairseq's
         ``lenpen``; the penalty of Wu et al. 2016 is a different function).
     factor, extra
-        A translation has at most factor · source tokens + extra tokens, counting end-of-sentence tokens (this project's
-        choice).
+        A translation has at most factor · source tokens + extra tokens before its end-of-sentence token; that of the
+        source is counted (this project's choice).
     """
 
     beam: int = 4

@@ -7,9 +7,12 @@ need no decoding.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import os
+import unicodedata
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,28 @@ from three_regime.system.files import read_json
 SAMPLES = 1000
 """Number of resamples of the paired bootstrap (Koehn 2004; sacrebleu's default)."""
 
+SEED = "12345"
+"""Seed of the resamples (sacrebleu's default)."""
 
-def scored(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """Corpus BLEU and chrF of detokenised sentences, with sacrebleu's defaults (BLEU: mixed case, tokeniser 13a).
+TOKENISERS = {"zh": "zh"} | dict.fromkeys(("ja", "ko", "th", "lo", "km", "my"), "char")
+"""Target language → sacrebleu's tokeniser of BLEU where words are not separated by spaces, or not reliably."""
+
+
+def tokeniser(language: str) -> str:
+    """Name of sacrebleu's tokeniser for BLEU in `language`, a code such as ``en`` or ``zh_TW``."""
+    return TOKENISERS.get(language.replace("-", "_").partition("_")[0].lower(), "13a")
+
+
+def scored(hypotheses: Sequence[str], references: Sequence[str], language: str = "en") -> dict[str, Any]:
+    """Corpus BLEU and chrF of detokenised sentences, with sacrebleu's defaults but for `tokeniser`.
+
+    Both sides are compared in NFC, the form of the training text: otherwise an accented word of a reference in another
+    form never matches.
+
+    Parameters
+    ----------
+    language
+        The target language.
 
     Returns
     -------
@@ -38,14 +60,18 @@ def scored(hypotheses: Sequence[str], references: Sequence[str]) -> dict[str, An
     if len(hypotheses) != len(references) or not references:
         raise UserError(f"BLEU needs one reference per sentence, not {len(hypotheses)} and {len(references)}")
     found: dict[str, Any] = {}
-    for name, prefix, metric in (("bleu", "", BLEU()), ("chrf", "chrf_", CHRF())):
-        found[name] = metric.corpus_score(list(hypotheses), [list(references)]).score
+    for name, prefix, metric in (("bleu", "", BLEU(tokenize=tokeniser(language))), ("chrf", "chrf_", CHRF())):
+        found[name] = metric.corpus_score(_composed(hypotheses), [_composed(references)]).score
         found[f"{prefix}signature"] = str(metric.get_signature())
     return {**found, "sentences": len(references)}
 
 
-def scores_of_files(hypotheses: Path, references: Path) -> dict[str, Any]:
-    """Scores of a file of translations, one sentence per line.
+def _composed(lines: Sequence[str]) -> list[str]:
+    return [unicodedata.normalize("NFC", line) for line in lines]
+
+
+def scores_of_files(hypotheses: Path, references: Path, language: str = "en") -> dict[str, Any]:
+    """Scores of a file of translations into `language`, one sentence per line.
 
     Raises
     ------
@@ -53,7 +79,7 @@ def scores_of_files(hypotheses: Path, references: Path) -> dict[str, Any]:
         When a file is missing or not UTF-8, or their numbers of lines differ; the message names the files.
     """
     pairs = list(read_aligned(hypotheses, references))
-    return scored([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    return scored([pair[0] for pair in pairs], [pair[1] for pair in pairs], language)
 
 
 def kept(hypotheses: Sequence[str]) -> dict[str, Any]:
@@ -98,10 +124,26 @@ def hypotheses_of(result: Path, split: str) -> list[str]:
     return restored(entry, str(result))
 
 
-def paired_bootstrap(first: Sequence[str], second: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+@contextlib.contextmanager
+def _fixed_seed() -> Iterator[None]:
+    """Set the environment variable from which sacrebleu takes its seed."""
+    before = os.environ.get("SACREBLEU_SEED")
+    os.environ["SACREBLEU_SEED"] = SEED
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SACREBLEU_SEED"]
+        else:
+            os.environ["SACREBLEU_SEED"] = before
+
+
+def paired_bootstrap(
+    first: Sequence[str], second: Sequence[str], references: Sequence[str], language: str = "en"
+) -> dict[str, Any]:
     """Test whether two sets of translations of the same sentences differ: sacrebleu's paired bootstrap (Koehn 2004).
 
-    The resamples are the same in every call (sacrebleu's seed).
+    The resamples are the same in every call (`SEED`). `scored` describes the metrics.
 
     Returns
     -------
@@ -110,9 +152,11 @@ def paired_bootstrap(first: Sequence[str], second: Sequence[str], references: Se
     from sacrebleu.metrics import BLEU, CHRF
     from sacrebleu.significance import PairedTest
 
-    metrics = {"BLEU": BLEU(references=[list(references)]), "chrF2": CHRF(references=[list(references)])}
-    systems = [("first", list(first)), ("second", list(second))]
-    signatures, found = PairedTest(systems, metrics, None, test_type="bs", n_samples=SAMPLES)()
+    against = [_composed(references)]
+    metrics = {"BLEU": BLEU(references=against, tokenize=tokeniser(language)), "chrF2": CHRF(references=against)}
+    systems = [("first", _composed(first)), ("second", _composed(second))]
+    with _fixed_seed():
+        signatures, found = PairedTest(systems, metrics, None, test_type="bs", n_samples=SAMPLES)()
     return {
         name: {
             "first": found[name][0].score,

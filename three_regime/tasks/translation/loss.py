@@ -21,6 +21,8 @@ CHUNK = {"cpu": 250_000, "cuda": 32_000_000}
 def smoothed_loss(outputs: Tensor, table: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """Label-smoothed cross-entropy summed over tokens (differentiable), and the number of wrong tokens.
 
+    A token is wrong if another one has a higher logit; ties, frequent only in bfloat16, count as right.
+
     Parameters
     ----------
     outputs

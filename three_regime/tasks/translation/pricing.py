@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from three_regime.config import Training
+from three_regime.datasets.aligned_text import count_lines
 from three_regime.datasets.corpora import ParallelCorpus
 from three_regime.errors import UserError
 from three_regime.models.sizes import Size, text_size
@@ -23,8 +24,11 @@ TOKENS_A_PAIR = 28
 """Target tokens per training pair of unprepared text, and per sentence in decoding rates: WMT14 with 32,000 subwords,
 order of magnitude only."""
 
-_BYTES_A_TOKEN, _BYTES_A_PAIR = 2, 2 * 12
+_BYTES_A_TOKEN, _BYTES_A_PAIR = 2, 12
 """Bytes of fairseq's binary files and of their index, per language."""
+
+_BYTES_A_HYPOTHESIS_TOKEN = 2.0
+"""Bytes of a token of a stored translation: compressed, in base64 (measured on Multi30k; order of magnitude)."""
 
 
 def text_speed(rates: Rates, study: Study) -> Speed | None:
@@ -59,11 +63,19 @@ class TextPricer(Pricer):
     @cached_property
     def pairs(self) -> int:
         """Number of training pairs: counted if the corpus has been prepared, else as stated, before cleaning."""
-        stated = self.study.config.dataset.train_pairs or self._entry.train_pairs or 0
         try:
             return int(read_arrays(self.study.prepared)["pairs"][0])
         except (UserError, KeyError):
-            return stated
+            return self.study.config.dataset.train_pairs or self._stated("train")
+
+    def _stated(self, split: str) -> int:
+        """Number of pairs of a split, as published, or as the user's own file has lines (0 while it is missing)."""
+        if self._entry.files is None:
+            return getattr(self._entry, f"{split}_pairs") or 0
+        try:
+            return count_lines(self._entry.files / f"{split}.{self._entry.source_language}")
+        except UserError:
+            return 0
 
     @cached_property
     def tokens_a_pair(self) -> float:
@@ -78,8 +90,8 @@ class TextPricer(Pricer):
     def _held_out(self) -> tuple[int, int]:
         choice = self.study.config.dataset
         return (
-            choice.validation_pairs or self._entry.validation_pairs or 0,
-            choice.test_pairs or self._entry.test_pairs or 0,
+            choice.validation_pairs or self._stated("validation"),
+            choice.test_pairs or self._stated("test"),
         )
 
     @cached_property
@@ -96,6 +108,10 @@ class TextPricer(Pricer):
     def data_bytes(self) -> float:
         tokens = self.pairs * self.tokens_a_pair
         return 2 * (tokens * _BYTES_A_TOKEN + self.pairs * _BYTES_A_PAIR)
+
+    @property
+    def score_bytes(self) -> float:
+        return sum(self._held_out) * self.tokens_a_pair * _BYTES_A_HYPOTHESIS_TOKEN
 
     @property
     def _evaluated(self) -> float:

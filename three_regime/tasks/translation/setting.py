@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from three_regime.config.section import lowered
 from three_regime.datasets.corpora import MANIFEST
+from three_regime.models.sizes import MAX_POSITIONS
 from three_regime.settings import Opened, Setting
-from three_regime.study.stages import TEXT_VERSION
+from three_regime.study.stages import PREPARATION_VERSION, TEXT_VERSION
 
 if TYPE_CHECKING:
     from three_regime.config import DatasetChoice, Measurement, StudyConfig, Training
@@ -79,6 +80,7 @@ class TranslationSetting(Setting):
         "line_error": "training token error",
     }
     knob_labels: ClassVar = {"batch_size": "dense batch size (tokens)"}
+    accuracy = "BLEU / 100 on the validation pairs"
     prepared_by_name = False
     refuses_other_data = True
     line_columns = ("bleu",)
@@ -97,6 +99,11 @@ class TranslationSetting(Setting):
         return lowered(measure, "train_pairs", choice.train_pairs)
 
     def check(self, study: StudyConfig) -> None:
+        if longest(study.dataset) > MAX_POSITIONS:
+            raise ValueError(
+                f"dataset.max_tokens {study.dataset.max_tokens} exceeds {MAX_POSITIONS - 1}: the model takes"
+                f" {MAX_POSITIONS} tokens, the end mark included"
+            )
         for key, training in study.batches():
             if training.batch_size < longest(study.dataset):
                 raise ValueError(
@@ -114,6 +121,7 @@ class TranslationSetting(Setting):
     def prepare_recipe(self, choice: DatasetChoice) -> dict[str, Any]:
         own = {key: getattr(choice, key) for key in OWN_TEXT_KEYS}
         return {
+            "preparation": PREPARATION_VERSION,
             **{key: getattr(choice, key) for key in PREPARED_KEYS},
             **{key: list(value) if isinstance(value, tuple) else value for key, value in own.items() if value},
         }
@@ -192,13 +200,13 @@ class TranslationSetting(Setting):
         """Validation BLEU along the line, if `measure.bleu_along_line` is set."""
         if not measure.bleu_along_line:
             return {}
-        return {"bleu": [task.scores(network, ("validation",))["validation"]["bleu"] for network in networks]}
+        return {"bleu": [task.bleu(network, "validation") for network in networks]}
 
     def opened(self, dataset: str, folder: Path) -> Opened:
         """Open a prepared corpus, since a network depends on its subword indices."""
         from three_regime.tasks.translation.task import opened
 
-        return opened(folder)
+        return opened(dataset, folder)
 
 
 def longest(choice: DatasetChoice) -> int:

@@ -7,6 +7,7 @@ validation set, on which the paper measures; BLEU is measured on validation and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,14 @@ from three_regime.models import transformer
 from three_regime.models.families import parse
 from three_regime.models.lean_transformer import LeanTransformer
 from three_regime.models.matching import fit
+from three_regime.preparation.cleaning import normalised
 from three_regime.preparation.prepared_text import PreparedText, open_text
 from three_regime.random_streams import Streams
 from three_regime.settings import Opened
 from three_regime.study.fingerprints import input_digest
 from three_regime.study.grid import Study
 from three_regime.system.cpu_memory import keep_freed_memory
-from three_regime.system.files import Arrays
+from three_regime.system.files import PROVENANCE_KEY, Arrays, read_metadata
 from three_regime.tasks.interface import Metrics, Split, Weights
 from three_regime.tasks.translation.batches import Batches, TextBatch, TextEpoch, TrainingBatch
 from three_regime.tasks.translation.beam_search import DEFAULT_SEARCH, Search, Symbols, translate
@@ -207,11 +209,19 @@ class Translation:
         for split in splits:
             references = self.text.references(split)[: self._counts[split]]
             hypotheses = self.translations(weights, split, self.search)
-            greedy = scored(self.translations(weights, split, Search(beam=1)), references)
+            language = self.text.languages[1]
+            greedy = scored(self.translations(weights, split, Search(beam=1)), references, language)
             found[split] = {
-                **scored(hypotheses, references), "greedy_bleu": greedy["bleu"], "hypotheses": kept(hypotheses),
-            }  # fmt: skip
+                **scored(hypotheses, references, language),
+                "greedy_bleu": greedy["bleu"],
+                "hypotheses": kept(hypotheses),
+            }
         return found
+
+    def bleu(self, weights: Weights, split: str) -> float:
+        """BLEU of beam search on a split."""
+        references = self.text.references(split)[: self._counts[split]]
+        return scored(self.translations(weights, split, self.search), references, self.text.languages[1])["bleu"]
 
     def translations(self, weights: Weights, split: str, search: Search) -> list[str]:
         """Detokenised translations of a split."""
@@ -220,7 +230,7 @@ class Translation:
 
     def translate_lines(self, weights: Weights, lines: Sequence[str], search: Search) -> list[str]:
         """Detokenised translations of lines of text; empty lines stay empty."""
-        places = [place for place, line in enumerate(lines) if line.strip()]
+        places = [place for place, line in enumerate(lines) if normalised(line)]
         found = self._translated(weights, [self.text.encode(lines[place]) for place in places], search, places)
         by_place = dict(zip(places, found, strict=True))
         return [by_place.get(place, "") for place in range(len(lines))]
@@ -289,9 +299,18 @@ def of_study(study: Study, device: str) -> Translation:
     )
 
 
-def opened(folder: Path) -> Opened:
-    """Open the prepared corpus in a folder, to measure single checkpoints."""
+def opened(dataset: str, folder: Path) -> Opened:
+    """Open the prepared corpus in a folder, to measure single checkpoints.
+
+    Raises
+    ------
+    UserError
+        As `open_text`; also when the folder holds another corpus than `dataset`.
+    """
     text = open_text(folder / MANIFEST)
+    there = json.loads(read_metadata(folder / MANIFEST)[PROVENANCE_KEY])["recipe"]["dataset"]
+    if there != dataset:
+        raise UserError(f"{folder} holds {there}, not {dataset}: give --dataset {there}, or the folder of {dataset}")
 
     def task(model: str, device: str, train: int | None, test: int | None) -> Translation:
         return Translation(text, model, torch.device(device), measured_pairs=train, held_out={"validation": test})
