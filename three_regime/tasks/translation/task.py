@@ -207,12 +207,10 @@ class Translation:
         """
         found: dict[str, Any] = {"beam": self.search.beam, "length_penalty": self.search.length_penalty}
         for split in splits:
-            references = self.text.references(split)[: self._counts[split]]
             hypotheses = self.translations(weights, split, self.search)
-            language = self.text.languages[1]
-            greedy = scored(self.translations(weights, split, Search(beam=1)), references, language)
+            greedy = self._scored(self.translations(weights, split, Search(beam=1)), split)
             found[split] = {
-                **scored(hypotheses, references, language),
+                **self._scored(hypotheses, split),
                 "greedy_bleu": greedy["bleu"],
                 "hypotheses": kept(hypotheses),
             }
@@ -220,8 +218,11 @@ class Translation:
 
     def bleu(self, weights: Weights, split: str) -> float:
         """BLEU of beam search on a split."""
+        return self._scored(self.translations(weights, split, self.search), split)["bleu"]
+
+    def _scored(self, hypotheses: Sequence[str], split: str) -> dict[str, Any]:
         references = self.text.references(split)[: self._counts[split]]
-        return scored(self.translations(weights, split, self.search), references, self.text.languages[1])["bleu"]
+        return scored(hypotheses, references, self.text.languages[1])
 
     def translations(self, weights: Weights, split: str, search: Search) -> list[str]:
         """Detokenised translations of a split."""
