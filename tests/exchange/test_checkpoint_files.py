@@ -4,13 +4,13 @@ import contextlib
 import errno
 import hashlib
 import os
-import time
 import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+from processor_time import limited_to
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import prune
@@ -232,12 +232,12 @@ def test_keys_that_are_no_text_are_no_state_dict(tmp_path):
 
 def test_a_very_long_name_is_read_quickly_and_shown_in_short(tmp_path):
     torch.save({"module." * 60_000 + "a": torch.ones(1)}, tmp_path / "long.pt")
-    began = time.monotonic()
-    assert list(read_foreign(tmp_path / "long.pt").arrays) == ["a"]
-    torch.save({"x." * 60_000 + "a": torch.ones(1)}, tmp_path / "long.pt")
-    with pytest.raises(UserError) as refused:
-        match(read_foreign(tmp_path / "long.pt").arrays, build())
-    assert len(str(refused.value)) < 500 and time.monotonic() - began < 5
+    with limited_to(20):
+        assert list(read_foreign(tmp_path / "long.pt").arrays) == ["a"]
+        torch.save({"x." * 60_000 + "a": torch.ones(1)}, tmp_path / "long.pt")
+        with pytest.raises(UserError) as refused:
+            match(read_foreign(tmp_path / "long.pt").arrays, build())
+    assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("error", [RuntimeError, TypeError, NotImplementedError, ValueError])

@@ -30,6 +30,14 @@ class Checkout:
         """Return environment variables that make Python import the copy instead of the original."""
         return {**os.environ, "PYTHONPATH": str(self.path), "OMP_NUM_THREADS": "1"}
 
+    def without(self, *modules: str) -> dict[str, str]:
+        """Return environment variables with which importing any of the modules fails."""
+        blocked = self.path / "blocked"
+        blocked.mkdir(exist_ok=True)
+        for name in modules:
+            (blocked / f"{name}.py").write_text(f"raise ImportError('{name} is not to be imported here')\n")
+        return {**self.environment(), "PYTHONPATH": os.pathsep.join((str(blocked), str(self.path)))}
+
     def command(self, *arguments: str) -> list[str]:
         """Return the Snakemake command of the project's wrapper."""
         return [sys.executable, "-m", "three_regime", "workflow", "--cores", "2", *arguments]

@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import pytest
 import tiny_study
 import yaml
 from checkout import Checkout, copy_to
+from processor_time import limited_to
 
 from three_regime.config import load
 from three_regime.jobs.run import run_job
@@ -330,15 +330,12 @@ def members(output: str) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def test_a_pack_with_nothing_stale_takes_no_time(finished: Checkout) -> None:
-    """Processor time of the job's own process, which imports no torch; its start included."""
+def test_a_pack_with_nothing_stale_does_nothing(finished: Checkout) -> None:
+    """Its job imports no torch, which takes longer than all else that it does."""
     command = ["-m", "three_regime", "run-stage", "retrain", "--study", "first", "--temperature", "2",
                "--base", "config.yaml", "--configfile", "edits.yaml"]  # fmt: skip
-    before, began = os.times(), time.monotonic()
-    ended = subprocess.run(
-        [sys.executable, *command], cwd=finished.path, env=finished.environment(), capture_output=True, text=True
-    )
-    after = os.times()
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    with limited_to(20):  # 1 s alone
+        ended = subprocess.run(
+            [sys.executable, *command], cwd=finished.path, env=finished.without("torch"), capture_output=True, text=True
+        )
     assert "retrain first seed1 epochs002: 0 computed, 4 kept" in ended.stderr
-    assert spent < 3, f"{spent:.1f} s of processor time, {time.monotonic() - began:.1f} s on the clock"
