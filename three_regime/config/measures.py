@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from three_regime.config.optimisers import OPTIMISERS
+from three_regime.config.optimisers import settings_of_others
 from three_regime.system import registries
 
 
@@ -104,10 +104,7 @@ def _work_of_hessians(pricer: Any, products: int, replicas: int) -> Any:
 def _settings_of_curves(config: Any) -> dict[str, Any]:
     """Settings of the training of a bend, and of the measurement along the curve."""
     retrain = config.retrain.model_dump(mode="json", exclude={"start", "rewind_epoch", "evaluate_every", "milestones"})
-    optimisers = {name: {*facts.settings} for name, facts in OPTIMISERS.items()}
-    optimisers["adam"].add("epsilon_placement")
-    of_others = set().union(*optimisers.values()) - optimisers[config.retrain.optimiser]
-    unused = {"epochs", "iterations", "sam_rho", *of_others}
+    unused = {"epochs", "iterations", "sam_rho", *settings_of_others(config.retrain.optimiser)}
     training = {name: value for name, value in retrain.items() if name not in unused}
     return {"curve": config.measure.bezier.model_dump(mode="json"), "training": training, **config.setting.lmc_recipe(
         config.measure

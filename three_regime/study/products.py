@@ -18,7 +18,7 @@ from typing import Any
 from three_regime.config import Training
 from three_regime.config.knobs import density_folder
 from three_regime.config.measures import MEASURES
-from three_regime.config.optimisers import OPTIMISERS
+from three_regime.config.optimisers import OPTIMISERS, settings_of_others
 from three_regime.errors import UserError
 from three_regime.models.families import FAMILIES, parse
 from three_regime.pruning.criteria import CRITERIA
@@ -128,8 +128,8 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISERS[training.optimiser].settings)}
     # Omitted where they have no effect, and at their defaults: a setting that was added later does not make earlier
     # results stale.
-    unused = {"epsilon_placement": training.optimiser != "adam", "warmup_start": not training.warmup}
-    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS if not unused.get(name)}
+    unused = settings_of_others(training.optimiser) | (set() if training.warmup else {"warmup_start"})
+    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS if name not in unused}
     recipe |= {name: getattr(training, name) for name in neutral if getattr(training, name) != neutral[name]}
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
     recipe["length"] = stop_epoch or training.epochs or training.iterations
