@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from three_regime.figures import style
@@ -38,10 +43,24 @@ def save(figure: Figure, stem: Path, data: pd.DataFrame) -> list[Path]:
         When the disk is full or the folder cannot be written.
     """
     pdf, png, csv = (Path(stem).parent / f"{Path(stem).name}.{extension}" for extension in FIGURE_FORMATS)
-    with style.context():
-        with replacing(pdf) as temporary:
-            figure.savefig(temporary, format="pdf", metadata=_PDF_METADATA)
+    with style.context(), _laid_out(figure):
         with replacing(png) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+            FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+        with replacing(pdf) as temporary:  # last: it changes the figure's resolution
+            FigureCanvasPdf(figure).print_pdf(temporary, metadata=_PDF_METADATA)
     write_csv(csv, data)
     return [pdf, png, csv]
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Lay the figure out once for all files; ``Figure.savefig`` lays it out, and draws it, twice for each."""
+    engine, dpi = figure.get_layout_engine(), figure.dpi
+    figure.dpi = mpl.rcParams["savefig.dpi"]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
+        figure.dpi = dpi
