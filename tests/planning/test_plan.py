@@ -298,7 +298,7 @@ def test_the_whole_paper_is_priced_quickly_and_without_torch(tmp_path: Path) -> 
     whole = load([ROOT / "config.yaml"])
     whole = whole.model_copy(update={"results": str(tmp_path), "run": tuple(whole.studies)})
     assert len(whole.run) >= 10
-    with limited_to(30):
+    with limited_to(10):
         found = plan.make(whole, (), rates(model="preresnet-20", side=32))
     figure = {row.stage: row for row in found.rows if row.study == "cifar10-preresnet20-epochs"}
     assert [(figure[stage].jobs, figure[stage].members) for stage in ("dense", "prune", "retrain", "lmc", "cka")] == [

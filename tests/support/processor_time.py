@@ -14,12 +14,13 @@ def limited_to(seconds: float) -> Iterator[None]:
     A limit is several times what an idle machine needs, because a shared core may run at half its speed. It finds
     mistakes of order (a quadratic loop, an import of torch for each job); `python -m benchmarks` measures the rest.
     """
-    before = _used()
+    before = used()
     yield
-    used = _used() - before
-    assert used < seconds, f"{used:.1f} s of processor time, limit {seconds:.0f} s"
+    spent = used() - before
+    assert spent < seconds, f"{spent:.1f} s of processor time, limit {seconds:.0f} s"
 
 
-def _used() -> float:
+def used() -> float:
+    """Seconds of processor time of this process and its subprocesses that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

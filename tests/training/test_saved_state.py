@@ -229,12 +229,14 @@ def test_asked_to_stop_a_run_saves_and_a_new_one_continues(tmp_path, expected, b
         line = process.stderr.readline()
         assert line, "ended before it was signalled"
     time.sleep(0.5)  # some steps, unless the machine is very slow
+    began = time.monotonic()
     if how.endswith("group"):
         os.killpg(process.pid, signal.SIGTERM)
     else:
         process.send_signal(getattr(signal, how))
     log = process.communicate(timeout=60)[1]
     assert process.returncode == 143, log
+    assert time.monotonic() - began < 10
     assert f"received {how.split()[0]}" in log and "Traceback" not in log
     saved = [json.loads(saved_state.read_metadata(state)["state"]) for state in states(tmp_path, "retrain")]
     (moment,) = {(about["epoch"], about["step"]) for about in saved}
