@@ -18,7 +18,7 @@ from typing import Any
 from three_regime.config import Training
 from three_regime.config.knobs import density_folder
 from three_regime.config.measures import MEASURES
-from three_regime.config.optimisers import OPTIMISERS, settings_of_others
+from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import UserError
 from three_regime.models.families import FAMILIES, parse
 from three_regime.pruning.criteria import CRITERIA
@@ -32,9 +32,9 @@ IMPORTED = "imported"
 
 
 LATER_SETTINGS = (
-    "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "epsilon_placement",
-    "shuffle_ties",
+    "schedule", "warmup", "warmup_start", "accumulate", "clip_norm", "dropout", "label_smoothing", "shuffle_ties",
 )  # fmt: skip
+"""Of every optimiser; each has its own in `OPTIMISERS`."""
 
 
 GRADIENT_SETTINGS = ("batch_size", "accumulate", "drop_last", "dropout", "label_smoothing", "shuffle_ties")
@@ -128,8 +128,9 @@ def training_recipe(training: Training, stop_epoch: int | None = None) -> dict[s
     recipe = {name: getattr(training, name) for name in (*names, *OPTIMISERS[training.optimiser].settings)}
     # Omitted where they have no effect, and at their defaults: a setting that was added later does not make earlier
     # results stale.
-    unused = settings_of_others(training.optimiser) | (set() if training.warmup else {"warmup_start"})
-    neutral = {name: type(training).model_fields[name].default for name in LATER_SETTINGS if name not in unused}
+    later = [name for name in LATER_SETTINGS if training.warmup or name != "warmup_start"]
+    later += OPTIMISERS[training.optimiser].later_settings
+    neutral = {name: type(training).model_fields[name].default for name in later}
     recipe |= {name: getattr(training, name) for name in neutral if getattr(training, name) != neutral[name]}
     recipe["unit"] = "epochs" if training.by_epoch else "iterations"
     recipe["length"] = stop_epoch or training.epochs or training.iterations
