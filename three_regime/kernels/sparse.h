@@ -134,6 +134,19 @@ INLINE double across(vec value) {
   return sum;
 }
 
+/* Fetch P columns (`step` apart) and R rows (`row` apart) into the cache. Tiles jump from channel to channel, which no
+   prefetcher of a processor foresees, so each tile fetches what the next one needs of maps. */
+INLINE void fetch(const float *from, long row, const int P, const int R, const int step) {
+  const int line = LANES < 16 && step == 1 ? 16 / LANES : 1; /* vectors in a cache line */
+#pragma GCC unroll 16
+  for (int p = 0; p < P * R; p += line) __builtin_prefetch(from + p / P * row + p % P * step * LANES);
+}
+
+/* Distance to the next tile: to the right, or at the beginning of the next rows. */
+INLINE long next_tile(long column, long width, long row, const int P, const int R, const int step) {
+  return column + P < width ? P * step * LANES : step * (R * row - column * LANES);
+}
+
 INLINE float *row_of(const Map *map, float *data, long block, long row, long channel) {
   return data + ((block * map->height + row) * map->channels + channel) * map->width * LANES;
 }

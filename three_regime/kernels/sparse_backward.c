@@ -14,7 +14,7 @@ INLINE void weight_tile(const Pass *pass, Weights t, float *sums, const int P, c
   const float *dy = t.dy + t.dy_row + LANES;
   for (long o = 0; o < layer->outputs; o++, dy += (pass->to->width + 2) * LANES) {
     const long begin = layer->begin[o], count = layer->begin[o + 1] - begin;
-    vec given[P * R];
+    vec given[TILE];
 #pragma GCC unroll 16
     for (int p = 0; p < P * R; p++) given[p] = LOAD(dy + p / P * t.dy_row + p % P * LANES);
     correlate(t.band, t.band_row * S, layer->at + begin, given, count, sums + begin * LANES, P, R, S);
@@ -25,6 +25,7 @@ typedef struct {
   const float *dy, *x, *half;
   float *g;
   long dy_row, row; /* row strides */
+  long next;        /* distance to the next tile of x and g */
   vec live, *sum, *product;
 } Inputs;
 
@@ -37,9 +38,10 @@ INLINE void input_tile(const Pass *pass, Inputs t, long list, const int P, const
   const long width = (layer->kernel == 1 && layer->stride == 2 ? pass->to->width : from->width) * LANES;
   for (long c = 0; c < layer->inputs; c++, t.x += width, t.g += width) {
     const long begin = begins[c], count = begins[c + 1] - begin;
-    vec acc[P * R];
+    vec acc[TILE];
 #pragma GCC unroll 16
     for (int p = 0; p < P * R; p++) acc[p] = (vec){0};
+    fetch(t.x + t.next, t.row, P, R, step), fetch(t.g + t.next, t.row, P, R, step);
     gather(t.dy, t.dy_row, layer->turned_at + begin, layer->turned + begin, count, acc, P, R, 1);
     if (!norm) {
 #pragma GCC unroll 16
@@ -74,17 +76,22 @@ INLINE void weight_rows(const Pass *pass, Weights t, float *sums, const int R, c
 }
 
 INLINE void input_rows(const Pass *pass, Inputs t, const int R) {
-#define DO(P, R_) input_tile(pass, t, 0, P, R_, 1), t.dy += P * LANES, t.x += P * LANES, t.g += P * LANES
-  ACROSS(pass->to->width, R, DO)
+  const long width = pass->to->width;
+#define DO(P, R_)                                  \
+  t.next = next_tile(x, width, t.row, P, R_, 1);   \
+  input_tile(pass, t, 0, P, R_, 1), t.dy += P * LANES, t.x += P * LANES, t.g += P * LANES
+  ACROSS(width, R, DO)
 #undef DO
 }
 
 /* Positions of one parity of row and column, for stride 2. */
 INLINE void parity_rows(const Pass *pass, Inputs t, long list) {
-#define DO(P, R_)                                                                              \
+  const long width = pass->to->width;
+#define DO(P, R_)                                                                                     \
+  t.next = next_tile(x, width, t.row, P, R_, 2);                                                      \
   input_tile(pass, t, list, P, R_, 2), t.dy += P * LANES, t.x += 2 * P * LANES, t.g += 2 * P * LANES, \
       t.half = t.half ? t.half + P * LANES : NULL
-  ACROSS(pass->to->width, 1, DO)
+  ACROSS(width, 1, DO)
 #undef DO
 }
 
@@ -134,7 +141,7 @@ INLINE void differentiate(const Pass *pass, int part, int parts, const int S) {
       for (long y = 0, two; y < count; y += 1 + two) {
         two = to->width < TILE && y + 1 < count && S == 1;
         Weights t = {band + y * S * row, dy + y * dy_row, row, dy_row};
-        Inputs i = {t.dy, NULL, NULL, NULL, dy_row, from->channels * from->width * LANES, live, sum, product};
+        Inputs i = {t.dy, NULL, NULL, NULL, dy_row, from->channels * from->width * LANES, 0, live, sum, product};
         if (S == 1) {
           i.x = row_of(from, from->x, block, top + y, 0);
           i.g = row_of(from, from->g, block, top + y, 0);

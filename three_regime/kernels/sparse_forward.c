@@ -7,6 +7,7 @@ typedef struct {
   float *y;
   const float *addend;
   long band_row, y_row, addend_row; /* row strides */
+  long y_next, addend_next;         /* distances to the next tile */
   vec live, *sum, *square;
 } Tile;
 
@@ -17,13 +18,16 @@ INLINE void tile(const Pass *pass, Tile t, const int P, const int R, const int S
   const float *pivot = pass->to->mean + layer->first, *bias = layer->bias < 0 ? NULL : pass->call->parameters + layer->bias;
   for (long o = 0; o < layer->outputs; o++, t.y += width, t.addend += width) {
     const long begin = layer->begin[o], count = layer->begin[o + 1] - begin;
-    vec acc[P * R], start = {0};
+    vec acc[TILE], start = {0};
     if (bias) start = t.live * bias[o];
 #pragma GCC unroll 16
     for (int p = 0; p < P * R; p++) acc[p] = start;
-    if (pass->beside)
+    fetch(t.y + t.y_next, t.y_row, P, R, 1);
+    if (pass->beside) {
+      fetch(t.addend + t.addend_next, t.addend_row, P, R, 1);
 #pragma GCC unroll 16
       for (int p = 0; p < P * R; p++) acc[p] = LOAD(t.addend + p / P * t.addend_row + p % P * LANES);
+    }
     gather(t.band, t.band_row, layer->at + begin, layer->weights + begin, count, acc, P, R, S);
     vec sum = {0}, square = {0}, near = t.live * pivot[o];
 #pragma GCC unroll 16
@@ -37,8 +41,12 @@ INLINE void tile(const Pass *pass, Tile t, const int P, const int R, const int S
 }
 
 INLINE void rows(const Pass *pass, Tile t, const int R, const int S) {
-#define DO(P, R_) tile(pass, t, P, R_, S), t.band += P * S * LANES, t.y += P * LANES, t.addend += P * LANES
-  ACROSS(pass->to->width, R, DO)
+  const long width = pass->to->width;
+#define DO(P, R_)                                                       \
+  t.y_next = next_tile(x, width, t.y_row, P, R_, 1);                    \
+  t.addend_next = next_tile(x, width, t.addend_row, P, R_, 1);          \
+  tile(pass, t, P, R_, S), t.band += P * S * LANES, t.y += P * LANES, t.addend += P * LANES
+  ACROSS(width, R, DO)
 #undef DO
 }
 
@@ -64,7 +72,7 @@ INLINE void convolve(const Pass *pass, int part, int parts, const int S) {
         two = to->width < TILE && y + 1 < count;
         Tile t = {band + y * S * row, row_of(to, to->x, block, top + y, layer->first),
                   row_of(beside, beside->x, block, top + y, 0), row * S, to->channels * to->width * LANES,
-                  beside->channels * to->width * LANES, live, sum, square};
+                  beside->channels * to->width * LANES, 0, 0, live, sum, square};
         if (two)
           rows(pass, t, 2, S);
         else
