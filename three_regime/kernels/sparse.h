@@ -137,7 +137,7 @@ INLINE double across(vec value) {
 /* Fetch P columns (`step` apart) and R rows (`row` apart) into the cache. Tiles jump from channel to channel, which no
    prefetcher of a processor foresees, so each tile fetches what the next one needs of maps. */
 INLINE void fetch(const float *from, long row, const int P, const int R, const int step) {
-  const int line = LANES < 16 && step == 1 ? 16 / LANES : 1; /* vectors in a cache line */
+  const int line = step == 1 ? 16 / LANES : 1; /* vectors in a cache line */
 #pragma GCC unroll 16
   for (int p = 0; p < P * R; p += line) __builtin_prefetch(from + p / P * row + p % P * step * LANES);
 }

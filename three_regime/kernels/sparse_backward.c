@@ -41,7 +41,8 @@ INLINE void input_tile(const Pass *pass, Inputs t, long list, const int P, const
     vec acc[TILE];
 #pragma GCC unroll 16
     for (int p = 0; p < P * R; p++) acc[p] = (vec){0};
-    fetch(t.x + t.next, t.row, P, R, step), fetch(t.g + t.next, t.row, P, R, step);
+    if (norm) fetch(t.x + t.next, t.row, P, R, step);
+    fetch(t.g + t.next, t.row, P, R, step);
     gather(t.dy, t.dy_row, layer->turned_at + begin, layer->turned + begin, count, acc, P, R, 1);
     if (!norm) {
 #pragma GCC unroll 16
