@@ -28,6 +28,9 @@ EXPLORED = {f"explorer-{archive.name}.html": archive for archive in ARCHIVES}
 
 IMAGES = {
     "images/published.png": "reference/figure2/redrawn.png",
+    "images/figure2-cells-lines.png": (
+        "reference/obtained/figure2-cells/cifar10-preresnet20-epochs/figures/lmc_lines.png"
+    ),
     "images/cifar10-cpu.png": "reference/obtained/cifar10-cpu/cifar10-cpu/figures/phase_diagram.png",
     "images/cifar10-cpu-seeds.png": "reference/obtained/cifar10-cpu/cifar10-cpu/figures/seeds.png",
 }
