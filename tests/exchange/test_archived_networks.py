@@ -1,16 +1,24 @@
-"""The archived networks of Figure 2's cells give back LMC and CKA on the real CIFAR-10."""
+"""The archived networks of Figure 2's cells give back LMC, CKA and what docs/results.md tells of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from checkout import ROOT
 
 from three_regime.exchange.remeasure import remeasure
+from three_regime.exchange.single_checkpoints import lmc_of_files
+from three_regime.landscape.signs import signs
+from three_regime.pruning.masks import split_masks
+from three_regime.system.files import read_arrays, write_arrays
 
 ARCHIVE = ROOT / "reference" / "obtained" / "figure2-cells"
+CELLS = ARCHIVE / "cifar10-preresnet20-epochs" / "seed1"
+
 KEPT = ARCHIVE.with_suffix(".remeasured.csv")
 """What `remeasure` gave when the networks were archived, on the first images of each split."""
 
@@ -26,3 +34,38 @@ def test_they_give_the_kept_numbers(cifar10_batches: Path, tmp_path: Path) -> No
     assert found["cka_softmax"].to_numpy() == pytest.approx(kept["cka_softmax"].to_numpy(), abs=1e-4)
     # 2,000 of 50,000 images: three standard errors of a difference of two proportions.
     assert found["lmc"].to_numpy() == pytest.approx(kept["lmc_archived"].to_numpy(), abs=0.035)
+
+
+@pytest.mark.parametrize(("epochs", "disagreement", "flips"), [(10, 0.23, 4), (80, 0.17, 7), (160, 0.44, 13)])
+def test_signs_that_differ_between_replicas(epochs: int, disagreement: float, flips: int) -> None:
+    (first, masks), (second, same) = (split_masks(read_arrays(retrained(epochs, replica))) for replica in (1, 2))
+    assert all(np.array_equal(mask, same[name]) for name, mask in masks.items())
+    one, other = ({name: torch.from_numpy(weights[name]) for name in masks} for weights in (first, second))
+    found = signs(one, other, masks)
+    assert found == {"sign_disagreement": pytest.approx(disagreement, abs=0.005), "sign_flips": flips}
+
+
+def test_one_weight_makes_the_jump_after_80_epochs(cifar10_batches: Path, tmp_path: Path) -> None:
+    first, second = (read_arrays(retrained(80, replica)) for replica in (1, 2))
+    (place,) = np.argwhere(first["mask:conv1.weight"][5])
+    ours, theirs = first["conv1.weight"][5][tuple(place)], second["conv1.weight"][5][tuple(place)]
+    assert ours * theirs < 0 and ours / (ours - theirs) == pytest.approx(0.141, abs=0.0005)  # where it is 0
+    # The second replica with this weight of the first, so that it is the same along the line.
+    second["conv1.weight"][5] = first["conv1.weight"][5]
+    write_arrays(tmp_path / "held.safetensors", second, {})
+    ends = {"line": retrained(80, 2), "held": tmp_path / "held.safetensors"}
+    error = {
+        name: lmc_of_files(
+            retrained(80, 1), end, "preresnet-20", "cifar10", cifar10_batches, tmp_path / f"{name}.json",
+            train_images=1000, test_images=1, batch_size=64, points=6,
+        )["train_error"]
+        for name, end in ends.items()
+    }  # fmt: skip
+    at_start, at_a_fifth = error["line"][:2]
+    assert error["held"][0] == at_start
+    assert at_a_fifth - at_start > 0.1 and abs(error["held"][1] - at_start) < 0.03
+
+
+def retrained(epochs: int, replica: int) -> Path:
+    """Archived network of a replica at 7 % density."""
+    return CELLS / f"epochs{epochs:03d}" / "density007" / f"replica{replica}" / "retrained.safetensors"

@@ -153,6 +153,17 @@ MEASURES: dict[str, Measure] = {
             work=lambda pricer, products, replicas: pricer.passes(0.0),
         ),
         Measure(
+            "signs",
+            "pair",
+            (
+                Column("sign_disagreement", "kept weights with\nopposite signs (fraction)", low_is_good=True),
+                Column("sign_flips", "filters of one weight\nwith opposite signs", low_is_good=True),
+            ),
+            "three_regime.landscape.signs:signs_of",
+            "fraction of kept weights with opposite signs, and number of filters of one weight with opposite signs",
+            work=lambda pricer, products, replicas: pricer.passes(0.0),
+        ),
+        Measure(
             "hessian",
             "replica",
             (
