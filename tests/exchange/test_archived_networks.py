@@ -10,15 +10,13 @@ import pytest
 import torch
 from checkout import ROOT
 
-from three_regime.exchange.remeasure import remeasure
+from three_regime.exchange.remeasure import Pair, archived_pairs, remeasure
 from three_regime.exchange.single_checkpoints import lmc_of_files
 from three_regime.landscape.signs import signs
 from three_regime.pruning.masks import split_masks
 from three_regime.system.files import read_arrays, write_arrays
 
 ARCHIVE = ROOT / "reference" / "obtained" / "figure2-cells"
-CELLS = ARCHIVE / "cifar10-preresnet20-epochs" / "seed1"
-
 KEPT = ARCHIVE.with_suffix(".remeasured.csv")
 """What `remeasure` gave when the networks were archived, on the first images of each split."""
 
@@ -38,7 +36,8 @@ def test_they_give_the_kept_numbers(cifar10_batches: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("epochs", "disagreement", "flips"), [(10, 0.23, 4), (80, 0.17, 7), (160, 0.44, 13)])
 def test_signs_that_differ_between_replicas(epochs: int, disagreement: float, flips: int) -> None:
-    (first, masks), (second, same) = (split_masks(read_arrays(retrained(epochs, replica))) for replica in (1, 2))
+    pair = first_pair(epochs)
+    (first, masks), (second, same) = (split_masks(read_arrays(path)) for path in (pair.first, pair.second))
     assert all(np.array_equal(mask, same[name]) for name, mask in masks.items())
     one, other = ({name: torch.from_numpy(weights[name]) for name in masks} for weights in (first, second))
     found = signs(one, other, masks)
@@ -46,17 +45,18 @@ def test_signs_that_differ_between_replicas(epochs: int, disagreement: float, fl
 
 
 def test_one_weight_makes_the_jump_after_80_epochs(cifar10_batches: Path, tmp_path: Path) -> None:
-    first, second = (read_arrays(retrained(80, replica)) for replica in (1, 2))
+    pair = first_pair(80)
+    first, second = read_arrays(pair.first), read_arrays(pair.second)
     (place,) = np.argwhere(first["mask:conv1.weight"][5])
     ours, theirs = first["conv1.weight"][5][tuple(place)], second["conv1.weight"][5][tuple(place)]
     assert ours * theirs < 0 and ours / (ours - theirs) == pytest.approx(0.141, abs=0.0005)  # where it is 0
     # The second replica with this weight of the first, so that it is the same along the line.
     second["conv1.weight"][5] = first["conv1.weight"][5]
     write_arrays(tmp_path / "held.safetensors", second, {})
-    ends = {"line": retrained(80, 2), "held": tmp_path / "held.safetensors"}
+    ends = {"line": pair.second, "held": tmp_path / "held.safetensors"}
     error = {
         name: lmc_of_files(
-            retrained(80, 1), end, "preresnet-20", "cifar10", cifar10_batches, tmp_path / f"{name}.json",
+            pair.first, end, "preresnet-20", "cifar10", cifar10_batches, tmp_path / f"{name}.json",
             train_images=500, test_images=1, batch_size=64, points=6,
         )["train_error"]
         for name, end in ends.items()
@@ -66,6 +66,7 @@ def test_one_weight_makes_the_jump_after_80_epochs(cifar10_batches: Path, tmp_pa
     assert at_a_fifth - at_start > 0.06 and abs(error["held"][1] - at_start) < 0.03
 
 
-def retrained(epochs: int, replica: int) -> Path:
-    """Archived network of a replica at 7 % density."""
-    return CELLS / f"epochs{epochs:03d}" / "density007" / f"replica{replica}" / "retrained.safetensors"
+def first_pair(epochs: int) -> Pair:
+    """Replicas 1 and 2 after this number of dense epochs."""
+    wanted = (epochs, "1-2")
+    return next(pair for pair in archived_pairs(ARCHIVE) if (pair.row["temperature"], pair.row["pair"]) == wanted)

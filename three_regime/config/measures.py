@@ -95,6 +95,16 @@ LANCZOS_PRODUCTS = 40
 """Approximate number of Hessian-vector products for the top eigenvalue."""
 
 
+def _work_of_outputs(pricer: Any, products: int, replicas: int) -> Any:
+    """Each replica's outputs on the inputs of CKA are computed once, however many pairs use them."""
+    return pricer.outputs(replicas)
+
+
+def _work_without_data(pricer: Any, products: int, replicas: int) -> Any:
+    """Weights are compared, and nothing is evaluated."""
+    return pricer.passes(0.0)
+
+
 def _work_of_hessians(pricer: Any, products: int, replicas: int) -> Any:
     """A Hessian-vector product costs about two training passes; the maximum number of probes is assumed."""
     hessian = pricer.study.config.measure.hessian
@@ -130,7 +140,7 @@ MEASURES: dict[str, Measure] = {
             "three_regime.landscape.predictions:agreement_of",
             "fraction of the inputs of CKA for which two replicas predict the same class or token",
             settings=_inputs_of_cka,
-            work=lambda pricer, products, replicas: pricer.outputs(replicas),
+            work=_work_of_outputs,
         ),
         Measure(
             "divergence",
@@ -139,7 +149,7 @@ MEASURES: dict[str, Measure] = {
             "three_regime.landscape.predictions:divergence_of",
             "mean Jensen-Shannon divergence between two replicas' softmax outputs (nats), on the inputs of CKA",
             settings=_inputs_of_cka,
-            work=lambda pricer, products, replicas: pricer.outputs(replicas),
+            work=_work_of_outputs,
         ),
         Measure(
             "distance",
@@ -150,7 +160,7 @@ MEASURES: dict[str, Measure] = {
             ),
             "three_regime.landscape.weight_distance:distance_of",
             "Euclidean distance between two replicas' parameters, also relative to the mean of their norms",
-            work=lambda pricer, products, replicas: pricer.passes(0.0),
+            work=_work_without_data,
         ),
         Measure(
             "signs",
@@ -161,7 +171,7 @@ MEASURES: dict[str, Measure] = {
             ),
             "three_regime.landscape.signs:signs_of",
             "fraction of kept weights with opposite signs, and number of filters of one weight with opposite signs",
-            work=lambda pricer, products, replicas: pricer.passes(0.0),
+            work=_work_without_data,
         ),
         Measure(
             "hessian",
