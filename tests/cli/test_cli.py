@@ -68,7 +68,7 @@ def test_list_shows_what_is_registered() -> None:
         ("list", {"data_sets", "models", "knobs", "loads", "criteria", "measures", "optimisers"}),
         ("plan", {"rows", "longest_chain_s"}),
         ("explain", {"unprepared", "findings"}),
-        ("status", {"running", "counts"}),
+        ("status", {"running", "counts", "tables"}),
     ],
 )
 def test_json_for_programs(command: str, keys: set[str]) -> None:

@@ -42,7 +42,20 @@ def test_a_finished_study_runs_nothing(finished_tiny: Checkout) -> None:
     assert found.counts == [
         (NAME, "dense", 2, 2), (NAME, "prune", 4, 4), (NAME, "retrain", 8, 8), (NAME, "lmc", 4, 4), (NAME, "cka", 4, 4),
     ]  # fmt: skip
+    assert found.tables == {NAME: "up to date"}
     assert "Nothing is running" in status.render(found)
+
+
+def test_tables_are_outdated_until_they_are_built_again(own: Checkout) -> None:
+    with inside(own):
+        study = study_of(tiny())
+        pack(study, "lmc", 1, 4)[0].outputs[0].unlink()
+        assert status.look(tiny()).tables == {NAME: "outdated"}, "they hold a result that is gone"
+        for name in study.cell_tables:
+            study.table(name).unlink()
+        found = status.look(tiny())
+        assert found.tables == {NAME: "not built"}
+    assert status.render(found).splitlines()[-1].split("of 4")[-2:] == ["  4 ", "  not built"]
 
 
 def test_a_running_job_is_shown_with_epoch_and_time_left(own: Checkout) -> None:

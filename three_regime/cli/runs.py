@@ -161,7 +161,7 @@ def explain(target: str | None, configfiles: list[Path], as_json: bool) -> None:
 @click.option("--watch", type=click.FloatRange(min=0.5), metavar="SECONDS", help="Refresh every SECONDS until Ctrl-C.")
 @AS_JSON
 def status(configfiles: list[Path], watch: float | None, as_json: bool) -> None:
-    """Show the running jobs with their epochs, and the finished fraction of each stage."""
+    """Show the running jobs with their epochs, the finished part of each stage, and whether tables are up to date."""
     from three_regime.config import load
     from three_regime.planning import status as looking
 

@@ -1,4 +1,4 @@
-"""Status of a run from locks, saved states and logs: running jobs with their epochs, and finished products by stage."""
+"""Status of a run from locks, saved states and logs: running jobs with their epochs, finished products, and tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from three_regime.study.log_files import job_path
 from three_regime.study.products import Product
 from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
-from three_regime.study.verdicts import judge
+from three_regime.study.table_sources import tables_agree
+from three_regime.study.verdicts import Finding, judge
 from three_regime.training import saved_state
 
 _LOG_TAIL = 4096
@@ -93,10 +94,20 @@ class Running:
 
 @dataclass(frozen=True)
 class Status:
-    """Running jobs, and ``(study, stage, done, total)`` for each stage of the planned studies."""
+    """Running jobs, and how far the planned studies are.
+
+    Attributes
+    ----------
+    counts
+        ``(study, stage, done, total)`` for each stage.
+    tables
+        Study → ``up to date`` if its tables were built from the current results, ``outdated`` if from others, or
+        ``not built``.
+    """
 
     running: list[Running]
     counts: list[tuple[str, str, int, int]]
+    tables: dict[str, str]
 
 
 def look(config: Config, now: float | None = None) -> Status:
@@ -110,6 +121,7 @@ def look(config: Config, now: float | None = None) -> Status:
     now = time.time() if now is None else now
     running: list[Running] = []
     counts: list[tuple[str, str, int, int]] = []
+    tables: dict[str, str] = {}
     for study in planned(config):
         findings = judge(study)
         total, done = Counter(), Counter()
@@ -117,8 +129,15 @@ def look(config: Config, now: float | None = None) -> Status:
             total[finding.product.stage] += 1
             done[finding.product.stage] += finding.done
         counts += [(study.name, stage, done[stage], total[stage]) for stage in STAGES if total[stage]]
+        tables[study.name] = _tables(study, findings)
         running += [_running(job, now) for job in jobs_of(study, findings) if _held(_lock(job))]
-    return Status(running, counts)
+    return Status(running, counts, tables)
+
+
+def _tables(study: Study, findings: Sequence[Finding]) -> str:
+    if not study.table("cells").exists():
+        return "not built"
+    return "up to date" if tables_agree(study, findings) else "outdated"
 
 
 def read_saved(path: Path) -> Saved | None:
@@ -272,8 +291,9 @@ def render(status: Status) -> str:
     by_study: dict[str, dict[str, str]] = {}
     for name, stage, done, total in status.counts:
         by_study.setdefault(name, {})[stage] = f"{done} of {total}"
-    table = [[name, *(found.get(stage, "") for stage in stages)] for name, found in by_study.items()]
-    parts.append(tabulate(table, ["done", *stages], disable_numparse=True, colalign=["left", *["right"] * len(stages)]))
+    rows = [[name, *(of.get(stage, "") for stage in stages), status.tables[name]] for name, of in by_study.items()]
+    sides = ["left", *["right"] * len(stages), "left"]
+    parts.append(tabulate(rows, ["done", *stages, "tables"], disable_numparse=True, colalign=sides))
     return "\n\n".join(parts) + "\n"
 
 
