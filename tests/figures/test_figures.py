@@ -178,6 +178,17 @@ def test_a_logarithmic_axis_needs_something_above_zero():
     assert {axes.get_yscale() for axes in panels[1]} == {"linear"}
 
 
+def test_one_column_without_errors_leaves_the_others_logarithmic():
+    curves = run_tables()["curves"]
+    coldest = (curves["stage"] == "retrain") & (curves["temperature"] == curves["temperature"].max())
+    curves["test_error"] = curves["test_error"].mask(coldest, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figures.training_curves(curves, EPOCHS)
+        figure.canvas.draw()
+    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+
+
 def test_training_curves_average_replicas_before_dense_seeds():
     curves = run_tables()["curves"]
     part = curves[(curves["stage"] == "retrain") & (curves["temperature"] == 10) & (curves["density"] == 0.05)]

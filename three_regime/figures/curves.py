@@ -206,18 +206,18 @@ def training_curves(
         figure = style.new_figure(width, 3.8 + 0.12 * bool(said) + style.heading_height(title, width))
         panels = figure.subplots(2, 1 + len(shown), sharex="col", sharey="row", squeeze=False)
         parts = [dense[_among(dense["temperature"], [temperature])] for temperature in trained]
+        cells = [retrained[_among(retrained["temperature"], [temperature])] for temperature in shown]
+        families = [[cell[_among(cell["density"], [density])] for density in densities] for cell in cells]
+        _scale(panels, [*parts, *itertools.chain(*families)])
         # One dense line is no density: it must not look like one.
         looks = [("0.45", "solid")] if len(parts) == 1 else _looks(len(parts))
         _draw_family(panels[:, 0], parts, [style.number(temperature) for temperature in trained], looks)
         panels[0, 0].set_title("dense training", fontsize=7.5)
         if len(trained) > 1:
             panels[0, 0].legend(title=knob.label, title_fontsize=7, labelspacing=0.2)
-        for column, temperature in zip(panels.T[1:], shown, strict=True):
-            cell = retrained[_among(retrained["temperature"], [temperature])]
-            parts = [cell[_among(cell["density"], [density])] for density in densities]
-            _draw_family(
-                column, parts, [f"{DENSITY.text(density)} %" for density in densities], _looks(len(parts))
-            )  # fmt: skip
+        kept = [f"{DENSITY.text(density)} %" for density in densities]
+        for column, temperature, family in zip(panels.T[1:], shown, families, strict=True):
+            _draw_family(column, family, kept, _looks(len(family)))
             column[0].set_title(f"retraining from\n{knob.label}: {style.number(temperature)}", fontsize=7.5)
         for row, (label, _, _) in zip(panels, _CURVES.values(), strict=True):
             row[0].set_ylabel(label)
@@ -241,12 +241,15 @@ def _looks(count: int) -> list[Look]:
     return list(zip(style.shades(count), itertools.cycle(style.DASHES), strict=False))
 
 
+def _scale(panels: np.ndarray, parts: Sequence[pd.DataFrame]) -> None:
+    """Make each row of panels logarithmic, unless nothing in it is above 0, as where every answer is right."""
+    for row, measure in zip(panels, _CURVES, strict=True):
+        row[0].set_yscale("log" if any((part[measure] > 0).any() for part in parts) else "linear")
+
+
 def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list[str], looks: list[Look]) -> None:
     """One column of panels: a line for each table of `parts`."""
     for axes, (measure, (_, factor, ticks)) in zip(panels, _CURVES.items(), strict=True):
-        # Nothing above 0, as where every answer is right, has no place on a logarithmic axis.
-        logarithmic = any((part[measure] > 0).any() for part in parts)
-        axes.set_yscale("log" if logarithmic else "linear")
         for part, label, (colour, dash) in zip(parts, labels, looks, strict=True):
             known = part.dropna(subset=[measure])
             of_seeds = known.groupby(["dense_seed", "epoch"])[measure].mean()
@@ -260,7 +263,7 @@ def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list
         for epoch in sorted({epoch for part in parts for epoch in _rate_changes(part)}):
             axes.axvline(epoch, color="0.8", linewidth=0.6, zorder=0)
         low, high = axes.get_ylim()
-        if logarithmic:
+        if axes.get_yscale() == "log":
             axes.yaxis.set_major_locator(LogLocator(subs=ticks if high < 12 * low else (1, 2, 5), numticks=20))
             axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
