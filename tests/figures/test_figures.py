@@ -99,6 +99,8 @@ def test_every_dense_seed_is_a_point_a_dominant_one_ringed():
         for value in line.get_ydata()
     )
     np.testing.assert_allclose(shown, sorted(plane.loc[plane["density"] == 0.05, "lmc"]))
+    joined = [list(line.get_xdata()) for line in panels[1, 0].lines if line.get_gid() == "joined"]
+    assert joined == [[0, 1, 2]] * 3, "each seed's values from hot to cold"
     rings = [
         line for axes in panels.flat for line in axes.lines if line.get_gid() == "one-seed" and len(line.get_xdata())
     ]

@@ -70,9 +70,10 @@ def seed_points(
 ) -> Figure:
     """Every dense seed's value against temperature, beside the mean and its standard error; one column a load.
 
-    Each panel has its own vertical axis, for spreads differ between densities by factors of tens. A ring marks a seed
-    that dominates the spread of its cell: the mean there is that seed's. One dense seed has no mean beside it. A
-    measure that is the same everywhere is left out; that, and densities that are not shown, a line says.
+    Thin lines join the values of a seed. Each panel has its own vertical axis, for spreads differ between densities by
+    factors of tens. A ring marks a seed that dominates the spread of its cell: the mean there is that seed's. One dense
+    seed has no mean beside it. A measure that is the same everywhere is left out; that, and densities that are not
+    shown, a line says.
 
     Parameters
     ----------
@@ -146,14 +147,18 @@ def _draw(axes: Axes, cell: pd.DataFrame, plane: Plane, seeds: list[int], factor
     if len(seeds) > 1:
         axes.errorbar(means["place"], factor * means["mean"], yerr=factor * means["se"], **_MEAN)
     for index, seed in enumerate(seeds):
-        own = cell[cell["dense_seed"] == seed]
+        own = cell[cell["dense_seed"] == seed].sort_values("temperature", key=lambda values: values.map(places))
         x = own["temperature"].map(places)
-        axes.plot(x, factor * own["value"], **_look(index, len(seeds)))
+        look = _look(index, len(seeds))
+        # Claims take differences within a dense seed: the slopes show them.
+        axes.plot(x, factor * own["value"], color=look["color"], gid="joined", **_JOINED)
+        axes.plot(x, factor * own["value"], **look)
         ringed = (own["one_seed"] == seed).to_numpy()
         axes.plot(x[ringed], factor * own["value"][ringed], gid="one-seed", **_RING)
 
 
 _MEAN = {"color": "0.25", "linewidth": 1.0, "marker": "_", "markersize": 7, "capsize": 2, "elinewidth": 0.8}
+_JOINED = {"linewidth": 0.5, "alpha": 0.45, "zorder": 2.2}
 _RING = {
     "linestyle": "",
     "marker": "o",
