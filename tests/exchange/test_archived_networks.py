@@ -44,6 +44,18 @@ def test_signs_that_differ_between_replicas(epochs: int, disagreement: float, fl
     assert found == {"sign_disagreement": pytest.approx(disagreement, abs=0.005), "sign_flips": flips}
 
 
+@pytest.mark.parametrize(("epochs", "changed", "size"), [(10, 0.26, 0.218), (80, 0.19, 0.274), (160, 0.36, 0.206)])
+def test_signs_that_retraining_changed(epochs: int, changed: float, size: float) -> None:
+    pair = first_pair(epochs)
+    dense = read_arrays(pair.first.parents[2] / "dense.safetensors")
+    for path in (pair.first, pair.second):
+        weights, masks = split_masks(read_arrays(path))
+        start, end = ({name: torch.from_numpy(of[name]) for name in masks} for of in (dense, weights))
+        assert signs(start, end, masks)["sign_disagreement"] == pytest.approx(changed, abs=0.01)
+    kept = np.concatenate([np.abs(dense[name][mask]) for name, mask in masks.items()])
+    assert kept.mean() == pytest.approx(size, abs=0.0005)
+
+
 def test_one_weight_makes_the_jump_after_80_epochs(cifar10_batches: Path, tmp_path: Path) -> None:
     pair = first_pair(80)
     first, second = read_arrays(pair.first), read_arrays(pair.second)
