@@ -68,6 +68,7 @@ for study in [study for study in STUDIES if study.config.measure.also]:
             job.name
         input:
             retrained=rule_parts.checkpoints(study, "retrain"),
+            pruned=rule_parts.pruned_for_measures(study),
             data=data_of(study),
         output:
             **job.output,

@@ -25,9 +25,9 @@ from three_regime.planning.pricing import RATES, pricer_of, read_rates
 from three_regime.study.products import pack
 from three_regime.study.results import read_result
 from three_regime.study.verdicts import judge
-from three_regime.system.files import read_json, write_result
+from three_regime.system.files import read_arrays, read_json, write_result
 from three_regime.workflow.job_resources import STEP_MIN, first_runtime
-from three_regime.workflow.rule_parts import kept_files, patterns
+from three_regime.workflow.rule_parts import checkpoints, kept_files, patterns, pruned_for_measures
 
 ALL = sorted(name for name in MEASURES)
 COLUMNS = [column.name for name in ALL for column in MEASURES[name].columns]
@@ -85,6 +85,24 @@ def test_what_is_added_later_computes_nothing_twice(tmp_path):
     run_to(first, "retrain")
     assert run(first, "measures") == Outcome(1, 0)
     assert run(config(tmp_path, measure={"also": ["agreement", "distance"]}, **SMALL), "measures") == Outcome(1, 1)
+
+
+def test_sign_changes_are_counted_from_the_pruned_network(tmp_path):
+    fast = {"retrain": {"learning_rate": 2.0}, **SMALL}  # else no sign changes
+    settings = config(tmp_path, measure={"also": ["sign_change"]}, **fast)
+    run_to(settings, "retrain")
+    assert run(settings, "measures") == Outcome(2, 0)
+    for product in products(settings, "measures"):
+        before, after = (read_arrays(product.inputs[role]) for role in ("pruned", "first"))
+        names = [name.removeprefix("mask:") for name in before if name.startswith("mask:")]
+        changed = sum((before[name] * after[name] < 0).sum() for name in names)
+        kept = sum(before[f"mask:{name}"].sum() for name in names)
+        assert 0 < changed < kept / 2
+        assert read_json(product.outputs[0])["sign_change"] == pytest.approx(changed / kept)
+    study = study_of(settings)
+    assert tables.build(study)["replicas"]["sign_change"].notna().all()
+    assert pruned_for_measures(study) == checkpoints(study, "prune")
+    assert pruned_for_measures(study_of(config(tmp_path, measure={"also": ["signs"]}, **SMALL))) == []
 
 
 def test_a_trained_curve_is_kept_while_it_is_measured(tmp_path, monkeypatch):
@@ -238,7 +256,7 @@ def test_what_is_wrong_is_named(changes, said):
 @pytest.mark.slow
 def test_translation_is_pruned_and_measured_too(tmp_path):
     """Gradient criterion and all measures but the Hessian, which is for images only."""
-    also = ["agreement", "divergence", "distance", "signs", "bezier"]
+    also = ["agreement", "divergence", "distance", "signs", "bezier", "sign_change"]
     settings = translation_study.prepared(
         translation_study.config(
             tmp_path,
@@ -251,9 +269,11 @@ def test_translation_is_pruned_and_measured_too(tmp_path):
     )
     for stage in ("dense", "prune", "retrain", "measures"):
         outcomes = translation_study.run(settings, stage)
-    assert outcomes == [Outcome(5, 0)]
+    assert outcomes == [Outcome(7, 0)]
     study = translation_study.study_of(settings)
+    found = tables.build(study)
     names = [column.name for name in also for column in MEASURES[name].columns]
-    assert tables.build(study)["pairs"][names].notna().all(axis=None)
+    assert set(names) - set(found["pairs"]) == {"sign_change"}, "which is of replicas"
+    assert found["cells"][names].notna().all(axis=None)
     with pytest.raises(UserError, match="hessian applies only to images"):
         translation_study.config(tmp_path, measure={"also": ["hessian"]})

@@ -50,6 +50,8 @@ class Measure:
         Its numbers; `function` returns each of them.
     function
         ``module:function`` of `three_regime.landscape.networks.Networks` → results; imported only to compute.
+    pruned
+        Whether it also reads the pruned network of the cell (`Networks.pruned`).
     settings
         Function of the `StudyConfig` → the settings that change the numbers, besides model and data; JSON types only.
     work
@@ -69,6 +71,7 @@ class Measure:
     columns: tuple[Column, ...]
     function: str
     description: str
+    pruned: bool = False
     settings: Callable[[Any], dict[str, Any]] = lambda config: {}
     work: Callable[[Any, int, int], Any] | None = None
     kinds: tuple[str, ...] | None = None
@@ -171,6 +174,15 @@ MEASURES: dict[str, Measure] = {
             ),
             "three_regime.landscape.signs:signs_of",
             "fraction of kept weights with opposite signs, and number of filters of one weight with opposite signs",
+            work=_work_without_data,
+        ),
+        Measure(
+            "sign_change",
+            "replica",
+            (Column("sign_change", "kept weights that\nchanged sign (fraction)", low_is_good=True),),
+            "three_regime.landscape.signs:sign_change_of",
+            "fraction of kept weights whose sign is not that in the pruned network",
+            pruned=True,
             work=_work_without_data,
         ),
         Measure(

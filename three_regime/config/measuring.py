@@ -150,7 +150,7 @@ class Measurement(Section):
     bleu_along_line: bool = Field(False, description="Text: also measure validation BLEU at every point of the line.")
     also: tuple[str, ...] = Field(
         (), description="Additional measures of the retrained networks: agreement, divergence, distance, signs,"
-        " hessian, bezier, plane (this project's choice)."
+        " sign_change, hessian, bezier, plane (this project's choice)."
     )  # fmt: skip
     hessian: Hessian = Hessian()
     bezier: Bezier = Bezier()

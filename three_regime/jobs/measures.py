@@ -50,12 +50,13 @@ def _measure(
 ) -> None:
     began = time.monotonic()
     measure = MEASURES[product.recipe["measure"]]
-    paths = [path for role, path in product.inputs.items() if role != "data"]
+    paths = [path for role, path in product.inputs.items() if role not in ("data", "pruned")]
     for path in paths:
         if path not in replicas:
             weights, masks = split_masks(read_arrays(path))
             replicas[path] = task.load(weights, str(path)), masks
     weights = [replicas[path][0] for path in paths]
+    pruned = product.inputs.get("pruned")
     numbers = itertools.count(1)  # of the networks that the measure trains, each with a training state of its own
     kept = united(replicas[path][1] for path in paths)
     network = sparse_network(task, kept, weights)
@@ -64,6 +65,7 @@ def _measure(
         one_at_a_time(task, network),
         job.study.config,
         weights,
+        task.load(split_masks(read_arrays(pruned))[0], str(pruned)) if pruned else None,
         kept,
         product.recipe,
         Streams((*product.recipe["streams"], product.recipe.get("seed", 0))),

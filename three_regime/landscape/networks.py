@@ -27,6 +27,8 @@ class Networks:
         Evaluates networks with these masks one after another, by the engine if that is faster.
     weights
         Parameters and buffers of each replica, on the task's device.
+    pruned
+        Those of the pruned network of the cell, for measures that read it; else None.
     masks
         Name → bool array, True for weights that at least one of them keeps.
     recipe
@@ -45,6 +47,7 @@ class Networks:
     stack: Stack
     config: StudyConfig
     weights: Sequence[Mapping[str, Tensor]]
+    pruned: Mapping[str, Tensor] | None
     masks: Masks
     recipe: Mapping[str, Any]
     streams: Streams

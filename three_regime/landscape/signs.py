@@ -34,6 +34,16 @@ def signs(first: Mapping[str, Tensor], second: Mapping[str, Tensor], masks: Mask
     return {"sign_disagreement": opposite / kept if kept else 0.0, "sign_flips": flips}
 
 
+def sign_change_of(networks: Networks) -> dict[str, float]:
+    """Fraction of a replica's kept weights with another sign than in the pruned network, over all prunable weights.
+
+    Replicas that keep the signs of a common start agree in them. With ``start: reinitialised`` retraining has another
+    start, and about half of the weights differ.
+    """
+    assert networks.pruned is not None, "sign_change is registered with `pruned`"
+    return {"sign_change": signs(networks.pruned, networks.weights[0], networks.masks)["sign_disagreement"]}
+
+
 def signs_of(networks: Networks) -> dict[str, float]:
     """`signs` of a pair of replicas, over all prunable weights."""
     return signs(*networks.weights, networks.masks)

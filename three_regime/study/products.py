@@ -328,6 +328,9 @@ def _measures(study: Study, seed: int, temperature: float, density: float) -> It
             **_examples(study),
             **measure.settings(study.config),
         )
+        beside = {"data": study.prepared}
+        if measure.pruned:
+            beside["pruned"] = cell / STAGES["prune"].weights
         for group in measure.groups(study.config.replicas):
             folders = [cell / f"replica{replica}" / STAGES["retrain"].weights for replica in group]
             name = f"{measure.of}{'-'.join(map(str, group))}"
@@ -335,7 +338,7 @@ def _measures(study: Study, seed: int, temperature: float, density: float) -> It
                 "measures",
                 f"{measure.name}, density {density * 100:g} %, {measure.of} {'-'.join(map(str, group))}",
                 {**recipe, "streams": ["measures", measure.name, seed, *group]},
-                {**dict(zip(("first", "second", "third"), folders, strict=False)), "data": study.prepared},
+                {**dict(zip(("first", "second", "third"), folders, strict=False)), **beside},
                 (cell / name / f"{measure.name}.json",),
                 {**at, measure.of: group[0] if measure.of == "replica" else list(group)},
             )

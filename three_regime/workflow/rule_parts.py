@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from three_regime.config.knobs import density_folder
+from three_regime.config.measures import MEASURES
 from three_regime.config.rule_names import identifier
 from three_regime.datasets.registry import DATASETS
 from three_regime.preparation.prepare import recipe as prepare_recipe
@@ -50,6 +51,12 @@ def _measured(study: Study) -> list[str]:
             below = product.outputs[0].relative_to(base / folder)
             names.append(f"{study.folder}/seed{{seed}}/{{temperature}}/{shown}/{below}")
     return names
+
+
+def pruned_for_measures(study: Study) -> list[str]:
+    """Pruned networks that additional measures read, with the wildcards of `patterns`; empty if none does."""
+    reads = any(MEASURES[name].pruned for name in study.config.measure.also)
+    return checkpoints(study, "prune") if reads else []
 
 
 def rewound(study: Study) -> list[str]:
