@@ -169,8 +169,8 @@ MEASURES: dict[str, Measure] = {
             "signs",
             "pair",
             (
-                Column("sign_disagreement", "kept weights with\nopposite signs (fraction)", low_is_good=True),
-                Column("sign_flips", "filters of one weight\nwith opposite signs", low_is_good=True),
+                Column("sign_disagreement", "kept weights\nwith opposite\nsigns (fraction)", low_is_good=True),
+                Column("sign_flips", "filters of one\nweight with\nopposite signs", low_is_good=True),
             ),
             "three_regime.landscape.signs:signs_of",
             "fraction of kept weights with opposite signs, and number of filters of one weight with opposite signs",
@@ -179,7 +179,7 @@ MEASURES: dict[str, Measure] = {
         Measure(
             "sign_change",
             "replica",
-            (Column("sign_change", "kept weights that\nchanged sign (fraction)", low_is_good=True),),
+            (Column("sign_change", "kept weights\nthat changed\nsign (fraction)", low_is_good=True),),
             "three_regime.landscape.signs:sign_change_of",
             "fraction of kept weights whose sign is not that in the pruned network",
             pruned=True,
