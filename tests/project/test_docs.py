@@ -83,6 +83,21 @@ def test_readme_and_site_count_the_archived_verdicts(table: Path, generate: Modu
         assert line in page
 
 
+def test_the_sixteen_seeds_are_reported_as_archived() -> None:
+    folder = ROOT / "reference" / "obtained" / "cifar10-cpu-seeds" / "cifar10-cpu-seeds"
+    hot, cold = (row for _, row in pd.read_csv(folder / "grid.csv").sort_values("temperature").iterrows())
+    error, lmc = (f"{100 * row['test_error']:.1f}" for row in (cold, hot)), (cold["lmc"], hot["lmc"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "LMC −{:.3f} against −{:.3f}".format(*(-value for value in lmc)) in readme
+    assert "test error {} and {} %".format(*error) in readme
+    cells = pd.read_csv(folder / "cells.csv").pivot(index="dense_seed", columns="temperature", values="sign_change")
+    fewer = int((cells[30] < cells[60]).sum())
+    page = (DOCS / "results.md").read_text(encoding="utf-8")
+    assert f"at least 13 dense seeds; it does in {fewer} (" in page
+    shares = [f"{100 * row['sign_change']:.1f}" for row in (hot, cold)]
+    assert "({} against {} % on average".format(*shares) in page
+
+
 def test_readme_states_the_obtained_cells_of_figure_2() -> None:
     folder = ROOT / "reference" / "obtained" / "figure2-cells" / FIGURE2_STUDY
     grid = pd.read_csv(folder / "grid.csv").dropna(subset=["test_error", "lmc", "cka_softmax"])
