@@ -22,6 +22,7 @@ from three_regime.landscape import bezier
 from three_regime.planning import plan
 from three_regime.planning.plan_table import render
 from three_regime.planning.pricing import RATES, pricer_of, read_rates
+from three_regime.pruning.masks import split_masks
 from three_regime.study.products import pack
 from three_regime.study.results import read_result
 from three_regime.study.verdicts import judge
@@ -93,10 +94,9 @@ def test_sign_changes_are_counted_from_the_pruned_network(tmp_path):
     run_to(settings, "retrain")
     assert run(settings, "measures") == Outcome(2, 0)
     for product in products(settings, "measures"):
-        before, after = (read_arrays(product.inputs[role]) for role in ("pruned", "first"))
-        names = [name.removeprefix("mask:") for name in before if name.startswith("mask:")]
-        changed = sum((before[name] * after[name] < 0).sum() for name in names)
-        kept = sum(before[f"mask:{name}"].sum() for name in names)
+        (before, masks), (after, _) = (split_masks(read_arrays(product.inputs[role])) for role in ("pruned", "first"))
+        changed = sum((before[name] * after[name] < 0).sum() for name in masks)
+        kept = sum(mask.sum() for mask in masks.values())
         assert 0 < changed < kept / 2
         assert read_json(product.outputs[0])["sign_change"] == pytest.approx(changed / kept)
     study = study_of(settings)

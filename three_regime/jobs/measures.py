@@ -31,41 +31,42 @@ log = logging.getLogger(__name__)
 
 
 def compute(job: Job) -> None:
-    """Compute the stale products, cell by cell; weights and outputs of each replica are shared among them."""
+    """Compute the stale products, cell by cell; weights and outputs are shared among them."""
     task = task_of(job)
     for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
-        replicas: dict[Path, tuple[dict[str, Tensor], Masks]] = {}
+        loaded: dict[Path, tuple[dict[str, Tensor], Masks]] = {}
         outputs: dict[Path, dict[str, np.ndarray]] = {}
         for product in cell:
             check_stop(job, product)
-            _measure(job, task, product, replicas, outputs)
+            _measure(job, task, product, loaded, outputs)
 
 
 def _measure(
     job: Job,
     task: Task,
     product: Product,
-    replicas: dict[Path, tuple[dict[str, Tensor], Masks]],
+    loaded: dict[Path, tuple[dict[str, Tensor], Masks]],
     outputs: dict[Path, dict[str, np.ndarray]],
 ) -> None:
     began = time.monotonic()
     measure = MEASURES[product.recipe["measure"]]
-    paths = [path for role, path in product.inputs.items() if role not in ("data", "pruned")]
-    for path in paths:
-        if path not in replicas:
-            weights, masks = split_masks(read_arrays(path))
-            replicas[path] = task.load(weights, str(path)), masks
-    weights = [replicas[path][0] for path in paths]
-    pruned = product.inputs.get("pruned")
+    files = {role: path for role, path in product.inputs.items() if role != "data"}
+    for path in files.values():
+        if path not in loaded:
+            arrays, masks = split_masks(read_arrays(path))
+            loaded[path] = task.load(arrays, str(path)), masks
+    pruned = loaded[files.pop("pruned")][0] if measure.pruned else None
+    paths = list(files.values())
+    weights = [loaded[path][0] for path in paths]
     numbers = itertools.count(1)  # of the networks that the measure trains, each with a training state of its own
-    kept = united(replicas[path][1] for path in paths)
+    kept = united(loaded[path][1] for path in paths)
     network = sparse_network(task, kept, weights)
     networks = Networks(
         task,
         one_at_a_time(task, network),
         job.study.config,
         weights,
-        task.load(split_masks(read_arrays(pruned))[0], str(pruned)) if pruned else None,
+        pruned,
         kept,
         product.recipe,
         Streams((*product.recipe["streams"], product.recipe.get("seed", 0))),
