@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -11,9 +12,9 @@ from three_regime.datasets.registry import DATASETS
 from three_regime.tasks.images.task import ImageClassification
 
 
-def digits_task(model: str) -> ImageClassification:
+def digits_task(model: str, allowed: Literal["auto", "plain"] = "auto") -> ImageClassification:
     """100 training and 50 test images; the kernels are allowed to this task alone."""
-    kernels.allow("auto")
+    kernels.allow(allowed)
     entry = DATASETS["digits"]
     task = ImageClassification(entry, entry.read(Path()), model, torch.device("cpu"), train_images=100, test_images=50)
     kernels.allow("plain")
