@@ -359,6 +359,14 @@ def test_rho_0_is_the_study_that_differs_in_sam_alone() -> None:
     assert unknown.loc["rho 0", "status"] == "not run"
 
 
+def test_rho_0_of_other_dense_seeds_is_not_compared() -> None:
+    sam = make_grid([0.0, 0.0], study="sam", knob="sam_rho", temperatures=[0.1, 0.2], test_error=[0.2, 0.3])
+    plain = make_grid([0.0, 0.0], study="plain", temperatures=[80, 160], test_error=[0.3, 0.12])
+    for of, status in ((sam["test_error_of_seeds"].iloc[0], "obtained"), ("7+8", "not run")):
+        tuned = case_studies.tune_sam(sam, Thresholds(), plain=plain.assign(test_error_of_seeds=of)).set_index("method")
+        assert tuned.loc["rho 0", "status"] == status
+
+
 def test_each_start_of_sam_is_its_own() -> None:
     errors = {"cka_softmax": [0.9, 0.9, 0.9], "test_error": [0.2, 0.15, 0.18]}
     table = make_grid([-0.5, 0.0, 0.0], knob="sam_rho", temperatures=[0.1, 0.2, 0.3], **errors)

@@ -344,6 +344,56 @@ def test_where_an_algorithm_stops_is_a_measure():
     assert stayed.outcome == "not tested", "both sides are the coldest cells"
 
 
+STOPS = {
+    "measure": "temperature",
+    "of": Side(algorithm="algorithm 1"),
+    "against": Side(algorithm="default temperature"),
+}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "staying", "outcome"),
+    [(2, 0, "undecided"), (4, 0, "undecided"), (5, 0, "holds"), (6, 1, "undecided"), (8, 1, "holds")],
+)
+def test_a_choice_is_judged_over_dense_seeds_by_a_sign_test(seeds, staying, outcome):
+    """Choices are alike where dense seeds agree, so their spread is 0 and says nothing."""
+    study = Study(
+        seeds=tuple(range(1, seeds + 1)),
+        lmc=lambda s, t, d, pair: -0.5 * (t == 30 and s > staying),
+        cka=lambda s, t, d, pair: 0.9 + t / 1000,
+    )
+    row = study.judge(claim(**STOPS))
+    assert row.outcome == outcome and row.agreeing == seeds - staying
+    assert np.isnan([row.se, row.lower, row.upper]).all() and "a sign test" in row.note
+
+
+@pytest.mark.parametrize(
+    ("connected", "outcome"),
+    [
+        ((), "holds"),  # every choice is 10 or 20, whichever replica is left out
+        ((30,), "undecided"),  # without replica 3 the coldest is connected
+    ],
+)
+def test_a_choice_is_judged_over_replicas_by_leaving_one_out(connected, outcome):
+    def lmc(seed: int, temperature: float, density: float, pair: tuple[int, int]) -> float:
+        if temperature == 30:
+            return 0.0 if temperature in connected and 3 not in pair else -0.5
+        return -0.13 * (temperature == 20 and pair == (1, 2))  # connected on average, not by the first pair alone
+
+    study = Study(seeds=(1,), lmc=lmc, cka=lambda s, t, d, pair: 0.9 + t / 1000)
+    row = study.judge(over_replicas(**STOPS))
+    assert (row.outcome, row.these_networks) == (outcome, outcome) and np.isnan(row.replica_se)
+    assert row.estimate == -10
+
+
+def test_a_dense_seed_that_lacks_a_replica_is_named():
+    study = Study(error=lambda s, t, d, r: (-0.05 - 0.001 * s) * (t == 10))
+    gone = (study.replicas["dense_seed"] == 2) & (study.replicas["temperature"] == 10) & (study.replicas["replica"] > 1)
+    study.replicas = study.replicas[~gone]
+    row = study.judge(claim())
+    assert row.seeds == 3 and row.note == "fewer replicas in dense seed 2"
+
+
 def test_seeds_without_a_difference_add_no_degrees_of_freedom():
     """Satterthwaite over dense seeds, as within one; equal variances add up."""
     assert claims._satterthwaite([(0.5, 2), (0.0, 2), (0.0, float("inf"))]) == 2

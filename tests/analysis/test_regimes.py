@@ -187,6 +187,20 @@ def test_a_collapsed_cell_makes_no_other_one_collapsed():
     assert regimes.at_chance(table).tolist() == [False, False, True]
 
 
+def test_a_collapsed_network_leaves_the_other_temperatures_their_regimes():
+    """Of two dense seeds, whose pooled spread is that of the collapsed one, also where the others are poor."""
+    errors = {5: (0.90, 0.58), 15: (0.502, 0.504), 30: (0.582, 0.584)}
+    rows = [
+        {"temperature": float(t), "dense_seed": seed, "test_error": error, "lmc": -0.001, "cka_softmax": 0.999}
+        for t, pair in errors.items()
+        for seed, error in enumerate(pair, 1)
+    ]
+    fixed = {"study": "s", "dataset": "cifar10", "model": "m", "knob": "epochs", "density": 0.05, "origin": "computed"}
+    table = seed_means.grid(pd.DataFrame(rows).assign(**fixed))
+    assert (table["test_error"] + stats.t.ppf(0.95, 1) * table["test_error_se"] > 0.9).all()
+    assert regimes.label(table, Thresholds())["regime"].tolist() == ["chance", "II-B", "II-B"]
+
+
 def test_no_border_passes_a_cell_at_chance():
     table = at_error([0.2, 0.2, 0.9]).assign(lmc=[0.0, -0.2, 0.0])
     assert regimes.boundaries(table, Thresholds())["temperature_index"].tolist() == pytest.approx([0.6])
@@ -206,6 +220,16 @@ def test_without_an_error_the_margin_decides():
     labels = regimes.label(table, Thresholds())
     assert labels["confidence"].isna().all()
     assert labels["decided"].tolist() == [False, True, False, False, True]
+
+
+def test_a_single_seed_beside_cells_of_several_is_not_decided():
+    """Its distance from the threshold is no more than theirs, which their spread leaves open."""
+    several = grid([-0.15, -0.15], noise=0.1)
+    assert not regimes.label(several, Thresholds())["decided"].any()
+    single = several.assign(lmc_se=several["lmc_se"].where(several["temperature"] < several["temperature"].max()))
+    assert regimes.label(single, Thresholds())["decided"].tolist() == [False, False]
+    alone = several.assign(lmc_se=np.nan, cka_softmax_se=np.nan)
+    assert regimes.label(alone, Thresholds())["decided"].all()
 
 
 def test_missing_values_have_a_label_only_by_lmc_alone():

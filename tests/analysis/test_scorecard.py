@@ -63,7 +63,7 @@ def test_a_published_cell_stands_beside_the_obtained_one(published):
     cells = score(published, obtained_cells(published, noise=0.01)).cells
     assert list(cells) == [
         "study", "panel", "temperature", "density", "published", "lower", "upper", "obtained", "se", "ci95",
-        "seeds", "one_seed", "difference", "within", "status",
+        "seeds", "of_seeds", "one_seed", "difference", "within", "status",
     ]  # fmt: skip
     row = cells.query("panel == 'lmc' and temperature == 40 and density == 0.1").iloc[0]
     assert row["difference"] == pytest.approx(row["obtained"] - row["published"])
@@ -158,8 +158,9 @@ def test_dense_scores_of_translation_are_not_called_accuracy(published):
 def test_one_temperature_and_one_seed_give_no_rank(published):
     cells = obtained_cells(published, seeds=(1,))
     cells = cells[(cells["temperature"] == 160) & (cells["density"] == 0.05)].copy()
-    inside = score(published, cells).cells.set_index("panel")
-    assert inside.loc["lmc", "within"].fillna(False).sum() == 1
+    inside = score(published, cells)
+    assert inside.cells.set_index("panel").loc["lmc", "within"].isna().all(), "without an interval nothing is judged"
+    assert "1 of 1 values lie within the digitising bounds; no cell has an interval" in to_markdown(inside)
     cells["lmc"] -= 0.1
     card = score(published, cells)
     run = card.cells[card.cells["status"] == "obtained"].set_index("panel")
@@ -167,6 +168,24 @@ def test_one_temperature_and_one_seed_give_no_rank(published):
     assert np.isnan(value(card, "Spearman within density", "lmc"))
     assert np.isnan(value(card, "regret of the obtained best temperature", "test_error"))
     assert "needs two temperatures" in to_markdown(card)
+
+
+def test_a_miss_of_one_seed_counts_as_a_hit_does(published):
+    """With one dense seed, cells inside the bounds would otherwise be the only ones that count."""
+    card = score(published, obtained_cells(published, seeds=(1,)).assign(lmc=lambda cells: cells["lmc"] - 0.05))
+    assert card.cells["within"].isna().all()
+    assert "0 of 144 values lie within the digitising bounds" in to_markdown(card)
+
+
+def test_normalised_errors_are_of_the_references_temperatures(published):
+    """A temperature that the figure lacks may be better than all of it."""
+    cells = obtained_cells(published)
+    colder = cells[cells["temperature"] == 160].assign(temperature=200.0, test_error=0.05)
+    both = pd.concat([cells, colder], ignore_index=True)
+    alone, beside = (score(published, each).cells for each in (cells, both))
+    alone, beside = (each[each["panel"] == "normalised_test_error"] for each in (alone, beside))
+    assert beside["difference"].to_numpy() == pytest.approx(alone["difference"].to_numpy())
+    assert alone["within"].notna().any() and beside["within"].isna().all(), "intervals are those of other differences"
 
 
 def test_a_shift_beyond_the_uncertainty_is_flagged(published):

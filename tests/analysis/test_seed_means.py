@@ -39,8 +39,9 @@ def test_the_columns_of_a_grid():
         "dense_test_error", "test_error", "lmc", "lmc_middle", "lmc_nll", "lmc_test", "cka_logits", "cka_softmax",
     ]  # fmt: skip
     about = ["study", "knob", "temperature", "density", "dataset", "model", "origin", "seeds"]
-    kinds = ["", "_se", "_ci95", "_seeds", "_one_seed"]
+    kinds = ["", "_se", "_ci95", "_seeds", "_of_seeds", "_one_seed"]
     expected = [*about, *(f"{name}{kind}" for name in [*metrics, "normalised_test_error"] for kind in kinds)]
+    expected += ["test_error_highest"]
     grid = seed_means.grid(cells())
     assert set(grid) == set(expected) and list(grid)[: len(about)] == about
     with_proxy = seed_means.grid(cells(dense_proxy=0.1))
@@ -251,6 +252,44 @@ def test_cells_that_lack_seeds_are_compared_on_those_they_have() -> None:
     table = cells(temperatures=(10, 20, 30), densities=(0.05,), value=lambda seed, t, d: errors.get((t, seed), np.nan))
     found = seed_means.grid(table).set_index("temperature")["normalised_test_error"]
     assert found.to_dict() == pytest.approx({10: 0, 20: 0.01, 30: -0.01})
+
+
+def test_equally_many_but_other_seeds_are_not_compared() -> None:
+    """The colder model is better in every seed; seed 2 is harder. It lacks seed 1, and the hottest lacks seed 2."""
+    table = cells(
+        temperatures=(10.0, 20.0, 40.0), densities=(0.1,),
+        value=lambda seed, t, d: 0.2 + 0.05 * (seed == 2) - 0.01 * (t == 40),
+    )  # fmt: skip
+    table = table[~((table["temperature"] == 40) & (table["dense_seed"] == 1))]
+    table = table[~((table["temperature"] == 10) & (table["dense_seed"] == 2))]
+    grid = seed_means.grid(table)
+    assert grid["test_error_of_seeds"].tolist() == ["1+3", "1+2+3", "2+3"]
+    assert seed_means.over_the_same_seeds(grid["test_error_of_seeds"], grid["density"]).tolist() == [False, True, False]
+    table = table[~((table["temperature"] == 20) & (table["dense_seed"] == 3))]
+    grid = seed_means.grid(table)
+    assert grid["test_error_of_seeds"].tolist() == ["1+3", "1+2", "2+3"]
+    assert seed_means.over_the_same_seeds(grid["test_error_of_seeds"], grid["density"]).sum() == 1
+    assert cell(grid, 40, 0.1)["normalised_test_error"] == pytest.approx(-0.01), "on seed 2, which both have"
+
+
+def test_sets_of_seeds_survive_a_file(tmp_path) -> None:
+    """A column of single seeds is read as numbers, one with gaps as fractions."""
+    sets = pd.Series(["1", "", "1"])
+    sets.to_frame("of").to_csv(tmp_path / "a.csv", index=False, na_rep="")
+    read = pd.read_csv(tmp_path / "a.csv", skip_blank_lines=False)["of"]
+    assert read.dtype == float
+    assert read.map(seed_means.seed_names).tolist() == ["1", "", "1"]
+    assert seed_means.over_the_same_seeds(read, pd.Series(0, read.index)).tolist() == [True, False, True]
+
+
+def test_equal_cells_have_equal_means() -> None:
+    """Means of equal numbers in another order differ in the last digit; a threshold or a tie must not see it."""
+    values = {1: 0.1, 2: 0.2, 3: 0.3}
+    grid = seed_means.grid(cells(value=lambda seed, t, d: values[seed if t == 10 else 4 - seed]))
+    assert np.mean([0.1, 0.2, 0.3]) != np.mean([0.3, 0.2, 0.1])
+    assert grid["test_error"].nunique() == 1
+    lmc = seed_means.grid(cells(lmc=-0.09))["lmc"]
+    assert np.mean([-0.09] * 3) < -0.09 and (lmc == -0.09).all()
 
 
 @pytest.mark.parametrize(("column", "value"), [("cka_softmax", 1 + 5e-7), ("test_error", -5e-7)])

@@ -233,6 +233,15 @@ def test_the_mean_over_densities_is_that_of_the_table(smooth):
     assert f"{mean['mean_probes']:.1f}" in [text.get_text() for text in axes.texts]
 
 
+def test_a_mean_over_fewer_densities_says_over_how_many(smooth):
+    """A choice that was not run everywhere may look better than it is."""
+    selection = smooth["selection"].assign(regret=0.01)
+    lost = (selection["algorithm"] == "algorithm 2.1") & (selection["density"] == 0.05)
+    many = selection["density"].nunique()
+    labels = ticks(figures.selection_comparison(selection.assign(regret=selection["regret"].mask(lost))).axes[1].yaxis)
+    assert f"Algorithm 2.1\n({many - 1} of {many})" in labels and "Algorithm 2" in labels
+
+
 def test_sensitivity_shows_agreement_only_with_drawn_regimes(smooth):
     table = pd.DataFrame({"threshold": [-0.3, -0.2, -0.1], "agreement": np.nan, "balanced_accuracy": np.nan})
     table["algorithm_2"] = [0.001, 0.002, 0.003]

@@ -161,8 +161,8 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
     The dense error is ``dense_test_error``. A study without any uses ``dense_proxy`` if present: the published test
     error at 80 % density, which makes "lowest dense error" the oracle at that density. A cell at chance
     (`regimes.at_chance`) counts as poorly connected, with the lowest possible LMC: collapsed networks have none. A cell
-    that lacks dense seeds which others of its study and density have is a candidate, but its test error, a mean over
-    other networks, is not compared (NaN).
+    with other dense seeds than most at its study and density (`seed_means.over_the_same_seeds`) is a candidate, but its
+    test error, a mean over other networks, is not compared (NaN).
     """
     load = load_of(grid).column
     ordered = []
@@ -173,7 +173,7 @@ def columns(grid: pd.DataFrame, *, cka: str = "cka_softmax") -> Iterator[Column]
         order = KNOBS[part["knob"].iloc[0]].hot_first(sorted(set(part["temperature"])))
         full = pd.MultiIndex.from_product([order, sorted(set(part[load]))], names=["temperature", load])
         lmc = part["lmc"].mask(part["lmc"].notna() & regimes.at_chance(part), -1.0)
-        whole = seed_means.with_most_seeds(part["test_error_seeds"], part[load])
+        whole = seed_means.over_the_same_seeds(part["test_error_of_seeds"], part[load])
         part = part.assign(dense_error=dense, lmc=lmc, test_error=part["test_error"].where(whole))
         part = part.set_index(["temperature", load]).reindex(full)
         ordered.append(part.assign(study=study).reset_index())

@@ -10,6 +10,7 @@ import pandas as pd
 
 from three_regime.analysis import algorithms
 from three_regime.analysis.algorithms import OUTCOME, Choice
+from three_regime.analysis.seed_means import over_the_same_seeds, seed_names
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.outputs import CASE_TABLES
@@ -89,7 +90,8 @@ def tune_sam(
         One study with the ``sam_rho`` knob.
     plain
         Grid of an epochs study of the same model and dataset, trained without SAM: its coldest temperature serves as
-        rho 0 if `grid` has none (only as a comparison, never as a step of Algorithm 1).
+        rho 0 if `grid` has none (only as a comparison, never as a step of Algorithm 1), at densities where it has the
+        same dense seeds.
 
     Returns
     -------
@@ -105,10 +107,7 @@ def tune_sam(
     """
     if set(grid["knob"]) != {"sam_rho"}:
         raise UserError(f"study {grid['study'].iloc[0]}: tuning SAM needs the knob sam_rho")
-    without: dict[float, float] = {}
-    if plain is not None:
-        coldest = plain[np.isclose(plain["temperature"], algorithms.usual_temperature(plain))]
-        without = dict(zip(coldest["density"].round(6), coldest["test_error"], strict=True))
+    without = {} if plain is None else _without_sam(plain, grid)
     rows = []
     for column in algorithms.columns(grid, cka=cka):
         methods: dict[str, Choice | None] = {
@@ -133,6 +132,23 @@ def tune_sam(
             status = "obtained" if np.isfinite(row["test_error"]) else "not run"
             rows.append({"method": method, "density": column.at, **row, "status": status})
     return pd.DataFrame(rows, columns=["method", "density", *OUTCOME, "status"])
+
+
+def _without_sam(plain: pd.DataFrame, grid: pd.DataFrame) -> dict[float, float]:
+    """Density → test error of the coldest `plain` model, where it is a mean over the dense seeds of `grid`."""
+    coldest = plain[np.isclose(plain["temperature"], algorithms.usual_temperature(plain))]
+    compared = grid[over_the_same_seeds(grid["test_error_of_seeds"], grid["density"])]
+    seeds = {density: seed_names(part.iloc[0]) for density, part in compared.groupby("density")["test_error_of_seeds"]}
+    return {
+        density: error
+        for density, error, of in zip(
+            coldest["density"].round(6),
+            coldest["test_error"],
+            coldest["test_error_of_seeds"].map(seed_names),
+            strict=True,
+        )
+        if of == seeds.get(density)
+    }
 
 
 def build(

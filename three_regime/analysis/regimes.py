@@ -59,9 +59,10 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
         "chance" for a cell `at_chance`, or missing where LMC, or CKA of a connected cell, is missing), ``decided``,
         ``confidence`` and ``one_seed``. The confidence is the probability, under Student's t with the pooled standard
         error, that the mean is on the labelled side of the threshold; for a connected cell the smaller of the two
-        (LMC and CKA). Without a standard error (one dense seed) the confidence is NaN, and the label is decided when
-        each relevant value is at least `LMC_MARGIN` or `CKA_MARGIN` from its threshold. A cell at chance has no
-        confidence and is not decided. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
+        (LMC and CKA). Where no cell of a density has a standard error (one dense seed) the confidence is NaN, and the
+        label is decided when each relevant value is at least `LMC_MARGIN` or `CKA_MARGIN` from its threshold. A cell
+        with one seed at a density where others have more is not decided, nor is a cell at chance, which has no
+        confidence. ``one_seed`` is the dense seed that dominates the spread of LMC, or of CKA in
         a connected cell (`seed_means.dominant_seed`); the mean of such a cell is unreliable.
     """
     table = grid[[*seed_means.KEYS, load_of(grid).column, "lmc", cka]].copy()
@@ -76,15 +77,22 @@ def label(grid: pd.DataFrame, thresholds: Thresholds, *, cka: str = "cka_softmax
     lmc_confidence = _confidence(grid, "lmc", thresholds.lmc)
     cka_confidence = _confidence(grid, cka, thresholds.cka).mask(poor, 1.0)
     confidence = np.minimum(lmc_confidence, cka_confidence).where(known)
-    # 3. Whether it is decided: by the confidence or, without a standard error, by the distance from the threshold.
+    # 3. Whether it is decided: by the confidence or, in a column of single seeds, by the distance from the threshold.
     far = ((grid["lmc"] - thresholds.lmc).abs() >= LMC_MARGIN) & (
         poor | ((grid[cka] - thresholds.cka).abs() >= CKA_MARGIN)
     )
+    far &= of_single_seeds(grid)
     table["decided"] = known & (confidence >= level).where(confidence.notna(), far)
     table["confidence"] = confidence
     of_cka = grid[f"{cka}_one_seed"].mask(poor)
     table["one_seed"] = grid["lmc_one_seed"].fillna(of_cka).where(known)
     return table
+
+
+def of_single_seeds(grid: pd.DataFrame) -> pd.Series:
+    """Cells at densities where no LMC has a standard error, because there is one dense seed."""
+    known = grid["lmc_se"].notna()
+    return ~known.groupby([grid["study"], grid[load_of(grid).column]]).transform("any")
 
 
 def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
@@ -94,9 +102,9 @@ def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     translation it is BLEU 0, though a network that gives one sentence for every source scores a few points. A cell is
     better than chance when the one-sided upper bound of its mean error (Student's t with the standard error pooled
     within its density, confidence `level`) is below it; without a standard error (one dense seed), when the mean is
-    more than `CHANCE_MARGIN` below. It is also better when its mean is too low for any of its dense seeds to be at
-    chance: a collapsed cell makes the pooled standard error large for all temperatures. Cells without a test error, and
-    those of data sets that are not registered, are never at chance.
+    more than `CHANCE_MARGIN` below. It is also better when each of its dense seeds is more than `CHANCE_MARGIN` below:
+    a collapsed cell makes the pooled standard error large for all temperatures. Cells without a test error, and those
+    of data sets that are not registered, are never at chance.
 
     Returns
     -------
@@ -106,8 +114,8 @@ def at_chance(grid: pd.DataFrame, *, level: float = 0.95) -> pd.Series:
     chance = grid["dataset"].map(chance_error).astype(float)
     freedom = (grid["test_error_seeds"] - 1).where(grid["test_error_seeds"] >= 2)
     bound = grid["test_error_se"] * stats.t.ppf(level, freedom)
-    possible = grid["test_error"] * grid["test_error_seeds"] >= chance - CHANCE_MARGIN - 1e-9
-    return possible & (grid["test_error"] + bound.fillna(CHANCE_MARGIN) >= chance - 1e-9)
+    collapsed = grid["test_error_highest"] >= chance - CHANCE_MARGIN - 1e-9
+    return collapsed & (grid["test_error"] + bound.fillna(CHANCE_MARGIN) >= chance - 1e-9)
 
 
 def drawn_labels(published: pd.DataFrame | None = None, boundaries: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -41,6 +41,8 @@ REGRET = "regret of the obtained best temperature"
 """Headline measures whose values have the unit of their panel (`amount`)."""
 
 KEYS = ["temperature", "density"]
+SPREAD = ("se", "ci95", "seeds", "of_seeds", "one_seed")
+"""What a grid says of a metric beside its mean (`seed_means.grid`)."""
 _HEADLINE = ["study", "measure", "panel", "value", "beside", "note"]
 
 
@@ -53,12 +55,12 @@ class Scorecard:
     cells
         One row per metric and cell of the reference: ``study``, ``panel`` (obtained metric), ``temperature``,
         ``density``, ``published`` (the reference's value), ``lower``, ``upper`` (its bounds), ``obtained``, ``se``,
-        ``ci95``, ``seeds``, ``one_seed`` (the dense seed that dominates the spread, see `seed_means.grid`),
-        ``difference`` (obtained − published), ``within`` (the obtained 95 % interval overlaps the bounds; missing if
-        the value is outside them and its uncertainty unknown), ``status`` ("obtained", "imported" or "not run").
+        ``ci95``, ``seeds``, ``of_seeds``, ``one_seed`` (its spread over dense seeds, see `seed_means.grid`),
+        ``difference`` (obtained − published), ``within`` (the obtained 95 % interval overlaps the bounds; missing
+        without an interval, as with one dense seed), ``status`` ("obtained", "imported" or "not run").
         Errors are fractions. The spread of the published figure over seeds is unknown and not accounted for, so some
         misses are expected. Normalised errors are compared only at densities where every temperature of the
-        reference was run, since both are relative to the minimum at that density.
+        reference was run, since both are relative to the minimum over these temperatures.
     headline
         ``study``, ``measure``, ``panel``, ``value``, ``beside`` (text: what to compare the value with), ``note``.
     reference
@@ -237,29 +239,28 @@ def compare_cells(reference: Reference, obtained: pd.DataFrame, study: str) -> p
         table = reference.cells[reference.cells["panel"] == panel].drop(columns="panel")
         table = table.rename(columns={"value": "published"})
         table["density"] = table["density"].round(6)
-        here = obtained[[*KEYS, "origin"]].assign(
-            obtained=obtained[metric],
-            se=obtained[f"{metric}_se"],
-            ci95=obtained[f"{metric}_ci95"],
-            seeds=obtained[f"{metric}_seeds"],
-            one_seed=obtained[f"{metric}_one_seed"],
-        )
+        spread = {name: obtained[f"{metric}_{name}"] for name in SPREAD}
+        here = obtained[[*KEYS, "origin"]].assign(obtained=obtained[metric], **spread)
         tables.append(table.merge(here, on=KEYS, how="left").assign(panel=metric))
     cells = pd.concat(tables, ignore_index=True).assign(study=study)
     cells["seeds"] = cells["seeds"].fillna(0).astype(int)
     normalised = cells["panel"] == "normalised_test_error"
-    whole = cells.groupby(["panel", "density"])["obtained"].transform(lambda values: values.notna().all())
+    column = [cells["panel"], cells["density"]]
+    whole = cells["obtained"].notna().groupby(column).transform("all")
+    # A temperature that the reference lacks may be the best one: normalise by the best of the reference's.
+    alike = seed_means.over_the_same_seeds(cells["of_seeds"], column)
+    least = cells["obtained"].where(alike).groupby(column).transform("min").where(normalised, 0.0)
+    cells["obtained"] -= least
     comparable = cells["obtained"].notna() & (whole | ~normalised)
     cells["difference"] = (cells["obtained"] - cells["published"]).where(comparable)
-    # The minimum at a density is 0 by definition; its uncertainty is unknown, not 0.
-    spread = cells["ci95"].mask(normalised & (cells["ci95"] == 0))
-    half = spread.fillna(0.0)
-    meets = (cells["obtained"] + half >= cells["lower"]) & (cells["obtained"] - half <= cells["upper"])
-    known = comparable & (meets | spread.notna())
-    cells["within"] = meets.astype("boolean").where(known)
+    # The minimum at a density is 0 by definition, without an uncertainty; those of the others are of the difference to
+    # the best of all temperatures.
+    spread = cells["ci95"].mask(normalised & ((cells["ci95"] == 0) | (least > 0)))
+    meets = (cells["obtained"] + spread >= cells["lower"]) & (cells["obtained"] - spread <= cells["upper"])
+    cells["within"] = meets.astype("boolean").where(comparable & spread.notna())
     imported = cells["origin"].fillna("").str.contains("imported")
     cells["status"] = np.select([cells["obtained"].isna(), imported], ["not run", "imported"], "obtained")
-    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", "se", "ci95", "seeds", "one_seed"]
+    order = ["study", "panel", *KEYS, "published", "lower", "upper", "obtained", *SPREAD]
     return cells[[*order, "difference", "within", "status"]]
 
 
@@ -305,6 +306,9 @@ def _differences(cells: pd.DataFrame, bounds: str) -> list[dict]:
     for metric, part in cells.dropna(subset=["difference"]).groupby("panel", sort=False):
         judged = part["within"].dropna()
         note = f"{int(judged.sum())} of {len(judged)} cells that can be judged meet the {bounds}"
+        if judged.empty:
+            inside = part["obtained"].between(part["lower"], part["upper"]).sum()
+            note = f"{inside} of {len(part)} values lie within the {bounds}; no cell has an interval to judge it by"
         mean = f"mean difference {amount(metric, part['difference'].mean())}"
         rows.append(_row(DIFFERENCE, metric, part["difference"].abs().mean(), mean, note))
     return rows
@@ -381,8 +385,8 @@ def _agreement_rows(name: str, panel: str, here: pd.Series, truth: pd.Series) ->
 
 
 def _ranked(panel: pd.DataFrame) -> pd.DataFrame:
-    """The cells of one panel that can be ranked against each other at their density (`seed_means.with_most_seeds`)."""
-    return panel[seed_means.with_most_seeds(panel["seeds"], panel["density"])]
+    """The cells of one panel that can be ranked against each other at their density."""
+    return panel[seed_means.over_the_same_seeds(panel["of_seeds"], panel["density"])]
 
 
 def _argmin_regret(cells: pd.DataFrame, word: str) -> list[dict]:

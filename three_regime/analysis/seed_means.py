@@ -38,12 +38,31 @@ def metrics_of(cells: pd.DataFrame) -> list[str]:
     return [*METRICS, *also]
 
 
-def with_most_seeds(seeds: pd.Series, keys: pd.Series | list[str]) -> pd.Series:
-    """Which rows have the most dense seeds among those with equal `keys`.
+def over_the_same_seeds(seeds: pd.Series, keys: pd.Series | list[pd.Series]) -> pd.Series:
+    """Which rows are means over the same dense seeds: the largest set among those with equal `keys`.
 
-    Only these are means over the same networks: a cell that lacks dense seeds may lack the harder or the easier ones.
+    Only these are compared with each other: a cell that lacks dense seeds may lack the harder or the easier ones. Of
+    equally large sets, the one that most rows have counts, then the first in the order of the alphabet.
+
+    Parameters
+    ----------
+    seeds
+        A column ``m_of_seeds`` of a grid.
     """
-    return seeds == seeds.groupby(keys).transform("max")
+    names = seeds.map(seed_names)
+    return names == names.groupby(keys).transform(_largest_set)
+
+
+def seed_names(value: object) -> str:
+    """A field of a column ``m_of_seeds`` as text: CSV files read a single seed as a number and none as missing."""
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else str(int(value))
+
+
+def _largest_set(names: pd.Series) -> str:
+    frequencies = names.value_counts()
+    return min(frequencies.index, key=lambda each: (-len(each.split("+")) * bool(each), -frequencies[each], each))
 
 
 DOMINATES = 5.0
@@ -177,12 +196,14 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
         The keys; ``dataset``, ``model``, ``origin`` (several joined by "+"), ``seeds`` (number of dense seeds with any
         metric); and for each metric m of `metrics_of` and for ``normalised_test_error``: m (mean over dense seeds),
         ``m_se`` (standard error from the variance pooled over the temperatures of the density), ``m_ci95`` (half-width
-        of the 95 % interval), ``m_seeds`` (number of dense seeds with m) and ``m_one_seed`` (the dense seed that
-        dominates the cell's spread, see `dominant_seed`, if that spread is at least the pooled one; otherwise NaN).
-        Both uncertainties are NaN if fewer than two seeds have m. ``normalised_test_error`` is the test error minus the
-        smallest mean at that density, among the temperatures that the most dense seeds have; a temperature with fewer
-        seeds is compared on those (and can be below 0). Its uncertainty is that of the difference paired by dense seed
-        (0 at the minimum itself).
+        of the 95 % interval), ``m_seeds`` (number of dense seeds with m), ``m_of_seeds`` (these seeds, joined by "+")
+        and ``m_one_seed`` (the dense seed that dominates the cell's spread, see `dominant_seed`, if that spread is at
+        least the pooled one; otherwise NaN). Means are rounded to 12 decimals, so equal cells have equal means. Both
+        uncertainties are NaN if fewer than two seeds have m. ``normalised_test_error`` is the test error minus the
+        smallest mean at that density, among the temperatures with the same dense seeds (`over_the_same_seeds`); one
+        with other seeds is compared on those it shares with the best (and can be below 0). Its uncertainty is that of
+        the difference paired by dense seed (0 at the minimum itself). ``test_error_highest`` is the largest test error
+        of a dense seed.
 
     Raises
     ------
@@ -199,7 +220,8 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     table["seeds"] = run.groupby(keys)["dense_seed"].nunique()
     table["seeds"] = table["seeds"].fillna(0).astype(int)
     table = table.join(pd.concat([_spread(cells, metric, keys) for metric in metrics_of(cells)], axis=1))
-    table = table.join(_normalised(cells, table["test_error"], keys))
+    table = table.join(_normalised(cells, table, keys))
+    table["test_error_highest"] = groups["test_error"].max()
     return table.copy().reset_index().sort_values(["study", load.column, "temperature"], ignore_index=True)
 
 
@@ -213,8 +235,13 @@ def of_each_seed(cells: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
     """
     cells = check_cells(cells)
     for seed, part in cells.groupby("dense_seed"):
-        known = part["test_error"].notna().astype(int)
-        part = part.drop(columns="dense_seed").assign(test_error_seeds=known, test_error_se=np.nan)
+        known = part["test_error"].notna()
+        part = part.drop(columns="dense_seed").assign(
+            test_error_seeds=known.astype(int),
+            test_error_of_seeds=known.map({True: str(seed), False: ""}),
+            test_error_se=np.nan,
+            test_error_highest=part["test_error"],
+        )
         yield int(seed), part.sort_values(["study", load_of(cells).column, "temperature"], ignore_index=True)
 
 
@@ -259,23 +286,25 @@ def _spread(cells: pd.DataFrame, metric: str, keys: list[str]) -> pd.DataFrame:
     wide = (seeds >= 3) & (own >= pooled * (1 - 1e-9))
     rows = cells[pd.MultiIndex.from_frame(cells[keys]).isin(wide[wide].index)]
     one_seed = rows.set_index("dense_seed").groupby(keys)[metric].agg(dominant_seed).astype(float)
+    names = cells["dense_seed"].astype(int).astype(str).where(cells[metric].notna())
     return pd.DataFrame(
         {
-            metric: values.mean(),
+            metric: values.mean().round(12),
             f"{metric}_se": se,
             f"{metric}_ci95": se * stats.t.ppf(0.975, freedom.where(freedom > 0)),
             f"{metric}_seeds": seeds,
+            f"{metric}_of_seeds": names.groupby([cells[key] for key in keys]).agg(lambda each: "+".join(each.dropna())),
             f"{metric}_one_seed": one_seed.reindex(seeds.index),
         }
     )
 
 
-def _normalised(cells: pd.DataFrame, test_error: pd.Series, keys: list[str]) -> pd.DataFrame:
+def _normalised(cells: pd.DataFrame, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """``normalised_test_error`` and its uncertainty, from differences to the best temperature, paired by dense seed."""
     name = "normalised_test_error"
     column = [key for key in keys if key != "temperature"]
-    seeds = cells.groupby(keys)["test_error"].count()
-    whole = with_most_seeds(seeds, column)
+    test_error, seeds = table["test_error"], table["test_error_seeds"]
+    whole = over_the_same_seeds(table["test_error_of_seeds"], [table.index.get_level_values(key) for key in column])
     known = test_error[whole].dropna()
     best = known.loc[known.groupby(column).idxmin()].reset_index()[[*column, "temperature"]]
     best["is_best"] = True
@@ -285,10 +314,11 @@ def _normalised(cells: pd.DataFrame, test_error: pd.Series, keys: list[str]) -> 
     cells = cells.merge(at_best.rename(columns={"test_error": "at_best"}), on=[*column, "dense_seed"], how="left")
     cells[name] = (cells["test_error"] - cells["at_best"]).mask(cells["is_best"])
     spread = _spread(cells, name, keys)
-    # A cell that lacks dense seeds is compared on those it has, which may be the harder or the easier ones.
+    # A cell with other dense seeds is compared on those that it shares, which may be the harder or the easier ones.
     least = test_error.where(whole).groupby(column).transform("min")
-    spread[name] = (test_error - least).where(whole, spread[name])
+    spread[name] = (test_error - least).round(12).where(whole, spread[name])
     is_best = cells.groupby(keys)["is_best"].any()
     spread.loc[is_best, f"{name}_seeds"] = seeds[is_best]
+    spread.loc[is_best, f"{name}_of_seeds"] = table.loc[is_best, "test_error_of_seeds"]
     spread.loc[is_best & (seeds >= 2), [f"{name}_se", f"{name}_ci95"]] = 0.0
     return spread

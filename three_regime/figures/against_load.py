@@ -258,7 +258,7 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
 
     Algorithm 1 is shown as the mean over its starts, with their range as a band; curves that are equal at every density
     are one, with all their names. The right panel gives the mean over densities and starts (filled), the worst of them
-    (open), and the mean number of probes.
+    (open), and the mean number of probes; where a choice was not run, the number of densities that are left.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
         style.load_axis(left, load, values, 3.0)
         left.grid(axis="y")
         left.set_title(f"(a) regret at each {load.noun}", loc="left")
-        right.set_yticks(range(len(names)), [_label(name) for name in names])
+        right.set_yticks(range(len(names)), [_over_loads(parts[name], name) for name in names])
         right.set_ylim(len(names) - 0.5, -0.5)
         right.set_xlim(left=min(0.0, right.get_xlim()[0]))
         right.set_xlabel("percentage points: mean (filled), worst (open)")
@@ -317,6 +317,12 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
 def _over_starts(rows: pd.DataFrame, name: str) -> str:
     """Name of an algorithm, with what its curve is if it has several starts."""
     return _label(name) + (" (mean of starts)" if (rows["starts"] > 1).any() else "")
+
+
+def _over_loads(rows: pd.DataFrame, name: str) -> str:
+    """Name of an algorithm, with the number of loads that its mean is over if its choice was not run at all of them."""
+    known = int(rows["mean"].notna().sum())
+    return _label(name) + (f"\n({known} of {len(rows)})" if known < len(rows) else "")
 
 
 def _draw_regret(axes: Axes, rows: pd.DataFrame, label: str, look: Mapping[str, Any]) -> None:

@@ -146,7 +146,7 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
     measured = [name for name in known if name in FIGURE_2 or grid[name].notna().any()]
     columns = list(algorithms.columns(grid))
     usual = algorithms.usual_temperature(grid)
-    chance = plane.matrix(grid.assign(chance=regimes.at_chance(grid)), "chance")
+    flags = grid.assign(chance=regimes.at_chance(grid), single=regimes.of_single_seeds(grid))
     return {
         "facts": _facts(grid, plane.load),
         "knob": knob.label,
@@ -161,7 +161,7 @@ def _of_grid(grid: pd.DataFrame, knob: Knob, thresholds: Thresholds, words: Word
         },
         "thresholds": asdict(thresholds),
         "measures": [_measure(grid, plane, name, words) for name in measured],
-        "chance": [bool(value == 1) for value in chance.ravel()],
+        **{name: [bool(value == 1) for value in plane.matrix(flags, name).ravel()] for name in ("chance", "single")},
         "compared_error": _by_place(column.test_error for column in columns),
         "dense_error": _by_place(column.dense_error for column in columns),
         "dense_error_is_proxy": bool(grid["dense_test_error"].isna().all() and seed_means.DENSE_PROXY in grid),

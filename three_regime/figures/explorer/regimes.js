@@ -64,8 +64,9 @@ const Regimes = (() => {
     // Of a cell in Regime I its LMC alone matters.
     const both = Math.min(
       confidence(lmc, place, thresholds.lmc), poor ? 1 : confidence(cka, place, thresholds.cka));
-    // Without a standard error, distance from the threshold decides.
-    const far = Math.abs(connectivity - thresholds.lmc) >= rules.lmc_margin
+    // Where no cell of the load has a standard error, distance from the threshold decides.
+    const far = study.single[place]
+      && Math.abs(connectivity - thresholds.lmc) >= rules.lmc_margin
       && (poor || Math.abs(similarity - thresholds.cka) >= rules.cka_margin);
     const decided = Number.isNaN(both) ? far : both >= rules.level;
     const ofLmc = lmc.one_seed[place];
