@@ -91,6 +91,7 @@ for name, (folder, _) in TABLED.items():
             "../envs/analysis.yaml"
         params:
             study=name,
+            tables=TABLES_VERSION,
             thresholds=asdict(thresholds_of(CONFIG, name)),
         message:
             f"Regimes and algorithms of {name}"
@@ -120,6 +121,7 @@ for study in [study for study in STUDIES if study.config.claims]:
             "../envs/analysis.yaml"
         params:
             study=study.name,
+            tables=TABLES_VERSION,
             claims=[claim.model_dump(mode="json") for claim in study.config.claims],
             thresholds=asdict(thresholds_of(CONFIG, study.name)),
         message:
@@ -139,6 +141,7 @@ rule case_studies:
     conda:
         "../envs/analysis.yaml"
     params:
+        tables=TABLES_VERSION,
         thresholds={study.name: asdict(study.thresholds) for study in STUDIES},
         families=family_names(STUDIES),
         plain=without_sam(STUDIES),
@@ -167,6 +170,7 @@ rule scorecard:
     conda:
         "../envs/analysis.yaml"
     params:
+        tables=TABLES_VERSION,
         thresholds=asdict(thresholds_of(CONFIG, FIGURE2_STUDY)),
         settings={study.name: study.config.model_dump(mode="json") for study in STUDIES}.get(FIGURE2_STUDY),
     message:

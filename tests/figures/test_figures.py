@@ -421,5 +421,8 @@ def test_missing_tables_and_unknown_figures_are_named(tmp_path):
     (tmp_path / "grid.csv").write_text("")
     with pytest.raises(UserError, match=r"grid\.csv is not a complete table"):
         figures.draw(tmp_path, ["phase_diagram"], THRESHOLDS)
+    (tmp_path / "grid.csv").write_text("study,knob\ns,epochs\n")
+    with pytest.raises(UserError, match=r"an earlier version made it; make the tables again \(`make run`"):
+        figures.draw(tmp_path, ["phase_diagram"], THRESHOLDS)
     with pytest.raises(UserError, match="unknown figure 'pie'"):
         figures.draw(tmp_path, ["pie"], THRESHOLDS)

@@ -10,11 +10,11 @@ import pandas as pd
 
 from three_regime.analysis import algorithms
 from three_regime.analysis.algorithms import OUTCOME, Choice
-from three_regime.analysis.seed_means import over_the_same_seeds, seed_names
+from three_regime.analysis.seed_means import over_the_same_seeds, read_grid, seed_names
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.study.outputs import CASE_TABLES
-from three_regime.system.files import read_table, write_csv
+from three_regime.system.files import write_csv
 
 SAM_COMPARED = (0.0, 0.05)
 """Values of rho that Algorithm 1 is compared with: no SAM, and the usual default."""
@@ -221,7 +221,7 @@ def of_files(
     UserError
         When a grid is missing, is not such a table, or belongs to another study.
     """
-    read = {path: read_table(path, ["study", "dataset", "model", "knob"]) for path in grids}
+    read = {path: read_grid(path) for path in grids}
     for path, grid in read.items():
         if unknown := sorted(set(grid["study"]) - set(thresholds)):
             raise UserError(f"{path} is a table of study {unknown[0]!r}, which is not one of {', '.join(thresholds)}")

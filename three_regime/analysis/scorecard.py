@@ -26,7 +26,6 @@ from three_regime.settings import Setting, setting_of
 from three_regime.study.comparison import ABSENT, differing
 from three_regime.study.grid import planned, thresholds_of
 from three_regime.study.outputs import FIGURE2_STUDY
-from three_regime.system.files import read_table
 
 DENSE_ACCURACY_WINDOW = {("cifar10", "preresnet-20", "epochs"): (160, 0.91, 0.925)}
 """(dataset, model, knob) → default temperature, and bounds of the dense network's test accuracy expected there."""
@@ -213,7 +212,7 @@ def of_grids(grids: Sequence[Path], thresholds: Thresholds, settings: Mapping[st
     """
     published = references.published()
     if grids:
-        obtained = pd.concat([read_table(path) for path in grids], ignore_index=True)
+        obtained = pd.concat([seed_means.read_grid(path) for path in grids], ignore_index=True)
     else:  # a grid without rows
         obtained = seed_means.grid(figure2.as_cells(published.cells)).iloc[:0]
     deviating = deviations(settings, published.protocol) if settings else ()

@@ -181,6 +181,37 @@ def _check_possible(cells: pd.DataFrame, numeric: list[str], source: str) -> Non
             )
 
 
+def read_grid(path: Path) -> pd.DataFrame:
+    """Read ``grid.csv``.
+
+    Raises
+    ------
+    UserError
+        When the file is no such table, or an earlier version made it.
+    """
+    return check_grid(read_table(path, [*_FIXED, "temperature"]), path)
+
+
+def check_grid(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a grid read from `path`.
+
+    Raises
+    ------
+    UserError
+        When an earlier version made it.
+    """
+    if missing := [column for column in _COMPARED if column not in table]:
+        raise UserError(
+            f"{path} lacks the column {missing[0]!r}: an earlier version made it; make the tables again"
+            " (`make run`, or `python -m three_regime run-stage tables`)"
+        )
+    return table
+
+
+_COMPARED = ("test_error_of_seeds", "test_error_highest")
+"""Columns of a grid that say which cells can be compared; grids made before these columns lack them."""
+
+
 def grid(cells: pd.DataFrame) -> pd.DataFrame:
     """Means over dense seeds, one row per study, knob, temperature and density (or other load).
 

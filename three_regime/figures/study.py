@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from three_regime.analysis.seed_means import check_grid
 from three_regime.config.knobs import KNOBS, Knob
 from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.measures import measured_columns
@@ -33,11 +34,12 @@ class Tables:
     def __getitem__(self, name: str) -> pd.DataFrame:
         path = self.folder / f"{name}.csv"
         try:
-            return pd.read_csv(path).copy()  # in one piece, as `read_table`
+            table = pd.read_csv(path).copy()  # in one piece, as `read_table`
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing: make the tables first") from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not a complete table ({error}); delete it and make it again") from error
+        return check_grid(table, path) if name == "grid" else table
 
     @property
     def knob(self) -> Knob:
