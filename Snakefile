@@ -34,7 +34,7 @@ include: "rules/figures.smk"
 
 
 onstart:
-    snakemake_lock.note()
+    snakemake_lock.note()  # again: another machine may have forgotten it before there was a lock
     check_writable()
     if not workflow.touch:
         running.freeze(workflow, CONFIG, CONFIG_FILES)

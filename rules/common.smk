@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -39,7 +40,7 @@ from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
 from three_regime.system.interruption import stop_in_a_thread
 from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock, terminal
-from three_regime.workflow.arguments import options_of
+from three_regime.workflow.arguments import options_of, computes
 from three_regime.workflow.job_resources import job_resources
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
@@ -56,6 +57,11 @@ if os.path.exists(sys.executable):
 
 stop_in_a_thread(JobScheduler)
 slurm_plugin.mend()
+
+# Before Snakemake locks the folder: a lock without a note of its run would count as left behind.
+if workflow.is_main_process and computes(sys.argv[1:]):
+    with suppress(OSError):  # not writable, which is reported at the start
+        snakemake_lock.note()
 
 try:
     CONFIG = running.read_config(workflow, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from finished import FILES, NAME, copied, inside, tiny
 from tiny_study import mapping
 
 from three_regime.analysis import case_studies
-from three_regime.config import load
+from three_regime.config import load, plugins
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.exchange import research_object
@@ -144,8 +145,12 @@ def test_it_names_machine_versions_and_time(archive: Path) -> None:
 def test_a_folder_that_exists_or_is_no_export_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="exists already"):
         redraw(archive, tmp_path)
-    with pytest.raises(UserError, match=r"config\.yaml does not exist"):
+    with pytest.raises(UserError, match=r"is not an unpacked export: it has no config\.yaml$"):
         redraw(tmp_path, tmp_path / "out")
+    (tmp_path / "unzipped").mkdir()
+    (tmp_path / "unzipped/mine").symlink_to(archive)
+    with pytest.raises(UserError, match=r"no config\.yaml; \S+/unzipped/mine is$"):
+        redraw(tmp_path / "unzipped", tmp_path / "out")
 
 
 @pytest.fixture
@@ -160,16 +165,20 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["hostile/evil.py", "link/evil.py", "{}/evil.py", "hostile/../link/evil.py"])
-def test_a_plugin_inside_an_export_is_not_run(
+@pytest.mark.parametrize("name", ["hostile/evil.py", "link/evil.py", "{}/evil.py", "beside/evil.py"])
+def test_a_plugin_that_an_export_names_is_not_run(
     hostile: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Wherever it lies: an archive may unpack to several folders."""
+    shutil.copytree(hostile, tmp_path / "beside")
     write_text(hostile / "config.yaml", yaml.safe_dump({"plugins": [name.format(hostile)]}))
     monkeypatch.chdir(tmp_path)
     for folder in (Path("hostile"), Path("link")):
-        with pytest.raises(UserError, match=r"evil\.py, which lies inside the export.*move it out of the export"):
+        with pytest.raises(
+            UserError, match=r"evil\.py, which is not run because an export names it.* --plugin \S+evil"
+        ):
             read_settings(folder)
-        with pytest.raises(UserError, match="lies inside the export"):
+        with pytest.raises(UserError, match="because an export names it"):
             research_object.write(folder)
     assert not (tmp_path / "trace").exists()
 
@@ -182,24 +191,27 @@ def test_a_module_in_the_working_directory_is_not_run(
     write_text(hostile / "config.yaml", yaml.safe_dump({"plugins": [name]}))
     monkeypatch.chdir(hostile)
     monkeypatch.syspath_prepend(str(hostile))
-    with pytest.raises(UserError, match=f"the plugin {name}, which lies inside the export"):
+    with pytest.raises(UserError, match=f"the plugin {name}, which is not run"):
         read_settings(Path())
     assert not (tmp_path / "trace").exists()
 
 
-def test_a_plugin_outside_and_folders_elsewhere_are_taken(
+def test_a_trusted_plugin_and_folders_elsewhere_are_taken(
     hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (hostile / "evil.py").rename(tmp_path / "harmless_plugin.py")
     (tmp_path / "file").touch()
     places = {"results": str(tmp_path / "file" / "results"), "data": {"folder": str(tmp_path / "file" / "data")}}
+    monkeypatch.chdir(tmp_path)
+    plugins.load(["harmless_plugin.py"])
+    assert (tmp_path / "trace").exists()
     settings = mapping(tmp_path, top={"plugins": ["harmless_plugin.py"], **places})
     write_text(hostile / "config.yaml", yaml.safe_dump(settings))
-    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="file"):
         load([hostile / "config.yaml"])
+    theirs = settings | {"plugins": ["their/folder/harmless_plugin.py"]}
+    write_text(hostile / "config.yaml", yaml.safe_dump(theirs))
     assert read_settings(hostile).results == settings["results"]
-    assert (tmp_path / "trace").exists()
 
 
 def test_an_export_keeps_what_redrawing_needs(archive: Path) -> None:

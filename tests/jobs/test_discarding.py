@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,17 @@ from finished import NAME, OPTIONS, compute, copied, inside, study_of, tiny
 
 from three_regime.analysis import tables
 from three_regime.config import resolve
-from three_regime.errors import UserError
+from three_regime.errors import Interrupted, UserError
 from three_regime.exchange.importing import import_checkpoint
-from three_regime.jobs import discarding
+from three_regime.jobs import discarding, kept_copies
 from three_regime.jobs.discarding import discard, is_discarded, record_file
 from three_regime.planning import plan
 from three_regime.planning.explain import explain, render
-from three_regime.study.products import discarded_stages, pack
+from three_regime.study.products import discarded_stages, pack, products_of
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import judge
 from three_regime.system.files import read_arrays, read_json, tensor_digest, write_json
+from three_regime.workflow import adopting
 from three_regime.workflow.adopting import adopt
 
 GONE = {"all": set(), "endpoints": {"pruned"}, "none": {"dense", "pruned", "retrained", "dense.state"}}
@@ -88,6 +91,22 @@ def test_a_setting_of_measuring_needs_no_pruned_network(own: Checkout) -> None:
     with inside(own):
         discard_all("endpoints")
         assert verdicts(keep="endpoints", measure={"points": 5}) == {"lmc": 4}
+
+
+@pytest.mark.parametrize("keep", GONE)
+@pytest.mark.parametrize("edit", ["dense", "retrain"])
+def test_an_edit_begun_and_undone_loses_nothing(own: Checkout, keep: str, edit: str) -> None:
+    """Results whose weights are gone are set aside and come back like the others."""
+    with inside(own):
+        discard_all(keep)
+        before, edited = study_of(tiny(keep=keep)), study_of(tiny(keep=keep, **{edit: {"weight_decay": 0.01}}))
+        planned = [str(path) for product in products_of(before) for path in product.outputs]
+        aside = kept_copies.set_aside([edited], planned)
+        assert aside == {"dense": 22, "retrain": 16}[edit]
+        assert sum(verdicts(keep=keep).values()) >= aside
+        assert kept_copies.restore_all([edited]) == 0
+        assert kept_copies.restore_all([before]) == aside
+        assert verdicts(keep=keep) == {}
 
 
 def test_without_weights_measuring_again_is_training_again(own: Checkout) -> None:
@@ -159,6 +178,36 @@ def test_a_copy_without_its_weights_is_adopted(own: Checkout, tmp_path: Path, ke
     expected = {"cka_tiny": 2} if keep == "endpoints" else {"dense_tiny": 1, "prune_tiny": 2, "retrain_tiny": 2}
     assert expected.items() <= changed.items()
     assert keep == "none" or set(changed) - {"landscape"} == {"cka_tiny"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_adoption_that_is_stopped_condemns_nothing(own: Checkout, monkeypatch: pytest.MonkeyPatch, number) -> None:
+    """The files that stand in for discarded weights go at once, after a kill with the next adoption."""
+    monkeypatch.setattr(adopting, "RECORDS", Path("results"))  # a folder that is there
+    kill = number == signal.SIGKILL
+    with inside(own):
+        discard_all("none")
+        left = sorted(Path("results").rglob("*.safetensors"))
+        stood: list[Path] = []
+
+        def stopped(targets: list[Path], kept: list[Path], configfiles: list[Path]) -> None:
+            stood.extend(path for path in Path("results").rglob("*.safetensors") if not path.stat().st_size)
+            if not kill:
+                signal.raise_signal(number)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(adopting, "_record", stopped)
+            with contextlib.nullcontext() if kill else pytest.raises(Interrupted, match="run the command again"):
+                adopt(tiny(keep="none"), [])
+        assert len(stood) == 14
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert sorted(Path("results").rglob("*.safetensors")) == left
+        if kill:
+            for path in stood:
+                path.touch()
+            assert verdicts(keep="none")
+        found = adopt(tiny(keep="none"), [], dry_run=True)
+        assert all(finding.done for finding in found.findings[NAME])
 
 
 @pytest.mark.parametrize("keep", GONE)

@@ -189,3 +189,16 @@ def test_a_lock_from_elsewhere_stays_until_unlocked(complete_tiny: Checkout, tmp
     assert not any((checkout.path / LOCKS).glob("*"))
     code, output = started(checkout, "--", TARGET)
     assert code == 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "notes"), [((), 1), (("-n",), 0)])
+def test_a_run_is_noted_before_it_locks(finished_tiny: Checkout, tmp_path: Path, options: tuple, notes: int) -> None:
+    """Otherwise a second run could take the lock for that of a dead one, until the first starts its jobs."""
+    checkout = copied(finished_tiny, tmp_path / "checkout")
+    command = ["snakemake", "--cores", "1", *OPTIONS, *options, "--", "no-such-target"]
+    ended = subprocess.run(
+        [sys.executable, "-m", *command], cwd=checkout.path, env=checkout.environment(), capture_output=True, text=True
+    )
+    assert "MissingRule" in ended.stdout + ended.stderr, "it ended while Snakemake looked for jobs, before the lock"
+    assert len(list((checkout.path / snakemake_lock.RUNS).glob("*.json"))) == notes

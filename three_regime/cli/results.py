@@ -12,6 +12,12 @@ from three_regime.errors import UserError
 AGENT = click.option(
     "--agent", default="", help="Who ran the studies, for the description: a name, or a URL such as an ORCID."
 )
+PLUGINS = click.option(
+    "--plugin",
+    "named",
+    multiple=True,
+    help="Plugin to run, as under `plugins`, if the settings of a folder name it and you trust it; repeatable.",
+)
 
 
 @click.command()
@@ -26,9 +32,7 @@ AGENT = click.option(
 )
 @click.option("--template", type=FILE, help="Write an empty CSV with the reference's cells, for CELLS, and stop.")
 @click.option("--out", type=FILE, help="Write the Markdown to this file instead of the terminal.")
-@click.option(
-    "--plugin", "named", multiple=True, help="Plugin that registers a knob of CELLS, as under `plugins`; repeatable."
-)
+@PLUGINS
 def scorecard(
     cells: Path | None,
     study: str,
@@ -188,10 +192,13 @@ def export(configfiles: list[Path], out: Path, weights: bool, tensorboard: bool,
 @click.command()
 @click.argument("folder", type=FOLDER)
 @AGENT
-def describe(folder: Path, agent: str) -> None:
+@PLUGINS
+def describe(folder: Path, agent: str, named: tuple[str, ...]) -> None:
     """Add ro-crate-metadata.json to FOLDER, an unpacked export that was made before exports had one."""
+    from three_regime.config import plugins
     from three_regime.exchange import research_object
 
+    plugins.load(named)
     click.echo(research_object.describe(folder, agent))
 
 
@@ -206,11 +213,16 @@ def describe(folder: Path, agent: str) -> None:
 @click.option("--out", required=True, type=FOLDER, help="Folder for the results; an interrupted run resumes from it.")
 @click.option("--train-images", type=click.IntRange(2), help="First N training images; default: the study's.")
 @click.option("--test-images", type=click.IntRange(1), help="First N test images; default: the study's.")
-def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, test_images: int | None) -> None:
+@PLUGINS
+def remeasure(
+    folder: Path, data: Path, out: Path, train_images: int | None, test_images: int | None, named: tuple[str, ...]
+) -> None:
     """Recompute LMC and CKA from the networks in FOLDER, an unpacked export with weights."""
+    from three_regime.config import plugins
     from three_regime.exchange.remeasure import TABLE
     from three_regime.exchange.remeasure import remeasure as measure_again
 
+    plugins.load(named)
     table = measure_again(folder, data, out, train_images=train_images, test_images=test_images)
     click.echo(table.to_string(index=False))
     click.echo(out / TABLE)
@@ -219,10 +231,16 @@ def remeasure(folder: Path, data: Path, out: Path, train_images: int | None, tes
 @click.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--out", required=True, type=FOLDER, help="New folder.")
-def redraw(folder: Path, out: Path) -> None:
-    """Rebuild regimes, claims, scorecard, figures and explorer from FOLDER, an unpacked export; needs no torch."""
+@PLUGINS
+def redraw(folder: Path, out: Path, named: tuple[str, ...]) -> None:
+    """Rebuild regimes, claims, scorecard, figures and explorer from FOLDER, an unpacked export; needs no torch.
+
+    It takes a minute or two.
+    """
+    from three_regime.config import plugins
     from three_regime.exchange.redraw import redraw as make_again
 
+    plugins.load(named)
     click.echo(make_again(folder, out))
 
 

@@ -9,7 +9,6 @@ reads it, and calls `three_regime.datasets.registry.register`, `three_regime.mod
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -46,18 +45,19 @@ def load(names: Iterable[str]) -> None:
             raise
         except Exception as error:
             raise UserError(f"plugins: {name} cannot be imported: {type(error).__name__}: {error}") from error
+        _loaded.add(_module(name))
 
 
-def places(name: str) -> list[Path]:
-    """Files and folders from which `load` would import a plugin; nothing is imported."""
-    if name.endswith(".py"):
-        return [_file(name)]
-    spec = None
-    with contextlib.suppress(ImportError, ValueError):  # reported by `load`
-        spec = importlib.util.find_spec(name.partition(".")[0])
-    if spec is None:
-        return []
-    return [Path(place) for place in (spec.origin, *(spec.submodule_search_locations or ())) if place]
+_loaded: set[str] = set()
+
+
+def is_loaded(name: str) -> bool:
+    """Whether `load` has imported a plugin of this name in this process, from wherever."""
+    return _module(name) in _loaded
+
+
+def _module(name: str) -> str:
+    return Path(name).stem if name.endswith(".py") else name
 
 
 @functools.cache
@@ -80,7 +80,7 @@ def _load_file(name: str) -> None:
     path = _file(name)
     if not path.is_file():
         raise UserError(f"plugins: {name} does not exist, neither here nor in {CHECKOUT}")
-    module_name = path.stem
+    module_name = _module(name)
     known = sys.modules.get(module_name)
     if known is not None:
         if Path(getattr(known, "__file__", None) or "").resolve() == path.resolve():

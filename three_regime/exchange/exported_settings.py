@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from three_regime.config import Config, plugins, read, resolve
@@ -11,26 +10,29 @@ from three_regime.study.outputs import SETTINGS_FILE
 
 
 def read_settings(folder: Path) -> Config:
-    """Read the settings of an export. Plugins that they name are imported, but for code that came with the export.
+    """Read the settings of an export.
+
+    A plugin that they name is code of whoever made the export, wherever it lies, and is not imported: the caller must
+    have done so (`three_regime.config.plugins.load`), as the option ``--plugin`` does.
 
     Raises
     ------
     UserError
-        When the folder has no valid ``config.yaml``, or a plugin lies inside the export.
+        When the folder is no unpacked export, its ``config.yaml`` is not valid, or it names a plugin that has not been
+        imported.
     """
     path = folder / SETTINGS_FILE
+    if not path.is_file():
+        exports = sorted(each.parent for each in folder.glob(f"*/{SETTINGS_FILE}"))
+        instead = f"; {' and '.join(map(str, exports))} {'are' if exports[1:] else 'is'}" if exports else ""
+        raise UserError(f"{folder} is not an unpacked export: it has no {SETTINGS_FILE}{instead}")
     found = read([path])
     named = found.values.get("plugins")
     for name in named if isinstance(named, list) else ():
-        if isinstance(name, str) and any(_inside(place, folder) for place in plugins.places(name)):
+        if isinstance(name, str) and not plugins.is_loaded(name):
             raise UserError(
-                f"{path} names the plugin {name}, which lies inside the export: its code would run; read it, and if you"
-                " trust it, move it out of the export, to the folder in which you run this"
+                f"{path} names the plugin {name}, which is not run because an export names it: read it, and if you"
+                f" trust it, give --plugin {name}"
             )
-    return resolve(found.values, found.origins)
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    """Whether a path leads into a folder, by its name or through links."""
-    tops = (os.path.abspath(folder), folder.resolve())
-    return any(Path(each).is_relative_to(top) for each in (os.path.abspath(path), path.resolve()) for top in tops)
+    # Imported already, perhaps from elsewhere.
+    return resolve({**found.values, "plugins": []} if named else found.values, found.origins)

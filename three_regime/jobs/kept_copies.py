@@ -20,9 +20,10 @@ from pathlib import Path
 
 from three_regime.errors import UserError
 from three_regime.study import damage
+from three_regime.study.fingerprints import recorded_digest
 from three_regime.study.grid import Study
 from three_regime.study.outputs import STATE_FOLDER
-from three_regime.study.products import Product, products_of
+from three_regime.study.products import Product, kept_outputs, products_of
 from three_regime.study.stages import file_names
 from three_regime.system.files import read_arrays, replacing
 
@@ -50,8 +51,9 @@ def restore(study: Study, product: Product) -> bool:
 
     The tensors are checked against their digest, because a damaged file and its link are the same file.
     """
-    links = tuple(sidecar(study, path) for path in product.outputs)
-    if not all(link.exists() for link in links) or product.done or not product.accepts(product.stored(links)):
+    outputs = _linked(study, product)
+    links = tuple(sidecar(study, path) for path in outputs)
+    if not links or product.done or not product.accepts(product.stored(links)):
         return False
     for link in links:
         try:
@@ -60,10 +62,22 @@ def restore(study: Study, product: Product) -> bool:
             link.unlink()
             log.warning("%s is not restored: %s", product.label, str(error).partition(";")[0])
             return False
-    for link, path in zip(links, product.outputs, strict=True):
+    for link, path in zip(links, outputs, strict=True):
         _link(link, path)
     log.info("restored from an earlier, unfinished job: %s", product.label)
     return True
+
+
+def _linked(study: Study, product: Product) -> tuple[Path, ...]:
+    """The outputs to restore from links: all of them, or none.
+
+    Of a result whose weights the study had discarded, the JSON file, which records their digest.
+    """
+    weights = product.outputs[-1]
+    gone = not weights.exists() and not sidecar(study, weights).exists()
+    discarded = gone and recorded_digest(sidecar(study, weights)) is not None
+    outputs = kept_outputs(study, product) if discarded else product.outputs
+    return outputs if all(sidecar(study, path).exists() for path in outputs) else ()
 
 
 def restore_all(studies: Iterable[Study]) -> int:
@@ -141,8 +155,8 @@ def _set_aside(study: Study, products: Iterable[Product]) -> int:
             continue
         stale.update(product.outputs)
         count += 1
-        links = tuple(sidecar(study, path) for path in product.outputs)
-        newer = all(link.exists() for link in links) and _accepts(product, product.stored(links), unknown=False)
+        links = tuple(sidecar(study, path) for path in _linked(study, product))
+        newer = bool(links) and _accepts(product, product.stored(links), unknown=False)
         for path in there:
             if not newer:
                 keep(study, path)

@@ -10,19 +10,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from three_regime.config import Config
-from three_regime.errors import UserError
+from three_regime.errors import Interrupted, UserError
 from three_regime.jobs.discarding import is_discarded, record_file
 from three_regime.planning.plan import Job, jobs_of
 from three_regime.preparation.prepare import is_intact
+from three_regime.study.fingerprints import recorded_digest
 from three_regime.study.grid import Study, planned
 from three_regime.study.outputs import REGIME_TABLES
-from three_regime.study.products import pack
+from three_regime.study.products import discarded_stages, pack, products_of
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import tables_agree
 from three_regime.study.verdicts import Finding, Verdict, judge
@@ -70,7 +72,7 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
     configfiles
         Files that `config` was read from, for Snakemake; the first is ``config.yaml`` in the working directory.
     dry_run
-        Only judge; change nothing.
+        Only judge; change nothing but what a killed adoption left behind.
 
     Raises
     ------
@@ -78,6 +80,8 @@ def adopt(config: Config, configfiles: Sequence[Path], *, dry_run: bool = False)
         When Snakemake is not installed or cannot record the adopted results.
     """
     studies = planned(config)
+    for study in studies:
+        _remove_stand_ins(study)
     findings = {study.name: judge(study, verify=True) for study in studies}
     data = {study.prepared: is_intact(study.config.dataset, study.data) for study in studies}
     unprepared = [path for path, good in data.items() if not good]
@@ -153,15 +157,41 @@ def _discards(study: Study, whole: list[Job]) -> list[Path]:
 def _standing_in(absent: Sequence[Path]) -> Iterator[None]:
     """Put empty files in place of discarded weights, since Snakemake records a job only if its outputs exist.
 
-    If a kill left them behind, they would have no fingerprint and count as damaged, never as results.
+    If a kill left them behind, they would have no fingerprint and count as damaged, never as results, until the next
+    adoption removes them (`_remove_stand_ins`).
     """
+    with _signals_raise():
+        try:
+            for path in absent:
+                path.touch()
+            yield
+        finally:
+            for path in absent:
+                path.unlink(missing_ok=True)
+
+
+def _remove_stand_ins(study: Study) -> None:
+    for product in products_of(study, discarded_stages(study)):
+        weights = product.outputs[-1]
+        if weights.is_file() and not weights.stat().st_size and recorded_digest(weights) is not None:
+            weights.unlink()
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Let signals that would end the process at once raise `Interrupted` instead."""
+
+    def end(number: int, _frame: object) -> None:
+        raise Interrupted(f"received {signal.Signals(number).name}; run the command again")
+
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for number in ending:
+        signal.signal(number, end)
     try:
-        for path in absent:
-            path.touch()
         yield
     finally:
-        for path in absent:
-            path.unlink(missing_ok=True)
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) -> None:
