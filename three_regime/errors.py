@@ -29,7 +29,7 @@ class Damaged(UserError):
 
 
 class Diverged(UserError):
-    """A result that is not a finite number; other members of a pack are not affected."""
+    """A result that is not a finite number or does not converge; other members of a pack are not affected."""
 
 
 class Interrupted(Exception):

@@ -246,6 +246,10 @@ def test_there_are_enough_malformed_cases():
         ({"retrain": {"epochs": None, "iterations": 4, "milestones": []}}, "last_epochs 2 exceeds the 1 epochs"),
         ({"retrain": {"drop_last": True, "batch_size": 201}}, "retrain.batch_size 201 exceeds the 200"),
         ({"knob": "batch_size", "temperatures": [300], "dense": {"drop_last": True}}, "dense.batch_size 300"),
+        (
+            {"dense": {"schedule": "cosine", "milestones": [], "warmup": 1000}},
+            r"dense\.warmup 1000 must be less than the \d+ iterations of the run: schedule cosine would never anneal",
+        ),
         ({"knob": "batch_size", "temperatures": [0]}, "temperatures: 0.* out of range"),
         ({"knob": "learning_rate", "temperatures": [0]}, "temperatures: 0.* out of range"),
         ({"knob": "sam_rho", "temperatures": [-0.1]}, "temperatures: -0.1 is out of range"),

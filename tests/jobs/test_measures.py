@@ -14,11 +14,11 @@ from three_regime import figures
 from three_regime.analysis import claims, regime_tables, tables
 from three_regime.config import measures, resolve
 from three_regime.config.measures import MEASURES, Column, Measure
-from three_regime.errors import Damaged, Interrupted, UserError
+from three_regime.errors import Damaged, Diverged, Interrupted, UserError
 from three_regime.figures.explorer.content import of_study
 from three_regime.jobs.job import state_file
 from three_regime.jobs.run import Outcome
-from three_regime.landscape import bezier
+from three_regime.landscape import bezier, hessian
 from three_regime.planning import plan
 from three_regime.planning.plan_table import render
 from three_regime.planning.pricing import RATES, pricer_of, read_rates
@@ -118,6 +118,22 @@ def test_a_trained_curve_is_kept_while_it_is_measured(tmp_path, monkeypatch):
         trained.setattr(bezier.CurveTask, "loss", lambda *arguments: pytest.fail("the curve is trained again"))
         assert run(settings, "measures") == Outcome(1, 0)
     assert not state.exists()
+
+
+def test_a_measure_without_a_result_stops_no_other(tmp_path, monkeypatch, caplog):
+    """Of a curve that diverges and a Hessian that does not converge, nothing is written; the signs need neither."""
+    quick = {**QUICK, "bezier": {"epochs": 1, "learning_rate": 1e20}}
+    settings = config(tmp_path, measure={"also": ["bezier", "hessian", "signs"], **quick}, **SMALL)
+    run_to(settings, "retrain")
+
+    def never(*arguments: object, **named: object) -> None:
+        raise hessian.ArpackNoConvergence("no convergence", [], [])
+
+    monkeypatch.setattr(hessian, "eigsh", never)
+    with pytest.raises(Diverged, match=r"(?s)bezier.*the loss is not finite.*hessian.*replica 1: .*did not converge"):
+        run(settings, "measures")
+    there = {product.recipe["measure"] for product in products(settings, "measures") if product.outputs[0].exists()}
+    assert there == {"signs"}
 
 
 def test_a_measure_may_train_several_networks(tmp_path, monkeypatch):

@@ -48,6 +48,23 @@ def test_targets_select(finished_tiny: Checkout) -> None:
             explain(config, "nonsense")
 
 
+def test_any_file_of_a_run_is_explained(finished_tiny: Checkout) -> None:
+    """By its absolute path too; the record of discarded weights, and the settings, which depend on no result."""
+    with inside(finished_tiny):
+        config = tiny(keep="none")
+        result = CELL / "pair1-2/lmc.json"
+        assert [each.product.label for each in explain(config, str(result.absolute()))] == [
+            each.product.label for each in explain(config, str(result))
+        ]
+        assert len(explain(config, "results/tiny/tiny/seed1/epochs004/discarded.json")) == 22
+        assert explain(config, "results/tiny/config.yaml") == []
+
+
+def test_a_preset_taken_for_a_target_is_told_where_to_go(finished_tiny: Checkout) -> None:
+    with inside(finished_tiny), pytest.raises(UserError, match=r"Planned: tiny; for another preset give --configfile"):
+        explain(tiny(), "figure2-mini")
+
+
 def test_without_the_data_a_finished_study_stays_finished(finished_tiny: Checkout, tmp_path: Path) -> None:
     """As for Snakemake; new settings need the data again."""
     own = copied(finished_tiny, tmp_path / "own")

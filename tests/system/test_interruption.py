@@ -7,6 +7,7 @@ import textwrap
 import threading
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from three_regime.errors import Interrupted
@@ -51,6 +52,16 @@ def test_a_signal_between_steps_only_makes_the_request() -> None:
         pytest.fail("went on after the signal")
     with pytest.raises(Interrupted), stop.at_once():
         pytest.fail("began although a stop was requested")
+
+
+def test_a_workflow_that_ends_between_two_questions_is_gone() -> None:
+    stop = Stop()
+
+    def ended() -> str:
+        raise psutil.NoSuchProcess(1)
+
+    interruption._watch(SimpleNamespace(is_running=lambda: True, status=ended), stop, threading.Event())
+    assert stop.requested
 
 
 def test_a_job_whose_workflow_is_gone_stops() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from toy_task import Quadratic, rows, settings, train
 
-from three_regime.training.learning_rate import learning_rate, length_in_iterations
+from three_regime.training.learning_rate import learning_rate
 
 PAPER = settings(epochs=160, milestones=(80, 120))
 
@@ -30,8 +30,8 @@ def test_milestones_by_iteration_fall_within_an_epoch():
 
 
 def test_lengths():
-    assert length_in_iterations(PAPER, 782) == 160 * 782
-    assert length_in_iterations(settings(epochs=None, iterations=62_400, milestones=()), 782) == 62_400
+    assert PAPER.iterations_of(782) == 160 * 782
+    assert settings(epochs=None, iterations=62_400, milestones=()).iterations_of(782) == 62_400
 
 
 def test_a_checkpoint_at_a_milestone_saw_only_the_old_rate(tmp_path):

@@ -138,6 +138,19 @@ def test_results_copied_over_others_are_noticed(own: Checkout, tmp_path: Path) -
     assert planned_now["lmc_tiny"] == 2 and planned_now["cells_tiny"] == 1
 
 
+def test_a_result_copied_beside_recorded_ones_of_its_job_is_noticed(own: Checkout) -> None:
+    """A replica more, made from another: Snakemake has no record of it, and would believe its age."""
+    with inside(own):
+        for path in list(STUDY.rglob("replica1")):
+            shutil.copytree(path, path.with_name("replica3"))
+        study = study_of(tiny(replicas=[1, 2, 3]))
+        copies = sorted(STUDY.rglob("replica3/retrained.safetensors"))
+        assert len(copies) == 4 and min(path.stat().st_mtime for path in copies) > 1e9
+        (line,) = [line for line in plan_again([study]) if "retrain" in line]
+        assert "replica3" in line and "and 3 more: retrain, stale" in line
+        assert max(path.stat().st_mtime for path in copies) < 1e9
+
+
 def test_a_study_renamed_with_its_folder_gets_tables_of_its_name(own: Checkout) -> None:
     (own.path / STUDY).rename(own.path / "results/tiny/renamed")
     path = own.path / "config/tiny.yaml"

@@ -108,6 +108,10 @@ class Training(Section):
         """Number of epochs on `images` training images; the last may be incomplete."""
         return self.epochs or math.ceil(self.iterations / self.steps_on(images))
 
+    def iterations_of(self, steps_per_epoch: int) -> int:
+        """Total number of steps of the run."""
+        return self.epochs * steps_per_epoch if self.by_epoch else self.iterations
+
     def steps_on(self, images: int) -> int:
         """Steps per epoch on `images` training images."""
         return images // self.batch_size if self.drop_last else math.ceil(images / self.batch_size)

@@ -62,7 +62,7 @@ class Job:
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator[None]:
-        """Note a result that is not a finite number in `failures`, so the job's other products are computed."""
+        """Note a product without a finite result in `failures`, so the job's other products are computed."""
         try:
             yield
         except Diverged as error:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from three_regime.config import Training
 from three_regime.config.measures import MEASURES
+from three_regime.errors import Diverged
 from three_regime.jobs.context import session_of, task_of
 from three_regime.jobs.job import Job, state_file
 from three_regime.jobs.pairs import check_stop, united
@@ -38,7 +39,8 @@ def compute(job: Job) -> None:
         outputs: dict[Path, dict[str, np.ndarray]] = {}
         for product in cell:
             check_stop(job, product)
-            _measure(job, task, product, loaded, outputs)
+            with job.going_on():
+                _measure(job, task, product, loaded, outputs)
 
 
 def _measure(
@@ -73,13 +75,16 @@ def _measure(
         lambda place: _outputs(job, task, network or task, paths[place], weights[place], outputs),
         lambda other, training, start: _trained(job, other, training, start, kept, product, next(numbers)),
     )
-    with convolution_precision(tf32=False), job.stop.at_once():
-        results = measure.load()(networks)
+    try:
+        with convolution_precision(tf32=False), job.stop.at_once():
+            results = measure.load()(networks)
+    except Diverged as error:  # in training, which names the product, or in measuring
+        named = str(error) if product.label in str(error) else f"{product.label}: {error}"
+        raise Diverged(named) from error
     said = ", ".join(f"{column.name} {results[column.name]:.4g}" for column in measure.columns)
     log.info("%s: %s", product.label, said)
     computed_with = network.computed_with if network else None
-    with job.going_on():
-        job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
+    job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
 
 
 def _outputs(

@@ -15,7 +15,7 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
-from three_regime.errors import UserError
+from three_regime.errors import Diverged, UserError
 from three_regime.landscape.networks import Networks
 from three_regime.pruning.masks import Masks
 from three_regime.tasks.interface import TwiceDifferentiable, Weights
@@ -83,7 +83,7 @@ def top_eigenvalue(product: Product, size: int, rng: np.random.Generator, tolera
 
     Raises
     ------
-    UserError
+    Diverged
         When it does not converge in this number of restarts.
     """
     if size < 3:  # ARPACK cannot compute all eigenvalues
@@ -93,7 +93,7 @@ def top_eigenvalue(product: Product, size: int, rng: np.random.Generator, tolera
     try:
         found = eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, maxiter=restarts, return_eigenvectors=False)
     except ArpackNoConvergence as error:
-        raise UserError(
+        raise Diverged(
             f"the top eigenvalue of the Hessian did not converge to relative accuracy {tolerance:g} in {restarts}"
             " restarts: increase measure.hessian.restarts or measure.hessian.tolerance"
         ) from error

@@ -5,12 +5,14 @@ For the reasons of tables, figures and the report, use ``snakemake --dry-run``.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from three_regime.config import Config
 from three_regime.errors import UserError
+from three_regime.jobs.discarding import discard_records
 from three_regime.planning.plan import ALL_STUDIES, DATA, wanted
 from three_regime.preparation.prepare import is_prepared
 from three_regime.study.grid import Study, planned, study_named
@@ -22,6 +24,7 @@ from three_regime.study.outputs import (
     OVERALL_FILES,
     PUBLISHED,
     REGIME_TABLES,
+    SETTINGS_FILE,
 )
 from three_regime.study.stages import STAGES
 from three_regime.study.verdicts import Finding, chain_to, judge
@@ -48,13 +51,14 @@ def explain(config: Config, target: str | None = None) -> list[Finding]:
     UserError
         When the target is none of these.
     """
-    if target is not None and (studies := studies_behind(config, Path(target))) is not None:
+    path = Path(os.path.relpath(target)) if target else None  # results are named from this folder
+    if path and (studies := studies_behind(config, path)) is not None:
         return [finding for study in studies for finding in judge(study)]
     try:
         chosen = wanted(config, [target] if target else [])
     except UserError as error:
         findings = [finding for study in planned(config) for finding in judge(study)]
-        return _behind(findings, Path(target), error)
+        return _behind(findings, path, error)
     return [
         finding
         for name, stages in chosen.items()
@@ -73,17 +77,19 @@ def _behind(findings: Sequence[Finding], path: Path, unknown: UserError) -> list
 
 
 def studies_behind(config: Config, path: Path) -> list[Study] | None:
-    """The studies behind a table, figure or report; None when `path` is none of these."""
+    """The studies behind a table, figure, report or record; None when `path` is none of these."""
     root = Path(config.results)
     for study in planned(config):
         if path.parent == study.folder and path.name in _TABLE_FILES:
             return [study]
         if path.parent == study.folder / "figures" and path.stem in study.figures:
             return [study]
+        if str(path) in discard_records(study):
+            return [study]
     for grid in load_grids(config):
         if path.parent in (grid.folder, grid.folder / "figures"):
             return list(grid.studies.values())
-    if path.is_relative_to(root / PUBLISHED):
+    if path.is_relative_to(root / PUBLISHED) or path == root / SETTINGS_FILE:
         return []
     over_all = [root / name for name in ("report.html", *OVERALL_FILES)]
     return planned(config) if path in over_all else None

@@ -212,7 +212,8 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
             allowed = [*TARGETS, *_ALIASES, *config.studies]
             raise UserError(
                 f"unknown target '{target}'{nearest(name or kind, allowed)}; use {', '.join([*TARGETS, *_ALIASES])},"
-                " a study's name, or <target>:<study>"
+                f" a study's name, or <target>:<study>. Planned: {', '.join(names) or 'no study'}; for another preset"
+                " give --configfile config/<preset>.yaml"
             )
         stages = set(TARGETS[kind]) - ({REPORT} if name else set())
         for each in [name] if name else [*names, ALL_STUDIES]:

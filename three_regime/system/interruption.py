@@ -130,6 +130,9 @@ def _workflow() -> psutil.Process | None:
 
 def _watch(workflow: psutil.Process, stop: Stop, ended: threading.Event) -> None:
     while not ended.wait(WATCH_EVERY_S):
-        if not workflow.is_running() or workflow.status() == psutil.STATUS_ZOMBIE:
+        gone = True  # it may end between the two questions
+        with contextlib.suppress(psutil.NoSuchProcess):
+            gone = not workflow.is_running() or workflow.status() == psutil.STATUS_ZOMBIE
+        if gone:
             stop.request("the workflow that started this job is gone")
             return

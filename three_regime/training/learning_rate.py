@@ -35,7 +35,7 @@ def learning_rate(
     if training.schedule == "inverse_sqrt":
         return training.learning_rate * math.sqrt(training.warmup / completed_iterations)
     if training.anneals:
-        length = length_in_iterations(training, steps_per_epoch or 0)
+        length = training.iterations_of(steps_per_epoch or 0)
         passed = (completed_iterations - training.warmup) / (length - training.warmup)
         left = 1 - passed if training.schedule == "linear" else (1 + math.cos(math.pi * passed)) / 2
         return training.learning_rate * left
@@ -43,8 +43,3 @@ def learning_rate(
     completed = completed_epochs if training.by_epoch else completed_iterations
     passed = sum(1 for milestone in training.milestones if completed >= milestone)
     return training.learning_rate * training.gamma**passed
-
-
-def length_in_iterations(training: Training, steps_per_epoch: int) -> int:
-    """Total number of steps of the run."""
-    return training.epochs * steps_per_epoch if training.by_epoch else training.iterations

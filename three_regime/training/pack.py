@@ -19,7 +19,6 @@ from three_regime.system.files import Arrays
 from three_regime.system.interruption import Stop
 from three_regime.tasks.interface import Task
 from three_regime.tasks.pack_sizes import Lockstep
-from three_regime.training.learning_rate import length_in_iterations
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def length_of(task: Task, training: Training, member: Member) -> Length:
             f" {training.batch_size} and accumulate {training.accumulate} there is no full one; lower batch_size or"
             " accumulate, or set drop_last: false"
         )
-    iterations = length_in_iterations(training, steps_per_epoch)
+    iterations = training.iterations_of(steps_per_epoch)
     if training.anneals and training.warmup >= iterations:
         raise UserError(
             f"{member.label}: schedule {training.schedule} never anneals, because the warmup of {training.warmup}"

@@ -14,7 +14,7 @@ import torch
 
 from three_regime.config import Training
 from three_regime.config.optimisers import OPTIMISERS
-from three_regime.errors import UserError
+from three_regime.errors import Diverged
 from three_regime.kernels import Kernels
 from three_regime.system.device import check_precision, convolution_precision
 from three_regime.tasks.interface import SparseNetwork, Stack, Task
@@ -41,9 +41,10 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
 
     Raises
     ------
+    Diverged
+        When a loss is not finite (the message names member, epoch and step; the other members are delivered first).
     UserError
-        When a loss is not finite (the message names member, epoch and step; the other members are delivered first),
-        a saved state cannot be continued, an epoch has no steps (`pack.length_of`), or the device does not support
+        When a saved state cannot be continued, an epoch has no steps (`pack.length_of`), or the device does not support
         the precision.
     Interrupted
         When `session.stop` is requested; the states have been saved.
@@ -65,7 +66,7 @@ def train_pack(task: Task, training: Training, members: Sequence[Member], sessio
             for chunk in _chunks(group, stack.width):
                 failures += _advance(stack, task, training, chunk, session, progress)
     if failures:
-        raise UserError("\n".join(failures))
+        raise Diverged("\n".join(failures))
 
 
 def _chunks(members: Sequence[Member], width: int) -> Iterator[list[Member]]:

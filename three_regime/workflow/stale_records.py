@@ -1,7 +1,8 @@
 """Plan results again that are up to date by Snakemake's records but stale by fingerprint.
 
 Records are wrong after ``--touch``, after files were overwritten by copies, after an edit was undone that jobs had
-used, for a study renamed with its folder, and for files damaged since.
+used, for a study renamed with its folder, and for files damaged since. A result copied beside recorded ones of its job
+has none, and Snakemake believes it.
 """
 
 from __future__ import annotations
@@ -89,8 +90,10 @@ def _believed(study: Study, finding: Finding) -> bool:
     if finding.verdict is Verdict.DAMAGED or there[0].stat().st_mtime_ns <= LONG_AGO_NS:
         return True
     record = record_of(there[0])
+    if record is None:  # copied beside recorded results of its job
+        return True
     _, temperature, _ = job_place(study, product)
-    recorded = (record or {}).get("params") or []
+    recorded = record.get("params") or []
     return repr(settings_fingerprint(study, product.stage, temperature)) in recorded
 
 

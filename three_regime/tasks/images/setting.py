@@ -79,6 +79,12 @@ class Images(Setting):
                 raise ValueError(
                     f"{key} {training.batch_size} exceeds the {images} training images, none would be used"
                 )
+            iterations = training.iterations_of(training.steps_on(images))
+            if training.anneals and training.warmup >= iterations:
+                raise ValueError(
+                    f"{key.partition('.')[0]}.warmup {training.warmup} must be less than the {iterations} iterations of"
+                    f" the run: schedule {training.schedule} would never anneal"
+                )
         with refused():
             families.check_image_size(study.model, study.dataset.entry.image_size)
         if study.measure.cka_images > images:
