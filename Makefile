@@ -66,14 +66,14 @@ paper: env  ## Reproduce the whole paper (config.yaml); `python -m three_regime 
 run: chosen known env  ## Run one preset: make run PRESET=figure2 TARGETS=figures; without PRESET, list them with their cost
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" $(ARGS) -- $(TARGETS)
 
-slurm: known env  ## Reproduce the whole paper on a SLURM cluster; with PRESET=figure2 that preset (docs/clusters.md)
+slurm: known known_profile env  ## Reproduce the whole paper on a SLURM cluster; with PRESET=figure2 that preset (docs/clusters.md)
 	@$(WORKFLOW) --workflow-profile "profiles/$(PROFILE)" $(CHOSEN) $(ARGS) -- $(TARGETS)
 
 dryrun: chosen known  ## Show what run would do, without running or installing anything
 	@test -x "$(VENV)/bin/python" || { echo "There is no environment in $(VENV) yet: make env" >&2; exit 2; }
 	@$(WORKFLOW) --configfile "config/$(PRESET).yaml" --dry-run --quiet rules $(ARGS) -- $(TARGETS)
 
-.PHONY: chosen known
+.PHONY: chosen known known_profile
 
 chosen:
 	@test -n "$(PRESET)" || { cat benchmarks/plans/presets.txt; \
@@ -83,6 +83,10 @@ chosen:
 known:
 	@test -z "$(PRESET)" || test -f "config/$(PRESET).yaml" || { \
 	  echo "There is no preset '$(PRESET)' (config/$(PRESET).yaml); there are: $(PRESETS)" >&2; exit 2; }
+
+known_profile:
+	@test -d "profiles/$(PROFILE)" || { \
+	  echo "There is no profile '$(PROFILE)' (profiles/$(PROFILE)); there are: $(filter-out default,$(notdir $(wildcard profiles/*)))" >&2; exit 2; }
 
 faults: env  ## Inject faults into a small study and count the outcomes (20 minutes); ARGS="--trials 10 --seed 7"
 	@"$(VENV)/bin/python" -m benchmarks.faults --out benchmarks/results $(ARGS)

@@ -62,3 +62,6 @@ rule all:
         rules.explorer.input,
         rules.discarded.input,
     localrule: True
+
+
+check_targets()

@@ -117,6 +117,17 @@ def check_writable():
         raise WorkflowError(str(error)) from None
 
 
+def check_targets():
+    """Once all rules are known: check the names of targets on the command line."""
+    if workflow.is_main_process:
+        try:
+            running.check_targets(
+                workflow, sys.argv[1:], ["all", *COLLECTIONS, "tables", "figures", "explorer", "report"]
+            )
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+
+
 def of_checkout(path):
     """Path of a file in the checkout, relative to the working folder (`--directory`)."""
     return os.path.relpath(f"{workflow.basedir}/{path}")

@@ -33,6 +33,6 @@ class Diverged(UserError):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop (SIGTERM, SIGINT, or its parent died) and has saved its state."""
+    """The command was asked to stop (by a signal, or its parent died); a training has saved its state."""
 
     exit_code = 143

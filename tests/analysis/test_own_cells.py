@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,32 @@ def test_a_table_without_a_unit_names_the_template(tmp_path: Path, reference) ->
         scorecard.of_export(written(filled(reference).drop(columns="unit"), tmp_path))
     with pytest.raises(UserError, match="holds no measured value"):
         scorecard.of_export(written(own_cells.template(reference), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("LMC", "did you mean 'lmc'?"),
+        ("test_err", "did you mean 'test_error'?"),
+        ("cka", "did you mean 'cka_logits' or 'cka_softmax'?"),
+        ("Density", "did you mean 'density'?"),
+    ],
+)
+def test_a_misspelt_column_is_not_ignored(column: str, said: str, tmp_path: Path, reference) -> None:
+    table = filled(reference)
+    path = written(table.assign(**{column: 0.1}), tmp_path)
+    with pytest.raises(UserError, match=f"unknown column '{column}'; {re.escape(said)}"):
+        own_cells.read(path, reference)
+    own_cells.read(written(table.assign(seconds=1, comment="fine"), tmp_path), reference)
+
+
+def test_what_is_no_folder_of_cells_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.zip").write_bytes(b"PK")
+    (tmp_path / "results/a/b").mkdir(parents=True)
+    (tmp_path / "results/a/b/cells.csv").touch()
+    for path, said in (("nowhere", "does not exist"), ("mine.zip", "unzip it"), ("results", r"try \S*results/a$")):
+        with pytest.raises(UserError, match=said):
+            scorecard.of_export(tmp_path / path)
 
 
 def test_mixed_units_are_refused(tmp_path: Path, reference) -> None:

@@ -187,7 +187,7 @@ def test_a_collapsed_cell_makes_no_other_one_collapsed():
     assert regimes.at_chance(table).tolist() == [False, False, True]
 
 
-def test_a_collapsed_network_leaves_the_other_temperatures_their_regimes():
+def test_one_collapsed_network_leaves_others_their_regimes():
     """Of two dense seeds, whose pooled spread is that of the collapsed one, also where the others are poor."""
     errors = {5: (0.90, 0.58), 15: (0.502, 0.504), 30: (0.582, 0.584)}
     rows = [

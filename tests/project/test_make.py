@@ -65,6 +65,16 @@ def test_a_preset_that_does_not_exist_is_one_sentence(tmp_path: Path, target: st
     assert sentence == "There is no preset 'nosuch' (config/nosuch.yaml); there are: figure2"
 
 
+def test_a_misspelt_profile_starts_nothing(tmp_path: Path) -> None:
+    """Snakemake would ask for cores, and a study would run on the login node."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("default", "slurm"):
+        (tmp_path / "profiles" / name).mkdir(parents=True)
+    ended = make("slurm", "PROFILE=slurmm", cwd=tmp_path)
+    sentence, _ = ended.stderr.splitlines()
+    assert sentence == "There is no profile 'slurmm' (profiles/slurmm); there are: slurm"
+
+
 def test_a_dryrun_installs_nothing(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "config").mkdir()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from checkout import ROOT
@@ -19,6 +20,8 @@ from three_regime.config.plugins import load as load_plugins
 from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.models.families import FAMILIES
+from three_regime.pruning.criteria import CRITERIA, Known
+from three_regime.random_streams import Streams
 
 PAGE = (ROOT / "docs" / "tutorials.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, flags=re.MULTILINE | re.DOTALL))
@@ -27,12 +30,12 @@ BLOCKS = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE, flags=re.
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """Remove the entries registered by plugins after each test."""
-    before = {id(registry): dict(registry) for registry in (DATASETS, FAMILIES, KNOBS)}
+    before = {id(registry): dict(registry) for registry in (DATASETS, FAMILIES, KNOBS, CRITERIA)}
     yield
-    for registry in (DATASETS, FAMILIES, KNOBS):
+    for registry in (DATASETS, FAMILIES, KNOBS, CRITERIA):
         for name in set(registry) - set(before[id(registry)]):
             del registry[name]
-    for name in ("stripes", "plain", "momentum", "broken_plugin"):
+    for name in ("stripes", "plain", "momentum", "smallest", "broken_plugin"):
         sys.modules.pop(name, None)
 
 
@@ -45,7 +48,7 @@ def command(folder: Path, *arguments: str) -> Result:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder in which the steps of the page were followed."""
     found = tmp_path_factory.mktemp("tutorials")
-    assert set(BLOCKS) == {"config/mine.yaml", "stripes.py", "plain.py", "momentum.py"}
+    assert set(BLOCKS) == {"config/mine.yaml", "stripes.py", "plain.py", "momentum.py", "smallest.py"}
     for name, text in BLOCKS.items():
         path = found / name
         path.parent.mkdir(exist_ok=True)
@@ -103,3 +106,11 @@ def test_a_plugin_named_like_another_module_is_refused(tmp_path: Path, monkeypat
     Path("json.py").write_text("")
     with pytest.raises(UserError, match=r"json\.py has the name of another module"):
         load_plugins(["json.py"])
+
+
+def test_the_criterion_of_the_page_keeps_the_smallest(folder: Path) -> None:
+    with contextlib.chdir(folder):
+        load_plugins(["smallest.py"])
+    weights = {"fc.weight": np.array([[0.1, -2.0], [-0.3, 1.0]])}
+    scores = CRITERIA["smallest"].score(Known(weights, Streams(("dense", 1))))["fc.weight"]
+    assert scores.ravel().argsort()[::-1].tolist() == [0, 2, 3, 1]

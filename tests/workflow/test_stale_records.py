@@ -138,7 +138,7 @@ def test_results_copied_over_others_are_noticed(own: Checkout, tmp_path: Path) -
     assert planned_now["lmc_tiny"] == 2 and planned_now["cells_tiny"] == 1
 
 
-def test_a_result_copied_beside_recorded_ones_of_its_job_is_noticed(own: Checkout) -> None:
+def test_a_copy_beside_recorded_results_is_noticed(own: Checkout) -> None:
     """A replica more, made from another: Snakemake has no record of it, and would believe its age."""
     with inside(own):
         for path in list(STUDY.rglob("replica1")):

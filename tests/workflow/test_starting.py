@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -20,7 +22,7 @@ from three_regime.planning.plan import make
 from three_regime.planning.plan_table import worked
 from three_regime.planning.presets import about, listing
 from three_regime.planning.pricing import RATES, read_rates
-from three_regime.workflow import starting
+from three_regime.workflow import running, starting
 from three_regime.workflow.arguments import check_configfiles, computes, joined, located
 
 WORKFLOW = [sys.executable, "-m", "three_regime", "workflow"]
@@ -117,6 +119,29 @@ def test_a_missing_preset_is_one_sentence_with_those_that_exist() -> None:
         assert all(path.stem in line for path in (ROOT / "config").glob("*.yaml"))
     with pytest.raises(UserError, match="did you mean 'figure2'"):
         check_configfiles(["--configfile", str(ROOT / "config/figur2.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("figure", "unknown target 'figure'; did you mean 'figures'?; use all, dense, "),
+        ("tiny-retrained", "did you mean 'tiny_retrained'?"),
+        ("config/tiny.yaml", "give it as --configfile config/tiny.yaml"),
+        ("tables", ""),
+        ("results/a/figure.pdf", ""),
+    ],
+)
+def test_a_misspelt_target_is_told_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config").mkdir()
+    Path("config/tiny.yaml").touch()
+    names = ("all", "dense", "tables", "figures", "tiny_retrained")
+    workflow = SimpleNamespace(rules=[SimpleNamespace(name=name) for name in names])
+    arguments = ["--cores", "1", "--configfile", "config/tiny.yaml", "--", target]
+    with pytest.raises(UserError, match=re.escape(said)) if said else contextlib.nullcontext():
+        running.check_targets(workflow, arguments, ["all", "dense"])
 
 
 def test_a_target_taken_for_a_value_is_told_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:

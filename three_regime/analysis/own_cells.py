@@ -14,6 +14,7 @@ import pandas as pd
 from three_regime.analysis import seed_means
 from three_regime.analysis.references import Reference
 from three_regime.errors import UserError
+from three_regime.names import nearest
 from three_regime.system.files import read_table
 
 UNITS = {"fraction": 1.0, "percent": 0.01}
@@ -42,7 +43,7 @@ def template(reference: Reference) -> pd.DataFrame:
 
 def is_own(path: Path) -> bool:
     """Whether `path` is a table like `template`, not cells of this project (`seed_means.read_cells`)."""
-    return path.is_file() and "origin" not in read_table(path)
+    return path.is_file() and path.suffix != ".zip" and "origin" not in read_table(path)
 
 
 def read(path: Path, reference: Reference, *, study: str = "") -> pd.DataFrame:
@@ -52,7 +53,8 @@ def read(path: Path, reference: Reference, *, study: str = "") -> pd.DataFrame:
     ----------
     path
         A table with the columns `REQUIRED`, any of `MEASURED`, and ``dense_seed`` if several dense networks were
-        trained. Rows without a measured value, and other columns, are ignored.
+        trained. Rows without a measured value are ignored, and so are other columns whose name is not nearly one of
+        these.
     reference
         Gives data set, model and knob.
     study
@@ -61,8 +63,8 @@ def read(path: Path, reference: Reference, *, study: str = "") -> pd.DataFrame:
     Raises
     ------
     UserError
-        When a column is missing, nothing is measured, the unit is missing, mixed or contradicted by the values, LMC has
-        the opposite sign, or `seed_means.check_cells` rejects the cells.
+        When a column is missing or misspelt, nothing is measured, the unit is missing, mixed or contradicted by the
+        values, LMC has the opposite sign, or `seed_means.check_cells` rejects the cells.
     """
     table = read_table(path)
     for column in REQUIRED:
@@ -71,6 +73,8 @@ def read(path: Path, reference: Reference, *, study: str = "") -> pd.DataFrame:
                 f"{path} lacks the column {column!r}; a table of your own cells has the comma-separated columns "
                 f"{', '.join(COLUMNS)}: `scorecard --template FILE` writes one to fill in"
             )
+    for column in table:
+        _refuse_misspelt(str(column), path)
     measured = [column for column in MEASURED if column in table]
     cells = table[table[measured].notna().any(axis=1)] if measured else table.iloc[:0]
     if cells.empty:
@@ -92,6 +96,16 @@ def read(path: Path, reference: Reference, *, study: str = "") -> pd.DataFrame:
         **about, knob=reference.knob, dense_seed=seeds, origin=ORIGIN
     )
     return seed_means.check_cells(cells, str(path)).reset_index(drop=True)
+
+
+def _refuse_misspelt(column: str, path: Path) -> None:
+    """Raise if an unknown column is nearly a known one; others are the lab's own."""
+    if column in COLUMNS:
+        return
+    plain = column.strip().lower()
+    meant = [name for name in COLUMNS if name.startswith(plain)] if len(plain) > 2 else []
+    if hint := f"; did you mean {' or '.join(map(repr, meant))}?" if meant else nearest(plain, COLUMNS):
+        raise UserError(f"{path}: unknown column {column!r}{hint} Rename or remove it")
 
 
 def _unit(column: pd.Series, path: Path) -> str:

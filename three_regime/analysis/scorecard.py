@@ -363,24 +363,14 @@ def _regimes(reference: Reference, obtained: pd.DataFrame, thresholds: Threshold
 def _agreement_rows(name: str, panel: str, here: pd.Series, truth: pd.Series) -> list[dict]:
     if truth.empty:
         return []
-    majority = regimes.majority_share(truth)
+    beside = f"majority share {regimes.majority_share(truth):.3f}"
+    rows = [_row(f"agreement, {name}", panel, regimes.agreement(here, truth), beside, f"{len(truth)} cells")]
     classes = truth.nunique()
-    return [
-        _row(
-            f"agreement, {name}",
-            panel,
-            regimes.agreement(here, truth),
-            f"majority share {majority:.3f}",
-            f"{len(truth)} cells",
-        ),
-        _row(
-            f"balanced accuracy, {name}",
-            panel,
-            regimes.balanced_accuracy(here, truth),
-            f"chance {1 / classes:.3f}",
-            f"{classes} regimes among them",
-        ),
-    ]
+    if classes > 1:  # of one regime it is the agreement
+        balanced = regimes.balanced_accuracy(here, truth)
+        note = f"{classes} regimes among them"
+        rows.append(_row(f"balanced accuracy, {name}", panel, balanced, f"chance {1 / classes:.3f}", note))
+    return rows
 
 
 def _ranked(panel: pd.DataFrame) -> pd.DataFrame:

@@ -92,13 +92,23 @@ def read_cells(path: Path) -> pd.DataFrame:
     path = Path(path)
     several = path.is_dir() and not (path / "cells.csv").is_file()
     files = sorted(path.glob("*/cells.csv")) if several else [path / "cells.csv" if path.is_dir() else path]
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    if path.suffix == ".zip":
+        raise UserError(f"{path} is an archive: unzip it, and name the folder in it")
     if not files or not files[0].is_file():
-        raise UserError(f"{path} is not a cells.csv and holds none")
+        deeper = sorted({str(file.parents[1]) for file in path.glob("*/*/cells.csv")})
+        raise UserError(
+            f"{path} is not a cells.csv and holds none" + (f"; try {' or '.join(deeper)}" if deeper else "")
+        )
     tables = [check_cells(read_table(file), str(file)) for file in files]
     if several:
         tables = [table for table in tables if load_of(table) is DENSITY and set(table["origin"]) != {PUBLISHED}]
     if not tables:
-        raise UserError(f"{path} holds only published cells, or grids over another load than density; name one of them")
+        raise UserError(
+            f"{path} holds only published cells, which are no result, or grids over another load than density: name the"
+            " folder of one of these"
+        )
     return check_cells(pd.concat(tables, ignore_index=True), str(path))
 
 

@@ -11,6 +11,7 @@ import click
 from three_regime import __version__
 from three_regime.cli import checkpoints, results, runs
 from three_regime.logs import reporting
+from three_regime.system.interruption import signals_raise
 from three_regime.system.openmp import spin_briefly
 
 
@@ -18,7 +19,7 @@ class Commands(click.Group):
     """A command group that reports errors the user can fix as one sentence and an exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
-        with reporting():
+        with reporting(), signals_raise():
             try:
                 return super().invoke(ctx)
             except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError) as ended:

@@ -100,6 +100,27 @@ def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `Interrupted` inside the block where they would end the process at once.
+
+    So whatever cleans up after itself does so: temporary files go, and nothing half-made stays.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        raise Interrupted(f"received {signal.Signals(number).name}; run the command again")
+
+    mine = threading.current_thread() is threading.main_thread()  # others cannot set handlers
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if mine and signal.getsignal(each) is signal.SIG_DFL]
+    for number in ending:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def stop_in_a_thread(scheduler: type[JobScheduler]) -> None:
     """Make Snakemake handle SIGTERM in a thread, in this process from now on.
 

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from three_regime.errors import UserError
+from three_regime.names import nearest
 
 Place = tuple[int | str, ...]
 
@@ -209,13 +210,19 @@ class _Reader:
         return UserError(f"{self.what} {self.path}, line {node.start_mark.line + 1}: {message}")
 
 
+def beside(file: Path) -> str:
+    """Suggest the nearest name and list all names of YAML files in the folder of a missing file; empty if none."""
+    names = sorted(path.stem for path in file.parent.glob("*.yaml"))
+    return f"{nearest(file.stem, names)}; {file.parent} has {', '.join(names)}" if names else ""
+
+
 def _text(path: Path, what: str) -> str:
     try:
         if path.is_file() and path.stat().st_size > LARGEST:
             raise UserError(f"{what} {path} has {path.stat().st_size:,} bytes; none needs more than {LARGEST:,}")
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{what} {path} does not exist") from error
+        raise UserError(f"{what} {path} does not exist{beside(path)}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:

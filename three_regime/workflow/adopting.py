@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from three_regime.config import Config
-from three_regime.errors import Interrupted, UserError
+from three_regime.errors import UserError
 from three_regime.jobs.discarding import is_discarded, record_file
 from three_regime.planning.plan import Job, jobs_of
 from three_regime.preparation.prepare import is_intact
@@ -29,6 +28,7 @@ from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import tables_agree
 from three_regime.study.verdicts import Finding, Verdict, judge
 from three_regime.system.file_times import put_in_order
+from three_regime.system.interruption import signals_raise
 from three_regime.system.places import CHECKOUT
 from three_regime.workflow.arguments import base_file
 from three_regime.workflow.running import snakemake_program
@@ -160,7 +160,7 @@ def _standing_in(absent: Sequence[Path]) -> Iterator[None]:
     If a kill left them behind, they would have no fingerprint and count as damaged, never as results, until the next
     adoption removes them (`_remove_stand_ins`).
     """
-    with _signals_raise():
+    with signals_raise():
         try:
             for path in absent:
                 path.touch()
@@ -175,23 +175,6 @@ def _remove_stand_ins(study: Study) -> None:
         weights = product.outputs[-1]
         if weights.is_file() and not weights.stat().st_size and recorded_digest(weights) is not None:
             weights.unlink()
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let signals that would end the process at once raise `Interrupted` instead."""
-
-    def end(number: int, _frame: object) -> None:
-        raise Interrupted(f"received {signal.Signals(number).name}; run the command again")
-
-    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
-    for number in ending:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in ending:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _record(targets: list[Path], kept: list[Path], configfiles: Sequence[Path]) -> None:

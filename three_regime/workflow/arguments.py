@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from three_regime.errors import UserError
-from three_regime.names import nearest
 from three_regime.system import places
 from three_regime.system.places import CHECKOUT
+from three_regime.system.yaml_files import beside
 
 _CONFIGFILE, _CONFIG, _DIRECTORY, _SNAKEFILE = "--configfile", "--config", "--directory", "--snakefile"
 _PROFILES = ("--profile", "--workflow-profile")
@@ -180,12 +180,6 @@ def check_configfiles(arguments: Sequence[str]) -> None:
         if "=" not in value:
             raise UserError(f"--config takes KEY=VALUE, got {value}; targets come before --config, or after `--`")
     refuse_unread(base_file(arguments), files)
-
-
-def beside(file: Path) -> str:
-    """Suggest the nearest name and list all names of YAML files in the folder of a missing file; empty if none."""
-    names = sorted(path.stem for path in file.parent.glob("*.yaml"))
-    return f"{nearest(file.stem, names)}; {file.parent} has {', '.join(names)}" if names else ""
 
 
 def computes(arguments: Sequence[str]) -> bool:

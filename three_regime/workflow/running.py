@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,13 @@ from three_regime.config import FROZEN, Config, plugins, read, resolve, settle
 from three_regime.errors import UserError
 from three_regime.jobs import kept_copies
 from three_regime.logs import reporting
+from three_regime.names import nearest
 from three_regime.study import runs
 from three_regime.study.grid import Study, planned, study_named
 from three_regime.study.stages import STAGES
 from three_regime.system import gpu_slots
 from three_regime.system.yaml_files import meant_throughout
-from three_regime.workflow.arguments import refuse_repeated
+from three_regime.workflow.arguments import refuse_repeated, targets_of
 from three_regime.workflow.job_resources import gpus
 
 if TYPE_CHECKING:
@@ -55,6 +56,30 @@ def read_config(workflow: Workflow, config: dict[str, Any]) -> Config:
     config.clear()
     config.update(merged.values)
     return settle(merged)
+
+
+def check_targets(workflow: Workflow, arguments: Sequence[str], collections: Iterable[str]) -> None:
+    """Raise if a target is the name of no rule; files are left to Snakemake.
+
+    Parameters
+    ----------
+    collections
+        Rules to name in the message.
+
+    Raises
+    ------
+    UserError
+        The message names the target, the nearest rule and `collections`.
+    """
+    names = [rule.name for rule in workflow.rules]
+    for target in targets_of(arguments):
+        if Path(target).suffix == ".yaml" and Path(target).is_file():
+            raise UserError(f"{target} is given as a target; give it as --configfile {target}")
+        if not {"/", "."} & set(target) and target not in names and not Path(target).exists():
+            raise UserError(
+                f"unknown target '{target}'{nearest(target.replace('-', '_'), names)}; use {', '.join(collections)},"
+                " one of them for a single study, as in <study>_retrained, or a file"
+            )
 
 
 def slots(workflow: Workflow, config: Config) -> int:
