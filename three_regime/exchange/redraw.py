@@ -5,6 +5,7 @@ Does not need torch, so an archived study (``reference/obtained``) can be checke
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,6 +26,8 @@ from three_regime.study.load_grids import load_grids
 from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
+
+log = logging.getLogger(__name__)
 
 
 def redraw(folder: Path, out: Path) -> Path:
@@ -67,6 +70,7 @@ def redraw(folder: Path, out: Path) -> Path:
 def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None:
     out.mkdir()
     for study in studies:
+        log.info("%s: tables and figures", study.name)
         _study(folder / study.name, out / study.name, study)
     grids = load_grids(config)
     for grid in grids:

@@ -120,6 +120,8 @@ def render(verified: Verified) -> str:
     missing = f", {verified.missing} results do not exist yet" if verified.missing else ""
     what = f"{len(verified.problems)} with problems" if verified.problems else "no problems"
     lines.append(f"{verified.read} results, tables and data files read: {what}{missing}")
+    if not verified.read and not verified.missing:
+        lines = ["nothing to verify: the configuration runs no study (`run` is empty)"]
     if verified.problems:
         lines.append("run the workflow again: damaged and stale results are set aside and recomputed")
     return "\n".join(lines) + "\n"
