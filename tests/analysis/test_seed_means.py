@@ -272,6 +272,13 @@ def test_equally_many_but_other_seeds_are_not_compared() -> None:
     assert cell(grid, 40, 0.1)["normalised_test_error"] == pytest.approx(-0.01), "on seed 2, which both have"
 
 
+def test_sets_of_seeds_do_not_depend_on_the_order_of_rows() -> None:
+    table = cells(seeds=(2, 10), densities=(0.1,))
+    rows = pd.concat([table.iloc[:1], table.iloc[:0:-1]])
+    assert set(seed_means.grid(rows)["test_error_of_seeds"]) == {"2+10"}
+    pd.testing.assert_frame_equal(seed_means.grid(rows), seed_means.grid(table))
+
+
 def test_sets_of_seeds_survive_a_file(tmp_path) -> None:
     """A column of single seeds is read as numbers, one with gaps as fractions."""
     sets = pd.Series(["1", "", "1"])

@@ -251,7 +251,7 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
     UserError
         As `check_cells`.
     """
-    cells = check_cells(cells)
+    cells = check_cells(cells).sort_values("dense_seed", kind="stable")
     load = load_of(cells)
     keys = [*KEYS, load.column]
     groups = cells.groupby(keys, sort=True)
