@@ -32,7 +32,7 @@ COLUMNS = {
 }
 GRID = (
     "study knob temperature density dataset model origin seeds dense_test_error test_error lmc lmc_middle lmc_nll"
-    " lmc_test cka_logits cka_softmax normalised_test_error"
+    " lmc_test cka_logits cka_softmax normalised_test_error test_error_highest"
 )
 """Columns of tables, and of the grid without those of the spread; the same before anything has been run."""
 

@@ -164,7 +164,8 @@ def test_a_study_renamed_with_its_folder_gets_tables_of_its_name(own: Checkout) 
 
 def test_tables_of_another_study_are_named(finished_tiny: Checkout, tmp_path: Path) -> None:
     grid = tmp_path / "grid.csv"
-    grid.write_text("study,dataset,model,knob\nold,digits,preresnet-8x0.25,epochs\n")
+    columns = "study,dataset,model,knob,temperature,test_error_of_seeds,test_error_highest"
+    grid.write_text(f"{columns}\nold,digits,preresnet-8x0.25,epochs,2,1,0.5\n")
     with pytest.raises(UserError, match=r"grid\.csv is a table of study 'old', which is not one of new"):
         case_studies.write(tmp_path, [grid], {"new": Thresholds()})
 

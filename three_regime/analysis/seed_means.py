@@ -328,13 +328,14 @@ def _spread(cells: pd.DataFrame, metric: str, keys: list[str]) -> pd.DataFrame:
     rows = cells[pd.MultiIndex.from_frame(cells[keys]).isin(wide[wide].index)]
     one_seed = rows.set_index("dense_seed").groupby(keys)[metric].agg(dominant_seed).astype(float)
     names = cells["dense_seed"].astype(int).astype(str).where(cells[metric].notna())
+    of_seeds = names.groupby([cells[key] for key in keys]).agg(lambda each: "+".join(each.dropna()))
     return pd.DataFrame(
         {
             metric: values.mean().round(12),
             f"{metric}_se": se,
             f"{metric}_ci95": se * stats.t.ppf(0.975, freedom.where(freedom > 0)),
             f"{metric}_seeds": seeds,
-            f"{metric}_of_seeds": names.groupby([cells[key] for key in keys]).agg(lambda each: "+".join(each.dropna())),
+            f"{metric}_of_seeds": of_seeds.where(seeds > 0),
             f"{metric}_one_seed": one_seed.reindex(seeds.index),
         }
     )
