@@ -196,7 +196,7 @@ def test_a_lock_from_elsewhere_stays_until_unlocked(complete_tiny: Checkout, tmp
 def test_a_run_is_noted_before_it_locks(finished_tiny: Checkout, tmp_path: Path, options: tuple, notes: int) -> None:
     """Otherwise a second run could take the lock for that of a dead one, until the first starts its jobs."""
     checkout = copied(finished_tiny, tmp_path / "checkout")
-    command = ["snakemake", "--cores", "1", *OPTIONS, *options, "--", "no-such-target"]
+    command = ["snakemake", "--cores", "1", *OPTIONS, *options, "--", "no-such/file"]
     ended = subprocess.run(
         [sys.executable, "-m", *command], cwd=checkout.path, env=checkout.environment(), capture_output=True, text=True
     )
