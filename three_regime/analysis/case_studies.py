@@ -137,18 +137,11 @@ def tune_sam(
 def _without_sam(plain: pd.DataFrame, grid: pd.DataFrame) -> dict[float, float]:
     """Density → test error of the coldest `plain` model, where it is a mean over the dense seeds of `grid`."""
     coldest = plain[np.isclose(plain["temperature"], algorithms.usual_temperature(plain))]
+    coldest = coldest.assign(density=coldest["density"].round(6)).set_index("density")
     compared = grid[over_the_same_seeds(grid["test_error_of_seeds"], grid["density"])]
-    seeds = {density: seed_names(part.iloc[0]) for density, part in compared.groupby("density")["test_error_of_seeds"]}
-    return {
-        density: error
-        for density, error, of in zip(
-            coldest["density"].round(6),
-            coldest["test_error"],
-            coldest["test_error_of_seeds"].map(seed_names),
-            strict=True,
-        )
-        if of == seeds.get(density)
-    }
+    seeds = compared.groupby("density")["test_error_of_seeds"].first().map(seed_names)
+    same = coldest["test_error_of_seeds"].map(seed_names) == seeds.reindex(coldest.index)
+    return coldest.loc[same, "test_error"].to_dict()
 
 
 def build(

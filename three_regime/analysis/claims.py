@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -142,12 +143,17 @@ def bounds(estimate: float, se: float, freedom: int) -> tuple[float, float]:
 
 def outcome(expect: str, limit: float, lower: float, upper: float) -> str:
     """``holds``, ``fails`` or ``undecided`` (see `Verdict.outcome`)."""
-    below = expect in ("lower", "not_higher")
-    if (upper < limit) if below else (lower > limit):
-        return "holds"
-    if (lower > limit) if below else (upper < limit):
-        return "fails"
-    return "undecided"
+    below, above = upper < limit, lower > limit
+    return _decided(*_as_expected(expect, below, above))
+
+
+def _as_expected(expect: str, below: Any, above: Any) -> tuple[Any, Any]:
+    """What is said of values below and above the limit, in the order of the expected and the other side."""
+    return (below, above) if expect in ("lower", "not_higher") else (above, below)
+
+
+def _decided(holds: bool, fails: bool) -> str:
+    return "holds" if holds else "fails" if fails else "undecided"
 
 
 def to_markdown(table: pd.DataFrame, study: str) -> str:
@@ -255,7 +261,6 @@ def _leave_out(
 
 
 def _judge(claim: Claim, tables: _Tables) -> Verdict:
-    below = claim.expect in ("lower", "not_higher")
     limit = (-1 if claim.expect in ("lower", "not_lower") else 1) * claim.margin
     differences, missing, same = {}, [], []
     for seed in sorted({int(seed) for seed in tables.cells["dense_seed"]}):
@@ -270,6 +275,7 @@ def _judge(claim: Claim, tables: _Tables) -> Verdict:
     estimate = float(values.mean()) if n else float("nan")
     judged = _judged_by_counts if claim.measure == CHOICE else _judged_by_spread
     over_seeds, over_replicas = judged(claim, tables, differences, limit)
+    agreeing, _ = _sides_of(claim, values, limit)
     tested = not differences or len(same) < n
     verdict = (over_replicas if claim.over == "replicas" else over_seeds).outcome
     return Verdict(
@@ -283,7 +289,7 @@ def _judge(claim: Claim, tables: _Tables) -> Verdict:
         lower=over_seeds.lower,
         upper=over_seeds.upper,
         seeds=n,
-        agreeing=sum(bool(value < limit if below else value > limit) for value in values),
+        agreeing=agreeing,
         outcome=(verdict or "undecided") if tested else NOT_TESTED,
         replica_se=over_replicas.se,
         replica_lower=over_replicas.lower,
@@ -327,22 +333,19 @@ def _judged_by_counts(
 ) -> tuple[_Judgement, _Judgement]:
     """Over dense seeds by a sign test, over replicas by agreement of the choices without each of them."""
 
-    def sides(values: np.ndarray) -> tuple[int, int]:
-        """Numbers of values on the expected and on the other side of the limit."""
-        below, above = int((values < limit).sum()), int((values > limit).sum())
-        return (below, above) if claim.expect in ("lower", "not_higher") else (above, below)
-
-    def decided(holds: bool, fails: bool) -> str:
-        return "holds" if holds else "fails" if fails else "undecided"
-
     n = len(differences)
-    chance = [stats.binom.sf(count - 1, n, 0.5) if n else 1.0 for count in sides(np.array(list(differences.values())))]
-    over_seeds = _Judgement(decided(*(each <= 1 - LEVEL for each in chance)))
+    counts = _sides_of(claim, np.array(list(differences.values())), limit)
+    over_seeds = _Judgement(_decided(*(n > 0 and stats.binom.sf(count - 1, n, 0.5) <= 1 - LEVEL for count in counts)))
     without = [_leaving_one_out(claim, tables, seed) for seed in differences]
     if not without or len({len(each) for each in without}) != 1 or not without[0].size:
         return over_seeds, _Judgement("")
     means = np.mean(without, axis=0)
-    return over_seeds, _Judgement(decided(*(count == len(means) for count in sides(means))))
+    return over_seeds, _Judgement(_decided(*(count == len(means) for count in _sides_of(claim, means, limit))))
+
+
+def _sides_of(claim: Claim, values: np.ndarray, limit: float) -> tuple[int, int]:
+    """Numbers of values on the expected and on the other side of the limit."""
+    return _as_expected(claim.expect, int((values < limit).sum()), int((values > limit).sum()))
 
 
 def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:

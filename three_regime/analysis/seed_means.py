@@ -62,7 +62,8 @@ def seed_names(value: object) -> str:
 
 def _largest_set(names: pd.Series) -> str:
     frequencies = names.value_counts()
-    return min(frequencies.index, key=lambda each: (-len(each.split("+")) * bool(each), -frequencies[each], each))
+    size = {each: len(each.split("+")) if each else 0 for each in frequencies.index}
+    return min(frequencies.index, key=lambda each: (-size[each], -frequencies[each], each))
 
 
 DOMINATES = 5.0
