@@ -12,7 +12,7 @@ from checkout import ROOT
 from scipy import stats
 from tiny_study import mapping
 
-from three_regime.analysis import claims
+from three_regime.analysis import claims, claims_files
 from three_regime.config import Claim, Config, Side, load, resolve
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
@@ -128,7 +128,7 @@ def test_two_replicas_are_one_pair_and_leave_its_spread_unknown():
     study = Study(replicas=(1, 2), lmc=lambda s, t, d, pair: -0.1 * (t == 30) - 0.001 * s * (t == 30))
     row = study.judge(claim("lmc", COLD, HOT))
     assert row.outcome == "holds" and np.isnan(row.replica_se) and row.these_networks == ""
-    assert "spread unknown" in claims.to_markdown(pd.DataFrame([row]), "made-up")
+    assert "spread unknown" in claims_files.to_markdown(pd.DataFrame([row]), "made-up")
 
 
 def test_densities_are_compared_over_all_temperatures():
@@ -177,7 +177,7 @@ def test_an_algorithm_that_stays_at_the_default_tests_nothing():
     row = study.judge(stated)
     assert row.se == 0 and row.estimate == 0
     assert row.outcome == row.these_networks == "not tested"
-    page = claims.to_markdown(pd.DataFrame([row]), "made-up")
+    page = claims_files.to_markdown(pd.DataFrame([row]), "made-up")
     assert "holds 0, fails 0, undecided 0, not tested 1" in page and "| same cells | **not tested** |" in page
 
 
@@ -213,7 +213,7 @@ def test_further_measures_of_the_line_may_be_claimed(measure, shown):
     study.pairs[measure] = -0.05 * (study.pairs["temperature"] == 30)
     row = study.judge(claim(measure, COLD, HOT))
     assert row.estimate == pytest.approx(-0.05) and row.outcome == "holds"
-    assert f"| {shown} [" in claims.to_markdown(pd.DataFrame([row]), "made-up")
+    assert f"| {shown} [" in claims_files.to_markdown(pd.DataFrame([row]), "made-up")
     study.pairs = study.pairs.drop(columns=measure)
     with pytest.raises(UserError, match=f"no column '{measure}'"):
         study.judge(claim(measure, COLD, HOT))
@@ -238,7 +238,7 @@ def test_a_dense_seed_without_a_cell_does_not_count_and_is_named():
     study.replicas = study.replicas[study.replicas["temperature"] != 10]
     row = study.judge(claim())
     assert (row.seeds, row.outcome) == (0, "undecided") and np.isnan(row.estimate)
-    assert "not run" in claims.to_markdown(pd.DataFrame([row]), "made-up")
+    assert "not run" in claims_files.to_markdown(pd.DataFrame([row]), "made-up")
 
 
 def stating(**changes) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 
-from three_regime.analysis import case_studies, claims, regime_tables
+from three_regime.analysis import case_studies, claims_files, regime_tables
 from three_regime.analysis.outdated import outdated
 from three_regime.config import Config, load
 from three_regime.study.grid import family_names, planned
@@ -23,7 +23,7 @@ def results(name: str, folder: Path) -> Config:
     studies = planned(config)
     for study in studies:
         regime_tables.write(study.folder, study.thresholds)
-        claims.write(study.folder, study.config.claims, study.thresholds)
+        claims_files.write(study.folder, study.config.claims, study.thresholds)
     grids = [study.table("grid") for study in studies]
     thresholds = {study.name: study.thresholds for study in studies}
     case_studies.write(folder / "case_studies", grids, thresholds, family_names(studies))

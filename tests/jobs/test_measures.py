@@ -11,7 +11,7 @@ import translation_study
 from tiny_study import config, mapping, products, run, run_to, study_of
 
 from three_regime import figures
-from three_regime.analysis import claims, regime_tables, tables
+from three_regime.analysis import claims_files, regime_tables, tables
 from three_regime.config import measures, resolve
 from three_regime.config.measures import MEASURES, Column, Measure
 from three_regime.errors import Damaged, Diverged, Interrupted, UserError
@@ -72,7 +72,7 @@ def test_every_measure_from_yaml_to_figures(tmp_path):
     tables.write(study)
     regime_tables.write(study.folder, study.thresholds)
     assert set(COLUMNS) <= set(pd.read_csv(study.table("grid")))
-    judged = pd.read_csv(claims.write(study.folder, study.config.claims, study.thresholds)[0])
+    judged = pd.read_csv(claims_files.write(study.folder, study.config.claims, study.thresholds)[0])
     assert list(judged["measure"]) == COLUMNS and (judged["estimate"] == 0).all()
     drawn = figures.draw(study.folder, ["seeds", "planes", COLUMNS[0]], study.thresholds)
     assert all(path.exists() for path in drawn)

@@ -15,7 +15,7 @@ import pytest
 from checkout import ROOT
 
 from benchmarks import faults
-from three_regime.analysis import claims, figure2
+from three_regime.analysis import claims_files, figure2
 from three_regime.cli import main
 from three_regime.config.loading import schema_text
 from three_regime.study.outputs import FIGURE2_STUDY
@@ -79,7 +79,7 @@ def test_readme_and_site_count_the_archived_verdicts(table: Path, generate: Modu
     counts = ", ".join(f"{name} {(found['outcome'] == name).sum()}" for name in outcomes)
     assert counts in (ROOT / "README.md").read_text(encoding="utf-8")
     page = generate.included((DOCS / "results.md").read_text(encoding="utf-8"))
-    for line in claims.table_lines(found):
+    for line in claims_files.table_lines(found):
         assert line in page
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,6 @@ from three_regime.config import Claim, Side
 from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
-from three_regime.study.outputs import CLAIM_FILES
-from three_regime.system import markdown
-from three_regime.system.files import read_table, write_csv, write_text
 
 LEVEL = 0.95
 """Confidence of each one-sided bound; the test is one-sided because claims state the sign beforehand."""
@@ -50,8 +46,6 @@ EXPECTED = {
 NOT_TESTED = "not tested"
 OUTCOMES = ("holds", "fails", "undecided", NOT_TESTED)
 """Possible verdicts on a claim (see `Verdict.outcome`)."""
-
-_COLUMNS = ("claim", "expected", "difference over dense seeds", "seeds that agree", "outcome", "for these networks")
 
 
 Cell = tuple[float, float]
@@ -156,64 +150,13 @@ def _decided(holds: bool, fails: bool) -> str:
     return "holds" if holds else "fails" if fails else "undecided"
 
 
-def to_markdown(table: pd.DataFrame, study: str) -> str:
-    """Format the verdicts as a Markdown page: a legend and `table_lines`."""
-    counts = table["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
-    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    lines = [
-        f"# Claims stated beforehand: {study}",
-        "",
-        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; test errors in points,",
-        "LMC as a fraction of training error (`lmc_nll` in nats).",
-        "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
-        "spread between replicas alone, for the dense networks that were trained. *Not tested*: both sides are the",
-        "same cells in every dense seed.",
-        "",
-        *table_lines(table),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def table_lines(table: pd.DataFrame) -> list[str]:
-    """Format the verdicts as the lines of a Markdown table."""
-    rows = []
-    for row in table.itertuples(index=False):
-        limit = f" ({_amount(row.measure, row.limit)})" if row.limit else ""
-        alone = _interval(row.measure, row.estimate, row.replica_lower, row.replica_upper)
-        rows.append(
-            (
-                f"`{row.claim}`: {row.statement}",
-                row.expected + limit,
-                _interval(row.measure, row.estimate, row.lower, row.upper),
-                "same cells" if row.outcome == NOT_TESTED else f"{row.agreeing} of {row.seeds}",
-                f"**{row.outcome}**" + (f"; {row.note}" if _text(row.note) else ""),
-                _alone(row, alone),
-            )
-        )
-    return markdown.table(_COLUMNS, rows)
-
-
-def _alone(row: tuple, interval: str) -> str:
-    if row.outcome == NOT_TESTED:
-        return NOT_TESTED
-    return f"{interval}: {row.these_networks}" if _text(row.these_networks) else "spread unknown"
-
-
-def write(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> list[Path]:
-    """Test the claims on the tables in `folder`; write ``claims.csv`` and ``claims.md`` there; return their paths."""
-    table, page = of_folder(folder, claims, thresholds)
-    write_csv(folder / "claims.csv", table)
-    write_text(folder / "claims.md", page)
-    return [folder / name for name in CLAIM_FILES]
-
-
-def of_folder(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> tuple[pd.DataFrame, str]:
-    """Test the claims on the tables in `folder`: verdicts, as a table and as a Markdown page (``CLAIM_FILES``)."""
-    cells = seed_means.read_cells(folder / "cells.csv")
-    replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*CELL, "test_error"])
-    pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*CELL, "lmc", "cka_softmax"])
-    table = evaluate(claims, cells, replicas, pairs, thresholds)
-    return table, to_markdown(table, str(cells["study"].iloc[0]))
+def amount(measure: str, value: float) -> str:
+    """Format a difference with its sign: test error in points, other values as they are."""
+    if measure == "temperature":
+        return f"{value:+g}"
+    if measure in measured_columns():  # of any order of magnitude
+        return f"{value:+.4g}"
+    return f"{100 * value:+.2f}" if measure == "test_error" else f"{value:+.4f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,7 +338,7 @@ def _notes(
     if claim.over == "replicas" and claim.measure == CHOICE:
         yield "over replicas: the choices without each of them"
     elif claim.over == "replicas":
-        noise = f" and a cell noise of {_amount(claim.measure, claim.cell_noise)[1:]}" if claim.cell_noise else ""
+        noise = f" and a cell noise of {amount(claim.measure, claim.cell_noise)[1:]}" if claim.cell_noise else ""
         yield f"over replicas{noise}"
     elif claim.measure == CHOICE:
         yield "a sign test"
@@ -412,7 +355,7 @@ def _notes(
     seed = seed_means.dominant_seed(pd.Series(differences, dtype=float))
     if np.isfinite(seed):
         without = float(np.mean([value for other, value in differences.items() if other != seed]))
-        yield f"dense seed {seed:g} dominates the spread: without it {_amount(claim.measure, without)}"
+        yield f"dense seed {seed:g} dominates the spread: without it {amount(claim.measure, without)}"
 
 
 def _algorithms(claim: Claim) -> set[str]:
@@ -485,24 +428,3 @@ def _leaving_one_out(claim: Claim, tables: _Tables, seed: int) -> np.ndarray:
     found = [_difference(claim, tables.without[name], seed) for name in names if name in tables.without]
     whole = len(found) == len(names) > 1 and None not in found
     return np.array(found) if whole else np.array([])
-
-
-def _text(value: object) -> bool:
-    """Whether a field holds text (empty fields are NaN in a table read from a file)."""
-    return isinstance(value, str) and bool(value)
-
-
-def _amount(measure: str, value: float) -> str:
-    if measure == "temperature":
-        return f"{value:+g}"
-    if measure in measured_columns():  # of any order of magnitude
-        return f"{value:+.4g}"
-    return f"{100 * value:+.2f}" if measure == "test_error" else f"{value:+.4f}"
-
-
-def _interval(measure: str, estimate: float, lower: float, upper: float) -> str:
-    if not np.isfinite(estimate):
-        return "not run"
-    if not np.isfinite(lower):
-        return _amount(measure, estimate)
-    return f"{_amount(measure, estimate)} [{_amount(measure, lower)}, {_amount(measure, upper)}]"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means
+from three_regime.analysis import case_studies, claims_files, regime_tables, scorecard, scorecard_files, seed_means
 from three_regime.analysis.load_grids import is_current
 from three_regime.config import Config
 from three_regime.study.grid import Study, family_names, planned, without_sam
@@ -53,7 +53,7 @@ def outdated_of(study: Study | LoadGrid) -> list[Path]:
         contents |= {f"{name}.csv": table for name, table in tables.items()}
     stated = study.config.claims if isinstance(study, Study) else ()
     if stated and _any(study.folder, CLAIM_FILES):
-        contents |= zip(CLAIM_FILES, claims.of_folder(study.folder, stated, study.thresholds), strict=True)
+        contents |= zip(CLAIM_FILES, claims_files.of_folder(study.folder, stated, study.thresholds), strict=True)
     return differing(study.folder, contents)
 
 

@@ -11,7 +11,15 @@ import tempfile
 from pathlib import Path
 
 from three_regime import figures
-from three_regime.analysis import case_studies, claims, regime_tables, scorecard, scorecard_files, seed_means, tables
+from three_regime.analysis import (
+    case_studies,
+    claims_files,
+    regime_tables,
+    scorecard,
+    scorecard_files,
+    seed_means,
+    tables,
+)
 from three_regime.analysis.load_grids import write_tables
 from three_regime.config import Config
 from three_regime.errors import UserError
@@ -116,7 +124,7 @@ def _study(source: Path, target: Path, study: Study) -> None:
     _complete(target)
     regime_tables.write(target, study.thresholds)
     if study.config.claims:
-        claims.write(target, study.config.claims, study.thresholds)
+        claims_files.write(target, study.config.claims, study.thresholds)
     figures.draw_all(target, study.thresholds, study.figures)
     # As in an export, where the plotted data are beside the figure.
     (target / "curves.csv").unlink(missing_ok=True)

@@ -146,14 +146,14 @@ def _heavy(
 
 def _tables(study: Study) -> None:
     from three_regime import figures
-    from three_regime.analysis import claims, regime_tables, tables
+    from three_regime.analysis import claims_files, regime_tables, tables
 
     if not any((study.folder / f"seed{seed}").is_dir() for seed in study.config.dense_seeds):
         raise UserError(f"{study.folder} holds no results yet: run stage dense of {study.name} first")
     written = tables.write(study)
     written += regime_tables.write(study.folder, study.thresholds)
     if study.config.claims:
-        written += claims.write(study.folder, study.config.claims, study.thresholds)
+        written += claims_files.write(study.folder, study.config.claims, study.thresholds)
     written += figures.draw(study.folder, study.figures, study.thresholds)
     log.info("%s: %d tables and figure files written", study.folder, len(written))
 
