@@ -261,6 +261,15 @@ def test_without_a_compiler_torch_computes(monkeypatch, tmp_path, caplog):
     assert kernels.available(torch.device("cuda")) is None
 
 
+def test_without_a_readable_processor_there_are_no_kernels(monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(building.Path, "read_bytes", refuse)
+    with pytest.raises(Unavailable, match="cpuinfo cannot be read"):
+        building._processor()
+
+
 def test_a_compiler_that_fails_leaves_nothing_behind(monkeypatch, tmp_path):
     broken = tmp_path / "bin" / "cc"
     broken.parent.mkdir()
@@ -325,7 +334,7 @@ def test_a_folder_that_is_not_ours_alone_is_not_used(cache, tmp_path, monkeypatc
         cache.symlink_to(tmp_path / "elsewhere")
     else:
         monkeypatch.setattr(building.os, "getuid", lambda: 54_321)
-        with pytest.raises(Unavailable, match="cannot be kept in"):
+        with pytest.raises(Unavailable, match="no cache folder is usable"):
             building.built()
         return
     path = building.built()

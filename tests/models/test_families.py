@@ -83,6 +83,13 @@ def test_a_bad_name_is_answered_with_the_nearest_name(name, nearest):
     assert families.FAMILIES[families.parse(nearest).family].form in message
 
 
+@pytest.mark.parametrize("width", ["9" * 400, "99999999999", "0." + "1" * 30])
+def test_an_absurd_width_is_answered_at_once(width):
+    for name in (f"preresnet-20x{width}", f"transformer-6x{width}x8"):
+        with pytest.raises(UserError, match="model"):
+            families.parse(name)
+
+
 @pytest.mark.parametrize("name", ["unet", "", "42", "bert-6"])
 def test_an_unknown_family_is_answered_with_every_form(name):
     with pytest.raises(UserError) as error:

@@ -284,6 +284,20 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_download(
     assert_complete(tmp_path)
 
 
+def test_a_download_outlives_a_kill_while_it_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    content = MEMBERS["toy/part_0"]
+    source = replace(SOURCE, file="digits.mat", digest=md5(content), bytes=len(content), members={})
+    with serving(files={"digits.mat": content}) as server:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(download, "_settle", killed)
+            obtain(source, tmp_path, mirrors=[server.url("digits.mat")], patience=QUICK)
+        assert obtain(source, tmp_path, mirrors=[server.url("digits.mat")], patience=QUICK)[0].read_bytes() == content
+    assert sum(request.sent for request in server.requests) == len(content)
+
+
 def test_too_little_space_is_told_before_the_download(tmp_path: Path, start: Callable[..., Server]) -> None:
     server = start()
     with pytest.raises(UserError, match=rf"no free disk space in .* for {NAME}: it needs"):

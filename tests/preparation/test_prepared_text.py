@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from three_regime.config import DatasetChoice
 from three_regime.datasets import aligned_text
 from three_regime.datasets.corpora import SPLITS
 from three_regime.datasets.registry import DATASETS
-from three_regime.errors import UserError
+from three_regime.errors import Interrupted, UserError
 from three_regime.preparation import parallel_text, subwords
 from three_regime.preparation.cleaning import normalised
 from three_regime.preparation.prepare import chosen, is_intact, is_prepared, prepare, recipe
@@ -304,6 +305,17 @@ def test_rare_characters_are_spelt_in_bytes() -> None:
         ids = model.encode(text)
         assert model.unk_id() not in ids
         assert model.decode(ids) == text
+
+
+@pytest.mark.parametrize("error", [UserError("line 4: not valid UTF-8"), Interrupted("SIGTERM"), KeyboardInterrupt()])
+def test_what_ends_the_reading_of_the_text_is_told_as_it_is(error: BaseException) -> None:
+    def sentences() -> Iterator[str]:
+        yield "Ein Hund läuft ."
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        subwords.learn(sentences(), 20, "toy")
+    assert caught.value is error
 
 
 def test_the_sample_for_the_vocabulary_is_spread_over_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,26 @@ def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):
     assert read_json(path) == {"old": 1}
 
 
+def test_a_writer_killed_within_a_large_file_leaves_no_other(tmp_path):
+    # safetensors' own `save_file` writes to a name that is unknown here; it would stay.
+    path = tmp_path / "weights.safetensors"
+    code = (
+        "import os, signal, threading, time\nimport numpy as np\nfrom pathlib import Path\n"
+        "from three_regime.system.files import write_arrays\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "def kill():\n"
+        "    while not any(file.stat().st_size for file in folder.iterdir()):\n        time.sleep(1e-4)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "arrays = {'a': np.ones(50_000_000, np.float32)}\n"
+        "threading.Thread(target=kill).start()\n"
+        f"write_arrays(Path({str(path)!r}), arrays, {{}})\ntime.sleep(60)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == -9
+    write_arrays(path, {"a": np.ones(2)}, {})
+    assert only(tmp_path) == ["weights.safetensors"]
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [(errno.ENOSPC, "no free disk space"), (errno.EDQUOT, "no free disk space"), (errno.EACCES, "cannot write")],
@@ -144,7 +164,7 @@ def test_a_fault_of_the_format_while_writing_names_the_file(tmp_path, monkeypatc
     def refuse(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)")
 
-    monkeypatch.setattr(files, "save_file", refuse)
+    monkeypatch.setattr(files, "save", refuse)
     with pytest.raises(UserError, match=r"cannot write .*a\.safetensors: .*os error 5"):
         write_arrays(tmp_path / "a.safetensors", {"a": np.ones(2)}, {})
 

@@ -82,8 +82,8 @@ def test_a_cache_that_is_no_absolute_path_is_none(monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
-    ["{seed}", "results/{study}", "<b>x", "a\0b", "a\nb", "x" * 256, "x/" * 1600, ".", "./", "/", " ", "s3://b/x",
-     ".snakemake", ".snakemake/x", "a/.git/b", "/tmp/.venv", "~no-such-user-here/x"],
+    ["{seed}", "results/{study}", "<b>x", "a\0b", "a\nb", "x" * 256, "x/" * 1600, ".", "./", "/", " ", "..",
+     "a/..", "../..", "s3://b/x", ".snakemake", ".snakemake/x", "a/.git/b", "/tmp/.venv", "~no-such-user-here/x"],
 )  # fmt: skip
 @pytest.mark.parametrize("key", ["results", "data.folder"])
 def test_names_that_can_be_no_folder_are_refused(text, key):

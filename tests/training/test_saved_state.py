@@ -219,7 +219,7 @@ def test_killed_at_random_moments_a_run_ends_bit_identical(tmp_path, expected, b
     assert all(stored_fingerprint(path) for product in products(settings_of, stage) for path in product.outputs)
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGTERM to the group"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGHUP", "SIGTERM to the group"])
 def test_asked_to_stop_a_run_saves_and_a_new_one_continues(tmp_path, expected, before_retraining, how):
     settings_of = prepared(tmp_path, "retrain", before_retraining)
     arguments = command(tmp_path, "retrain", top={"state_every_s": 3600}, **LONG)

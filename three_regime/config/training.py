@@ -52,7 +52,7 @@ class Training(Section):
     accumulate: Positive = Field(1, description="Batches whose gradients are accumulated for one step (translation"
                                  " only, because BatchNorm sees one batch at a time).")  # fmt: skip
     clip_norm: float | None = Field(None, gt=0, description="Maximum gradient norm; null: no clipping.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate (translation only; 0.1 there).")
+    dropout: float = Field(0.0, ge=0, le=0.99, description="Dropout rate (translation only; 0.1 there).")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability mass spread over the vocabulary"
                                    " (translation only; 0.1 there).")  # fmt: skip
     shuffle_ties: bool = Field(False, description="Shuffle pairs of equal source and target length in each epoch"

@@ -1,9 +1,9 @@
 """Generate the German–English corpus `toy`: synthetic sentences from a small grammar, not real text.
 
 It contains what makes word-by-word translation fail: gender and case on articles and adjectives, verb-second main
-clauses and verb-final subordinate clauses, separable prefixes, participles and
-infinitives at the end, fronted adverbs with inversion, negation by nicht or kein. Every German sentence has one
-English translation. Sentences have 4 to 15 German words.
+clauses and verb-final subordinate clauses, separable prefixes, participles and infinitives at the end, fronted adverbs
+with inversion, negation by nicht or kein. Every German sentence has one English translation. Sentences have 4 to 15
+German words.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def built() -> Path:
         When there is no compiler, it fails, or no cache folder is usable.
     """
     if platform.system() != "Linux":
-        raise Unavailable(f"they are made for Linux, this is {platform.system()}")
+        raise Unavailable(f"they support only Linux, not {platform.system()}")
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise Unavailable(f"there is no C compiler ({', '.join(COMPILERS)})")
@@ -70,7 +70,7 @@ def built() -> Path:
         except (OSError, UserError):
             continue  # not writable, or full
         return path
-    raise Unavailable(f"they cannot be kept in {' or '.join(map(str, cache_folders()))}")
+    raise Unavailable(f"no cache folder is usable: {', '.join(map(str, cache_folders()))}")
 
 
 def cache_folders() -> list[Path]:
@@ -111,7 +111,10 @@ def _version(compiler: str) -> bytes:
 
 def _processor() -> bytes:
     """Model and features of the first processor, without fields that vary over time."""
-    lines = Path("/proc/cpuinfo").read_bytes().split(b"\n\n")[0].splitlines()
+    try:
+        lines = Path("/proc/cpuinfo").read_bytes().split(b"\n\n")[0].splitlines()
+    except OSError as error:
+        raise Unavailable("/proc/cpuinfo cannot be read, which names the processor they are compiled for") from error
     fixed = (b"model name", b"flags", b"Features", b"CPU implementer", b"CPU part")
     return platform.machine().encode() + b"\n".join(line for line in lines if line.startswith(fixed))
 

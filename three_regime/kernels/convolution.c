@@ -242,7 +242,7 @@ void conv_forward(const float *x, const float *line, const float *weights, const
   run(&job, transform, threads);
 }
 
-/* Gradient of what is convolved, from dy: the convolution of dy with the filters turned about. */
+/* Gradient of what is convolved, from dy: the convolution of dy with the filters rotated by 180 degrees. */
 void conv_backward_input(const float *dy, const float *weights, float *dx,
                          int N, int H, int W, int C, int K, int threads) {
   Convolution job = prepared(N, H, W, K, C);

@@ -56,7 +56,7 @@ typedef struct {
   const int *turned_begin, *turned_at, *turned_place;
   float *weights, *turned, *sums; /* sums: (threads, kept, LANES) */
   long weight;                    /* place of the first weight, removed ones counted */
-  float *filters, *turned_filters, *products; /* of a layer by Winograd's way (sparse_winograd.h), or NULL */
+  float *filters, *turned_filters, *products; /* of a Winograd convolution (sparse_winograd.h), or NULL */
 } Layer;
 
 typedef struct {

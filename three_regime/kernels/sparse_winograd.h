@@ -1,4 +1,4 @@
-/* Winograd's way for a layer that keeps most of its weights, in the layout of the sparse engine.
+/* Winograd convolution of a layer that keeps most of its weights, in the layout of the sparse engine.
 
    With LANES images side by side a transformation is sums of vectors, with nothing to rearrange, and each of the 36
    products is one of matrices: filters [results][channels] by patches [channels][tile, lane]. Some rows of tiles of one
@@ -12,7 +12,7 @@
 #include "winograd.h"
 
 #ifndef TOGETHER
-#define TOGETHER (44 << 10) /* numbers of all patches that are there at a time, at most, if it is more than one row */
+#define TOGETHER (44 << 10) /* most floats of the patches held at a time, unless one row of tiles needs more */
 #endif
 #define CHUNK 16 /* results that are multiplied before they are transformed back */
 #define ROWS 8 /* of a register block of a product: as many accumulators hide its latency */

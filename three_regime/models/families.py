@@ -24,8 +24,8 @@ from three_regime.system import registries
 if TYPE_CHECKING:
     import torch
 
-_NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d+(?:\.\d+)?))?(?:x([1-9]\d{0,2}))?(-shared)?")
-_ROUGH_NAME = re.compile(r"([a-z]+)\D*(\d{1,4})?(?:[a-z](\d+(?:\.\d+)?))?(?:x(\d{1,3}))?")
+_NAME = re.compile(r"([a-z]+)-([1-9]\d{0,3})(?:([a-z])(\d{1,5}(?:\.\d{1,6})?))?(?:x([1-9]\d{0,2}))?(-shared)?")
+_ROUGH_NAME = re.compile(r"([a-z]+)\D*(\d{1,4})?(?:[a-z](\d{1,5}(?:\.\d{1,6})?))?(?:x(\d{1,3}))?")
 
 ALIASES = {"transformer-base": "transformer-6x512x8"}
 """Alias → model name (Vaswani et al. 2017, table 3)."""
@@ -66,6 +66,8 @@ class Family:
     module
         Module with ``build(depth, width, classes, channels) -> torch.nn.Module``, imported when a network is built;
         empty: ``three_regime.models.<name>``.
+    version
+        Increased by hand when the family's networks change; part of their fingerprints.
     """
 
     name: str

@@ -237,11 +237,16 @@ def _settle_files(job: _Job, root: Path) -> None:
     with _staging(job) as staging:
         for name in job.wanted:
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link((root / name).resolve(), staging / name)
-            except OSError:  # another file system, or one without hard links
-                _copy(root / name, staging / name)
+            _link(root / name, staging / name)
         _settle(job, staging)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where that is impossible."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        _copy(source, target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -322,7 +327,7 @@ def _from_address(job: _Job, url: str, slowest: float, progress: bool, patience:
                 _settle_archive(job, job.part)
             else:
                 with _staging(job) as staging:
-                    os.replace(job.part, staging / source.file)
+                    _link(job.part, staging / source.file)  # the download stays until it is verified
                     _settle(job, staging)
         except _Refused as reason:
             discard(job.part)

@@ -65,14 +65,26 @@ def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
         When the text is too short for that many subwords.
     UserError
         When there is no text, or it has more distinct characters than subwords.
+
+    Exceptions of `sentences` are passed on.
     """
     import sentencepiece
 
     model = io.BytesIO()
     large = size >= LARGE
+    failures: list[BaseException] = []
+
+    def watched() -> Iterator[str]:
+        # sentencepiece replaces an exception of its iterator, even a signal's, by a RuntimeError.
+        try:
+            yield from sentences
+        except BaseException as error:
+            failures.append(error)
+            raise
+
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
+            sentence_iterator=watched(),
             model_writer=model,
             model_type="bpe",
             vocab_size=size,
@@ -90,6 +102,8 @@ def learn(sentences: Iterable[str], size: int, name: str) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
+        if failures:
+            raise failures[0] from None
         raise _explained(str(error), size, name) from error
     return model.getvalue()
 

@@ -269,7 +269,7 @@ class _Pace:
         if elapsed < self.window:
             return
         if self.count < self.slowest * elapsed:
-            raise TooSlow(f"gives only {self.count / elapsed / 1000:,.0f} kB/s")
+            raise TooSlow(f"delivers only {self.count / elapsed / 1000:,.0f} kB/s")
         self.since, self.count = time.monotonic(), 0
 
 
@@ -291,7 +291,7 @@ def _translated(patience: Patience) -> Iterator[None]:
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         # Errors of the address or its settings, e.g. a missing certificate bundle or an invalid host name. Disk errors
         # have become `UserError` already.
-        raise TransferError(f"cannot be asked ({error})") from error
+        raise TransferError(f"the request failed ({error})") from error
 
 
 def _cause(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from three_regime.errors import Damaged, UserError
 from three_regime.system import sparse_encoding
@@ -264,22 +264,25 @@ def write_arrays(
     stored, layout = sparse_encoding.encode(contiguous) if compact else (contiguous, {})
     with replacing(path) as temporary:
         about = {**metadata, **layout, DIGEST_KEY: digest}
-        save_file(stored, str(temporary), metadata={**about, METADATA_DIGEST_KEY: _metadata_digest(about)})
-        _sort_metadata(temporary)
+        # Not `save_file`, which writes to a temporary file of its own, whose name a killed process does not tell.
+        content = save(stored, metadata={**about, METADATA_DIGEST_KEY: _metadata_digest(about)})
+        header = _with_sorted_metadata(content)
+        with open(temporary, "wb") as file:
+            file.write(header)
+            file.write(memoryview(content)[len(header) :])
     return digest
 
 
-def _sort_metadata(path: Path) -> None:
-    """Sort the metadata of a safetensors file, which the library writes in random order, so equal content gives equal
-    bytes. The header is an 8-byte length and JSON, which may have trailing spaces."""
-    with open(path, "r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:
-            file.seek(8)
-            file.write(text.ljust(size))
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """The header of a safetensors file, with its metadata sorted, so that equal content gives equal bytes.
+
+    The library writes it in random order. The header is an 8-byte length and JSON, which may have trailing spaces.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + text.ljust(size) if len(text) <= size else content[: 8 + size]
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Stop requests: SIGTERM, SIGINT, or the death of the Snakemake that started this process."""
+"""Stop requests: SIGTERM, SIGINT, SIGHUP, or the death of the Snakemake that started this process."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
-    """Turn SIGTERM, SIGINT and the loss of the parent workflow into a `Stop` inside the block.
+    """Turn SIGTERM, SIGINT, SIGHUP and the loss of the parent workflow into a `Stop` inside the block.
+
+    SIGHUP tells of a closed terminal or a lost connection; ``nohup`` ignores it, and so does the block then.
 
     Snakemake killed with SIGKILL leaves its scripts running; without the watch such an orphan would keep writing into
     a folder that the next run uses.
@@ -86,7 +88,9 @@ def stop_on_signals(*, to_the_end: bool = False) -> Iterator[Stop]:
     stop = Stop()
     ended = threading.Event()
 
-    previous = {number: signal.signal(number, stop.signalled) for number in (signal.SIGTERM, signal.SIGINT)}
+    ending = [signal.SIGTERM, signal.SIGINT]
+    ending += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    previous = {number: signal.signal(number, stop.signalled) for number in ending}
     workflow = _workflow()
     if workflow is not None:
         threading.Thread(target=_watch, args=(workflow, stop, ended), daemon=True).start()

@@ -78,7 +78,8 @@ def folder(text: str) -> str:
         path = expanded(text)
     except UserError as error:
         raise ValueError(str(error)) from error
-    if not text.strip() or path == Path() or path == Path(path.anchor):
+    named = Path(os.path.normpath(path))
+    if not text.strip() or named in (Path(), Path(path.anchor)) or named.name == "..":
         raise ValueError(f"{text!r} is not a separate folder; name one, like `results`")
     if foreign := _NOT_OURS.intersection(path.parts):
         raise ValueError(f"{text} is in {min(foreign)}, which belongs to another program")

@@ -207,7 +207,7 @@ class Sparsifiable(Protocol):
     def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseNetwork | None:
         """The network with these masks (name → bool array); None if it is unsupported or not faster.
 
-        `only` restricts the choice to these kernels, to continue what they began; None: the fastest.
+        ``only="sparse"`` excludes Winograd convolutions, to continue a run without them; other values do not restrict.
         """
 
 

@@ -63,7 +63,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Speed:
-    """Rates of one study's network.
+    """Rates of one study's network, in images or tokens per second; of `decode`, in sentences per second.
 
     `scaled` names the measured network that the rates are scaled from by multiply-adds; empty if the network itself was
     measured. `threads` is the number of CPU threads of the measurement. `relative_times` maps densities to the times of

@@ -105,7 +105,7 @@ def present(path: Path, *, key: str, device: str) -> bool:
 
 
 def again(path: Path) -> Path:
-    """Where a run saves its state that trains anew what lies before the state at `path`, which must not be lost."""
+    """Path for the state of a run that repeats earlier epochs, which must not overwrite the later state at `path`."""
     return path.with_name(f"again.{path.name}")
 
 

@@ -110,6 +110,7 @@ def _advance(
     group = groups[0]
     for position, ahead in zip(positions[1:], groups[1:], strict=True):
         group.train(until=position)
+        ahead.counted_at = time.monotonic()  # it waited for the others
         failures += [*group.failures, *ahead.failures]
         group = make([*group.states(), *ahead.states()])
     group.train()
@@ -119,17 +120,17 @@ def _advance(
 
 
 def _sparse(stack: Stack, task: Task, training: Training, members: Sequence[Member]) -> SparseNetwork | None:
-    """The engine for a single member, dense or pruned, if it supports the network and the optimiser step; else None.
-
-    A run that an earlier version began with other compiled kernels, or without Winograd convolutions, continues with
-    those, bit-identically.
-    """
+    """The engine for a single member, dense or pruned, if it supports the network and the optimiser step; else None."""
     member, *others = members
     return None if others or stack.together else _engine(task, training, member)
 
 
 def _engine(task: Task, training: Training, member: Member) -> SparseNetwork | None:
-    """The engine for a member, if it supports its network and step and did not begin with other kernels."""
+    """The engine for a member, if it supports its network and step and did not begin with other kernels.
+
+    A run that an earlier version began with other compiled kernels, or without Winograd convolutions, continues with
+    those, bit-identically.
+    """
     if not training.plain_sgd:
         return None
     begun_with = saved_state.written_with(member.state, member.key)

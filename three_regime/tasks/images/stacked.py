@@ -161,7 +161,10 @@ class ImageStack:
         return _side_by_side(images[:, None].expand(-1, members, -1, -1, -1))
 
     def _fitting(self) -> int:
-        """Number of members whose activations fit into memory at batch size 64, at most `TOGETHER`."""
+        """Number of members whose activations fit into memory at batch size 64, at most `TOGETHER`.
+
+        At larger batches a GPU may run out of memory; its members are then computed one after another.
+        """
         allowed = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else CPU_MEMORY
         return max(1, min(TOGETHER, allowed // (64 * self._activation_bytes())))
 

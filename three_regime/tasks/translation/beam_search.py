@@ -49,7 +49,7 @@ class Search:
     extra: int = 10
 
     def limit(self, tokens: int) -> int:
-        """Maximum length, without the end-of-sentence token, of the translation of a sentence of `tokens` (with it)."""
+        """Maximum length of a translation without its end-of-sentence token; `tokens` is the source length with it."""
         return max(1, min(int(self.factor * tokens + self.extra), MAX_POSITIONS - 1))
 
 
