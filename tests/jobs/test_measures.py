@@ -146,7 +146,8 @@ def test_a_measure_may_train_several_networks(tmp_path, monkeypatch):
             for rate in (0.001, 0.1)
         ]
         states.extend(sorted(path.name for path in folder.glob("*.safetensors")))
-        return {"apart": float(sum(abs(trained[0][name] - trained[1][name]).sum() for name in trained[0]))}
+        one, other = (each.weights for each in trained)
+        return {"apart": float(sum(abs(one[name] - other[name]).sum() for name in one))}
 
     settings = config(tmp_path, measure={"also": []}, **SMALL)
     run_to(settings, "retrain")

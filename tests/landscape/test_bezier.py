@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from digits_task import digits_task
 from scipy.optimize import minimize_scalar
 from toy_task import settings, train
 
+from three_regime import kernels
 from three_regime.landscape.bezier import CurveTask, middle, on_curve
 from three_regime.landscape.mode_connectivity import barrier, positions
+from three_regime.models.initialisation import initial_weights
+from three_regime.pruning.magnitude import magnitude_masks
+from three_regime.pruning.masks import apply_masks
 from three_regime.tasks.interface import Metrics
 
 ENDS = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
@@ -48,6 +53,29 @@ class Ring:
 
     def evaluate(self, weights, split, images=None):
         return Metrics(0.0, float(self.value(weights["w"])))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_the_engine_trains_the_same_bend(library, tmp_path, weight_decay):
+    bends = {}
+    task = digits_task("preresnet-8x0.5")
+    for allowed in ("auto", "plain"):
+        kernels.allow(allowed)
+        ends = [initial_weights(task.model, np.random.default_rng(seed)) for seed in (1, 2)]
+        masks = magnitude_masks(ends[0], task.prunable, 0.3, "uniform")
+        first, second = (task.load(apply_masks(end, masks), "an end") for end in ends)
+        start = {name: value.numpy() for name, value in middle(task, first, second).items()}
+        training = settings(epochs=2, batch_size=32, milestones=(), momentum=0.9, weight_decay=weight_decay)
+        curve = CurveTask(task, first, second)
+        [bends[allowed]] = train(curve, tmp_path / allowed, training, start=start, masks=masks)
+        kernels.allow("plain")
+    engine, plain = bends["auto"], bends["plain"]
+    assert engine.computed_with in ("sparse", "sparse-winograd") and plain.computed_with in (None, "plain")
+    for name, mask in masks.items():
+        assert not engine.weights[name][~mask].any()
+    for name, weights in plain.weights.items():
+        np.testing.assert_allclose(engine.weights[name], weights, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert engine.history[-1]["train_loss"] == pytest.approx(plain.history[-1]["train_loss"], rel=1e-4)
 
 
 def test_the_curve_passes_both_ends_exactly():

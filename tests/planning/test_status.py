@@ -182,6 +182,18 @@ def test_pairs_are_timed_by_those_that_are_done(own: Checkout) -> None:
     assert job.since_saved_s is None and 0 < job.left_s < 30
 
 
+def test_a_measure_is_timed_by_its_own_kind(own: Checkout) -> None:
+    """Distances take milliseconds; they say nothing of the curves that are left."""
+    with inside(own):
+        tiny_study.run(tiny(measure={"also": ["distance"]}), "measures")
+        config = tiny(measure={"also": ["distance", "bezier"]})
+        study = study_of(config)
+        products = pack(study, "measures", 1, 2)
+        with FileLock(lock_file(study, "measures", 1, 2.0, None)):
+            (job,) = status.look(config).running
+    assert job.done == len(products) // 2 and job.left_s is None
+
+
 def test_a_lock_that_may_only_be_read_is_seen(own: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the lock of another user is."""
     opened = open

@@ -50,6 +50,9 @@ class Measure:
         Its numbers; `function` returns each of them.
     function
         ``module:function`` of `three_regime.landscape.networks.Networks` → results; imported only to compute.
+    engine
+        Whether it computes the networks' outputs, by the sparse engine where that is faster; else `function` computes
+        everything by torch's operations (or compares weights), as the provenance of its results then says.
     pruned
         Whether it also reads the pruned network of the cell (`Networks.pruned`).
     settings
@@ -71,6 +74,7 @@ class Measure:
     columns: tuple[Column, ...]
     function: str
     description: str
+    engine: bool = True
     pruned: bool = False
     settings: Callable[[Any], dict[str, Any]] = lambda config: {}
     work: Callable[[Any, int, int], Any] | None = None
@@ -94,8 +98,11 @@ def _inputs_of_cka(config: Any) -> dict[str, Any]:
     return config.setting.cka_recipe(config.measure)
 
 
-LANCZOS_PRODUCTS = 40
-"""Approximate number of Hessian-vector products for the top eigenvalue."""
+LANCZOS_PRODUCTS = 21
+"""Approximate number of Hessian-vector products for the top eigenvalue (one restart of ARPACK)."""
+
+PRODUCT_PASSES = 6.0
+"""Time of a Hessian-vector product in training passes, as measured on a CPU whose training uses compiled kernels."""
 
 
 def _work_of_outputs(pricer: Any, products: int, replicas: int) -> Any:
@@ -109,9 +116,9 @@ def _work_without_data(pricer: Any, products: int, replicas: int) -> Any:
 
 
 def _work_of_hessians(pricer: Any, products: int, replicas: int) -> Any:
-    """A Hessian-vector product costs about two training passes; the maximum number of probes is assumed."""
+    """The maximum number of probes is assumed."""
     hessian = pricer.study.config.measure.hessian
-    return pricer.passes(2.0 * products * hessian.images * (LANCZOS_PRODUCTS + hessian.probes))
+    return pricer.passes(PRODUCT_PASSES * products * hessian.images * (LANCZOS_PRODUCTS + hessian.probes))
 
 
 def _settings_of_curves(config: Any) -> dict[str, Any]:
@@ -163,6 +170,7 @@ MEASURES: dict[str, Measure] = {
             ),
             "three_regime.landscape.weight_distance:distance_of",
             "Euclidean distance between two replicas' parameters, also relative to the mean of their norms",
+            engine=False,
             work=_work_without_data,
         ),
         Measure(
@@ -174,6 +182,7 @@ MEASURES: dict[str, Measure] = {
             ),
             "three_regime.landscape.signs:signs_of",
             "fraction of kept weights with opposite signs, and number of filters of one weight with opposite signs",
+            engine=False,
             work=_work_without_data,
         ),
         Measure(
@@ -182,6 +191,7 @@ MEASURES: dict[str, Measure] = {
             (Column("sign_change", "kept weights\nthat changed\nsign (fraction)", low_is_good=True),),
             "three_regime.landscape.signs:sign_change_of",
             "fraction of kept weights whose sign is not that in the pruned network",
+            engine=False,
             pruned=True,
             work=_work_without_data,
         ),
@@ -191,12 +201,15 @@ MEASURES: dict[str, Measure] = {
             (
                 Column("hessian_top", "top eigenvalue\nof the Hessian", low_is_good=True),
                 Column("hessian_trace", "trace of\nthe Hessian", low_is_good=True),
+                Column("hessian_trace_se", "standard error of\nthe trace", low_is_good=True),
             ),
             "three_regime.landscape.hessian:hessian_of",
             "top eigenvalue (Lanczos) and trace (Hutchinson) of the Hessian of the training loss, kept weights only",
+            engine=False,
             settings=lambda config: config.measure.hessian.model_dump(mode="json"),
             work=_work_of_hessians,
             kinds=("images",),
+            version=2,
         ),
         Measure(
             "bezier",
@@ -205,11 +218,15 @@ MEASURES: dict[str, Measure] = {
                 Column("bezier", "LMC on a Bezier curve,\ntraining error (fraction)"),
                 Column("bezier_nll", "LMC on a Bezier curve,\ntraining NLL (nats)"),
                 Column("bezier_test", "LMC on a Bezier curve,\ntest error (fraction)"),
+                Column("bezier_barrier", "barrier on a Bezier curve,\ntraining error (fraction)"),
             ),
             "three_regime.landscape.bezier:bezier_of",
             "LMC along a trained quadratic Bezier curve instead of the line (Garipov et al. 2018)",
             settings=_settings_of_curves,
             work=lambda pricer, products, replicas: pricer.curves(products),
+            table="bezier_lines",
+            lists=("t", "train_error", "train_nll", "test_error", "test_nll"),
+            version=2,
         ),
         Measure(
             "plane",

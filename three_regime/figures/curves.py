@@ -63,8 +63,9 @@ def lmc_lines(
     densities: Sequence[float] | None = None,
     measure: str = "train_error",
     title: str = "",
+    path: str = "line",
 ) -> Figure:
-    """Error along the straight line between two replicas, one panel a cell: hot to cold down, densities across.
+    """Error along the line between two replicas, one panel a cell: hot to cold down, densities across.
 
     Thin lines are single pairs, in one colour for each dense seed, the thick one their mean within each dense seed,
     then over dense seeds; the dotted line is the mean of the two ends, from which LMC counts. A single pair is its own
@@ -82,6 +83,8 @@ def lmc_lines(
         A key of ``MEASURES``.
     title
         Heading; empty for none.
+    path
+        Name of what `t` runs along: the straight line, or a trained curve (bezier_lines.csv).
 
     Raises
     ------
@@ -112,7 +115,7 @@ def lmc_lines(
         for axes, density in zip(panels[0], columns, strict=True):
             axes.set_title(f"density {DENSITY.text(density)} %")
         order = f"rows: {knob.label} (number at the right), the hottest on top"
-        below = ["position t on the line between two replicas", order, *([f"shown: {said}"] if said else [])]
+        below = [f"position t on the {path} between two replicas", order, *([f"shown: {said}"] if said else [])]
         figure.supxlabel(style.fitted("\n".join(below), figure.get_figwidth(), 7.5), fontsize=7.5)
         figure.supylabel(label, fontsize=7.5)
         handles = _line_handles(seeds, several)

@@ -141,6 +141,10 @@ DRAWERS: dict[str, Drawer] = {
         lambda tables: layers.sparsity_per_layer(tables["sparsity"], tables.title),
         lambda tables: layers.kept_table(tables["sparsity"]),
     ),
+    "bezier_lines": Drawer(
+        lambda tables: curves.lmc_lines(tables["bezier_lines"], tables.knob, title=tables.title, path="Bezier curve"),
+        lambda tables: curves.chosen_lines(tables["bezier_lines"], tables.knob),
+    ),
     "planes": Drawer(
         lambda tables: planes.plane_maps(tables["planes"], tables.knob, tables.title),
         lambda tables: planes.shown(tables["planes"], tables.knob),

@@ -34,11 +34,13 @@ log = logging.getLogger(__name__)
 def compute(job: Job) -> None:
     """Compute the stale products, cell by cell; weights and outputs are shared among them."""
     task = task_of(job)
+    numbers = itertools.count(1)
     for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
         loaded: dict[Path, tuple[dict[str, Tensor], Masks]] = {}
         outputs: dict[Path, dict[str, np.ndarray]] = {}
         for product in cell:
             check_stop(job, product)
+            log.info("%s: %d of %d", product.label, next(numbers), len(job.products))
             with job.going_on():
                 _measure(job, task, product, loaded, outputs)
 
@@ -60,9 +62,16 @@ def _measure(
     pruned = loaded[files.pop("pruned")][0] if measure.pruned else None
     paths = list(files.values())
     weights = [loaded[path][0] for path in paths]
-    numbers = itertools.count(1)  # of the networks that the measure trains, each with a training state of its own
+    trained: list[float] = []  # seconds of earlier, interrupted jobs, for each network that the measure trains
     kept = united(loaded[path][1] for path in paths)
-    network = sparse_network(task, kept, weights)
+    network = sparse_network(task, kept, weights) if measure.engine else None
+
+    def train(other: Task, training: Training, start: Mapping[str, Tensor]) -> Checkpoint:
+        at = time.monotonic()
+        found = _trained(job, other, training, start, kept, product, len(trained) + 1)
+        trained.append(max(0.0, found.wall_s - (time.monotonic() - at)))
+        return found
+
     networks = Networks(
         task,
         one_at_a_time(task, network),
@@ -73,7 +82,7 @@ def _measure(
         product.recipe,
         Streams((*product.recipe["streams"], product.recipe.get("seed", 0))),
         lambda place: _outputs(job, task, network or task, paths[place], weights[place], outputs),
-        lambda other, training, start: _trained(job, other, training, start, kept, product, next(numbers)),
+        train,
     )
     try:
         with convolution_precision(tf32=False), job.stop.at_once():
@@ -83,8 +92,9 @@ def _measure(
         raise Diverged(named) from error
     said = ", ".join(f"{column.name} {results[column.name]:.4g}" for column in measure.columns)
     log.info("%s: %s", product.label, said)
-    computed_with = network.computed_with if network else None
-    job.commit(product, results, wall_s=time.monotonic() - began, computed_with=computed_with)
+    wall_s = time.monotonic() - began + sum(trained)
+    computed_with = network.computed_with if network else None if measure.engine else "plain"
+    job.commit(product, results, wall_s=wall_s, computed_with=computed_with)
 
 
 def _outputs(
@@ -111,8 +121,8 @@ def _trained(
     masks: Masks,
     product: Product,
     number: int,
-) -> dict[str, np.ndarray]:
-    """Train `task` from `start`, the network of this `number` that the product trains; return the weights."""
+) -> Checkpoint:
+    """Train `task` from `start`, the network of this `number` that the product trains."""
     found: list[Checkpoint] = []
     deliver: Callable[[Checkpoint], Any] = found.append
     member = Member(
@@ -128,4 +138,4 @@ def _trained(
     )
     with job.stop.between_steps():
         train_pack(task, training, [member], session_of(job))
-    return dict(found[-1].weights)
+    return found[-1]

@@ -3,7 +3,8 @@
 Garipov et al. (NeurIPS 2018), section 3: the quadratic Bezier curve φ(t) = (1 − t)² w₁ + 2t(1 − t) θ + t² w₂ connects
 two networks. Its bend θ starts at their midpoint and is trained to minimise the mean loss at uniformly random t. The
 gradients are masked, so every network on the curve is as sparse as the ends. Errors along the trained curve are
-measured as on the line, with BatchNorm re-estimated at every point (`mode_connectivity`).
+measured as on the line, with BatchNorm re-estimated at every point (`mode_connectivity`). Weight decay acts on the
+bend itself; Garipov et al. add it to the loss of the network at t.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import torch
 from torch import Tensor
 
 from three_regime.config import Training
+from three_regime.kernels import Kernels
 from three_regime.landscape import mode_connectivity
 from three_regime.landscape.networks import Networks
+from three_regime.pruning.masks import Masks
 from three_regime.random_streams import Streams
-from three_regime.tasks.interface import Epoch, Metrics, Split, Task, Weights
+from three_regime.tasks.interface import Epoch, Metrics, SparseNetwork, Split, Task, Weights
+from three_regime.tasks.strategies import sparse_network
 
 
 def on_curve(first: Tensor, bend: Tensor, second: Tensor, t: float) -> Tensor:
@@ -62,6 +66,11 @@ class CurveTask:
         inner, t = batch
         return self.task.loss(self.at(parameters, t), buffers, inner)
 
+    def sparse(self, masks: Masks, only: Kernels | None = None) -> SparseCurve | None:
+        """See `Sparsifiable`; None if the engine does not compute the networks on the curve."""
+        network = sparse_network(self.task, masks, (self.first, self.second), only)
+        return None if network is None else SparseCurve(self, network)
+
     def targets(self, batch: Any) -> int:
         return self.task.targets(batch[0])
 
@@ -72,6 +81,45 @@ class CurveTask:
     def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
         """As `Task.evaluate`, for the network at t = 0.5 with the BatchNorm statistics of the training."""
         return self.task.evaluate({**weights, **self.at(weights, 0.5)}, split, images)
+
+
+class SparseCurve:
+    """Trains and evaluates a bend by the sparse engine (`SparseNetwork`)."""
+
+    def __init__(self, curve: CurveTask, network: SparseNetwork) -> None:
+        self.curve, self.network, self.computed_with = curve, network, network.computed_with
+        self.first, self.second = (
+            torch.cat([weights[name].reshape(-1) for name in curve.parameters])
+            for weights in (curve.first, curve.second)
+        )
+
+    def removed_are_zero(self, weights: Mapping[str, Any]) -> bool:
+        return self.network.removed_are_zero(weights)
+
+    def step(
+        self,
+        parameters: Tensor,
+        momentum: Tensor,
+        buffers: Weights,
+        epoch: CurveEpoch,
+        step: int,
+        training: Training,
+        rate: float,
+    ) -> tuple[Tensor, Tensor, int]:
+        """See `SparseNetwork`; the gradient of the bend is 2t(1 - t) times that of the network at t."""
+        t = epoch.places[step]
+        # 1. The engine's step without momentum, decay and rate leaves the network's gradient in place of a momentum.
+        network, gradient = on_curve(self.first, parameters, self.second, t), torch.zeros_like(parameters)
+        still = training.model_copy(update={"momentum": 0.0, "weight_decay": 0.0})
+        loss, errors, count = self.network.step(network, gradient, buffers, epoch.inner, step, still, 0.0)
+        # 2. SGD on the bend.
+        gradient.mul_(2 * t * (1 - t)).add_(parameters, alpha=training.weight_decay)
+        parameters.sub_(momentum.mul_(training.momentum).add_(gradient), alpha=rate)
+        return loss, errors, count
+
+    def evaluate(self, weights: Weights, split: Split, images: int | None = None) -> Metrics:
+        """As `CurveTask.evaluate`."""
+        return self.network.evaluate({**weights, **self.curve.at(weights, 0.5)}, split, images)
 
 
 def middle(task: Task, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,15 +148,22 @@ def bezier_of(networks: Networks) -> dict[str, Any]:
 
     Returns
     -------
-    The results of `mode_connectivity.line`, with ``bezier`` for ``lmc`` in their names; ``bezier`` is negative if the
-    curve has a barrier too.
+    The results of `mode_connectivity.line`, with ``bezier`` for ``lmc`` in their names; ``bezier_barrier``, the mean
+    training error of the ends minus the highest on the curve, at most about 0; and ``training_loss`` of the bend,
+    epoch by epoch. A trained curve often dips below its ends, and ``bezier``, the largest deviation of either sign, is
+    then positive although the error rises elsewhere.
     """
     task, measure = networks.task, networks.config.measure
     first, second = networks.weights
     curve = CurveTask(task, first, second)
-    found = networks.train(curve, training_of(networks), middle(task, first, second))
-    bend = {name: torch.from_numpy(found[name]).to(task.device) for name in task.parameters}
+    trained = networks.train(curve, training_of(networks), middle(task, first, second))
+    bend = {name: torch.from_numpy(trained.weights[name]).to(task.device) for name in task.parameters}
     along = ({**first, **curve.at(bend, t)} for t in mode_connectivity.positions(measure.points))
     path = list(mode_connectivity.measure(networks.stack, along, measure.batch_size, measure.train_images))
     line = mode_connectivity.line(path)
-    return {name.replace("lmc", "bezier"): value for name, value in line.items()}
+    errors = line["train_error"]
+    return {
+        **{name.replace("lmc", "bezier"): value for name, value in line.items()},
+        "bezier_barrier": (errors[0] + errors[-1]) / 2 - max(errors),
+        "training_loss": [row["train_loss"] for row in trained.history],
+    }

@@ -8,6 +8,7 @@ eigenvalues of another network.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -19,6 +20,8 @@ from three_regime.errors import Diverged, UserError
 from three_regime.landscape.networks import Networks
 from three_regime.pruning.masks import Masks
 from three_regime.tasks.interface import TwiceDifferentiable, Weights
+
+log = logging.getLogger(__name__)
 
 Product = Callable[[np.ndarray], np.ndarray]
 
@@ -127,7 +130,7 @@ def trace(
 
 
 def hessian_of(networks: Networks) -> dict[str, float | int]:
-    """Top eigenvalue and trace of one replica.
+    """Top eigenvalue and trace of one replica; warns of a trace that is less accurate than the tolerance.
 
     Raises
     ------
@@ -142,4 +145,16 @@ def hessian_of(networks: Networks) -> dict[str, float | int]:
     rng = networks.streams.generator
     top = top_eigenvalue(product, size, rng("start"), settings.tolerance, settings.restarts)
     estimate, error, drawn = trace(product, size, rng("probes"), settings.trace_tolerance, settings.probes)
-    return {"hessian_top": top, "hessian_trace": estimate, "trace_se": error, "probes": drawn, "directions": size}
+    if error > settings.trace_tolerance * abs(estimate):
+        log.warning(
+            "the trace of the Hessian has a relative standard error of %.1f %% after %d probes"
+            " (measure.hessian.probes), more than the tolerance of %g %% (measure.hessian.trace_tolerance)",
+            100 * error / abs(estimate) if estimate else float("inf"), drawn, 100 * settings.trace_tolerance,
+        )  # fmt: skip
+    return {
+        "hessian_top": top,
+        "hessian_trace": estimate,
+        "hessian_trace_se": error,
+        "probes": drawn,
+        "directions": size,
+    }

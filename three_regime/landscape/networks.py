@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from three_regime.pruning.masks import Masks
     from three_regime.random_streams import Streams
     from three_regime.tasks.interface import Stack, Task
+
+
+class Trained(Protocol):
+    """A network that a measure has trained (a checkpoint of `three_regime.training`)."""
+
+    weights: Mapping[str, np.ndarray]
+    history: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class Networks:
         Function of a replica's index (0, 1, …) → ``logits`` and ``softmax`` on the inputs of CKA, each of shape
         (n, features); computed once per replica, however many measures and pairs use them.
     train
-        Function of a task, training settings and initial weights → the trained weights. It resumes interrupted
-        training; removed weights stay 0.
+        Function of a task, training settings and initial weights → the trained network with its history. It resumes
+        interrupted training; removed weights stay 0.
     """
 
     task: Task
@@ -52,4 +59,4 @@ class Networks:
     recipe: Mapping[str, Any]
     streams: Streams
     outputs: Callable[[int], Mapping[str, np.ndarray]]
-    train: Callable[[Task, Training, Mapping[str, Tensor]], dict[str, np.ndarray]]
+    train: Callable[[Task, Training, Mapping[str, Tensor]], Trained]

@@ -1,7 +1,9 @@
 """Signs of the kept weights of two networks.
 
-Behind BatchNorm a filter that keeps one weight contributes only the sign of this weight. If two replicas differ in it,
-the weight is 0 somewhere on the line between them, and the error can jump there: a barrier made by a single weight.
+Directly before BatchNorm a filter that keeps one weight contributes only the sign of this weight. If two replicas
+differ in it, the weight is 0 somewhere on the line between them, and the error can jump there: a barrier made by a
+single weight. In a residual network that holds for filters that are normalised next, not for those added to a
+shortcut.
 """
 
 from __future__ import annotations

@@ -188,17 +188,25 @@ def _running(job: Job, now: float) -> Running:
 
 
 def _left_by_members(job: Job, now: float) -> float | None:
-    """Time left, from the mean time of finished members; None before the first one is finished."""
-    spent = []
+    """Time left, from the mean time of finished members of each measure; None before each has a finished one."""
+    spent: dict[str, list[float]] = {}
+    written = []
     for finding in job.findings:
         if finding.done and not finding.imported:
             path = finding.product.outputs[0]
-            spent.append((path.stat().st_mtime, read_result(path).provenance["wall_s"]))
-    if not spent or not job.to_compute:
+            written.append(path.stat().st_mtime)
+            spent.setdefault(_kind(finding.product), []).append(read_result(path).provenance["wall_s"])
+    left = [_kind(finding.product) for finding in job.to_compute]
+    if not left or not spent.keys() >= set(left):
         return None
-    mean = statistics.fmean(wall_s for _, wall_s in spent)
-    under_way = min(mean, now - max(written for written, _ in spent))
-    return max(0.0, len(job.to_compute) * mean - under_way)
+    mean = {kind: statistics.fmean(walls) for kind, walls in spent.items()}
+    under_way = min(mean[left[0]], now - max(written))
+    return max(0.0, sum(mean[kind] for kind in left) - under_way)
+
+
+def _kind(product: Product) -> str:
+    """What products of a similar time have in common."""
+    return str(product.recipe.get("measure", product.stage))
 
 
 def _states(job: Job) -> list[tuple[Product, Saved | None]]:

@@ -22,7 +22,7 @@ CELL_TABLES = ("cells", "replicas", "pairs", "lines", "curves", "sparsity", "pro
 """Tables built from the result files of a study (`three_regime.analysis.tables`)."""
 
 
-MEASURE_TABLES = ("planes",)
+MEASURE_TABLES = ("bezier_lines", "planes")
 """Tables of additional measures with results at many places, each with a figure of its name (`Measure.table`)."""
 
 

@@ -232,13 +232,14 @@ class Pricer(ABC):
         return float(passes * prune.gradient_batches * training.batch_size * training.accumulate)
 
     def seconds(self, products: Sequence[Product], speed: Speed) -> float:
-        """Time of one job; networks computed alone run at the speed of their density."""
+        """Time of one job; networks computed alone by the engine run at the speed of their density."""
         alone = speed.together is None and bool(speed.relative_times)
-        if not alone or not products or products[0].stage not in ("retrain", "lmc", "cka"):
+        if not alone or not products or products[0].stage in ("dense", "prune"):
             return speed.seconds(self.job(products))
-        cells: dict[float, list[Product]] = {}
+        cells: dict[float | None, list[Product]] = {}
         for product in products:
-            cells.setdefault(product.coordinates["density"], []).append(product)
+            by_engine = product.stage != "measures" or MEASURES[product.recipe["measure"]].engine
+            cells.setdefault(product.coordinates["density"] if by_engine else None, []).append(product)
         return sum(speed.at(density).seconds(self.job(cell)) for density, cell in cells.items())
 
     def _dense(self, products: Sequence[Product]) -> Work:
