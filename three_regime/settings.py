@@ -86,6 +86,8 @@ class Setting(ABC):
         what is done at each of its points before (empty, or after a semicolon).
     accuracy
         What 1 − error is called.
+    claim_units
+        Units of the differences of claims, for the legend of their page.
     usual_temperatures
         Knob → default temperature; for other knobs the coldest of a study is used.
     prepared_by_name
@@ -123,6 +125,7 @@ class Setting(ABC):
         "statistics": "",
     }
     accuracy: ClassVar[str] = "test accuracy"
+    claim_units: ClassVar[str] = "test errors in points,\nLMC as a fraction of training error (`lmc_nll` in nats)."
     usual_temperatures: ClassVar[Mapping[str, float]] = {}
     prepared_by_name: ClassVar[bool] = True
     refuses_other_data: ClassVar[bool] = False

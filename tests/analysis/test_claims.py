@@ -131,6 +131,18 @@ def test_two_replicas_are_one_pair_and_leave_its_spread_unknown():
     assert "spread unknown" in claims_files.to_markdown(pd.DataFrame([row]), "made-up")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "said"), [("cifar10", "test errors in points"), ("toy", "100 − BLEU"), ("?", "test errors in points")]
+)
+def test_the_page_states_the_units_of_its_setting(tmp_path, dataset, said):
+    study = Study()
+    study.cells["dataset"] = dataset
+    for name in ("cells", "replicas", "pairs"):
+        getattr(study, name).to_csv(tmp_path / f"{name}.csv", index=False)
+    page = claims_files.of_folder(tmp_path, [claim()], Thresholds())[1]
+    assert said in page.split("*Outcome*")[0]
+
+
 def test_densities_are_compared_over_all_temperatures():
     study = Study(cka=lambda s, t, d, pair: d + t / 1000 + s / 1e4)
     row = study.judge(claim("cka_softmax", Side(densities=(0.5,)), Side(densities=(0.1,)), "higher"))

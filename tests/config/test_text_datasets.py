@@ -54,6 +54,7 @@ def test_paths_can_be_read(tmp_path: Path) -> None:
         ({"name": "toy", "subwords": 7}, "subwords: must be at least 8"),
         ({"name": "toy", "ratio": 1}, "ratio: must be greater than 1"),
         ({"name": "toy", "subword": 8}, "subword: unknown key; did you mean 'subwords'"),
+        ({"name": "text-files", "files": "mine", "languages": ["zh-cn", "en"]}, "language 'zh-cn': .* as in zh_CN"),
         ({"name": "wmt14"}, "unknown data set 'wmt14'; did you mean 'wmt14-de-en'"),
     ],
 )

@@ -221,6 +221,10 @@ def test_kept_translations_are_the_checkpoints_and_comparable(finished, invoke, 
     source.write_text("".join(f"{line}\n" for line in (folder / "test.de").read_text().splitlines()[: tiny.HELD_OUT]))
     assert invoke("translate", first, "--source", source, "--out", out, "--beam", 2).startswith("0 ")
     assert hypotheses_of(first.with_suffix(".json"), "test") == out.read_text().split("\n")[:-1]
+    saved = tmp_path / "saved.en"
+    assert invoke("hypotheses", first, "--out", saved).startswith("0 ") and saved.read_text() == out.read_text()
+    assert invoke("hypotheses", first.with_suffix(".json")) == "0 " + out.read_text()
+    assert "--out: would replace" in invoke("hypotheses", first, "--out", first)
     answer = invoke("bootstrap", first, second, "--data", folder)
     assert answer.startswith("0 BLEU ") and "chrF2 " in answer and "p = " in answer and "bs:1000" in answer
     assert "holds no translations of split test" in invoke(

@@ -13,6 +13,8 @@ from three_regime.analysis.claims import NOT_TESTED, OUTCOMES, amount, evaluate
 from three_regime.analysis.tables import CELL
 from three_regime.config import Claim
 from three_regime.config.thresholds import Thresholds
+from three_regime.datasets.registry import DATASETS
+from three_regime.settings import Setting, setting_of
 from three_regime.study.outputs import CLAIM_FILES
 from three_regime.system import markdown
 from three_regime.system.files import read_table, write_csv, write_text
@@ -34,18 +36,19 @@ def of_folder(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> 
     replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*CELL, "test_error"])
     pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*CELL, "lmc", "cka_softmax"])
     table = evaluate(claims, cells, replicas, pairs, thresholds)
-    return table, to_markdown(table, str(cells["study"].iloc[0]))
+    entry = DATASETS.get(str(cells["dataset"].iloc[0]))
+    units = (setting_of(entry.kind) if entry else Setting).claim_units
+    return table, to_markdown(table, str(cells["study"].iloc[0]), units)
 
 
-def to_markdown(table: pd.DataFrame, study: str) -> str:
-    """Format the verdicts as a Markdown page: a legend and `table_lines`."""
+def to_markdown(table: pd.DataFrame, study: str, units: str = Setting.claim_units) -> str:
+    """Format the verdicts as a Markdown page: a legend, with the units of the differences, and `table_lines`."""
     counts = table["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
     lines = [
         f"# Claims stated beforehand: {study}",
         "",
-        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; test errors in points,",
-        "LMC as a fraction of training error (`lmc_nll` in nats).",
+        f"{len(table)} claims: {shown}. Each difference with its two one-sided 95 % bounds; {units}",
         "*Outcome* is the verdict over dense seeds, on newly trained dense networks; *for these networks* counts the",
         "spread between replicas alone, for the dense networks that were trained. *Not tested*: both sides are the",
         "same cells in every dense seed.",

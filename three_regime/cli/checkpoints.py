@@ -140,6 +140,25 @@ def bleu(hyp: Path, ref: Path, language: str) -> None:
 
 
 @click.command()
+@click.argument("result", type=FILE)
+@click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
+@click.option("--out", type=FILE, help="File for the translations instead of the standard output.")
+def hypotheses(result: Path, split: str, out: Path | None) -> None:
+    """Write the saved translations of RESULT, a checkpoint of a translation study or its JSON result, line by line."""
+    from three_regime.study.damage import refuse_to_replace
+    from three_regime.system.files import write_text
+    from three_regime.tasks.translation.bleu import hypotheses_of
+
+    lines = hypotheses_of(result.with_suffix(".json"), split)
+    if out is None:
+        click.echo("\n".join(lines))
+        return
+    refuse_to_replace(out, result, result.with_suffix(".json"))
+    write_text(out, "".join(f"{line}\n" for line in lines))
+    click.echo(f"{out}: {len(lines):,} sentences")
+
+
+@click.command()
 @click.argument("first", type=FILE)
 @click.argument("second", type=FILE)
 @click.option("--split", type=click.Choice(["validation", "test"]), default="test", show_default=True)
@@ -158,4 +177,4 @@ def bootstrap(first: Path, second: Path, split: str, data: Path) -> None:
         click.echo(f"{name} {scores}, p = {found['p_value']:.3f} {found['signature']}")
 
 
-COMMANDS = (prune, unpack, lmc, cka, translate, bleu, bootstrap)
+COMMANDS = (prune, unpack, lmc, cka, translate, bleu, hypotheses, bootstrap)

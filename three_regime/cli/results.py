@@ -211,8 +211,14 @@ def describe(folder: Path, agent: str, named: tuple[str, ...]) -> None:
     help="Folder of the raw images (cifar-10-batches-py in it), or of the prepared corpus.",
 )
 @click.option("--out", required=True, type=FOLDER, help="Folder for the results; an interrupted run resumes from it.")
-@click.option("--train-images", type=click.IntRange(2), help="First N training images; default: the study's.")
-@click.option("--test-images", type=click.IntRange(1), help="First N test images; default: the study's.")
+@click.option(
+    "--train-images",
+    type=click.IntRange(2),
+    help="First N training images, or N training pairs spread over the corpus; default: the study's.",
+)
+@click.option(
+    "--test-images", type=click.IntRange(1), help="First N test images, or validation pairs; default: the study's."
+)
 @PLUGINS
 def remeasure(
     folder: Path, data: Path, out: Path, train_images: int | None, test_images: int | None, named: tuple[str, ...]

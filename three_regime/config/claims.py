@@ -58,7 +58,10 @@ class Claim(Section):
         " margin in that direction."
     )
     margin: float = Field(
-        0.0, ge=0, description="Margin in the unit of the measure; errors, lmc and lmc_middle are fractions."
+        0.0,
+        ge=0,
+        description="Margin in the unit of the measure; errors, lmc and lmc_middle are fractions (for"
+        " translation a test error of 0.01 is 1 BLEU).",
     )
     over: Literal["dense seeds", "replicas"] = Field(
         "dense seeds", description="Source of the spread that decides the outcome: dense seeds or, in a study of one"

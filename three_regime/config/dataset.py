@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from three_regime.config.section import Folder, Positive, Section
 from three_regime.datasets import registry
@@ -15,7 +16,14 @@ from three_regime.datasets.corpora import OWN_TEXT
 from three_regime.names import registered
 from three_regime.settings import Setting, all_settings, setting_of
 
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Za-z]+)?$")]
+
+def _language(code: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(_[A-Za-z]+)?", code):
+        raise ValueError(f"language {code!r}: a code is two or three lower-case letters, with a region as in zh_CN")
+    return code
+
+
+Language = Annotated[str, AfterValidator(_language)]
 
 
 class DatasetChoice(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from dataclasses import replace
@@ -142,6 +143,9 @@ def test_bleu_is_sacrebleus_and_carries_its_signature():
     other = ["The cat sat on the mat today.", "A dog barks at eight old trees."]
     expected = 100 * (15 / 16 * 12 / 14 * 9 / 12 * 6 / 10) ** 0.25
     assert scored(other, lines)["bleu"] == pytest.approx(expected)
+    # Half of the words: the brevity penalty is exp(1 - 16/8).
+    assert scored([lines[0], ""], lines)["length_ratio"] == pytest.approx(0.5)
+    assert scored([lines[0], ""], lines)["brevity_penalty"] == pytest.approx(math.exp(-1))
 
 
 def test_references_in_another_unicode_form_match():

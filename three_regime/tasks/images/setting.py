@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Images(Setting):
+class ImageSetting(Setting):
     """Image classification (paper, section 3.1)."""
 
     kind = "images"
@@ -167,4 +167,4 @@ class Images(Setting):
         return opened(dataset, folder)
 
 
-SETTING = Images()
+SETTING = ImageSetting()

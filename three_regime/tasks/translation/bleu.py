@@ -48,7 +48,8 @@ def scored(hypotheses: Sequence[str], references: Sequence[str], language: str =
 
     Returns
     -------
-    ``bleu``, ``chrf`` (0 … 100), their signatures ``signature`` and ``chrf_signature``, and ``sentences``.
+    ``bleu``, ``chrf`` (0 … 100), their signatures ``signature`` and ``chrf_signature``, ``brevity_penalty`` and
+    ``length_ratio`` (translations to references, in BLEU's words), and ``sentences``.
 
     Raises
     ------
@@ -59,11 +60,17 @@ def scored(hypotheses: Sequence[str], references: Sequence[str], language: str =
 
     if len(hypotheses) != len(references) or not references:
         raise UserError(f"BLEU needs one reference per sentence, not {len(hypotheses)} and {len(references)}")
-    found: dict[str, Any] = {}
-    for name, prefix, metric in (("bleu", "", BLEU(tokenize=tokeniser(language))), ("chrf", "chrf_", CHRF())):
-        found[name] = metric.corpus_score(_composed(hypotheses), [_composed(references)]).score
-        found[f"{prefix}signature"] = str(metric.get_signature())
-    return {**found, "sentences": len(references)}
+    words, characters = BLEU(tokenize=tokeniser(language)), CHRF()
+    bleu, chrf = (metric.corpus_score(_composed(hypotheses), [_composed(references)]) for metric in (words, characters))
+    return {
+        "bleu": bleu.score,
+        "signature": str(words.get_signature()),
+        "brevity_penalty": bleu.bp,
+        "length_ratio": bleu.ratio,
+        "chrf": chrf.score,
+        "chrf_signature": str(characters.get_signature()),
+        "sentences": len(references),
+    }
 
 
 def _composed(lines: Sequence[str]) -> list[str]:

@@ -81,6 +81,10 @@ class TranslationSetting(Setting):
     }
     knob_labels: ClassVar = {"batch_size": "dense batch size (tokens)"}
     accuracy = "BLEU / 100 on the validation pairs"
+    claim_units = (
+        "test error is 100 − BLEU on the validation\npairs (−1: BLEU is higher by 1), LMC a fraction of training token"
+        " error (`lmc_nll` in nats per token)."
+    )
     prepared_by_name = False
     refuses_other_data = True
     line_columns = ("bleu",)

@@ -202,10 +202,14 @@ class Translation:
 
         Returns
         -------
-        ``beam``, ``length_penalty``, and for each split the entries of `bleu.scored` plus
-        ``greedy_bleu`` and ``hypotheses`` (`bleu.kept`).
+        ``beam``, ``length_penalty``, ``longest`` (limit of a translation's subwords), and for each split the entries of
+        `bleu.scored` plus ``greedy_bleu`` and ``hypotheses`` (`bleu.kept`).
         """
-        found: dict[str, Any] = {"beam": self.search.beam, "length_penalty": self.search.length_penalty}
+        found: dict[str, Any] = {
+            "beam": self.search.beam,
+            "length_penalty": self.search.length_penalty,
+            "longest": f"{self.search.factor:g} x source + {self.search.extra}",
+        }
         for split in splits:
             hypotheses = self.translations(weights, split, self.search)
             greedy = self._scored(self.translations(weights, split, Search(beam=1)), split)
