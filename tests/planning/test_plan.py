@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from checkout import ROOT, Checkout, copy_to
 from click.testing import CliRunner
 from finished import NAME, copied, inside, tiny
@@ -270,6 +271,19 @@ def test_pruning_by_gradients_is_work_of_the_device(empty: Config) -> None:
         chosen = tiny(prune={"criterion": criterion}).model_copy(update={"results": empty.results})
         by_gpu, by_cpu = (rows(plan.make(chosen, (), found))["prune"] for found in (rates("cuda"), threaded))
         assert (by_gpu.on_gpu, by_cpu.threads) == (on_device, 2 if on_device else 1)
+
+
+def test_what_is_assumed_of_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    corpus = {"name": "text-files", "files": str(tmp_path), "languages": ["de", "en"]}
+    text = {**corpus, "subwords": 60, "train_pairs": None}
+    files = {"data": {"folder": str(tmp_path / "data")}, "results": str(tmp_path / "results")}
+    overlay = tmp_path / "own.yaml"
+    overlay.write_text(yaml.safe_dump({**files, "studies": {"tiny-translation": {"dataset": text}}}))
+    config = load([ROOT / "config.yaml", ROOT / "config" / "tiny-translation.yaml", overlay])
+    assert f"Assumed for tiny-translation: there is no {tmp_path}/train.de" in render(plan.make(config, (), rates()))
+    (tmp_path / "train.de").write_text("Ein Hund .\n")
+    assert "28 tokens a pair, until target `data` has counted them" in render(plan.make(config, (), rates()))
 
 
 def test_without_rates_everything_but_times_is_told(empty: Config) -> None:

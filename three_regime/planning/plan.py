@@ -119,6 +119,8 @@ class Plan:
         Studies with something to compute whose hours are unknown for either reason; excluded from sums and chains.
     unpriced_measures
         Additional measures to compute whose work is unknown; they are not in the hours of their stage.
+    assumed
+        Studies with something to compute → what their price assumes of data that have not been prepared.
     inherited
         Data set → studies on other data sets that use the regime thresholds fitted for it.
     """
@@ -131,6 +133,7 @@ class Plan:
     uncounted: tuple[str, ...] = ()
     untimed: tuple[str, ...] = ()
     unpriced_measures: tuple[str, ...] = ()
+    assumed: dict[str, str] = field(default_factory=dict)
     inherited: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -154,6 +157,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     uncounted: list[str] = []
     untimed: list[str] = []
     unpriced_measures: set[str] = set()
+    assumed: dict[str, str] = {}
     inherited: dict[str, list[str]] = {}
     seen: set[Path] = set()
     chosen = wanted(config, targets)
@@ -175,6 +179,8 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         heavy = _with_upstream(stages)
         jobs = jobs_of(study, _needed(judge(study, heavy), stages))
         idle = not any(job.to_compute for job in jobs)
+        if not idle and pricer.assumed:
+            assumed[name] = pricer.assumed
         seconds = {id(job): job_seconds(job, speed_here, pricer) for job in jobs} if speed_here else {}
         if rates and not speed_here and idle:
             seconds = {id(job): 0.0 for job in jobs}
@@ -195,7 +201,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     chain = max(chains, default=nothing)
     return Plan(
         rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed),
-        tuple(sorted(unpriced_measures)), inherited,
+        tuple(sorted(unpriced_measures)), assumed, inherited,
     )  # fmt: skip
 
 

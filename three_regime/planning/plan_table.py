@@ -102,6 +102,7 @@ def _notes_on_times(plan: Plan) -> list[str]:
             f"Hours of the measures {', '.join(plan.unpriced_measures)} are not in the totals: they state no `work`"
             " (docs/questions.md)."
         )
+    notes += [f"Assumed for {name}: {what}." for name, what in plan.assumed.items()]
     for network in sorted(set(plan.scaled.values())):
         notes.append(f"* not measured; rates scaled from {network} by multiply-adds.")
     return notes + uncounted

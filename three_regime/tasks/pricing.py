@@ -136,6 +136,11 @@ class Pricer(ABC):
         """Bytes of the prepared data."""
 
     @property
+    def assumed(self) -> str:
+        """What the price assumes of data that have not been prepared, or lacks; empty if it is counted."""
+        return ""
+
+    @property
     def score_bytes(self) -> float:
         """Bytes that a measured checkpoint's JSON result holds beyond its record and history."""
         return 0.0

@@ -86,6 +86,15 @@ class TextPricer(Pricer):
         except (UserError, KeyError, ValueError, ZeroDivisionError):
             return TOKENS_A_PAIR
 
+    @property
+    def assumed(self) -> str:
+        source = self._entry.source_language
+        if self._entry.files is not None and not (path := self._entry.files / f"train.{source}").is_file():
+            return f"there is no {path}, so its hours are missing"
+        if self.tokens_a_pair == TOKENS_A_PAIR:
+            return f"{TOKENS_A_PAIR} tokens a pair, until target `data` has counted them"
+        return ""
+
     @cached_property
     def _held_out(self) -> tuple[int, int]:
         choice = self.study.config.dataset
