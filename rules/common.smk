@@ -38,10 +38,10 @@ from three_regime.study.outputs import (
 from three_regime.study.runs import digests
 from three_regime.study.stages import COLLECTIONS, STAGES
 from three_regime.system import places
-from three_regime.system.interruption import stop_in_a_thread
 from three_regime.workflow import recomputing, rule_parts, running, slurm_plugin, snakemake_lock, terminal
 from three_regime.workflow.arguments import computes, options_of
 from three_regime.workflow.job_resources import job_resources
+from three_regime.workflow.scheduler_signals import stop_in_a_thread
 from three_regime.workflow.snakemake_records import stale_without_record
 from three_regime.workflow.stale_records import plan_again
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from three_regime.errors import Interrupted
-
-if TYPE_CHECKING:
-    from snakemake.scheduling.job_scheduler import JobScheduler
 
 log = logging.getLogger(__name__)
 
@@ -123,24 +118,6 @@ def signals_raise() -> Iterator[None]:
     finally:
         for number in ending:
             signal.signal(number, signal.SIG_DFL)
-
-
-def stop_in_a_thread(scheduler: type[JobScheduler]) -> None:
-    """Make Snakemake handle SIGTERM in a thread, in this process from now on.
-
-    Its own handler (Snakemake 9.27, ``JobScheduler.exit_gracefully``) waits for a lock in the interrupted thread. If
-    that thread is recording a finished job, it holds the lock itself and deadlocks: one of 25 stopped runs of
-    config/tiny.yaml hung.
-    """
-    answer = scheduler.exit_gracefully
-    if hasattr(answer, "__wrapped__"):
-        return
-
-    @functools.wraps(answer)
-    def exit_gracefully(*arguments: object) -> None:
-        threading.Thread(target=answer, args=arguments, daemon=True).start()
-
-    scheduler.exit_gracefully = exit_gracefully
 
 
 def _workflow() -> psutil.Process | None:
