@@ -224,7 +224,7 @@ def test_kept_translations_are_the_checkpoints_and_comparable(finished, invoke, 
     saved = tmp_path / "saved.en"
     assert invoke("hypotheses", first, "--out", saved).startswith("0 ") and saved.read_text() == out.read_text()
     assert invoke("hypotheses", first.with_suffix(".json")) == "0 " + out.read_text()
-    assert "--out: would replace" in invoke("hypotheses", first, "--out", first)
+    assert "would be overwritten; choose another --out" in invoke("hypotheses", first, "--out", first)
     answer = invoke("bootstrap", first, second, "--data", folder)
     assert answer.startswith("0 BLEU ") and "chrF2 " in answer and "p = " in answer and "bs:1000" in answer
     assert "holds no translations of split test" in invoke(
