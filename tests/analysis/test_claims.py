@@ -277,11 +277,21 @@ def stating(**changes) -> dict:
         ([stating(of={"algorithm": "algorithm 3"})], "algorithm"),
         ([stating(expect="less")], "expect"),
         ([stating(margin=-1)], "margin"),
+        ([stating(measure="chrf")], "'a': networks of this study have no chrf"),
     ],
 )
 def test_a_claim_about_what_the_study_lacks_is_refused(tmp_path, stated, message):
     with pytest.raises(UserError, match=message):
         resolve(mapping(tmp_path, claims=stated))
+
+
+def test_a_score_of_translation_is_a_measure_in_points():
+    study = Study()
+    study.replicas["chrf"] = 40 + 2.5 * (study.replicas["temperature"] == 10)
+    row = study.judge(claim("chrf", expect="higher"))
+    assert row.outcome == "holds" and "| +2.50 [" in claims_files.to_markdown(pd.DataFrame([row]), "made-up")
+    stated = load([ROOT / "config.yaml", ROOT / "config/multi30k.yaml"]).studies["multi30k"].claims
+    assert "chrf" in {each.measure for each in stated}
 
 
 def test_the_preset_states_each_of_the_four_claims():

@@ -25,6 +25,7 @@ from scipy import stats
 from three_regime.analysis import algorithms, seed_means
 from three_regime.analysis.tables import CELL
 from three_regime.config import Claim, Side
+from three_regime.config.claims import scores
 from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
@@ -154,6 +155,8 @@ def amount(measure: str, value: float) -> str:
     """Format a difference with its sign: test error in points, other values as they are."""
     if measure == "temperature":
         return f"{value:+g}"
+    if measure in scores():
+        return f"{value:+.2f}"
     if measure in measured_columns():  # of any order of magnitude
         return f"{value:+.4g}"
     return f"{100 * value:+.2f}" if measure == "test_error" else f"{value:+.4f}"
@@ -363,10 +366,10 @@ def _algorithms(claim: Claim) -> set[str]:
 
 
 def _values(measure: str, cells: pd.DataFrame, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
-    if measure in ("test_error", "temperature"):
-        of = "replica"
+    if measure in measured_columns():
+        of = measured_columns()[measure][0].of
     else:
-        of = measured_columns()[measure][0].of if measure in measured_columns() else "pair"
+        of = "replica" if measure in ("test_error", "temperature", *scores()) else "pair"
     name, table = {"replica": ("replicas", replicas), "pair": ("pairs", pairs), "triple": ("cells", cells)}[of]
     if measure not in table:
         raise UserError(f"{name}.csv has no column {measure!r}, which a claim needs: rebuild the tables")

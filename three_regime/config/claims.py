@@ -14,9 +14,15 @@ from pydantic import Field, field_validator, model_validator
 from three_regime.config.measures import measured_columns
 from three_regime.config.section import Name, Section
 from three_regime.names import registered
+from three_regime.settings import all_settings
 
 MEASURED = ("test_error", "lmc", "lmc_middle", "lmc_nll", "cka_softmax", "temperature")
 """Measures of claims that every study has."""
+
+
+def scores() -> list[str]:
+    """Scores, from 0 to 100, that replicas of some setting have besides their error."""
+    return [name for setting in all_settings() for name in setting.averaged_scores]
 
 
 class Side(Section):
@@ -48,8 +54,8 @@ class Claim(Section):
     measure: str = Field(
         description="Test error after retraining; LMC of the training error, its mean deviation over t = 0.3 to 0.7"
         " (lmc_middle: noise does not flip its sign) or LMC of the training NLL in nats; CKA of the softmax outputs"
-        " (cka_softmax); the temperature itself, for the choice of an algorithm; or a column of a measure in"
-        " `measure.also`."
+        " (cka_softmax); the temperature itself, for the choice of an algorithm; a score of translation (bleu,"
+        " chrf, bleu_test, chrf_test: 0 to 100); or a column of a measure in `measure.also`."
     )
     of: Side = Field(description="The side whose mean enters with a positive sign.")
     against: Side = Field(description="The side that is subtracted.")
@@ -75,14 +81,14 @@ class Claim(Section):
     @field_validator("measure")
     @classmethod
     def _known(cls, name: str) -> str:
-        return registered(name, (*MEASURED, *measured_columns()), "measure")
+        return registered(name, (*MEASURED, *scores(), *measured_columns()), "measure")
 
 
 def _fewest(claim: Claim) -> int:
     """Fewest replicas whose spread can be estimated by leaving one out."""
     columns = measured_columns()
     of = columns[claim.measure][0].of if claim.measure in columns else "pair"
-    return 2 if claim.measure == "test_error" or of == "replica" else 3
+    return 2 if claim.measure in ("test_error", *scores()) or of == "replica" else 3
 
 
 def check_claims(
@@ -92,12 +98,13 @@ def check_claims(
     also: Sequence[str] = (),
     dense_seeds: int = 1,
     replicas: int = 3,
+    scored: Sequence[str] = (),
 ) -> None:
     """Raise ``ValueError`` if a name occurs twice or a claim refers to cells or measures that the study does not have.
 
     Also if the spread over replicas decides although there are several dense seeds, or although the replicas are too
     few for one: leaving one of two out leaves no pair. `also` is the study's `measure.also`, `dense_seeds` and
-    `replicas` are their numbers.
+    `replicas` are their numbers, `scored` the scores that its replicas have.
     """
     names = [claim.name for claim in claims]
     for name in names:
@@ -111,7 +118,9 @@ def check_claims(
                 f"claims: '{claim.name}': over: replicas: the spread of {claim.measure} needs {_fewest(claim)} replicas"
                 " or a stated cell_noise"
             )
-        if claim.measure not in MEASURED:
+        if claim.measure in scores() and claim.measure not in scored:
+            raise ValueError(f"claims: '{claim.name}': networks of this study have no {claim.measure}")
+        if claim.measure not in (*MEASURED, *scored):
             measure = measured_columns()[claim.measure][0]
             if measure.name not in also:
                 raise ValueError(f"claims: '{claim.name}' needs {measure.name} in measure.also")

@@ -119,7 +119,13 @@ class StudyConfig(Section):
         self._check_rewinding()
         self.setting.check(self)
         check_claims(
-            self.claims, self.temperatures, self.densities, self.measure.also, len(self.dense_seeds), len(self.replicas)
+            self.claims,
+            self.temperatures,
+            self.densities,
+            self.measure.also,
+            len(self.dense_seeds),
+            len(self.replicas),
+            self.setting.averaged_scores,
         )
         return self
 
