@@ -201,7 +201,7 @@ MEASURES: dict[str, Measure] = {
             (
                 Column("hessian_top", "top eigenvalue\nof the Hessian", low_is_good=True),
                 Column("hessian_trace", "trace of\nthe Hessian", low_is_good=True),
-                Column("hessian_trace_se", "standard error of\nthe trace", low_is_good=True),
+                Column("hessian_trace_error", "standard error of\nthe trace", low_is_good=True),
             ),
             "three_regime.landscape.hessian:hessian_of",
             "top eigenvalue (Lanczos) and trace (Hutchinson) of the Hessian of the training loss, kept weights only",
