@@ -294,3 +294,10 @@ def test_translation_is_pruned_and_measured_too(tmp_path):
     assert found["cells"][names].notna().all(axis=None)
     with pytest.raises(UserError, match="hessian applies only to images"):
         translation_study.config(tmp_path, measure={"also": ["hessian"]})
+
+
+def test_no_column_is_taken_for_a_statistic_of_another():
+    assert not [name for name in COLUMNS if name.endswith(measures.RESERVED)]
+    with pytest.raises(UserError, match="measure norms: rename its column norm_se: "):
+        measures.register(Measure("norms", "replica", (Column("norm_se", "norm"),), "norms:of", ""))
+    assert "norms" not in MEASURES

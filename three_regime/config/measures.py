@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from three_regime.config.optimisers import settings_of_others
+from three_regime.errors import UserError
 from three_regime.system import registries
 
 
@@ -201,7 +202,7 @@ MEASURES: dict[str, Measure] = {
             (
                 Column("hessian_top", "top eigenvalue\nof the Hessian", low_is_good=True),
                 Column("hessian_trace", "trace of\nthe Hessian", low_is_good=True),
-                Column("hessian_trace_error", "standard error of\nthe trace", low_is_good=True),
+                Column("hessian_trace_spread", "standard error of\nthe trace", low_is_good=True),
             ),
             "three_regime.landscape.hessian:hessian_of",
             "top eigenvalue (Lanczos) and trace (Hutchinson) of the Hessian of the training loss, kept weights only",
@@ -247,8 +248,24 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+RESERVED = ("_se", "_sd", "_ci95", "_seeds", "error")
+"""Ends of column names with a meaning of their own in tables: statistics of another column, and errors from 0 to 1."""
+
+
 def register(measure: Measure) -> None:
-    """Register a measure, for plugins. See `registries.add`."""
+    """Register a measure, for plugins. See `registries.add`.
+
+    Raises
+    ------
+    UserError
+        When a column's name ends like one of ``RESERVED``.
+    """
+    for column in measure.columns:
+        if column.name.endswith(RESERVED):
+            raise UserError(
+                f"measure {measure.name}: rename its column {column.name}: names that end in {', '.join(RESERVED)} have"
+                " another meaning in tables"
+            )
     registries.add(MEASURES, measure, "measure")
 
 

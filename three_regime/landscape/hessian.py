@@ -154,7 +154,7 @@ def hessian_of(networks: Networks) -> dict[str, float | int]:
     return {
         "hessian_top": top,
         "hessian_trace": estimate,
-        "hessian_trace_error": error,
+        "hessian_trace_spread": error,
         "probes": drawn,
         "directions": size,
     }
