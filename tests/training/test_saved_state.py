@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -223,12 +224,13 @@ def test_killed_at_random_moments_a_run_ends_bit_identical(tmp_path, expected, b
 def test_asked_to_stop_a_run_saves_and_a_new_one_continues(tmp_path, expected, before_retraining, how):
     settings_of = prepared(tmp_path, "retrain", before_retraining)
     arguments = command(tmp_path, "retrain", top={"state_every_s": 3600}, **LONG)
-    process = start(arguments, start_new_session=True)
+    usual = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # not as under nohup
+    process = start(arguments, start_new_session=True, preexec_fn=usual)
     line = ""
     while "advance together" not in line:  # the training begins
         line = process.stderr.readline()
         assert line, "ended before it was signalled"
-    time.sleep(0.5)  # some steps, unless the machine is very slow
+    time.sleep(0.1)  # some steps, unless the machine is very slow
     began = time.monotonic()
     if how.endswith("group"):
         os.killpg(process.pid, signal.SIGTERM)

@@ -338,8 +338,7 @@ class TrainingLoop:
         last = self.epoch == self.length.epochs
         which = "test_error" if "test_error" in self.runs[0].history[-1] else "train_error"
         shown = [run.history[-1][which] for run in self.runs]
-        kind = which.replace("_error", " token error" if self.task.unit == "tokens" else " error")
-        words = f"epoch {self.epoch}/{self.length.epochs}, {kind}"
+        words = f"epoch {self.epoch}/{self.length.epochs}, {which.replace('_', ' ')}"
         if last:
             for run, value in zip(self.runs, shown, strict=True):
                 self.progress.report(f"{run.member.label}: {words} {value:.2%}", always=True)
