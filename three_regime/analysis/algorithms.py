@@ -18,8 +18,6 @@ from three_regime.analysis.regimes import SENSITIVITY_RANGE
 from three_regime.config.knobs import KNOBS
 from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.thresholds import Thresholds
-from three_regime.datasets.registry import DATASETS
-from three_regime.settings import setting_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +147,8 @@ def oracle(column: Column) -> Choice | None:
 def usual_temperature(grid: pd.DataFrame) -> float:
     """Default temperature of one study: its setting's, or the coldest where that has none or is not known."""
     knob = grid["knob"].iloc[0]
-    entry = DATASETS.get(str(grid["dataset"].iloc[0]))
-    usual = setting_of(entry.kind).usual_temperatures if entry else {}
+    setting = seed_means.setting_of_table(grid)
+    usual = setting.usual_temperatures if setting else {}
     coldest = KNOBS[knob].hot_first(sorted(set(grid["temperature"])))[-1]
     return float(usual.get(knob, coldest))
 

@@ -25,7 +25,7 @@ from scipy import stats
 from three_regime.analysis import algorithms, seed_means
 from three_regime.analysis.tables import CELL
 from three_regime.config import Claim, Side
-from three_regime.config.claims import scores
+from three_regime.config.claims import measured_of, scores
 from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
@@ -366,10 +366,7 @@ def _algorithms(claim: Claim) -> set[str]:
 
 
 def _values(measure: str, cells: pd.DataFrame, replicas: pd.DataFrame, pairs: pd.DataFrame) -> Values:
-    if measure in measured_columns():
-        of = measured_columns()[measure][0].of
-    else:
-        of = "replica" if measure in ("test_error", "temperature", *scores()) else "pair"
+    of = measured_of(measure)
     name, table = {"replica": ("replicas", replicas), "pair": ("pairs", pairs), "triple": ("cells", cells)}[of]
     if measure not in table:
         raise UserError(f"{name}.csv has no column {measure!r}, which a claim needs: rebuild the tables")

@@ -13,8 +13,7 @@ from three_regime.analysis.claims import NOT_TESTED, OUTCOMES, amount, evaluate
 from three_regime.analysis.tables import CELL
 from three_regime.config import Claim
 from three_regime.config.thresholds import Thresholds
-from three_regime.datasets.registry import DATASETS
-from three_regime.settings import Setting, setting_of
+from three_regime.settings import Setting
 from three_regime.study.outputs import CLAIM_FILES
 from three_regime.system import markdown
 from three_regime.system.files import read_table, write_csv, write_text
@@ -36,8 +35,7 @@ def of_folder(folder: Path, claims: Sequence[Claim], thresholds: Thresholds) -> 
     replicas = read_table(folder / "replicas.csv", ["replica"], numeric=[*CELL, "test_error"])
     pairs = read_table(folder / "pairs.csv", ["pair"], numeric=[*CELL, "lmc", "cka_softmax"])
     table = evaluate(claims, cells, replicas, pairs, thresholds)
-    entry = DATASETS.get(str(cells["dataset"].iloc[0]))
-    units = (setting_of(entry.kind) if entry else Setting).claim_units
+    units = (seed_means.setting_of_table(cells) or Setting).claim_units
     return table, to_markdown(table, str(cells["study"].iloc[0]), units)
 
 

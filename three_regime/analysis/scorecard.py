@@ -20,9 +20,8 @@ from three_regime.analysis.algorithms import usual_temperature
 from three_regime.analysis.references import Reference
 from three_regime.config import Config
 from three_regime.config.thresholds import Thresholds
-from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
-from three_regime.settings import Setting, setting_of
+from three_regime.settings import Setting
 from three_regime.study.comparison import ABSENT, differing
 from three_regime.study.grid import planned, thresholds_of
 from three_regime.study.outputs import FIGURE2_STUDY
@@ -401,8 +400,7 @@ def _dense_accuracy(grid: pd.DataFrame, as_published: bool) -> list[dict]:
     if grid["dense_test_error"].isna().all():
         return []
     first = grid.iloc[0]
-    entry = DATASETS.get(str(first["dataset"]))
-    what = f"dense {setting_of(entry.kind).accuracy if entry else Setting.accuracy}"
+    what = f"dense {(seed_means.setting_of_table(grid) or Setting).accuracy}"
     window = DENSE_ACCURACY_WINDOW.get((first["dataset"], first["model"], first["knob"])) if as_published else None
     at, *bounds = window or (usual_temperature(grid),)
     known = grid[np.isclose(grid["temperature"], at)].dropna(subset=["dense_test_error"])

@@ -19,7 +19,9 @@ from scipy import stats
 from three_regime.config.knobs import KNOBS
 from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.measures import measured_columns
+from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
+from three_regime.settings import Setting, setting_of
 from three_regime.study.outputs import PUBLISHED
 from three_regime.system.files import read_table
 
@@ -36,6 +38,12 @@ def metrics_of(cells: pd.DataFrame) -> list[str]:
     """`METRICS`, and those additional measures and the proxy of the dense error that the cells have."""
     also = [name for name in (*measured_columns(), DENSE_PROXY) if name in cells]
     return [*METRICS, *also]
+
+
+def setting_of_table(table: pd.DataFrame) -> Setting | None:
+    """The setting of one study's cells or grid, by its data set; None where that is not known here."""
+    entry = DATASETS.get(str(table["dataset"].iloc[0])) if "dataset" in table and len(table) else None
+    return setting_of(entry.kind) if entry else None
 
 
 def over_the_same_seeds(seeds: pd.Series, keys: pd.Series | list[pd.Series]) -> pd.Series:

@@ -25,6 +25,13 @@ def scores() -> list[str]:
     return [name for setting in all_settings() for name in setting.averaged_scores]
 
 
+def measured_of(measure: str) -> str:
+    """Whether each ``replica``, each ``pair`` or a ``triple`` has a value of a claim's measure."""
+    if measure in measured_columns():
+        return measured_columns()[measure][0].of
+    return "replica" if measure in ("test_error", "temperature", *scores()) else "pair"
+
+
 class Side(Section):
     """One side of a comparison: cells at fixed temperatures, or the cells that an algorithm chooses at each density."""
 
@@ -86,9 +93,10 @@ class Claim(Section):
 
 def _fewest(claim: Claim) -> int:
     """Fewest replicas whose spread can be estimated by leaving one out."""
-    columns = measured_columns()
-    of = columns[claim.measure][0].of if claim.measure in columns else "pair"
-    return 2 if claim.measure in ("test_error", *scores()) or of == "replica" else 3
+    alone = (
+        measured_of(claim.measure) == "replica" and claim.measure != "temperature"
+    )  # algorithms decide on pairs, too
+    return 2 if alone else 3
 
 
 def check_claims(

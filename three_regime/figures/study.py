@@ -10,17 +10,16 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from three_regime.analysis.seed_means import check_grid
+from three_regime.analysis.seed_means import check_grid, setting_of_table
 from three_regime.config.knobs import KNOBS, Knob
 from three_regime.config.loads import DENSITY, load_of
 from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
-from three_regime.datasets.registry import DATASETS
 from three_regime.errors import UserError
 from three_regime.figures import against_load, curves, layers, phase, planes, seeds, sensitivity
 from three_regime.figures.output import save
 from three_regime.figures.wording import reword
-from three_regime.settings import Setting, setting_of
+from three_regime.settings import Setting
 from three_regime.study.outputs import GRID_FIGURES
 
 
@@ -67,9 +66,7 @@ class Tables:
     @property
     def setting(self) -> Setting | None:
         """The setting of the study, by its data set; None where that is not known here."""
-        grid = self["grid"]
-        entry = DATASETS.get(str(grid["dataset"].iloc[0])) if "dataset" in grid and len(grid) else None
-        return setting_of(entry.kind) if entry else None
+        return setting_of_table(self["grid"])
 
 
 class Drawer(NamedTuple):

@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 def compute(job: Job) -> None:
     """Compute the stale products, cell by cell; weights and outputs are shared among them."""
     task = task_of(job)
-    numbers = itertools.count(1)
-    for _, cell in itertools.groupby(job.products, lambda product: product.coordinates["density"]):
+    numbered = enumerate(job.products, start=1)
+    for _, cell in itertools.groupby(numbered, lambda each: each[1].coordinates["density"]):
         loaded: dict[Path, tuple[dict[str, Tensor], Masks]] = {}
         outputs: dict[Path, dict[str, np.ndarray]] = {}
-        for product in cell:
+        for number, product in cell:
             check_stop(job, product)
-            log.info("%s: %d of %d", product.label, next(numbers), len(job.products))
+            log.info("%s: %d of %d", product.label, number, len(job.products))
             with job.going_on():
                 _measure(job, task, product, loaded, outputs)
 
@@ -67,9 +67,9 @@ def _measure(
     network = sparse_network(task, kept, weights) if measure.engine else None
 
     def train(other: Task, training: Training, start: Mapping[str, Tensor]) -> Checkpoint:
-        at = time.monotonic()
+        started = time.monotonic()
         found = _trained(job, other, training, start, kept, product, len(trained) + 1)
-        trained.append(max(0.0, found.wall_s - (time.monotonic() - at)))
+        trained.append(found.earlier_s(started))
         return found
 
     networks = Networks(
@@ -93,7 +93,8 @@ def _measure(
     said = ", ".join(f"{column.name} {results[column.name]:.4g}" for column in measure.columns)
     log.info("%s: %s", product.label, said)
     wall_s = time.monotonic() - began + sum(trained)
-    computed_with = network.computed_with if network else None if measure.engine else "plain"
+    without = None if measure.engine else "plain"
+    computed_with = network.computed_with if network else without
     job.commit(product, results, wall_s=wall_s, computed_with=computed_with)
 
 

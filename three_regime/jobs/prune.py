@@ -119,7 +119,7 @@ class _Training:
         )
         train_pack(self.task, self.job.study.config.between_rounds, [member], session_of(self.job))
         [trained] = found
-        self.earlier_s += max(0.0, trained.wall_s - (time.monotonic() - began))  # of an interrupted job
+        self.earlier_s += trained.earlier_s(began)
         self.computed_with = trained.computed_with
         counts = {
             "kept": sum(int(mask.sum()) for mask in masks.values()),

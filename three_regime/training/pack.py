@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,10 @@ class Checkpoint:
     wall_s: float
     together: int = 0
     computed_with: Kernels | None = None
+
+    def earlier_s(self, began: float) -> float:
+        """Seconds spent on the run by interrupted jobs, if this one began it at `began` (`time.monotonic`)."""
+        return max(0.0, self.wall_s - (time.monotonic() - began))
 
 
 @dataclass(frozen=True)
