@@ -93,10 +93,9 @@ class Claim(Section):
 
 def _fewest(claim: Claim) -> int:
     """Fewest replicas whose spread can be estimated by leaving one out."""
-    alone = (
-        measured_of(claim.measure) == "replica" and claim.measure != "temperature"
-    )  # algorithms decide on pairs, too
-    return 2 if alone else 3
+    if claim.measure == "temperature":  # algorithms decide on pairs
+        return 3
+    return 2 if measured_of(claim.measure) == "replica" else 3
 
 
 def check_claims(
