@@ -386,3 +386,9 @@ for inputs in (2, 4, 5, 8):
 def test_narrow_shortcuts_have_right_gradients():
     """torch's own kernel for them writes beyond its result on some processors: in a process of its own."""
     subprocess.run([sys.executable, "-c", SHORTCUT], check=True, timeout=120)
+
+
+def test_scripts_of_others_find_the_names_in_the_package():
+    import three_regime.models as package
+
+    assert package.build is families.build and package.parse is families.parse
