@@ -35,8 +35,8 @@ CHANGES = {
     "model": "preresnet-20",
     "temperatures": [10, 20],
     "densities": [0.05, 0.8],
-    "dense": {"epochs": 20, "milestones": [10]},
-    "retrain": {"epochs": EPOCHS, "milestones": [2]},
+    "dense": {"epochs": 20, "milestones": [10, 15]},
+    "retrain": {"epochs": EPOCHS, "milestones": [2, 3]},
     "measure": {"train_images": None, "cka_images": 6464, "last_epochs": 2, "points": 11},
 }
 SIMILARITY = (
@@ -149,7 +149,7 @@ def test_other_places_and_studies_are_ignored(archive: Path, tmp_path: Path) -> 
     assert found.imported == {"dense": 1, "retrain": 2, "lmc": 1, "cka": 1}
     assert found.ignored > 30
     for changes in ({"model": "preresnet-20x2"}, {"dataset": "svhn"}, {"prune": {"allocation": "global"}},
-                    {"dense": {"epochs": 20, "milestones": [10], "sam_rho": 0.1}}):  # fmt: skip
+                    {"dense": {**CHANGES["dense"], "sam_rho": 0.1}}):  # fmt: skip
         config = study(tmp_path / "other", replicas=[1, 2], **changes)
         if "prune" in changes:  # the dense log is the same
             assert import_records(config, archive, NAME).imported == {"dense": 2}
@@ -168,9 +168,11 @@ def test_studies_of_batch_size_and_sam_have_other_folders(tmp_path: Path) -> Non
     ):
         folder = tmp_path / "archive/cv/cifar10/retrain" / network / "unif/p_ratio_0.95" / cell
         written_log(folder / "retrain_seed1/log_finetune.txt", rows)
-    steps = EPOCHS * 781
-    by_iteration = {"epochs": None, "iterations": steps, "milestones": [steps // 2], "drop_last": True}
-    for changes in ({"knob": "batch_size", "temperatures": [32], "retrain": by_iteration},
+    steps = EPOCHS * 390
+    by_iteration = {"epochs": None, "iterations": steps, "milestones": [steps // 2, steps * 3 // 4], "drop_last": True,
+                    "batch_size": 128}  # fmt: skip
+    dropping = {**CHANGES["dense"], "drop_last": True}
+    for changes in ({"knob": "batch_size", "temperatures": [32], "dense": dropping, "retrain": by_iteration},
                     {"knob": "sam_rho", "temperatures": [0.1]}):  # fmt: skip
         config = study(tmp_path / changes["knob"], replicas=[1, 2], **changes)
         found = import_records(config, tmp_path / "archive", NAME)
@@ -223,6 +225,14 @@ def test_two_records_of_one_result_are_refused(archive: Path, tmp_path: Path) ->
         ("retrain.start reinitialised", {"retrain": {**CHANGES["retrain"], "start": "reinitialised"}}),
         ("retrain.optimiser adam", {"retrain": {**CHANGES["retrain"], "optimiser": "adam"}}),
         ("retrain.sam_rho 0.1", {"retrain": {**CHANGES["retrain"], "sam_rho": 0.1}}),
+        ("retrain.batch_size 256", {"retrain": {**CHANGES["retrain"], "batch_size": 256}}),
+        ("retrain.drop_last true", {"retrain": {**CHANGES["retrain"], "drop_last": True}}),
+        ("retrain.schedule cosine", {"retrain": {**CHANGES["retrain"], "schedule": "cosine", "milestones": []}}),
+        (r"dense.milestones \[10\]", {"dense": {**CHANGES["dense"], "milestones": [10]}}),
+        ("dense.momentum 0.5", {"dense": {**CHANGES["dense"], "momentum": 0.5}}),
+        ("dense.weight_decay 0.0", {"dense": {**CHANGES["dense"], "weight_decay": 0}}),
+        ("dense.gamma 0.5", {"dense": {**CHANGES["dense"], "gamma": 0.5}}),
+        ("dense.clip_norm 0.1", {"dense": {**CHANGES["dense"], "clip_norm": 0.1}}),
     ],
 )
 def test_a_study_that_they_never_ran_is_refused(archive: Path, tmp_path: Path, key: str, changes: dict) -> None:

@@ -17,6 +17,7 @@ With SAM, `<optimiser>` is ``SAM_rho<rho>``; in studies of the batch size the se
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -30,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from three_regime.config import Config
+from three_regime.config import Config, Training
 from three_regime.errors import UserError
 from three_regime.jobs.job import locked
 from three_regime.models import families
@@ -133,14 +134,38 @@ def _check_settings(study: Study) -> None:
         "retrain.start": (config.retrain.start, ("pruned",)),
         "retrain.optimiser": (config.retrain.optimiser, ("sgd",)),
         "retrain.sam_rho": (config.retrain.sam_rho, (0,)),
+        "retrain.batch_size": (config.retrain.batch_size, (128 if study.knob.name == "batch_size" else 64,)),
+        **_protocol("dense", config.dense, study.knob.name),
+        **_protocol("retrain", config.retrain, study.knob.name),
     }
     for key, (value, theirs) in settings.items():
         if value not in theirs:
-            own = "null" if theirs[0] is None else theirs[0]
             raise UserError(
-                f"{study.name} has {key} {value}, which the authors never ran: import their records into a study with"
-                f" {key} {own}"
+                f"{study.name} has {key} {_in_yaml(value)}, which the authors never ran: import their records into a"
+                f" study with {key} {_in_yaml(theirs[0])}"
             )
+
+
+def _protocol(section: str, training: Training, knob: str) -> dict[str, tuple[Any, tuple]]:
+    """Settings of a training that all of the authors' runs share: key → value in the study, and theirs."""
+    length = training.epochs or training.iterations
+    theirs: dict[str, Any] = {
+        "weight_decay": 1e-4,
+        "schedule": "step",
+        "milestones": (length // 2, length * 3 // 4),
+        "gamma": 0.1,
+        "warmup": 0,
+        "clip_norm": None,
+        "drop_last": knob == "batch_size",
+    }
+    if training.optimiser == "sgd":
+        theirs["momentum"] = 0.9
+    return {f"{section}.{key}": (getattr(training, key), (value,)) for key, value in theirs.items()}
+
+
+def _in_yaml(value: Any) -> str:
+    """A setting as one writes it in a configuration."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _key(product: Product) -> tuple:
