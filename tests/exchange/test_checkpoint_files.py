@@ -345,6 +345,7 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
         {"a.weight_mask": torch.ones(2)},
         {"a.weight_orig": torch.ones(2), "a.weight_mask": torch.ones(1)},
         {"a.weight_orig": torch.ones(2), "a.weight_mask": torch.tensor([0.5, 1])},
+        {"a.weight_orig": torch.ones(2), "a.weight_mask": torch.ones(2), "a.weight": torch.ones(2)},
     ],
 )
 def test_masks_must_fit(tmp_path, content):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -17,7 +19,7 @@ from finished import NAME, OPTIONS, copied, inside, study_of, tiny
 
 from three_regime.analysis import regime_tables, seed_means, tables
 from three_regime.cli import main
-from three_regime.config import resolve
+from three_regime.config import plugins, resolve
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.exchange.export import MANIFEST, export, provenance_of
@@ -55,6 +57,47 @@ def test_figures_that_do_not_follow_from_the_tables_are_refused(own: Checkout) -
         study, published = study_of(tiny()), tiny().regimes.thresholds if tiny().published else None
         explorer.write(Path(tiny().results, "explorer.html"), {study.folder: study.thresholds}, published)
         export(tiny(), Path("mine"))
+
+
+def test_figures_of_an_earlier_configuration_stay_behind(own: Checkout) -> None:
+    with inside(own):
+        for kind in ("csv", "png"):
+            (study_of(tiny()).folder / f"figures/agreement.{kind}").write_text("of a measure named before")
+        folder = export(tiny(), Path("mine"))
+        assert not list((folder / NAME / "figures").glob("agreement.*"))
+        assert (folder / NAME / "figures/phase_diagram.png").is_file()
+
+
+def test_a_removed_table_is_named(own: Checkout) -> None:
+    with inside(own):
+        folder = export(tiny(), Path("mine"))
+        (folder / NAME / "lines.csv").unlink()
+        with pytest.raises(UserError, match=r"tiny/lines\.csv \(missing\): altered since the export was packed"):
+            redraw(folder, Path("again"))
+
+
+def test_plugin_files_travel_along_but_are_not_run(own: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    with inside(own):
+        Path("travelling.py").write_text("")
+        monkeypatch.setattr(plugins, "_loaded", {"travelling"})
+        config = tiny().model_copy(update={"plugins": ("travelling.py",)})
+        folder = export(config, Path("mine"))
+        plugins._loaded.clear()
+        assert (folder / "plugins/travelling.py").is_file()
+        with pytest.raises(UserError, match=r"if you trust it, give --plugin mine/plugins/travelling\.py"):
+            redraw(folder, Path("again"))
+        plugins.load([str(folder / "plugins/travelling.py")])
+        assert (redraw(folder, Path("again")) / "plugins/travelling.py").is_file()
+
+
+def test_a_full_disk_is_reported_with_the_target(own: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    with inside(own):
+        monkeypatch.setattr(shutil, "copyfile", full)
+        with pytest.raises(UserError, match=r"no free disk space while writing mine"):
+            export(tiny(), Path("mine"))
 
 
 def test_curves_are_exported_and_redrawn_though_never_drawn(own: Checkout) -> None:

@@ -17,11 +17,11 @@ from finished import NAME, copied, inside, tiny
 from processor_time import limited_to
 
 from three_regime.cli import main
-from three_regime.config import Config, load
+from three_regime.config import Config, load, resolve
 from three_regime.errors import UserError
 from three_regime.exchange.importing import import_checkpoint
 from three_regime.planning import plan
-from three_regime.planning.plan import Plan, Row
+from three_regime.planning.plan import Plan, Row, wanted
 from three_regime.planning.plan_table import render, wall_s, worked
 from three_regime.planning.pricing import JOB_START_S, OTHER_START_S, Rates, read_rates
 from three_regime.study.grid import study_named
@@ -364,3 +364,11 @@ def test_the_command_prints_the_table(finished_tiny: Checkout) -> None:
         ended = CliRunner().invoke(main, ["plan", "--configfile", "config/tiny.yaml", "landscape"])
     assert ended.exit_code == 0, ended.output
     assert "retrain" in ended.output and "total" in ended.output
+
+
+def test_a_study_may_be_named_like_a_part_of_another() -> None:
+    whole = load([ROOT / "config.yaml", ROOT / "config" / "tiny.yaml"]).model_dump(mode="json")
+    named = {"x": whole["studies"]["tiny"], "x-tables": whole["studies"]["tiny"]}
+    config = resolve(whole | {"run": ["x-tables"], "studies": named})
+    assert wanted(config, ["x_tables"]) == wanted(config, ["x-tables"])
+    assert wanted(config, ["x_tables_retrained"]) == wanted(config, ["retrained:x-tables"])

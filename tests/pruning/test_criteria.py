@@ -198,6 +198,21 @@ def test_a_single_file_is_pruned_alike(tmp_path):
         prune_file(tmp_path / "dense.safetensors", "preresnet-8x0.25", 0.2, "uniform", out, "lamp")
 
 
+def test_a_single_file_of_a_narrow_network_is_pruned(tmp_path):
+    """Its layers have fewer channels than the image has colours."""
+    network = families.build("preresnet-8x0.125", classes=10, channels=3, image_size=32)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    write_arrays(tmp_path / "dense.safetensors", weights, {})
+    counts = prune_file(tmp_path / "dense.safetensors", "preresnet-8x0.125", 0.5, "uniform", tmp_path / "out", "random")
+    assert counts["kept"] == counts["total"] - removed_count(counts["total"], 0.5)
+    for criterion, said in (
+        ("smallest", "unknown criterion 'smallest'"),
+        ("gradient_magnitude", "needs training data"),
+    ):
+        with pytest.raises(UserError, match=said):
+            prune_file(tmp_path / "dense.safetensors", "preresnet-8x0.125", 0.5, "uniform", tmp_path / "out", criterion)
+
+
 def test_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(UserError, match="gives a a score that is not a number"):
         masks_of({"a": np.array([np.nan, 1, 2, 3])}, 0.5, "uniform")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from three_regime.cli.options import FILE, FOLDER
+from three_regime.cli.options import FILE, FOLDER, plugin_option
+
+PLUGINS = plugin_option("Plugin that registers the model, data set or criterion, as under `plugins`")
 
 
 @click.command()
@@ -14,14 +16,26 @@ from three_regime.cli.options import FILE, FOLDER
 @click.option("--model", required=True, help="Model name, e.g. preresnet-20.")
 @click.option("--density", required=True, type=float, help="Fraction of the prunable weights kept, (0, 1].")
 @click.option("--allocation", type=click.Choice(["uniform", "global", "erk"]), default="uniform", show_default=True)
-@click.option("--criterion", type=click.Choice(["magnitude", "random", "lamp"]), default="magnitude", show_default=True)
+@click.option("--criterion", default="magnitude", show_default=True, help="magnitude, random, lamp, or a plugin's.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of random masks.")
 @click.option("--out", required=True, type=FILE, help="Pruned weights and masks (safetensors).")
-def prune(checkpoint: Path, model: str, density: float, allocation: str, criterion: str, seed: int, out: Path) -> None:
+@PLUGINS
+def prune(
+    checkpoint: Path,
+    model: str,
+    density: float,
+    allocation: str,
+    criterion: str,
+    seed: int,
+    out: Path,
+    named: tuple[str, ...],
+) -> None:
     """Prune CHECKPOINT in one shot."""
+    from three_regime.config import plugins
     from three_regime.exchange.single_checkpoints import prune_file
     from three_regime.study.damage import refuse_to_replace
 
+    plugins.load(named)
     refuse_to_replace(out, checkpoint)
     counts = prune_file(checkpoint, model, density, allocation, out, criterion, seed)
     click.echo(f"{out}: kept {counts['kept']:,} of {counts['total']:,} prunable weights")
@@ -42,6 +56,7 @@ def unpack(checkpoint: Path, out: Path) -> None:
 
 def _two_checkpoints(command: click.Command) -> click.Command:
     for option in (
+        PLUGINS,
         click.option("--out", required=True, type=FILE, help="Result (JSON)."),
         click.option(
             "--data",
@@ -77,11 +92,14 @@ def lmc(
     test_images: int | None,
     batch_size: int,
     points: int,
+    named: tuple[str, ...],
 ) -> None:
     """Measure the linear mode connectivity of FIRST and SECOND: the error along the line between them."""
+    from three_regime.config import plugins
     from three_regime.exchange.single_checkpoints import lmc_of_files
     from three_regime.study.damage import refuse_to_replace
 
+    plugins.load(named)
     refuse_to_replace(out, first, second)
     result = lmc_of_files(
         first, second, model, dataset, data, out,
@@ -93,11 +111,22 @@ def lmc(
 @click.command()
 @_two_checkpoints
 @click.option("--images", type=click.IntRange(2), help="First N training images (6464), or target tokens (2048).")
-def cka(first: Path, second: Path, model: str, dataset: str, data: Path, out: Path, images: int | None) -> None:
+def cka(
+    first: Path,
+    second: Path,
+    model: str,
+    dataset: str,
+    data: Path,
+    out: Path,
+    images: int | None,
+    named: tuple[str, ...],
+) -> None:
     """Measure the linear CKA between the outputs of FIRST and SECOND."""
+    from three_regime.config import plugins
     from three_regime.exchange.single_checkpoints import cka_of_files
     from three_regime.study.damage import refuse_to_replace
 
+    plugins.load(named)
     refuse_to_replace(out, first, second)
     result = cka_of_files(first, second, model, dataset, data, out, images=images)
     click.echo(f"{out}: CKA {result['logits']:.5f} (logits), {result['softmax']:.5f} (softmax)")

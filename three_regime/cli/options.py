@@ -54,6 +54,11 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     return with_files
 
 
+def plugin_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The repeatable option ``--plugin``, with this help; the command receives `named`."""
+    return click.option("--plugin", "named", multiple=True, help=f"{text}; repeatable.")
+
+
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 

@@ -6,18 +6,13 @@ from pathlib import Path
 
 import click
 
-from three_regime.cli.options import FILE, FOLDER, PATH, configured
+from three_regime.cli.options import FILE, FOLDER, PATH, configured, plugin_option
 from three_regime.errors import UserError
 
 AGENT = click.option(
     "--agent", default="", help="Who ran the studies, for the description: a name, or a URL such as an ORCID."
 )
-PLUGINS = click.option(
-    "--plugin",
-    "named",
-    multiple=True,
-    help="Plugin to run, as under `plugins`, if the settings of a folder name it and you trust it; repeatable.",
-)
+PLUGINS = plugin_option("Plugin to run, as under `plugins`, if the settings of a folder name it and you trust it")
 
 
 @click.command()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -58,6 +60,7 @@ class Measure:
         Whether it also reads the pruned network of the cell (`Networks.pruned`).
     settings
         Function of the `StudyConfig` → the settings that change the numbers, besides model and data; JSON types only.
+        A measure that reads `Networks.outputs` needs those of `inputs_of_cka`.
     work
         Function of a `three_regime.tasks.pricing.Pricer` and the numbers of products and replicas of a cell → `Work`;
         None: unknown, so plans leave it out and jobs request at least the configured run time.
@@ -85,9 +88,24 @@ class Measure:
     version: int = 1
 
     def load(self) -> Callable[..., dict[str, Any]]:
-        """Import the function, and torch with it."""
+        """Import the function, and torch with it.
+
+        Raises
+        ------
+        UserError
+            When there is no such function.
+        """
         module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module), name)
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (AttributeError, ImportError) as error:
+            raise UserError(f"measure {self.name}: {self.function} cannot be imported: {error}") from error
+
+    def check_function(self) -> None:
+        """Raise ``UserError`` if its module has been imported, as plugins have, and lacks the function."""
+        module, _, name = self.function.partition(":")
+        if module in sys.modules and not callable(getattr(sys.modules[module], name, None)):
+            raise UserError(f"{self.name}: {module} has no function {name} (`function` of the measure)")
 
     def groups(self, replicas: Sequence[int]) -> list[tuple[int, ...]]:
         """The replicas of each product, in ascending order."""
@@ -95,7 +113,8 @@ class Measure:
         return found[:1] if self.of == "triple" else found
 
 
-def _inputs_of_cka(config: Any) -> dict[str, Any]:
+def inputs_of_cka(config: Any) -> dict[str, Any]:
+    """Settings of a measure that reads `Networks.outputs`: which inputs they are computed on."""
     return config.setting.cka_recipe(config.measure)
 
 
@@ -150,7 +169,7 @@ MEASURES: dict[str, Measure] = {
             (Column("agreement", "agreement of\npredictions (0 to 1)"),),
             "three_regime.landscape.predictions:agreement_of",
             "fraction of the inputs of CKA for which two replicas predict the same class or token",
-            settings=_inputs_of_cka,
+            settings=inputs_of_cka,
             work=_work_of_outputs,
         ),
         Measure(
@@ -159,7 +178,7 @@ MEASURES: dict[str, Measure] = {
             (Column("divergence", "Jensen-Shannon\ndivergence (nats)", low_is_good=True),),
             "three_regime.landscape.predictions:divergence_of",
             "mean Jensen-Shannon divergence between two replicas' softmax outputs (nats), on the inputs of CKA",
-            settings=_inputs_of_cka,
+            settings=inputs_of_cka,
             work=_work_of_outputs,
         ),
         Measure(
@@ -248,8 +267,20 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-RESERVED = ("_se", "_sd", "_ci95", "_seeds", "error")
+RESERVED = ("_se", "_sd", "_ci95", "_seeds", "_one_seed", "_highest", "error")
 """Ends of column names with a meaning of their own in tables: statistics of another column, and errors from 0 to 1."""
+
+TAKEN = frozenset((
+    *("study", "dataset", "model", "knob", "dense_seed", "temperature", "density", "replica", "pair", "triple"),
+    *("origin", "replicas", "pairs", "model_density", "final_test_nll", "final_train_nll", "lmc", "lmc_middle"),
+    *("lmc_nll", "lmc_test", "lmc_test_nll", "cka", "cka_logits", "cka_softmax", "bleu", "bleu_greedy", "bleu_test"),
+    *("bleu_test_greedy", "bleu_signature", "chrf", "chrf_test", "chrf_signature", "lmc_lines", "model_selection"),
+    *("phase_diagram", "threshold_sensitivity", "training_curves", "sparsity_per_layer"),
+))  # fmt: skip
+"""Names of columns and figures that every study has, or every one of a setting."""
+
+RESULTS = ("dense", "pruned", "retrained", "lmc", "cka")
+"""Names of the result files of the stages, beside which a measure writes its own."""
 
 
 def register(measure: Measure) -> None:
@@ -258,14 +289,24 @@ def register(measure: Measure) -> None:
     Raises
     ------
     UserError
-        When a column's name ends like one of ``RESERVED``.
+        When its name is that of a stage's results or no name of a file, or a column is one that tables have already
+        (`TAKEN`, or of another measure) or ends like one of ``RESERVED``.
     """
+    if measure.name in RESULTS or not re.fullmatch("[a-z][a-z0-9_]*", measure.name):
+        raise UserError(
+            f"measure {measure.name!r}: its name is that of a file: use lower-case letters, digits and underscores, and"
+            f" none of {', '.join(RESULTS)}"
+        )
     for column in measure.columns:
         if column.name.endswith(RESERVED):
             raise UserError(
                 f"measure {measure.name}: rename its column {column.name}: names that end in {', '.join(RESERVED)} have"
                 " another meaning in tables"
             )
+        owner = measured_columns().get(column.name, (measure,))[0].name
+        if column.name in TAKEN or owner != measure.name:
+            has = "every table has" if column.name in TAKEN else f"the measure {owner} has"
+            raise UserError(f"measure {measure.name}: rename its column {column.name}: {has} one of this name")
     registries.add(MEASURES, measure, "measure")
 
 

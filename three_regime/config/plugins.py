@@ -51,6 +51,11 @@ def load(names: Iterable[str]) -> None:
 _loaded: set[str] = set()
 
 
+def files(names: Iterable[str]) -> list[Path]:
+    """The plugins among `names` that are files, where they exist; not those of installed packages."""
+    return [path for name in names if name.endswith(".py") and (path := _file(name)).is_file()]
+
+
 def is_loaded(name: str) -> bool:
     """Whether `load` has imported a plugin of this name in this process, from wherever."""
     return _module(name) in _loaded

@@ -11,6 +11,7 @@ from three_regime.config.dataset import DatasetChoice
 from three_regime.config.knobs import KNOBS
 from three_regime.config.measures import MEASURES
 from three_regime.config.measuring import Measurement, Pruning
+from three_regime.config.optimisers import settings_of_others
 from three_regime.config.regimes import OwnRegimes
 from three_regime.config.resources import Resources
 from three_regime.config.section import Density, Positive, Section, Seed, refused
@@ -134,6 +135,10 @@ class StudyConfig(Section):
         knob = KNOBS[self.knob]
         if (other := self._elsewhere.get(knob.setting)) is not None:
             raise ValueError(f"knob {knob.name} is for {other.title} only")
+        if knob.setting in settings_of_others(self.dense.optimiser):
+            raise ValueError(
+                f"knob: {knob.name} changes nothing: the optimiser {self.dense.optimiser} does not use {knob.setting}"
+            )
         for value in self.temperatures:
             if knob.integer and value != int(value):
                 raise ValueError(f"temperatures: {value} must be a whole number for {knob.name}")
@@ -187,6 +192,8 @@ class StudyConfig(Section):
             ):
                 raise ValueError(f"measure.{key} does not apply to {self.dataset.name}, which holds {kind}")
         for measure in (MEASURES[name] for name in self.measure.also):
+            with refused("measure.also: "):
+                measure.check_function()
             if measure.kinds is not None and kind not in measure.kinds:
                 raise ValueError(f"measure.also: {measure.name} applies only to {', '.join(measure.kinds)}")
             if measure.of == "triple" and len(self.replicas) < 3:

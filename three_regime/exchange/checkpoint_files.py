@@ -257,6 +257,8 @@ def _merged(found: Arrays, path: Path) -> tuple[Arrays, Arrays]:
             case "weight_mask":
                 if prefix + _ORIGINAL not in found:
                     raise UserError(f"checkpoint {path}: {name} has no {prefix}{_ORIGINAL} beside it")
+            case "weight" if prefix + _ORIGINAL in found:
+                raise UserError(f"checkpoint {path}: {prefix}{_ORIGINAL} and {name} cannot both be the weights")
             case _:
                 arrays[name] = array
     return arrays, masks

@@ -53,7 +53,7 @@ def read_record(checkpoint: Path) -> CheckpointRecord:
     inputs = record.get("inputs", {})
     trained = record
     if "data" not in inputs and "dense" in inputs:
-        dense = _provenance(checkpoint.absolute().parents[1] / "dense.json")
+        dense = _provenance(checkpoint.absolute().parent.parent / "dense.json")
         trained = dense if dense.get(DIGEST_KEY) == inputs["dense"] else record
     recipe = trained.get("recipe", {})
     found = record.get("recipe", {}).get("model"), recipe.get("dataset"), trained.get("inputs", {}).get("data")

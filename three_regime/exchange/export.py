@@ -14,7 +14,7 @@ import yaml
 
 from three_regime import __version__
 from three_regime.analysis.outdated import outdated
-from three_regime.config import Config
+from three_regime.config import Config, plugins
 from three_regime.errors import UserError
 from three_regime.exchange import event_files, research_object
 from three_regime.exchange.research_object import PROVENANCE
@@ -26,6 +26,7 @@ from three_regime.study.outputs import (
     CLAIM_FILES,
     FIGURE_FORMATS,
     OVERALL_FILES,
+    PLUGINS,
     REGIME_TABLES,
     SETTINGS_FILE,
 )
@@ -34,7 +35,7 @@ from three_regime.study.results import read_result
 from three_regime.study.stages import STAGES
 from three_regime.study.table_sources import refuse_other_tables
 from three_regime.system import manifest
-from three_regime.system.files import read_table, replacing, write_json, write_text
+from three_regime.system.files import disk_errors, read_table, replacing, write_json, write_text
 from three_regime.system.manifest import MANIFEST
 
 FORMAT = 1
@@ -94,20 +95,21 @@ def export(config: Config, out: Path, *, weights: bool = False, tensorboard: boo
                 f"{study.name} has no retrained networks to export (its `keep` is {study.config.keep}): export without"
                 " --weights, or compute them with `keep: all`"
             )
-    for file in _outdated(config):
+    if (file := next(_outdated(config), None)) is not None:
         state = "does not follow from the tables with these settings" if file.is_file() else "is missing"
         raise UserError(f"{file} {state}: run `snakemake tables figures` with the same --configfile first")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
-        folder = Path(staging) / "export"
-        _fill(folder, config, studies, weights)
-        if tensorboard:
-            _event_files(folder / event_files.FOLDER, studies)
-        _describe(folder, studies, agent)
-        if out.suffix == ".zip":
-            _zip(folder, out)
-        else:
-            folder.rename(out)
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+            folder = Path(staging) / "export"
+            _fill(folder, config, studies, weights)
+            if tensorboard:
+                _event_files(folder / event_files.FOLDER, studies)
+            _describe(folder, studies, agent)
+            if out.suffix == ".zip":
+                _zip(folder, out)
+            else:
+                folder.rename(out)
     return out
 
 
@@ -134,6 +136,9 @@ def _fill(folder: Path, config: Config, studies: list[Study], weights: bool) -> 
         if (Path(config.results) / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(Path(config.results) / name, folder / name)
+    for source in plugins.files(config.plugins):
+        (folder / PLUGINS).mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / PLUGINS / source.name)
     settings = config.model_dump(mode="json")
     settings["studies"] = {study.name: settings["studies"][study.name] for study in studies}
     settings["load_grids"] = {grid.name: settings["load_grids"][grid.name] for grid in load_grids(config)}
@@ -166,9 +171,8 @@ def _files(tabled: Study | LoadGrid) -> Iterator[Path]:
     names = [f"{name}.csv" for name in (*tabled.cell_tables, *REGIME_TABLES) if name not in TOO_LONG]
     stated = CLAIM_FILES if isinstance(tabled, Study) and tabled.config.claims else ()
     yield from (path for name in (*names, *stated) if (path := tabled.folder / name).is_file())
-    for path in sorted((tabled.folder / "figures").glob("*")):
-        if path.suffix[1:] in FIGURE_FORMATS:
-            yield path
+    for name in tabled.figures:
+        yield from (path for kind in FIGURE_FORMATS if (path := tabled.folder / "figures" / f"{name}.{kind}").is_file())
 
 
 def _weights(study: Study) -> Iterator[Path]:

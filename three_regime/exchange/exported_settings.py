@@ -6,7 +6,7 @@ from pathlib import Path
 
 from three_regime.config import Config, plugins, read, resolve
 from three_regime.errors import UserError
-from three_regime.study.outputs import SETTINGS_FILE
+from three_regime.study.outputs import PLUGINS, SETTINGS_FILE
 
 
 def read_settings(folder: Path) -> Config:
@@ -30,9 +30,10 @@ def read_settings(folder: Path) -> Config:
     named = found.values.get("plugins")
     for name in named if isinstance(named, list) else ():
         if isinstance(name, str) and not plugins.is_loaded(name):
+            copy = folder / PLUGINS / Path(name).name
             raise UserError(
                 f"{path} names the plugin {name}, which is not run because an export names it: read it, and if you"
-                f" trust it, give --plugin {name}"
+                f" trust it, give --plugin {copy if copy.is_file() else name}"
             )
     # Imported already, perhaps from elsewhere.
     return resolve({**found.values, "plugins": []} if named else found.values, found.origins)

@@ -31,7 +31,7 @@ from three_regime.figures import explorer
 from three_regime.study import provenance
 from three_regime.study.grid import Study, family_names, planned, without_sam
 from three_regime.study.load_grids import load_grids
-from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, SCORECARD_FILES, SETTINGS_FILE
+from three_regime.study.outputs import CASE_FOLDER, EXPLORER_FILE, PLUGINS, SCORECARD_FILES, SETTINGS_FILE
 from three_regime.system import manifest
 from three_regime.system.files import disk_errors, read_json, read_table, write_csv
 
@@ -92,6 +92,8 @@ def _fill(folder: Path, out: Path, config: Config, studies: list[Study]) -> None
         scorecard_files.write(out, scorecard.of_run(config, out))
     if (folder / PROVENANCE).is_file():
         shutil.copyfile(folder / PROVENANCE, out / PROVENANCE)
+    if (folder / PLUGINS).is_dir():
+        shutil.copytree(folder / PLUGINS, out / PLUGINS)
     folders = {out / each.name: each.thresholds for each in (*studies, *grids)}
     explorer.write(out / EXPLORER_FILE, folders, config.regimes.thresholds if config.published else None)
     origin = _commit_of(folder)

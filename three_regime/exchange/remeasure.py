@@ -118,7 +118,8 @@ def archived_pairs(folder: Path) -> Iterator[Pair]:
             log.warning("%s has label noise and is left out: run its stages lmc and cka instead", study.name)
             continue
         table = folder / study.name / "pairs.csv"
-        for number, (_, row) in enumerate(read_table(table).iterrows(), 2):
+        columns = ["dense_seed", "temperature", "density", "lmc", "cka_softmax"]
+        for number, (_, row) in enumerate(read_table(table, ["pair"], columns).iterrows(), 2):
             if not _is_of(study, row):
                 raise UserError(f"{table}, line {number}: not a pair of {study.name} with the settings in config.yaml")
             cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])

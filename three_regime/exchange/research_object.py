@@ -142,7 +142,7 @@ def _at_commit(commit: str) -> str | None:
     revision = f"{commit.removesuffix('+changes')}:{WORKFLOW}"
     try:
         return subprocess.run(
-            ["git", "show", revision], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=10
+            ["git", "show", revision], cwd=CHECKOUT, capture_output=True, encoding="utf-8", check=True, timeout=10
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

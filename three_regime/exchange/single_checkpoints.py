@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from three_regime import kernels
 from three_regime.config import Measurement
@@ -61,21 +61,21 @@ def prune_file(
     Raises
     ------
     UserError
-        When the file is of another architecture, the density is outside (0, 1], or the criterion does not support the
-        allocation.
+        When the file is of another architecture, the density is outside (0, 1], or the criterion is unknown, needs
+        gradients or does not support the allocation.
     """
     arrays = _weights(checkpoint)
     setting = setting_of(families.parse(model).kind)
     if not setting.reads_foreign_checkpoints:
         raise UserError(f"model {model} {setting.does}: its networks are pruned by a study (`run-stage prune`)")
-    classes, channels = _ends(arrays, checkpoint)
-    network = families.build(model, classes=classes, channels=channels, image_size=32)
-    arrays = match(arrays, network, checkpoint)
-    chosen = CRITERIA[criterion]
+    network, arrays = _fitting(model, arrays, checkpoint)
     try:
+        chosen = CRITERIA[registered(criterion, CRITERIA, "criterion")]
         chosen.check(allocation)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if chosen.needs_gradients:
+        raise UserError(f"criterion {criterion} needs training data: prune by it in a study (`prune.criterion`)")
     known = Known(checked(arrays, families.prunable(network)), Streams(("prune", seed)))
     masks = masks_of(chosen.score(known), density, allocation)
     counts = sparsity(masks, sum(value.numel() for value in network.parameters()))
@@ -230,10 +230,26 @@ def _weights(path: Path) -> Arrays:
     return split_masks(read_foreign(path).arrays)[0]
 
 
-def _ends(arrays: Arrays, source: Path) -> tuple[int, int]:
-    """Numbers of classes and colour channels of a network, from its first convolution and last matrix."""
-    filters = [array for array in arrays.values() if array.ndim == 4]
+def _fitting(model: str, arrays: Arrays, source: Path) -> tuple[nn.Module, Arrays]:
+    """The network of this name that the weights fit, and the weights under its names.
+
+    The weights do not say which convolution the image enters: each number of input channels is tried, the smallest
+    first.
+
+    Raises
+    ------
+    UserError
+        When they fit for no number of colour channels.
+    """
     matrices = [array for array in arrays.values() if array.ndim == 2]
-    if not filters or not matrices:
-        raise UserError(f"{source} holds no convolution or no classifier: it is of another architecture")
-    return len(matrices[-1]), min(array.shape[1] for array in filters)
+    channels = sorted({array.shape[1] for array in arrays.values() if array.ndim == 4})
+    if not channels or not matrices:
+        raise UserError(f"{source} contains no convolution or no classifier: it is of another architecture")
+    unfit: list[UserError] = []
+    for count in channels:
+        network = families.build(model, classes=len(matrices[-1]), channels=count, image_size=32)
+        try:
+            return network, match(arrays, network, source)
+        except UserError as error:
+            unfit.append(error)
+    raise unfit[0]

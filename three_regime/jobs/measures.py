@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import numbers
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from three_regime.config import Training
-from three_regime.config.measures import MEASURES
-from three_regime.errors import Diverged
+from three_regime.config.measures import MEASURES, Measure
+from three_regime.errors import Diverged, UserError
 from three_regime.jobs.context import session_of, task_of
 from three_regime.jobs.job import Job, state_file
 from three_regime.jobs.pairs import check_stop, united
@@ -81,12 +82,12 @@ def _measure(
         kept,
         product.recipe,
         Streams((*product.recipe["streams"], product.recipe.get("seed", 0))),
-        lambda place: _outputs(job, task, network or task, paths[place], weights[place], outputs),
+        lambda place: _outputs(job, task, network or task, product, paths[place], weights[place], outputs),
         train,
     )
     try:
         with convolution_precision(tf32=False), job.stop.at_once():
-            results = measure.load()(networks)
+            results = _checked(measure, measure.load()(networks))
     except Diverged as error:  # in training, which names the product, or in measuring
         named = str(error) if product.label in str(error) else f"{product.label}: {error}"
         raise Diverged(named) from error
@@ -98,18 +99,51 @@ def _measure(
     job.commit(product, results, wall_s=wall_s, computed_with=computed_with)
 
 
+def _checked(measure: Measure, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with numbers and lists of Python in place of those of numpy.
+
+    Raises
+    ------
+    UserError
+        When a column is missing or not a number.
+    """
+    for column in measure.columns:
+        value = results.get(column.name)
+        if not isinstance(value, (numbers.Real, np.number)):
+            found = "is missing" if column.name not in results else f"is a {type(value).__name__}, not a number"
+            raise UserError(f"measure {measure.name}: {column.name} {found} in the results of {measure.function}")
+    return {name: _plain(value) for name, value in results.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
 def _outputs(
     job: Job,
     task: Task,
     network: Task | SparseNetwork,
+    product: Product,
     path: Path,
     weights: Mapping[str, Tensor],
     known: dict[Path, dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """Outputs of a replica on the inputs of CKA, computed by `network` and kept in `known`."""
+    """Outputs of a replica on the inputs of CKA, computed by `network` and kept in `known`.
+
+    Raises
+    ------
+    UserError
+        When the recipe of the product does not say which inputs these are, so it would not follow a change of them.
+    """
+    setting = job.study.setting
+    inputs = setting.cka_recipe(job.study.config.measure)
+    if not inputs.items() <= product.recipe.items():
+        raise UserError(
+            f"measure {product.recipe['measure']} reads outputs, so its results depend on {', '.join(inputs)}: register"
+            " it with settings=three_regime.config.measures.inputs_of_cka"
+        )
     if path not in known:
-        setting = job.study.setting
-        count = min(setting.cka_recipe(job.study.config.measure)[setting.unit], task.comparable)
+        count = min(inputs[setting.unit], task.comparable)
         known[path] = dict(network.outputs(weights, count))
     return known[path]
 

@@ -228,13 +228,18 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
 
 
 def _of_one_study(config: Config, target: str) -> str:
-    """Turn a Snakemake target, ``<study>_retrained``, into ``retrained:<study>``; return other targets unchanged."""
-    for name in config.studies:
-        identifier = study_named(config, name).identifier
-        kind = target.removeprefix(f"{identifier}_")
-        if target == identifier or (kind != target and kind in {*COLLECTIONS, TABLES, FIGURES}):
-            return name if target == identifier else f"{kind}:{name}"
-    return target
+    """Turn a Snakemake target, ``<study>_retrained``, into ``retrained:<study>``; return other targets unchanged.
+
+    Whole studies come first, because one may be named like a part of another: ``x`` and ``x-tables``.
+    """
+    identifiers = {study_named(config, name).identifier: name for name in config.studies}
+    if target in identifiers:
+        return identifiers[target]
+    parts = {f"{each}_{kind}": (kind, each) for each in identifiers for kind in (*COLLECTIONS, TABLES, FIGURES)}
+    if target not in parts:
+        return target
+    kind, identifier = parts[target]
+    return f"{kind}:{identifiers[identifier]}"
 
 
 def _with_upstream(stages: set[str]) -> list[str]:

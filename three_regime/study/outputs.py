@@ -6,6 +6,10 @@ SETTINGS_FILE = "config.yaml"
 """All settings of a run, with defaults filled in; written beside its results and into exports."""
 
 
+PLUGINS = "plugins"
+"""Folder of an export with copies of the plugin files that its settings name; never run unless asked for."""
+
+
 STATE_FOLDER = ".state"
 """Folder below the results for training state and links to finished results, with the same relative paths."""
 

@@ -11,7 +11,8 @@ from three_regime.system.files import file_digest, read_json
 
 MANIFEST = "manifest.json"
 
-_TEXT = {".csv", ".md", ".yaml", ".json"}
+_TABLE = ".csv"
+_TEXT = {_TABLE, ".md", ".yaml", ".json"}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHOWN = 3
 
@@ -27,9 +28,9 @@ def entry(path: Path) -> dict[str, Any]:
 
 
 def altered(folder: Path) -> list[str]:
-    """Files of an export that were altered since it was packed; empty without a manifest.
+    """Files of an export that were altered since it was packed, and tables that were removed; empty without a manifest.
 
-    Other line ends or a byte order mark in text files do not count.
+    Other line ends or a byte order mark in text files do not count; networks and pictures may be removed.
 
     Raises
     ------
@@ -52,12 +53,12 @@ def altered(folder: Path) -> list[str]:
     return [
         name
         for name, entry in files.items()
-        if (folder / name).is_file() and entry.get("sha256") not in _digests(folder / name)
+        if (entry.get("sha256") not in _digests(folder / name) if (folder / name).is_file() else name.endswith(_TABLE))
     ]
 
 
 def check(folder: Path) -> None:
-    """Raise if files of an export were altered since it was packed.
+    """Raise if files of an export were altered, or tables removed, since it was packed.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def check(folder: Path) -> None:
     if wrong := altered(folder):
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise UserError(
-            f"{', '.join(str(folder / name) for name in wrong[:_SHOWN])}{more}: altered since the export was packed"
+            f"{', '.join(_shown(folder, name) for name in wrong[:_SHOWN])}{more}: altered since the export was packed"
             f" (they do not match the SHA-256 in {folder / MANIFEST}); unpack it again, or remove the manifest to use"
             " the files as they are"
         )
@@ -80,3 +81,7 @@ def _digests(path: Path) -> set[str]:
         plain = path.read_bytes().removeprefix(_BYTE_ORDER_MARK).replace(b"\r\n", b"\n")
         found.add(hashlib.sha256(plain).hexdigest())
     return found
+
+
+def _shown(folder: Path, name: str) -> str:
+    return f"{folder / name}" + ("" if (folder / name).is_file() else " (missing)")
