@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from three_regime.config.measures import measured_columns
 from three_regime.errors import UserError
 
+NOISE = 4
+"""Standard errors that the colours of a panel span at least."""
+
 
 @dataclass(frozen=True)
 class Panel:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from three_regime.analysis.regimes import REGIMES
 from three_regime.figures import style
 from three_regime.figures.borders import connected, near, room_for, roomiest_point, width_at
-from three_regime.figures.panels import panel_of
+from three_regime.figures.panels import NOISE, panel_of
 from three_regime.figures.phase_scene import BORDERS, Scene, printed_number
 
 
@@ -26,12 +26,8 @@ def _limits(scene: Scene, name: str) -> tuple[float, float]:
     if np.isnan(values).all():
         return 0.0, 1.0
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    least = panel.least if np.isnan(errors).all() else _NOISE * float(np.nanmedian(errors))
+    least = panel.least if np.isnan(errors).all() else NOISE * float(np.nanmedian(errors))
     return panel.widened(low, high, max(least, 0.01 * panel.factor) if high - low < 1e-9 else least)
-
-
-_NOISE = 4
-"""Standard errors that the colours span at least."""
 
 
 def draw(axes: Axes, scene: Scene, name: str, prefix: str) -> None:

@@ -97,6 +97,16 @@ SERIES: tuple[Series, ...] = (
 )
 """Okabe–Ito colours without its yellow, which is too light for a line on white."""
 
+SEEDS: tuple[Series, ...] = tuple(look for look in SERIES if look.colour != "#000000")
+"""Looks of dense seeds: black is their mean's."""
+MANY_SEEDS = Series("#737373", "o", "-")
+"""The one look of dense seeds that are more than `SEEDS`."""
+
+
+def of_seed(index: int, count: int) -> Series:
+    """The look of dense seed number `index` of `count`."""
+    return SEEDS[index] if count <= len(SEEDS) else MANY_SEEDS
+
 
 @contextmanager
 def context() -> Iterator[None]:
