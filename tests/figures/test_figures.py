@@ -109,6 +109,15 @@ def test_every_dense_seed_is_a_point_a_dominant_one_ringed():
     assert rings[0].get_ydata() == pytest.approx(plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"])
 
 
+@pytest.mark.parametrize(("seeds", "hidden"), [(3, False), (8, True)])
+def test_many_seeds_do_not_hide_their_mean(seeds, hidden):
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8), seeds=tuple(range(1, seeds + 1)))
+    lines = figures.seed_points(tables(plane)["grid"], plane, EPOCHS).axes[0].lines
+    (mean,) = (line for line in lines if line.get_marker() == "_" and line.get_linestyle() == "-")
+    points = [line.get_zorder() for line in lines if line.get_marker() in tuple("os^")]
+    assert (mean.get_zorder() > max(points)) == hidden
+
+
 def test_a_cell_of_one_seed_among_several_has_no_error_bar():
     plane = cells(temperatures=(10, 80, 160), densities=(0.05, 0.8))
     plane = plane[(plane["dense_seed"] == 1) | (plane["temperature"] != 10) | (plane["density"] != 0.05)]
@@ -124,6 +133,17 @@ def test_pairs_have_the_colour_of_their_dense_seed():
     assert colours[0] == colours[1] != colours[2] == colours[3]
     named = {handle.get_label(): handle.get_color() for handle in figure.legends[0].get_lines()}
     assert (named["pairs of seed 1"], named["pairs of seed 2"]) == (colours[0], colours[2])
+
+
+@pytest.mark.parametrize(("seeds", "colours"), [(6, 6), (7, 1)])
+def test_no_dense_seed_is_black_and_many_are_one_grey(seeds, colours):
+    one = run_tables()["lines"].query("dense_seed == 1")
+    figure = figures.lmc_lines(pd.concat([one.assign(dense_seed=seed) for seed in range(1, seeds + 1)]), EPOCHS)
+    *pairs, mean, _ = figure.axes[0].lines
+    drawn = {line.get_color() for line in pairs}
+    assert len(drawn) == colours and mean.get_color() == "black" and not drawn & {"black", "#000000"}
+    named = {line.get_color() for line in figure.legends[0].get_lines() if "pairs" in str(line.get_label())}
+    assert named == drawn
 
 
 def test_a_single_pair_is_drawn_once_and_named_so():
@@ -284,6 +304,13 @@ def test_training_curves_are_means_by_density():
     two_densities_and_a_rate = panels[1, 1].lines
     assert len(two_densities_and_a_rate) == 3
     assert set(two_densities_and_a_rate[-1].get_xdata()) == {2.5}
+
+
+def test_a_rate_that_changes_all_the_time_has_no_verticals():
+    curves = run_tables()["curves"]
+    steps = figures.training_curves(curves, EPOCHS).axes[1]
+    cosine = figures.training_curves(curves.assign(learning_rate=1 / curves["epoch"]), EPOCHS).axes[1]
+    assert len(steps.lines) == len(cosine.lines) + 1
 
 
 def test_sparsity_keeps_the_order_of_layers_and_shows_percent():
