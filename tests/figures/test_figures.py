@@ -64,6 +64,25 @@ def test_error_against_density_in_percent_with_hot_on_top(smooth):
         half = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()]
         np.testing.assert_allclose(half, 100 * rows["test_error_ci95"])
     assert ticks(chosen.yaxis)[0] == "20" and chosen.yaxis_inverted()
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text()[:3] in ("(a)", "(b)", "(c)")]
+    assert boxes[0].x1 < boxes[1].x0 and boxes[1].x1 < boxes[2].x0 and boxes[2].x1 <= figure.bbox.x1
+
+
+def test_bars_are_explained_where_there_are_any(smooth):
+    figure = figures.error_against_load(smooth["grid"], smooth["selection"], EPOCHS)
+    assert "bars: 95 % intervals" in figure.legends[0].get_title().get_text()
+    one = tables(cells(seeds=(1,)))
+    bare = figures.error_against_load(one["grid"], one["selection"], EPOCHS)
+    assert "bars" not in bare.legends[0].get_title().get_text()
+    assert not any(container.has_yerr for container in bare.axes[0].containers)
+
+
+def test_the_band_of_starts_is_explained_where_there_is_one(smooth):
+    said = "band: smallest to largest over the starts"
+    assert said in words(figures.selection_comparison(smooth["selection"]))
+    single = smooth["selection"].query("algorithm in ('algorithm 2', 'algorithm 2.1')").assign(regret=0.01)
+    assert said not in words(figures.selection_comparison(single))
 
 
 def test_dense_seeds_stand_beside_error_and_paired_regret(smooth):
@@ -181,7 +200,10 @@ def test_panels_that_say_nothing_are_left_out_in_words(smooth):
     figure = figures.error_against_load(smooth["grid"], oracle, EPOCHS)
     assert len(figure.axes) == 1
     said = figure.legends[0].get_title().get_text()
-    assert "none is above the oracle" in said and "chosen at every density: 80 (dense training epochs)" in said
+    assert (
+        "every choice is the best at every density" in said
+        and "chosen at every density: 80 (dense training epochs)" in said
+    )
     table = pd.DataFrame({"threshold": [-0.3, -0.2], "agreement": np.nan, "balanced_accuracy": np.nan})
     blank = figures.threshold_sensitivity(table.assign(algorithm_2=0.01), -0.12)
     assert not blank.axes and "the same at every threshold" in " ".join(words(blank)).replace("\n", " ")
@@ -266,7 +288,8 @@ def test_a_mean_over_fewer_densities_says_over_how_many(smooth):
 def test_sensitivity_shows_agreement_only_with_drawn_regimes(smooth):
     table = pd.DataFrame({"threshold": [-0.3, -0.2, -0.1], "agreement": np.nan, "balanced_accuracy": np.nan})
     table["algorithm_2"] = [0.001, 0.002, 0.003]
-    assert len(figures.threshold_sensitivity(table, -0.12).axes) == 1
+    (axes,) = figures.threshold_sensitivity(table, -0.12).axes
+    assert axes.lines[0].get_drawstyle() == "steps-mid", "it is known at these thresholds alone"
     drawn = table.assign(agreement=[0.9, 0.9, 0.7], balanced_accuracy=[0.8, 0.8, 0.7])
     figure = figures.threshold_sensitivity(drawn, -0.12)
     assert len(figure.axes) == 2
