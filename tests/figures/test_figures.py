@@ -64,6 +64,25 @@ def test_error_against_density_in_percent_with_hot_on_top(smooth):
         half = [(segment[1, 1] - segment[0, 1]) / 2 for segment in bars.get_segments()]
         np.testing.assert_allclose(half, 100 * rows["test_error_ci95"])
     assert ticks(chosen.yaxis)[0] == "20" and chosen.yaxis_inverted()
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text()[:3] in ("(a)", "(b)", "(c)")]
+    assert boxes[0].x1 < boxes[1].x0 and boxes[1].x1 < boxes[2].x0 and boxes[2].x1 <= figure.bbox.x1
+
+
+def test_bars_are_explained_where_there_are_any(smooth):
+    figure = figures.error_against_load(smooth["grid"], smooth["selection"], EPOCHS)
+    assert "bars: 95 % intervals" in figure.legends[0].get_title().get_text()
+    one = tables(cells(seeds=(1,)))
+    bare = figures.error_against_load(one["grid"], one["selection"], EPOCHS)
+    assert "bars" not in bare.legends[0].get_title().get_text()
+    assert not any(container.has_yerr for container in bare.axes[0].containers)
+
+
+def test_the_band_of_starts_is_explained_where_there_is_one(smooth):
+    said = "band: smallest to largest over the starts"
+    assert said in words(figures.selection_comparison(smooth["selection"]))
+    single = smooth["selection"].query("algorithm in ('algorithm 2', 'algorithm 2.1')").assign(regret=0.01)
+    assert said not in words(figures.selection_comparison(single))
 
 
 def test_dense_seeds_stand_beside_error_and_paired_regret(smooth):
@@ -109,6 +128,15 @@ def test_every_dense_seed_is_a_point_a_dominant_one_ringed():
     assert rings[0].get_ydata() == pytest.approx(plane.loc[sparse & (plane["dense_seed"] == 2), "lmc"])
 
 
+@pytest.mark.parametrize(("seeds", "hidden"), [(3, False), (8, True)])
+def test_many_seeds_do_not_hide_their_mean(seeds, hidden):
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8), seeds=tuple(range(1, seeds + 1)))
+    lines = figures.seed_points(tables(plane)["grid"], plane, EPOCHS).axes[0].lines
+    (mean,) = (line for line in lines if line.get_marker() == "_" and line.get_linestyle() == "-")
+    points = [line.get_zorder() for line in lines if line.get_marker() in tuple("os^")]
+    assert (mean.get_zorder() > max(points)) == hidden
+
+
 def test_a_cell_of_one_seed_among_several_has_no_error_bar():
     plane = cells(temperatures=(10, 80, 160), densities=(0.05, 0.8))
     plane = plane[(plane["dense_seed"] == 1) | (plane["temperature"] != 10) | (plane["density"] != 0.05)]
@@ -124,6 +152,17 @@ def test_pairs_have_the_colour_of_their_dense_seed():
     assert colours[0] == colours[1] != colours[2] == colours[3]
     named = {handle.get_label(): handle.get_color() for handle in figure.legends[0].get_lines()}
     assert (named["pairs of seed 1"], named["pairs of seed 2"]) == (colours[0], colours[2])
+
+
+@pytest.mark.parametrize(("seeds", "colours"), [(6, 6), (7, 1)])
+def test_no_dense_seed_is_black_and_many_are_one_grey(seeds, colours):
+    one = run_tables()["lines"].query("dense_seed == 1")
+    figure = figures.lmc_lines(pd.concat([one.assign(dense_seed=seed) for seed in range(1, seeds + 1)]), EPOCHS)
+    *pairs, mean, _ = figure.axes[0].lines
+    drawn = {line.get_color() for line in pairs}
+    assert len(drawn) == colours and mean.get_color() == "black" and not drawn & {"black", "#000000"}
+    named = {line.get_color() for line in figure.legends[0].get_lines() if "pairs" in str(line.get_label())}
+    assert named == drawn
 
 
 def test_a_single_pair_is_drawn_once_and_named_so():
@@ -161,7 +200,10 @@ def test_panels_that_say_nothing_are_left_out_in_words(smooth):
     figure = figures.error_against_load(smooth["grid"], oracle, EPOCHS)
     assert len(figure.axes) == 1
     said = figure.legends[0].get_title().get_text()
-    assert "none is above the oracle" in said and "chosen at every density: 80 (dense training epochs)" in said
+    assert (
+        "every choice is the best at every density" in said
+        and "chosen at every density: 80 (dense training epochs)" in said
+    )
     table = pd.DataFrame({"threshold": [-0.3, -0.2], "agreement": np.nan, "balanced_accuracy": np.nan})
     blank = figures.threshold_sensitivity(table.assign(algorithm_2=0.01), -0.12)
     assert not blank.axes and "the same at every threshold" in " ".join(words(blank)).replace("\n", " ")
@@ -246,7 +288,8 @@ def test_a_mean_over_fewer_densities_says_over_how_many(smooth):
 def test_sensitivity_shows_agreement_only_with_drawn_regimes(smooth):
     table = pd.DataFrame({"threshold": [-0.3, -0.2, -0.1], "agreement": np.nan, "balanced_accuracy": np.nan})
     table["algorithm_2"] = [0.001, 0.002, 0.003]
-    assert len(figures.threshold_sensitivity(table, -0.12).axes) == 1
+    (axes,) = figures.threshold_sensitivity(table, -0.12).axes
+    assert axes.lines[0].get_drawstyle() == "steps-mid", "it is known at these thresholds alone"
     drawn = table.assign(agreement=[0.9, 0.9, 0.7], balanced_accuracy=[0.8, 0.8, 0.7])
     figure = figures.threshold_sensitivity(drawn, -0.12)
     assert len(figure.axes) == 2
@@ -284,6 +327,13 @@ def test_training_curves_are_means_by_density():
     two_densities_and_a_rate = panels[1, 1].lines
     assert len(two_densities_and_a_rate) == 3
     assert set(two_densities_and_a_rate[-1].get_xdata()) == {2.5}
+
+
+def test_a_rate_that_changes_all_the_time_has_no_verticals():
+    curves = run_tables()["curves"]
+    steps = figures.training_curves(curves, EPOCHS).axes[1]
+    cosine = figures.training_curves(curves.assign(learning_rate=1 / curves["epoch"]), EPOCHS).axes[1]
+    assert len(steps.lines) == len(cosine.lines) + 1
 
 
 def test_sparsity_keeps_the_order_of_layers_and_shows_percent():

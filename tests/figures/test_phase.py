@@ -9,16 +9,18 @@ import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from PIL import Image, ImageChops
 from smooth_plane import DENSITIES, EPOCHS, MEASURED, THRESHOLDS, cells, panels_of, tables, ticks, touching, with_id
 
 from three_regime import figures
-from three_regime.analysis import figure2, regimes, seed_means
+from three_regime.analysis import figure2, regime_tables, regimes, seed_means
 from three_regime.config.knobs import KNOBS
 from three_regime.config.thresholds import Thresholds
 from three_regime.errors import UserError
 from three_regime.figures import style
 from three_regime.figures.borders import border_lines, roomiest_point, width_at
 from three_regime.figures.panels import FIGURE_2, PANELS
+from three_regime.system.files import write_csv
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +125,9 @@ def test_a_corner_is_marked_where_one_seed_dominates():
     assert marked == [0, 0, 1, 0]
     corner = with_id(panels_of(figure)[2], "one-seed")[0].get_xy()
     assert corner.min(axis=0)[1] == 1 and corner.max(axis=0)[0] == len(DENSITIES)
-    assert "one-seed spread" in [text.get_text() for text in figure.legends[0].texts]
+    assert "spread dominated by one seed" in [text.get_text() for text in figure.legends[0].texts]
     bare = figures.panel_figure(found["grid"], found["regimes"], EPOCHS, THRESHOLDS, "cka_softmax")
-    assert "one-seed spread" not in [text.get_text() for text in bare.legends[0].texts]
+    assert "spread dominated by one seed" not in [text.get_text() for text in bare.legends[0].texts]
 
 
 def test_thresholds_of_another_data_set_are_named_in_the_legend(smooth):
@@ -260,7 +262,7 @@ def test_one_dense_seed_decides_by_distance_and_says_so(smooth):
     labels = smooth["regimes"].assign(decided=True, confidence=np.nan)
     figure = figures.phase_diagram(smooth["grid"], labels, EPOCHS, THRESHOLDS)
     assert "far from thresholds" in [text.get_text() for text in figure.legends[0].texts]
-    assert "one dense seed: no standard error" in said(figure)
+    assert "no standard errors" in said(figure)
 
 
 @pytest.mark.parametrize(
@@ -334,6 +336,83 @@ def test_one_panel_keeps_its_notes_on_the_page():
     figure.canvas.draw()
     box = figure.get_tightbbox(figure.canvas.get_renderer())
     assert box.x0 >= 0 and box.x1 <= style.COLUMN_WIDTH == figure.get_figwidth()
+
+
+@pytest.mark.skipif(not figure2.FIGURE2_FOLDER.is_dir(), reason="reference/figure2 is not here")
+def test_the_committed_published_figure_is_the_drawn_one(tmp_path):
+    """If not: ``make run PRESET=reference``, then copy published/figures/phase_diagram.png of its results."""
+    write_csv(tmp_path / "cells.csv", figure2.as_cells(figure2.load()))
+    regime_tables.write(tmp_path, Thresholds())
+    _, drawn, _ = figures.draw(tmp_path, ["phase_diagram"], Thresholds())
+    fresh, committed = (Image.open(path).convert("L") for path in (drawn, figure2.FIGURE2_FOLDER / "redrawn.png"))
+    assert fresh.size == committed.size
+    other = np.array(ImageChops.difference(fresh, committed)) > 32
+    assert other.mean() < 2e-4, "a changed word is more, another processor's rounding less"
+
+
+def test_names_keep_off_the_dots_of_decided_cells():
+    grid = seed_means.grid(figure2.as_cells(figure2.load()))
+    figure = figures.phase_diagram(grid, regimes.label(grid, Thresholds()), EPOCHS, Thresholds())
+    figure.canvas.draw()
+    for axes in panels_of(figure):
+        dots = axes.transData.transform(with_id(axes, "decided")[0].get_xydata())
+        for text in with_id(axes, "region"):
+            box = text.get_window_extent()
+            # Letters are all capitals: three quarters of the height of a line, above its descent.
+            low, high = box.y0 + 0.24 * box.height, box.y1
+            assert not [1 for x, y in dots if box.x0 < x < box.x1 and low < y < high]
+
+
+def test_every_part_of_a_regime_with_room_is_named():
+    code = np.full((8, 4), "II-A", dtype=object)
+    code[3] = "I"
+    code[6, 2] = "II-B"
+    plane = cells(densities=(0.05, 0.1, 0.4, 0.8))
+    found = tables(plane)
+    labels = found["regimes"].sort_values(["temperature", "density"]).assign(regime=code.ravel(), decided=False)
+    figure = figures.phase_diagram(found["grid"], labels, EPOCHS, THRESHOLDS)
+    names = sorted(text.get_text() for text in with_id(panels_of(figure)[0], "region"))
+    assert names == ["I", "II-A", "II-A", "II-B"]
+
+
+@pytest.mark.parametrize(("se", "least"), [(0.002, 0.8), (np.nan, 1.0)])
+def test_noise_does_not_span_all_colours(smooth, se, least):
+    grid = smooth["grid"].copy()
+    grid["test_error"] = 0.436 + 1e-5 * np.arange(len(grid))
+    grid["test_error_se"] = se
+    figure = figures.panel_figure(grid, smooth["regimes"], EPOCHS, THRESHOLDS, "test_error")
+    mesh = next(item for item in panels_of(figure)[0].collections if isinstance(item, QuadMesh))
+    assert np.ptp(mesh.get_clim()) == pytest.approx(least)
+
+
+def test_a_widened_range_stays_among_possible_values():
+    assert PANELS["cka_softmax"].widened(0.995, 0.999, 0.02) == pytest.approx((0.98, 1))
+    assert PANELS["normalised_test_error"].widened(0, 0.1, 1) == pytest.approx((0, 1))
+    assert PANELS["test_error"].widened(0, 1, 200) == (0, 100)
+    assert PANELS["lmc"].widened(-0.5, 0, 0.02) == (-0.5, 0)
+
+
+@pytest.mark.parametrize("low", [-0.02, -0.0208, -0.0999])
+def test_labels_of_a_colour_bar_do_not_touch(low):
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8))
+    found = tables(plane.assign(lmc=np.where(plane["density"] < 0.1, low, 0.0)))
+    labels = found["regimes"].assign(regime="II-A")
+    figure = figures.phase_diagram(found["grid"], labels, EPOCHS, replace(THRESHOLDS, lmc=low))
+    assert not touching(figure)
+    bar = next(axes for axes in figure.axes if axes.get_xlabel().startswith("(c)"))
+    assert len(bar.get_xticks()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-0.11996, ""), (-0.12004, ""), (-0.1196, "−0.1196"), (-0.1207, "−0.121"), (-0.12, "−0.120")],
+)
+def test_printed_values_stay_on_their_side_of_the_threshold(value, shown):
+    plane = cells(temperatures=(10, 80), densities=(0.05, 0.8), seeds=(1,))
+    plane.loc[(plane["temperature"] == 10) & (plane["density"] == 0.05), "lmc"] = value
+    figure = diagram(plane)
+    texts = {tuple(np.floor(text.get_position())): text.get_text() for text in with_id(panels_of(figure)[2], "value")}
+    assert texts[0, 0] == shown
 
 
 def test_lightness_rises_steadily_towards_the_good_end():

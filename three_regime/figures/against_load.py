@@ -114,10 +114,10 @@ def error_against_load(
 ) -> Figure:
     """Test error of the default, the tuned (Algorithm 1) and the oracle temperature at each density.
 
-    Left: test error, with 95 % intervals where there are several dense seeds. Middle: how far above the oracle, paired
-    by dense seed. Right: the temperature chosen, the hottest on top. Points are single dense seeds. Those that choose
-    alike at every density are one curve with all their names. The middle is left out where all choose like the oracle,
-    the right where one temperature is chosen everywhere; a line says so.
+    Left: test error, with 95 % intervals where there are several dense seeds. Middle: how far above that of the best
+    temperature (the oracle), paired by dense seed. Right: the temperature chosen, the hottest on top. Points are single
+    dense seeds. Those that choose alike at every density are one curve with all their names. The middle is left out
+    where all choose like the oracle, the right where one temperature is chosen everywhere; a line says so.
 
     Parameters
     ----------
@@ -144,10 +144,14 @@ def error_against_load(
     names = [name for name in TUNED if name in set(table["algorithm"])]
     parts = {name: table[table["algorithm"] == name].set_index(plane.load.column) for name in names}
     groups = style.alike({name: part["temperature"].reindex(plane.loads) for name, part in parts.items()})
-    shown, said = _telling(table, knob, plane.load)
+    shown, said = _informative_panels(table, knob, plane.load)
+    if table["test_error_ci95"].notna().any():
+        said.append("bars: 95 % intervals")
     with style.context():
         width = max(style.COLUMN_WIDTH, 0.4 + 2.2 * len(shown))
-        height = 2.35 + 0.13 * len(names) + 0.12 * len(said) + style.heading_height(title, width)
+        height = (
+            2.35 + 0.14 * (len(shown) > 1) + 0.13 * len(names) + 0.12 * len(said) + style.heading_height(title, width)
+        )
         figure = style.new_figure(width, height)
         panels = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
         for index, group in enumerate(groups):
@@ -159,8 +163,8 @@ def error_against_load(
         panels["test error"].set_ylim(max(0, low), min(100, high))
         for letter, (name, axes) in zip("abc", panels.items(), strict=False):
             style.load_axis(axes, plane.load, plane.loads, 1.7)
-            axes.set_title(f"({letter}) {name}", loc="left")
-            axes.set_ylabel({"test error": "test error (%)", _ABOVE: "percentage points"}.get(name, knob.label))
+            axes.set_title(style.fitted(f"({letter}) {name}", _TITLE_WIDTH, 8), loc="left")
+            axes.set_ylabel({"test error": "test error (%)", _EXCESS: "percentage points"}.get(name, knob.label))
             axes.grid(axis="y")
         if _CHOSEN in panels:
             places = style.tick_places(plane.temperature_labels, 1.5, upright=True)
@@ -176,17 +180,20 @@ def error_against_load(
     return figure
 
 
-_ABOVE, _CHOSEN = "above the oracle", "chosen, hot on top"
+_TITLE_WIDTH = 1.8
+"""Inches for the title of a panel, beside which stands the next."""
+
+_EXCESS, _CHOSEN = "excess over the best temperature", "chosen temperature (hottest at top)"
 
 
-def _telling(table: pd.DataFrame, knob: Knob, load: Load) -> tuple[list[str], list[str]]:
+def _informative_panels(table: pd.DataFrame, knob: Knob, load: Load) -> tuple[list[str], list[str]]:
     """Panels that say something, and a sentence for each of the others."""
     shown, said = ["test error"], []
     if (table.filter(regex="^regret").fillna(0).abs() > 1e-12).any(axis=None):
-        shown.append(_ABOVE)
+        shown.append(_EXCESS)
     else:
         where = " where its choice was run" if table["regret"].isna().any() else ""
-        said.append(f"none is above the oracle at any {load.noun}{where}")
+        said.append(f"every choice is the best at every {load.noun}{where}")
     chosen = table["temperature"].dropna().unique()
     if len(chosen) > 1:
         shown.append(_CHOSEN)
@@ -203,12 +210,13 @@ def _draw_choice(
     panels: Mapping[str, Axes], plane: Plane, rows: pd.DataFrame, label: str, look: Mapping[str, Any]
 ) -> None:
     x = np.array([plane.column(value) for value in rows.index])
-    bars = {"capsize": 1.5, "elinewidth": 0.8}
-    error = 100 * rows["test_error_ci95"]
-    panels["test error"].errorbar(x, 100 * rows["test_error"], yerr=error, label=label, **bars, **look)
-    if _ABOVE in panels:
-        panels[_ABOVE].plot(x, 100 * rows["regret"], **look)
-    for panel, kind in (("test error", "test_error_seed"), (_ABOVE, "regret_seed")):
+    # Without an interval the legend must show no bar.
+    known = rows["test_error_ci95"].notna().any()
+    bars = {"yerr": 100 * rows["test_error_ci95"], "capsize": 1.5, "elinewidth": 0.8} if known else {}
+    panels["test error"].errorbar(x, 100 * rows["test_error"], label=label, **bars, **look)
+    if _EXCESS in panels:
+        panels[_EXCESS].plot(x, 100 * rows["regret"], **look)
+    for panel, kind in (("test error", "test_error_seed"), (_EXCESS, "regret_seed")):
         for name in [name for name in rows if name.startswith(kind) and panel in panels]:
             panels[panel].plot(x, 100 * rows[name], color=look["color"], zorder=2.9, **_SEEDS)
     if _CHOSEN in panels:
@@ -288,7 +296,7 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
     ends = ("mean", "lowest", "highest")
     groups = style.alike({name: rows[list(ends)].to_numpy().ravel() for name, rows in parts.items()})
     with style.context():
-        height = 2.3 + 0.13 * len(names) + style.heading_height(title, style.TEXT_WIDTH)
+        height = 2.42 + 0.13 * len(names) + style.heading_height(title, style.TEXT_WIDTH)
         figure = style.new_figure(style.TEXT_WIDTH, height)
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
         for index, group in enumerate(groups):
@@ -309,7 +317,10 @@ def selection_comparison(selection: pd.DataFrame, title: str = "") -> Figure:
         right.grid(axis="x")
         right.set_title(f"(b) regret over all {load.plural}", loc="left")
         right.annotate("probes", (1, 1), (16, 5), "axes fraction", "offset points", ha="center")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, columnspacing=1.4)
+        band = "band: smallest to largest over the starts" if (table["starts"] > 1).any() else None
+        note = {"title": band, "title_fontsize": 7}
+        handles = left.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=3, columnspacing=1.4, **note)
         style.heading(figure, title)
     return figure
 

@@ -57,8 +57,38 @@ def _chained(edges: Sequence[tuple[Corner, Corner]]) -> list[list[Corner]]:
     return lines
 
 
+def connected(region: np.ndarray) -> list[np.ndarray]:
+    """The parts of a region (shape (rows, columns), true inside) whose cells share edges, the largest first."""
+    labels, count = ndimage.label(region)
+    return sorted((labels == label for label in range(1, count + 1)), key=lambda part: -part.sum())
+
+
+def room_for(region: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """Points around which a box of so many (columns, rows) lies inside a region, on the grid of `roomiest_point`."""
+    width, height = (2 * int(np.ceil(_SAMPLES * side / 2)) + 1 for side in box)
+    return ndimage.minimum_filter(_fine(region), size=(height, width), mode="constant", cval=False)
+
+
+def near(cells: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """Points around which a box of so many (columns, rows) holds the middle of one of the `cells`, on that grid."""
+    x, y = (np.arange(_SAMPLES * count + 2) / _SAMPLES - 0.5 / _SAMPLES for count in cells.shape[::-1])
+    held = np.zeros((len(y), len(x)), dtype=bool)
+    for row, column in np.argwhere(cells):
+        held |= np.outer(np.abs(y - row - 0.5) < box[1] / 2, np.abs(x - column - 0.5) < box[0] / 2)
+    return held
+
+
+def _fine(region: np.ndarray) -> np.ndarray:
+    """A region in points, `_SAMPLES` an edge of a cell, with one outside at every side."""
+    return np.pad(np.kron(region.astype(bool), np.ones((_SAMPLES, _SAMPLES), dtype=bool)), 1)
+
+
 def roomiest_point(
-    region: np.ndarray, obstacles: Sequence[np.ndarray], cell_width: float, cell_height: float
+    region: np.ndarray,
+    obstacles: Sequence[np.ndarray],
+    cell_width: float,
+    cell_height: float,
+    among: np.ndarray | None = None,
 ) -> tuple[float, float] | None:
     """The point of a region farthest from everything outside it and from the obstacles, for its label.
 
@@ -70,22 +100,25 @@ def roomiest_point(
         Polylines of shape (n, 2) in cell coordinates; a single point is one with n = 1.
     cell_width, cell_height
         Size of a cell in any common unit; a smaller width keeps a wide label farther from the sides.
+    among
+        The points that may be chosen (`room_for`, `near`); all without.
 
     Returns
     -------
     tuple of float, or None
-        (x, y) in cell coordinates; None for an empty region.
+        (x, y) in cell coordinates; None where no point may be chosen.
     """
-    if not region.any():
+    fine = _fine(region)
+    may = fine.copy() if among is None else among & fine
+    if not may.any():
         return None
-    fine = np.pad(np.kron(region.astype(bool), np.ones((_SAMPLES, _SAMPLES), dtype=bool)), 1)
     for line in obstacles:
         steps = np.arange(len(line))
         dense = np.linspace(0, len(line) - 1, 1 + 2 * _SAMPLES * max(region.shape) * (len(line) - 1))
         x, y = (np.interp(dense, steps, line[:, axis]) for axis in (0, 1))
         fine[(y * _SAMPLES + 0.5).astype(int), (x * _SAMPLES + 0.5).astype(int)] = False
     distance = ndimage.distance_transform_edt(fine, sampling=(cell_height, cell_width))
-    best = np.argwhere(distance >= distance.max() - 1e-9)
+    best = np.argwhere(may & (distance >= distance[may].max() - 1e-9))
     row, column = best[np.argmin(((best - best.mean(axis=0)) ** 2).sum(axis=1))]
     return (column - 0.5) / _SAMPLES, (row - 0.5) / _SAMPLES
 

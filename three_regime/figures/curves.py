@@ -22,6 +22,9 @@ from three_regime.figures.cells import require
 CHOSEN = 4
 """Most temperatures and densities shown unless asked for, evenly spread over what was run."""
 
+OFTEN = 0.25
+"""Share of the epochs; if the learning rate changes in more, verticals at its changes would say nothing."""
+
 FEW_POINTS = 15
 """Fewer evaluated epochs than these are marked on a training curve."""
 
@@ -67,9 +70,9 @@ def lmc_lines(
 ) -> Figure:
     """Error along the line between two replicas, one panel a cell: hot to cold down, densities across.
 
-    Thin lines are single pairs, in one colour for each dense seed, the thick one their mean within each dense seed,
-    then over dense seeds; the dotted line is the mean of the two ends, from which LMC counts. A single pair is its own
-    mean. Panels of one density share their vertical axis.
+    Thin lines are single pairs, in one colour for each dense seed (all grey if there are many), the thick one their
+    mean within each dense seed, then over dense seeds; the dotted line is the mean of the two ends, from which LMC
+    counts. A single pair is its own mean. Panels of one density share their vertical axis.
 
     Parameters
     ----------
@@ -138,9 +141,9 @@ def _line_handles(seeds: Sequence[int], several: bool) -> list[Line2D]:
     if not several:
         return [Line2D([], [], label="the pair", **_LINE_LOOKS[mean]), Line2D([], [], label=ends, **_LINE_LOOKS[ends])]
     handles = [Line2D([], [], label=mean, **_LINE_LOOKS[mean]), Line2D([], [], label=ends, **_LINE_LOOKS[ends])]
-    named = [(f"pairs of seed {seed}", style.series(index).colour) for index, seed in enumerate(seeds)]
-    if len(seeds) > len(style.SERIES):
-        named = [(pairs, "0.4")]
+    named = [(f"pairs of seed {seed}", style.of_seed(index, len(seeds)).colour) for index, seed in enumerate(seeds)]
+    if len(seeds) > len(style.SEEDS):
+        named = [(pairs, style.MANY_SEEDS.colour)]
     return [Line2D([], [], label=name, **_LINE_LOOKS[pairs] | {"color": colour}) for name, colour in named] + handles
 
 
@@ -163,7 +166,8 @@ def _draw_line_cell(axes: Axes, cell: pd.DataFrame, measure: str, factor: float,
     thin, thick, dotted = _LINE_LOOKS.values()
     pairs = list(cell.sort_values("t").groupby(["dense_seed", "pair"]))
     for (seed, _), pair in pairs if len(pairs) > 1 else ():
-        axes.plot(pair["t"], factor * pair[measure], **thin | {"color": style.series(seeds.index(seed)).colour})
+        colour = style.of_seed(seeds.index(seed), len(seeds)).colour
+        axes.plot(pair["t"], factor * pair[measure], **thin | {"color": colour})
     mean = factor * cell.groupby(["dense_seed", "t"])[measure].mean().groupby("t").mean()
     axes.plot(mean.index, mean, **thick)
     axes.axhline((mean.iloc[0] + mean.iloc[-1]) / 2, **dotted)
@@ -176,7 +180,7 @@ def training_curves(
 
     Lines are means over replicas within each dense seed, then over dense seeds, bands the range of all. Lines of dense
     training are temperatures (of the early-stop points of one run the longest is drawn), those of retraining are
-    densities. Grey verticals mark changes of the learning rate.
+    densities. Grey verticals mark changes of the learning rate; there are none if it changes all the time.
 
     Parameters
     ----------
@@ -274,11 +278,13 @@ def _draw_family(panels: Sequence[Axes], parts: list[pd.DataFrame], labels: list
 
 
 def _rate_changes(curve: pd.DataFrame) -> list[float]:
-    """Places between two epochs with different learning rates."""
+    """Places between two epochs with different learning rates; none if they are `OFTEN`."""
     if "learning_rate" not in curve:
         return []
     rate = curve.groupby("epoch")["learning_rate"].first().dropna()
     changed = ~np.isclose(rate.to_numpy()[1:], rate.to_numpy()[:-1])
+    if changed.sum() > OFTEN * len(rate):
+        return []
     return [float(epoch) - 0.5 for epoch in rate.index[1:][changed]]
 
 

@@ -25,9 +25,10 @@ def phase_diagram(
     to bottom. All panels carry the same borders along the edges of cells (solid: Regime I, by LMC; dashed: II-A / II-B,
     by CKA), region names, a dot in every cell whose regime is decided, plain grey where networks answer at chance, and
     grey hatching where a cell was not run. A corner is filled where one dense seed dominates the spread of the panel's
-    measure. Where cells are large enough their values are printed in them. A panel that says nothing, because it was
-    not measured or is the same in every cell, is left out, and a line below says so. Without a cell in Regime I the
-    colours of LMC run from the threshold to 0, so that noise does not look like a barrier.
+    measure. Where cells are large enough their values are printed in them, unless rounding puts one on the other side
+    of its threshold. A panel that says nothing, because it was not measured or is the same in every cell, is left out,
+    and a line below says so. Colours span four standard errors at least, and those of LMC without a cell in Regime I
+    run from the threshold to 0, so that noise does not look like a difference.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def phase_diagram(
     """
     with style.context():
         scene = Scene.of(grid, regimes, knob, thresholds, 1.86)
-        shown, said = _telling(scene)
+        shown, said = _informative_panels(scene)
         rows = -(-len(shown) // 2)
         width = style.SCREEN_WIDTH if len(shown) > 1 else style.COLUMN_WIDTH
         legend = Legend.of(scene, shown, said, 2, width)
@@ -74,7 +75,7 @@ def phase_diagram(
     return figure
 
 
-def _telling(scene: Scene) -> tuple[list[str], list[str]]:
+def _informative_panels(scene: Scene) -> tuple[list[str], list[str]]:
     """The panels of Figure 2 that say something, and a sentence for each of the others."""
     shown, said = [], []
     cells = scene.plane.shape[0] * scene.plane.shape[1]

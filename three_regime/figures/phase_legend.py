@@ -22,7 +22,7 @@ class Legend:
     Attributes
     ----------
     columns
-        Most entries beside each other.
+        Entries beside each other.
     note
         Sentences in lines that fit the figure; empty for none.
     """
@@ -36,7 +36,8 @@ class Legend:
         sentences = [*_absent(scene), *said]
         if inherited := scene.thresholds.inherited:
             sentences.append(f"thresholds set for {inherited}, not for this data set")
-        return cls(_handles(scene, shown), columns, style.fitted("; ".join(sentences), width, 7))
+        handles = _handles(scene, shown)
+        return cls(handles, _fitting(handles, columns, width), style.fitted("; ".join(sentences), width, 7))
 
     @property
     def height(self) -> float:
@@ -49,11 +50,26 @@ class Legend:
             handles=self.handles,
             loc="outside lower center",
             ncols=self.columns,
-            columnspacing=1.2,
+            columnspacing=_SPACING,
             title=self.note or None,
             title_fontsize=7,
         )
         legend.get_title().set_multialignment("center")
+
+
+_SPACING = 1.2
+"""Between columns, in units of the size of letters."""
+
+
+def _fitting(handles: Sequence[Line2D | Patch], most: int, width: float) -> int:
+    """Number of columns, at most `most`, with which the legend is no wider than `width` inches."""
+    letter = 7 / 72
+    widths = [style.text_width(str(handle.get_label()), 7) + 3.4 * letter for handle in handles]
+    for columns in range(most, 1, -1):
+        widest = [max(part) for part in np.array_split(widths, columns) if len(part)]
+        if sum(widest) + (_SPACING * (len(widest) - 1) + 1) * letter <= width:
+            return columns
+    return 1
 
 
 def _handles(scene: Scene, shown: Sequence[str]) -> list[Line2D | Patch]:
@@ -66,7 +82,7 @@ def _handles(scene: Scene, shown: Sequence[str]) -> list[Line2D | Patch]:
     if scene.decided.any():
         handles.append(Line2D([], [], label="regime decided" if scene.confident else "far from thresholds", **DECIDED))
     if any(scene.one_seed(name).any() for name in shown):
-        handles.append(Line2D([], [], label="one-seed spread", **ONE_SEED))
+        handles.append(Line2D([], [], label="spread dominated by one seed", **ONE_SEED))
     if any(scene.missing(name).any() for name in shown):
         handles.append(missing_patch((0, 0)))
         handles[-1].set_label("not run")
@@ -87,5 +103,5 @@ def _absent(scene: Scene) -> list[str]:
         return []
     said = [f"no {each.what} ({_threshold(scene, each)})" for each in BORDERS if not scene.lines[each.name]]
     if not scene.confident:
-        return [*said, "one dense seed: no standard error"]
+        return [*said, "no standard errors"]
     return said if scene.decided.any() else [*said, "no regime is decided"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import seaborn as sns
@@ -13,20 +13,21 @@ from matplotlib.ticker import MaxNLocator
 
 from three_regime.analysis.regimes import REGIMES
 from three_regime.figures import style
-from three_regime.figures.borders import roomiest_point, width_at
-from three_regime.figures.panels import panel_of
+from three_regime.figures.borders import connected, near, room_for, roomiest_point, width_at
+from three_regime.figures.panels import NOISE, panel_of
 from three_regime.figures.phase_scene import BORDERS, Scene, printed_number
 
 
 def _limits(scene: Scene, name: str) -> tuple[float, float]:
     """Ends of the colours: those of the values, unless they would show noise as a difference."""
-    panel, values = panel_of(name), scene.values(name)
+    panel, values, errors = panel_of(name), scene.values(name), scene.standard_errors(name)
     if name == "lmc" and not (scene.code == 0).any():
         return scene.thresholds.lmc, 0.0
     if np.isnan(values).all():
         return 0.0, 1.0
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    return (low, high) if high - low > 1e-9 else (low - 0.5 / 100 * panel.factor, high + 0.5 / 100 * panel.factor)
+    least = panel.least if np.isnan(errors).all() else NOISE * float(np.nanmedian(errors))
+    return panel.widened(low, high, max(least, 0.01 * panel.factor) if high - low < 1e-9 else least)
 
 
 def draw(axes: Axes, scene: Scene, name: str, prefix: str) -> None:
@@ -111,11 +112,14 @@ def _draw_borders(axes: Axes, scene: Scene) -> None:
 
 
 def _mark_decided(axes: Axes, scene: Scene, *, in_corner: bool) -> None:
-    """A dot in every cell whose regime is decided: in its middle, or beside its value in the upper left corner."""
+    """A dot in every cell whose regime is decided: in its middle, or beside its value in the upper left corner.
+
+    It lies on the white box of a region's name, which may reach it though the letters do not.
+    """
     rows, columns = np.nonzero(scene.decided)
     if len(rows):
         x, y = (0.055 / side for side in scene.cell) if in_corner else (0.5, 0.5)
-        axes.plot(columns + x, rows + y, gid="decided", zorder=2.95, **DECIDED)
+        axes.plot(columns + x, rows + y, gid="decided", zorder=4.1, **DECIDED)
 
 
 DECIDED = {
@@ -141,30 +145,57 @@ def _print_values(axes: Axes, texts: list[list[str]], values: np.ndarray, colour
 def _name_in_cells(axes: Axes, scene: Scene) -> None:
     """The name of each region below the value of its middle cell."""
     for code, name in enumerate(REGIMES):
-        cells = np.argwhere(scene.code == code)
-        if len(cells):
+        for region in connected(scene.code == code):
+            cells = np.argwhere(region)
             row, column = cells[np.argmin(((cells - cells.mean(axis=0)) ** 2).sum(axis=1))]
             _name(axes, (column + 0.5, row + 0.74), name, 0)
 
 
 def _name_regions(axes: Axes, scene: Scene, marked: np.ndarray) -> None:
+    """The name of each region that has room for it; of a regime without any, that of its largest region."""
     rows, columns = scene.plane.shape
     obstacles = [line for lines in scene.lines.values() for line in lines]
     obstacles += [np.array([[column + 0.95, row + 0.05]]) for row, column in np.argwhere(marked)]
+    sizes = {"cell_width": 0.45 / columns, "cell_height": 1 / rows}
     for code, name in enumerate(REGIMES):
-        region = scene.code == code
-        point = roomiest_point(region, obstacles, cell_width=0.45 / columns, cell_height=1 / rows)
-        if point is None:
-            continue
-        room = width_at(region, point) * scene.cell[0]
-        _name(axes, point, name, 90 if room < _LABEL_WIDTH else 0)
+        regions = connected(scene.code == code)
+        placed = [place for region in regions if (place := _place(scene, region, obstacles, name, sizes))]
+        if regions and not placed:
+            point = roomiest_point(regions[0], obstacles, **sizes)
+            placed = [(point, 90 if width_at(regions[0], point) * scene.cell[0] < _LABEL_WIDTH else 0)]
+        for point, rotation in placed:
+            _name(axes, point, name, rotation)
+
+
+def _place(
+    scene: Scene, region: np.ndarray, obstacles: Sequence[np.ndarray], name: str, sizes: Mapping[str, float]
+) -> tuple[tuple[float, float], float] | None:
+    """Point and rotation of a name that lies inside its region, with its letters off the dots of decided cells."""
+    letters = (style.text_width(name, _NAME_SIZE, "bold"), _LETTERS)
+    for rotation, turned in ((0, letters), (90, letters[::-1])):
+        box = [(inches + _MARGIN) / cell for inches, cell in zip(turned, scene.cell, strict=True)]
+        between_columns = turned[0] + _DOTS[0] < scene.cell[0]
+        for room in _DOTS if between_columns else _DOTS[1:]:
+            dot = [(inches + room) / cell for inches, cell in zip(turned, scene.cell, strict=True)]
+            free = room_for(region, box) & ~near(scene.decided, dot)
+            if (point := roomiest_point(region, obstacles, **sizes, among=free)) is not None:
+                return point, rotation
+    return None
 
 
 def _name(axes: Axes, point: tuple[float, float], name: str, rotation: float) -> None:
     box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
-    look = {"ha": "center", "va": "center", "fontsize": 7.5, "fontweight": "bold", "zorder": 4, "bbox": box}
-    axes.text(*point, name, rotation=rotation, gid="region", **look)
+    look = {"ha": "center", "va": "center_baseline", "fontsize": _NAME_SIZE, "fontweight": "bold", "bbox": box}
+    axes.text(*point, name, rotation=rotation, gid="region", zorder=4, **look)
 
+
+_NAME_SIZE = 7.5
+_LETTERS = 0.076
+"""Inches: the height of the letters of a name, all of them capitals."""
+_MARGIN = 0.06
+"""Inches, both sides together, that the box of a name adds to its letters."""
+_DOTS = (0.08, 0.03)
+"""Inches for the dot of a decided cell: with its surroundings if a name fits between two columns, and alone."""
 
 _LABEL_WIDTH = 0.4
 """Inches that the longest region name takes with its margin; where a region is narrower the name stands upright."""
@@ -181,15 +212,33 @@ def _colour_bar(axes: Axes, label: str, width: float) -> None:
     )  # fmt: skip
     ticks = MaxNLocator(nbins=4, steps=[1, 2, 4, 5, 10]).tick_values(low, high) if len(values) else np.array([])
     ticks = ticks[(ticks >= low - 1e-9) & (ticks <= high + 1e-9)]
+    while _touch(ticks, low, high, width):
+        ticks = ticks[::2]
     bar.set_ticks(ticks, labels=_tick_labels(ticks))
     bar.ax.minorticks_off()
-    # Beside the end of a bar stands the beginning of the next.
     for tick, text in zip(ticks, bar.ax.get_xticklabels(), strict=True):
-        place = (tick - low) / (high - low)
-        text.set_horizontalalignment("left" if place < 0.06 else "right" if place > 0.94 else "center")
+        text.set_horizontalalignment(_side((tick - low) / (high - low)))
     bar.ax.tick_params(length=2, pad=1)
     bar.set_label(label, fontsize=8, labelpad=3)
     bar.outline.set_linewidth(0.5)
+
+
+def _side(place: float) -> str:
+    """Alignment of a tick's label: beside the end of a bar stands the beginning of the next."""
+    return "left" if place < 0.06 else "right" if place > 0.94 else "center"
+
+
+def _touch(ticks: np.ndarray, low: float, high: float, inches: float) -> bool:
+    """Whether labels of ticks touch on a bar that runs from `low` to `high` over so many inches."""
+    places = (ticks - low) / (high - low)
+    widths = np.array([style.text_width(label, 7) for label in _tick_labels(ticks)])
+    before = np.array([{"left": 0.0, "center": 0.5, "right": 1.0}[_side(place)] for place in places])
+    starts = inches * places - before * widths
+    return bool((starts[1:] - (starts + widths)[:-1] < _GAP).any())
+
+
+_GAP = 0.05
+"""Inches between two labels of ticks."""
 
 
 def _tick_labels(ticks: np.ndarray) -> list[str]:

@@ -106,16 +106,37 @@ class Scene:
         """Shape (rows, columns): true where the measure `name` was not run."""
         return pd.isna(self.plane.matrix(self.grid, name))
 
+    def standard_errors(self, name: str) -> np.ndarray:
+        """Shape (rows, columns): those of `values`, NaN where unknown."""
+        if f"{name}_se" not in self.grid:
+            return np.full(self.plane.shape, np.nan)
+        errors = self.plane.matrix(self.grid, f"{name}_se").astype(float) * panel_of(name).factor
+        return np.where(self.chance, np.nan, errors)
+
     def printed(self, name: str) -> list[list[str]] | None:
-        """The values as they stand in the cells, with as many decimals as fit; None where cells are too small."""
-        width, height = self.cell
+        """The values as they stand in the cells, with as many decimals as fit; None where cells are too small.
+
+        A value that these decimals put onto its threshold, or across it, has one more; where that does not help or
+        does not fit, the text is empty.
+        """
         most = panel_of(name).decimals
+        threshold = {"lmc": self.thresholds.lmc, "cka_softmax": self.thresholds.cka}.get(name, np.nan)
         for decimals in range(most, min(2, most) - 1, -1):
             texts = [[printed_number(value, decimals) for value in row] for row in self.values(name)]
-            longest = max(len(text) for row in texts for text in row)
-            if height >= _PRINTED_HEIGHT and longest * style.DIGIT <= 0.94 * width:
-                return texts
+            if self.cell[1] >= _PRINTED_HEIGHT and all(self._fits(text) for row in texts for text in row):
+                return [[self._agreeing(value, decimals, threshold) for value in row] for row in self.values(name)]
         return None
+
+    def _fits(self, text: str) -> bool:
+        return len(text) * style.DIGIT <= 0.94 * self.cell[0]
+
+    def _agreeing(self, value: float, decimals: int, threshold: float) -> str:
+        """`value` with so many decimals, or one more, that it stays on its side of `threshold`; else empty."""
+        for more in (decimals, decimals + 1):
+            if not _contradicts(value, more, threshold):
+                text = printed_number(value, more)
+                return text if self._fits(text) else ""
+        return ""
 
     def one_seed(self, name: str) -> np.ndarray:
         """Shape (rows, columns): true where one dense seed dominates the spread of the measure `name`."""
@@ -127,6 +148,14 @@ class Scene:
 
 _PRINTED_HEIGHT = 0.26
 """Inches that a cell needs for its value and the name of its region below."""
+
+
+def _contradicts(value: float, decimals: int, threshold: float) -> bool:
+    """Whether rounding puts `value` onto the threshold or across it."""
+    rounded = round(value, decimals)
+    if abs(rounded - threshold) < 1e-12:
+        return abs(value - threshold) > 1e-12
+    return (rounded < threshold) != (value < threshold)
 
 
 def printed_number(value: float, decimals: int) -> str:

@@ -145,7 +145,9 @@ def _draw(axes: Axes, cell: pd.DataFrame, plane: Plane, seeds: list[int], factor
     means = cell.drop_duplicates("temperature").assign(place=lambda table: table["temperature"].map(places))
     means = means.sort_values("place")
     if len(seeds) > 1:
-        axes.errorbar(means["place"], factor * means["mean"], yerr=factor * means["se"], **_MEAN)
+        # Many points would hide the mean; of few, each is to be seen.
+        order = 2.1 if len(seeds) <= _NAMED else 3.0
+        axes.errorbar(means["place"], factor * means["mean"], yerr=factor * means["se"], zorder=order, **_MEAN)
     for index, seed in enumerate(seeds):
         own = cell[cell["dense_seed"] == seed].sort_values("temperature", key=lambda values: values.map(places))
         x = own["temperature"].map(places)
@@ -164,14 +166,14 @@ _RING = {
     "marker": "o",
     "markersize": 7,
     "markerfacecolor": "none",
-    "markeredgecolor": "#D55E00",
+    "markeredgecolor": "black",
     "markeredgewidth": 0.9,
 }
 
 
 def _look(index: int, count: int) -> dict[str, object]:
     """A marker and colour for each seed, as long as there are few."""
-    look = style.series(index) if count <= _NAMED else style.SERIES[0]
+    look = style.of_seed(index, count) if count <= _NAMED else style.SERIES[0]
     # Later ones are smaller, so that equal values do not hide each other.
     size = 4.4 - 0.45 * index if count <= _NAMED else 3.0
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.3, "zorder": 2.5 + 0.01 * index}

@@ -69,9 +69,9 @@ def threshold_sensitivity(sensitivity: pd.DataFrame, threshold: float, title: st
             for index, columns in enumerate(groups):
                 look = lines[columns[0]][1].keywords | style.nested(index, len(groups))
                 name = "\n= ".join(lines[column][0] for column in columns)
-                axes.plot(
-                    table["threshold"], 100 * table[columns[0]], label=name, markevery=max(1, len(table) // 12), **look
-                )
+                # Between two thresholds tried a value changes at one cell's LMC, not gradually.
+                steps = {"drawstyle": "steps-mid", "markevery": max(1, len(table) // 12)}
+                axes.plot(table["threshold"], 100 * table[columns[0]], label=name, **steps, **look)
             axes.axvline(threshold, color="0.45", linewidth=0.8, zorder=0)
             axes.set_ylabel(label)
             axes.grid(axis="y")

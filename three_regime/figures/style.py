@@ -20,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from three_regime.config.loads import Load
 
@@ -95,6 +97,16 @@ SERIES: tuple[Series, ...] = (
 )
 """Okabe–Ito colours without its yellow, which is too light for a line on white."""
 
+SEEDS: tuple[Series, ...] = tuple(look for look in SERIES if look.colour != "#000000")
+"""Looks of dense seeds: black is their mean's."""
+MANY_SEEDS = Series("#737373", "o", "-")
+"""The one look of dense seeds that are more than `SEEDS`."""
+
+
+def of_seed(index: int, count: int) -> Series:
+    """The look of dense seed number `index` of `count`."""
+    return SEEDS[index] if count <= len(SEEDS) else MANY_SEEDS
+
 
 @contextmanager
 def context() -> Iterator[None]:
@@ -137,6 +149,14 @@ def fitted(text: str, width: float, size: float) -> str:
     letters = int(72 * width / (0.6 * size))
     lines = [textwrap.wrap(line, letters, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")]
     return "\n".join(part for line in lines for part in line)
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Inches that one line of text takes at `size` points."""
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family=_RC["font.sans-serif"], weight=weight)
+    return float(TextPath((0, 0), text, size=size, prop=font).get_extents().width) / 72
 
 
 def nested(index: int, count: int) -> dict[str, float]:

@@ -11,11 +11,22 @@ const Cell = (() => {
 
   const seedsOf = (study) => [...new Set(study.points.replicas.concat(study.points.pairs).map((row) => row[1]))].sort((a, b) => a - b);
 
+  // Whether dense seeds are too many to have a look each.
+  const areMany = (seeds, look) => seeds.length > look.seeds.length;
+
   // Colour and marker of a dense seed.
   const looksOf = (study, look) => {
     const seeds = seedsOf(study);
-    return (seed) => look.series[Math.max(0, seeds.indexOf(seed)) % look.series.length];
+    return (seed) => (areMany(seeds, look) ? look.many_seeds : look.seeds[Math.max(0, seeds.indexOf(seed))]);
   };
+
+  // Ticks of an axis of so many pixels on which dense seeds stand side by side, their names not touching.
+  function seedTicks(seeds, pixels) {
+    const need = 7 * Math.max(...seeds.map((seed) => String(seed).length)) + 6;
+    const step = Math.ceil((need * seeds.length) / pixels);
+    const at = seeds.map((_, place) => place).filter((place) => place % step === 0);
+    return { ticks: at, names: at.map((place) => String(seeds[place])) };
+  }
 
   // Rows of charts: errors on the lines between replicas, retraining curves, every replica and pair as a point.
   function charts(study, cell, thresholds, look) {
@@ -110,8 +121,7 @@ const Cell = (() => {
         width: 220,
         height: 170,
         x: {
-          domain: [-0.5, seeds.length - 0.5], label: "dense seed",
-          ticks: seeds.map((_, at) => at), names: seeds.map(String),
+          domain: [-0.5, seeds.length - 0.5], label: "dense seed", ...seedTicks(seeds, 160),
         },
         y: { domain: near ? extent([...all, threshold * factor], factor * 0.002) : [low, high] },
       }, (x, y, body) => {
@@ -133,11 +143,13 @@ const Cell = (() => {
 
   // What the charts on the page show.
   function keys(study, look) {
-    const style = looksOf(study, look);
-    const shown = seedsOf(study).map((seed) => key([
-      element("line", { x1: 1, x2: 25, y1: 7, y2: 7, stroke: style(seed).colour, class: "thin" }),
-      mark(style(seed).marker, 13, 7, 3.4, style(seed).colour),
-    ], `dense seed ${seed}`));
+    const seeds = seedsOf(study);
+    const seedKey = ({ colour, marker }, words) => key([
+      element("line", { x1: 1, x2: 25, y1: 7, y2: 7, stroke: colour, class: "thin" }), mark(marker, 13, 7, 3.4, colour),
+    ], words);
+    const shown = areMany(seeds, look)
+      ? [seedKey(look.many_seeds, "dense seeds")]
+      : seeds.map((seed) => seedKey(looksOf(study, look)(seed), `dense seed ${seed}`));
     const stroke = (name) => element("line", { x1: 1, x2: 25, y1: 7, y2: 7, class: name });
     const others = {
       mean: [stroke("mean"), "mean over dense seeds"],

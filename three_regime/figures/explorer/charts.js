@@ -43,15 +43,22 @@ const Charts = (() => {
   // In the unit of its label; a missing number stays missing, where JavaScript would make it 0.
   const scaled = (value, factor) => (known(value) ? value * factor : NaN);
 
-  // About `count` round values between two ends.
+  // About `count` round values between two ends, two at least.
   function ticks(low, high, count = 4) {
     const raw = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(raw));
-    const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999) ?? 10);
-    const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    const first = [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999) ?? 10;
+    const steps = [10, 5, 2, 1, 0.5, 0.2, 0.1].filter((factor) => factor <= first).map((factor) => factor * power);
+    const found = steps.map((step) => ({ values: multiples(step, low, high), decimals: decimalsOfStep(step) }));
+    return found.find(({ values }) => values.length > 1) ?? found[0];
+  }
+
+  const decimalsOfStep = (step) => Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+
+  function multiples(step, low, high) {
     const values = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1) values.push(k * step);
-    return { values, decimals };
+    return values;
   }
 
   function extent(values, least = 0) {

@@ -23,7 +23,7 @@ from three_regime.config.measures import measured_columns
 from three_regime.config.thresholds import Thresholds
 from three_regime.figures import curves, style
 from three_regime.figures.cells import Plane, require
-from three_regime.figures.panels import FIGURE_2, PANELS, panel_of
+from three_regime.figures.panels import FIGURE_2, NOISE, PANELS, panel_of
 from three_regime.figures.study import Tables
 from three_regime.figures.wording import Words, reworded
 from three_regime.study.outputs import FIGURE2_STUDY, PUBLISHED
@@ -49,8 +49,9 @@ RULES: Json = {
     "cka_margin": regimes.CKA_MARGIN,
     "regimes": list(regimes.REGIMES),
     "chance": regimes.CHANCE,
+    "noise": NOISE,
 }
-"""Constants of `regimes.label`, for the browser."""
+"""Constants of `regimes.label`, and of the range of colours, for the browser."""
 
 
 def of_study(folder: Path, thresholds: Thresholds) -> Json:
@@ -189,6 +190,8 @@ def _measure(grid: pd.DataFrame, plane: Plane, name: str, words: Words) -> Json:
         "factor": panel.factor,
         "low_is_good": panel.low_is_good,
         "coloured": name in COLOURED,
+        "least_range": panel.least / panel.factor,
+        "ends": _numbers(end / panel.factor for end in panel.ends),
         "values": over(name),
         "se": over(f"{name}_se"),
         "seeds": over(f"{name}_seeds"),
@@ -347,6 +350,7 @@ def look() -> Mapping[str, Any]:
     return {
         "light_is_low": ramp(True),
         "light_is_high": ramp(False),
-        "series": [{"colour": each.colour, "marker": each.marker} for each in style.SERIES],
+        "seeds": [{"colour": each.colour, "marker": each.marker} for each in style.SEEDS],
+        "many_seeds": {"colour": style.MANY_SEEDS.colour, "marker": style.MANY_SEEDS.marker},
         "mark": style.SERIES[5].colour,
     }

@@ -61,16 +61,28 @@
 
   // Phase diagram ------------------------------------------------------------------------------------------------
 
-  // Ends of the colours, the same for all studies shown.
+  // Ends of the colours, the same for all studies shown; as in the figures they are not so near that noise spans them.
   function colourRange(name) {
-    const values = shown().flatMap((study) =>
-      (study.by[name]?.values ?? []).filter((value, cell) => known(value) && !study.chance[cell]));
+    const those = shown().filter((study) => study.by[name]);
+    const all = (kind) => those.flatMap((study) =>
+      study.by[name][kind].filter((value, cell) => known(value) && !study.chance[cell]));
+    const [values, errors] = [all("values"), all("se").sort((a, b) => a - b)];
     if (!values.length) return [0, 1];
     let [low, high] = [Math.min(...values), Math.max(...values)];
     // Without a cell in Regime I the colours of LMC would show noise alone.
     if (name === "lmc") [low, high] = [Math.min(low, state.study.thresholds.lmc), Math.max(high, 0)];
-    if (high - low < 1e-9) [low, high] = [low - 0.005, high + 0.005];
-    return [low, high];
+    const { least_range: usual, ends } = those[0].by[name];
+    const middle = (errors.length - 1) / 2;
+    const median = (errors[Math.floor(middle)] + errors[Math.ceil(middle)]) / 2;
+    const least = errors.length ? rules.noise * median : usual;
+    return widened(low, high, high - low < 1e-9 ? Math.max(least, 0.01) : least, ends);
+  }
+
+  // A range around this one, at least so wide and within the possible values.
+  function widened(low, high, least, [bottom, top]) {
+    const size = Math.max(high - low, least);
+    const start = Math.min(Math.max((low + high - size) / 2, bottom ?? -Infinity), (top ?? Infinity) - size);
+    return [Math.max(start, bottom ?? -Infinity), start + size];
   }
 
   function diagram(study, found, chosen, width, heading) {
@@ -245,7 +257,10 @@
       const heading = several ? (study === published ? "published" : "obtained") : "";
       return diagram(study, labelsOf(study), rowsOfMethod(study), width, heading);
     }));
-    byId("counts").replaceChildren(...shown().map((study) => countLine(study, several)));
+    // What is put there is read out.
+    const counts = shown().map((study) => countLine(study, several));
+    const said = counts.map((line) => line.outerHTML).join("");
+    if (byId("counts").innerHTML !== said) byId("counts").replaceChildren(...counts);
     drawLegend();
   }
 
@@ -274,10 +289,10 @@
     if (some((label) => label.decided)) {
       const sure = some((label) => label.decided && known(label.confidence));
       keys.push(key(element("circle", { cx: 13, cy: 7, r: 3.2, class: "decided" }),
-        sure ? "regime decided" : "far from thresholds (one dense seed)"));
+        sure ? "regime decided" : "far from thresholds (no standard error)"));
     }
     if (some((label, study, cell) => oneSeedSpread(study.by[state.measure], cell) && label.regime !== rules.chance)) {
-      keys.push(key(element("path", { d: "M18,2v9l-9,-9z", fill: look.mark, class: "one-seed" }), "one-seed spread"));
+      keys.push(key(element("path", { d: "M18,2v9l-9,-9z", fill: look.mark, class: "one-seed" }), "spread dominated by one seed"));
     }
     if (some((label) => label.regime === rules.chance)) {
       keys.push(key(element("rect", { x: 6, y: 1, width: 14, height: 12, fill: "#b3b3b3" }), "at chance"));
