@@ -20,7 +20,7 @@ with script(snakemake, "report"), replacing(Path(snakemake.output[0])) as tempor
     ]  # not relative to the working folder
     command += ["--report", str(html), "--nolock", "--quiet"]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True)
+        ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
         if ended.returncode or not html.exists():
             raise UserError(f"snakemake --report failed: {' '.join(ended.stderr.split()[-60:])}")
         temporary.write_text(arranged(without_early_ends(html.read_text(encoding="utf-8"))), encoding="utf-8")

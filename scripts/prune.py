@@ -1,4 +1,4 @@
-"""One-shot magnitude pruning of each dense checkpoint to every density."""
+"""Prune each dense checkpoint to every density, by default in one shot and by magnitude."""
 
 from three_regime.workflow.running import run_script
 

@@ -14,7 +14,7 @@ def registered(name: str, registry: Iterable[str], kind: str) -> str:
     raise ValueError(f"unknown {kind} '{name}'{nearest(name, names)}; allowed: {', '.join(names)}")
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the closest allowed name, or an empty string."""
-    match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+def nearest(name: str, allowed: Iterable[str], similarity: float = 0.5) -> str:
+    """``"; did you mean 'x'?"`` for the closest allowed name, or an empty string if none is this similar (0 to 1)."""
+    match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=similarity)
     return f"; did you mean '{match[0]}'?" if match else ""

@@ -55,7 +55,7 @@ NOISY = {"dataset": {"label_noise": 0.4}}
         ({"load": "label_noise", "density": 0.33}, [NOISY, {}], "a has no density 0.33"),
         ({"load": "label_noise", "studies": ["a", "c"]}, [NOISY, {}], "unknown study 'c'"),
         ({"load": "label_noise", "studies": ["a", "b", "b"]}, [NOISY, {}], "holds a study twice"),
-        ({"load": "label_noise", "studies": ["a"]}, [NOISY, {}], "holds fewer values than 2"),
+        ({"load": "label_noise", "studies": ["a"]}, [NOISY, {}], "must have at least 2 values"),
         (
             {"load": "label_noise"},
             [NOISY, {"knob": "batch_size", "temperatures": [16, 32]}],

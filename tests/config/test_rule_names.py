@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 from tiny_study import STUDY, mapping
+from written_corpus import STUDY as TEXT
 
 from three_regime.config import resolve, rule_names
 from three_regime.errors import UserError
@@ -62,3 +63,27 @@ def test_a_rule_that_a_study_does_not_have_is_free() -> None:
         resolve(running("tiny", "discard-tiny", keep="none"))
     with pytest.raises(UserError, match="studies.download-cifar10: .* download_cifar10"):
         resolve(running("download-cifar10"))
+
+
+def own_texts(*folders: str) -> dict:
+    """A configuration of one study for each folder of own text."""
+    choices = [{"name": "text-files", "files": folder, "languages": ["de", "en"]} for folder in folders]
+    named = {f"study{number}": {**TEXT, "dataset": choice} for number, choice in enumerate(choices)}
+    return {"run": list(named), "studies": named}
+
+
+@pytest.mark.parametrize("folder", ["/x/My Corpus.v1", "/x/a-b", "/x/1 (new)", "/x/µ²", "/x/Größe+"])
+def test_rules_of_own_text_are_identifiers(folder: str) -> None:
+    (study,) = resolve(own_texts(folder)).studies.values()
+    assert rule_name("prepare", study.dataset.folder).isidentifier()
+    assert study.dataset.folder == f"{Path(folder).name}-de-en-all-{study.dataset.subwords}"
+
+
+@pytest.mark.parametrize(("first", "second"), [("a-b", "a_b"), ("My Corpus", "My.Corpus")])
+def test_two_data_sets_do_not_share_a_rule(first: str, second: str) -> None:
+    with pytest.raises(
+        UserError, match=r"studies\.study1\.dataset and studies\.study0\.dataset: .*prepare_"
+    ) as refused:
+        resolve(own_texts(f"/x/{first}", f"/x/{second}"))
+    assert f" {second}-de-en-all-" in str(refused.value) and f" {first}-de-en-all-" in str(refused.value)
+    assert resolve(own_texts(f"/x/{first}", f"/x/{first}", "/x/c")).run, "studies may share a data set"

@@ -76,6 +76,24 @@ def test_studies_that_share_a_folder_clean_alike() -> None:
     assert resolve({**whole, "run": ["study1"]}).studies["study1"].dataset.ratio == 3
 
 
+def test_two_corpora_do_not_share_a_folder() -> None:
+    """`multi30k` with German and English has the folder of the data set multi30k-de-en, which is kept."""
+    own = {"name": "text-files", "files": "corpora/multi30k", "languages": ["de", "en"]}
+    folder = "multi30k-de-en-all-32000"
+    for other, named in (
+        ({"name": "multi30k-de-en"}, "multi30k-de-en"),
+        ({**own, "files": "/x/multi30k"}, "/x/multi30k"),
+    ):
+        with pytest.raises(UserError) as refused:
+            resolve(studies(other, own))
+        said = str(refused.value)
+        assert f"studies.study1.dataset is corpora/multi30k and studies.study0.dataset is {named}" in said
+        assert said.endswith(f"both would be prepared in the folder {folder}; rename the folder corpora/multi30k")
+    with pytest.raises(UserError, match="rename the folder corpora/multi30k"):
+        resolve(studies(own, {"name": "multi30k-de-en"}))
+    assert planned(resolve(studies(own)))[0].prepared.parent.name == folder, "alone it stays as it was"
+
+
 def test_a_resolved_configuration_resolves_to_itself() -> None:
     config = resolve(studies(FIRST))
     assert resolve(config.model_dump(mode="json")) == config

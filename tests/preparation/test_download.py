@@ -28,6 +28,7 @@ from toy_source import (
     UNPUBLISHED,
     assert_complete,
     get,
+    keep_partial,
     link,
     md5,
     packed,
@@ -240,6 +241,20 @@ def test_an_archive_put_into_the_raw_folder_is_used_and_kept(tmp_path: Path) -> 
     get(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in MEMBERS} == MEMBERS
     assert (tmp_path / NAME).read_bytes() == ARCHIVE
+
+
+def test_a_partial_download_goes_when_another_way_succeeds(tmp_path: Path) -> None:
+    part = keep_partial(tmp_path / "raw", ARCHIVE[:1000])
+    origin = part.with_name(f"{part.name}.json")
+    origin.write_text("{}")
+    with pytest.raises(UserError):
+        get(tmp_path / "raw")
+    assert part.exists() and origin.exists(), "a later download resumes it"
+    (tmp_path / "offline").mkdir()
+    (tmp_path / "offline" / NAME).write_bytes(ARCHIVE)
+    get(tmp_path / "raw", offline=[tmp_path / "offline"])
+    assert not part.exists() and not origin.exists()
+    assert_complete(tmp_path / "raw")
 
 
 # --- the disk ------------------------------------------------------------------------------------------------------

@@ -168,7 +168,8 @@ def test_what_has_no_end_is_given_up(tmp_path, start, monkeypatch, source, annou
     monkeypatch.setattr(download, "SLACK", -2 * len(ARCHIVE) + 100_000)
     endless = start(ARCHIVE, length=announced)
     endless.files[NAME] = ARCHIVE * 20
-    told = f"announces {len(ARCHIVE) * 20:,} bytes, at most 100,000" if announced else "sends more than 100,000 bytes"
+    size = len(ARCHIVE) * 20
+    told = f"reports a size of {size:,} bytes; at most 100,000" if announced else "sends more than 100,000 bytes"
     with pytest.raises(UserError, match=told):
         get(tmp_path, endless, source=source)
     assert not list(tmp_path.glob("*.part*")), "or the next run would go on from it"
@@ -214,6 +215,39 @@ def test_an_offline_file_that_cannot_be_read_leaves_the_network(tmp_path, start,
 
     monkeypatch.setattr(download, "digest_of", refused)
     get(tmp_path / "raw", start(), offline=[tmp_path / "offline"])
+    assert_complete(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("locked", ["offline", "offline/toy", "offline/toys"])
+def test_a_folder_of_another_user_leaves_the_network(tmp_path, start, monkeypatch, caplog, locked):
+    for name in ("offline/toy", "offline/toys"):
+        (tmp_path / name).mkdir(parents=True)
+    real = os.stat
+
+    def refused(path: Path, *arguments: object, **options: object) -> os.stat_result:
+        if isinstance(path, str | Path) and tmp_path / locked in Path(path).parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    if locked != "offline/toys":  # which is looked into only for what `offline` lacks
+        with pytest.raises(UserError, match=r"offline: cannot be read \(Permission denied\)\n") as failed:
+            get(tmp_path / "raw", offline=[tmp_path / "offline"])
+        assert "cannot write" not in str(failed.value)
+        assert any("cannot be read (Permission denied)" in message for message in caplog.messages)
+    get(tmp_path / "raw", start(), offline=[tmp_path / "offline"])
+    assert_complete(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("source", [SOURCE, UNPUBLISHED], ids=["published", "unpublished"])
+def test_an_archive_of_another_user_leaves_the_network(tmp_path, start, monkeypatch, source):
+    (tmp_path / "offline").mkdir()
+    (tmp_path / "offline" / NAME).write_bytes(ARCHIVE)
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "offline" not in str(path) and real(path, mode))
+    with pytest.raises(UserError, match=rf"offline/{NAME}: {NAME} cannot be read\n"):
+        get(tmp_path / "raw", offline=[tmp_path / "offline"], source=source)
+    get(tmp_path / "raw", start(), offline=[tmp_path / "offline"], source=source)
     assert_complete(tmp_path / "raw")
 
 

@@ -10,7 +10,19 @@ from types import SimpleNamespace
 
 import pytest
 from serving import Server, serving
-from toy_source import ARCHIVE, HASTY, NAME, QUICK, UNPUBLISHED, assert_complete, get, keep_partial
+from toy_source import (
+    ARCHIVE,
+    HASTY,
+    MEMBERS,
+    NAME,
+    QUICK,
+    SOURCE,
+    UNPUBLISHED,
+    assert_complete,
+    get,
+    keep_partial,
+    packed,
+)
 
 from three_regime.errors import UserError
 from three_regime.preparation import transfer
@@ -64,6 +76,35 @@ def test_truncated_transfers_go_on_where_they_stopped(tmp_path: Path, start: Cal
     get(tmp_path, server)
     assert len(server.requests) >= 4, "more attempts than `tries`, because each brings new bytes"
     assert all(request.status == 206 for request in server.requests[1:])
+    assert_complete(tmp_path)
+
+
+def test_without_a_stated_size_the_published_one_tells(tmp_path: Path, start: Callable[..., Server]) -> None:
+    server = start(truncate=140_000, length=False)
+    get(tmp_path, server)
+    assert [request.status for request in server.requests] == [200, 206, 206, 206]
+    assert sum(request.sent for request in server.requests) == len(ARCHIVE)
+    assert_complete(tmp_path)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_smaller_version_without_a_size_is_accepted(
+    tmp_path: Path, start: Callable[..., Server], ranges: bool
+) -> None:
+    """Its members match their digests, whatever the published size of the archive."""
+    smaller = packed(MEMBERS, level=9)
+    published = replace(SOURCE, bytes=len(smaller) + 1000)
+    server = start(smaller, length=False, ranges=ranges)
+    get(tmp_path, server, source=published)
+    assert [request.status for request in server.requests] == ([200, 416] if ranges else [200] * QUICK.tries)
+    assert_complete(tmp_path)
+
+
+def test_a_whole_partial_file_without_a_stated_size_is_used(tmp_path: Path, start: Callable[..., Server]) -> None:
+    server = start()
+    keep_partial(tmp_path, ARCHIVE, server, total=None)
+    get(tmp_path, server)
+    assert not server.requests
     assert_complete(tmp_path)
 
 

@@ -128,6 +128,40 @@ def test_results_among_the_data_are_refused(tmp_path):
     settle(tmp_path, data={"folder": str(tmp_path / "results" / "data")})
 
 
+SOURCES = ("three_regime", "three_regime/config", "config", "rules", "scripts", "tests", "docs", "schemas", "envs",
+           "reference", "benchmarks", "profiles", "")  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["results", "data.folder"])
+def test_folders_of_the_projects_own_files_are_refused(tmp_path, monkeypatch, key):
+    monkeypatch.chdir(ROOT)
+    for name in (*SOURCES[:-1], *(str(ROOT / name) for name in SOURCES), "results/../tests/"):
+        top = {"results": name} if key == "results" else {"data": {"folder": name}}
+        with pytest.raises(
+            UserError, match=rf"^config\.{key}: .* this project's own files; name another, like `results`"
+        ):
+            settle(tmp_path, **top)
+    (tmp_path / "link").symlink_to(ROOT / "docs")
+    with pytest.raises(UserError, match="own files"):
+        settle(tmp_path, results=str(tmp_path / "link" / "x"))
+
+
+def test_folders_of_these_names_elsewhere_are_accepted(tmp_path, monkeypatch):
+    for name in ("results/docs", "docs-of-mine", "results", "mine"):
+        monkeypatch.chdir(ROOT)
+        settle(tmp_path, results=name)
+    monkeypatch.chdir(tmp_path)
+    settle(tmp_path, results="docs", data={"folder": "tests"})
+
+
+def test_every_folder_of_the_checkout_is_known():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a checkout of git")
+    folders = {line.partition("/")[0] for line in listed.stdout.splitlines() if "/" in line}
+    assert folders - {"results"} <= set(places._SOURCES)
+
+
 def test_results_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
     (tmp_path / "theirs").mkdir()
     refusing = tmp_path / "theirs"

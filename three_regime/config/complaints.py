@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from three_regime.config.problem_words import Problem, words_of
 from three_regime.config.whole import Config
 from three_regime.names import nearest
-from three_regime.system.yaml_files import Place, Written, misread
+from three_regime.system.yaml_files import SPACE_MISSING, Place, Written, misread, unspaced
 
-Problem = Mapping[str, Any]
+__all__ = ["sentences", "words_of"]
 
-_WORDS = {
-    "bool_type": "must be true or false",
-    "dict_type": "must be a mapping of keys",
-    "finite_number": "must be a finite number",
-    "float_type": "must be a number",
-    "greater_than": "must be greater than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "int_type": "must be a whole number",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "missing": "this key is missing",
-    "model_type": "must be a mapping of keys",
-    "string_pattern_mismatch": "a name is made of lower-case letters and digits, with hyphens between",
-    "string_too_short": "must not be empty",
-    "string_type": "must be text; put it in quotes if it is",
-    "too_long": "holds more values than {max_length}",
-    "too_short": "holds fewer values than {min_length}",
-    "tuple_type": "must be a list",
+_SYNONYMS = {
+    "bs": "batch_size",
+    "density": "densities",
+    "lr": "learning_rate",
+    "rho": "sam_rho",
+    "seed": "dense_seeds",
+    "seeds": "dense_seeds",
+    "wd": "weight_decay",
 }
-"""pydantic error type → message template, filled with the error's context."""
+"""Common names → the key they stand for, which need not be the nearest in spelling."""
 
+_LABELS = {(): "the top level", ("studies",): "a study"}
+"""Sections that messages do not name by their keys."""
+
+_CLOSE = 0.7
+"""Similarity from which a misspelt key is taken for one of its own section, whatever other sections have."""
+
+_MOST_SECTIONS = 3
 _NUMBERS = ("int_type", "float_type")
+_MAPPINGS = ("dict_type", "model_type")
 
 
 def sentences(problems: Iterable[Problem], origins: Mapping[Place, Written]) -> list[str]:
@@ -74,17 +74,36 @@ def _sentence(place: Place, problems: Sequence[Problem], origins: Mapping[Place,
     first = problems[0]
     name = ".".join(["config", *(str(part) for part in place)])
     written = origins.get(place)
-    around = next((origins[place[:end]] for end in range(len(place), 0, -1) if place[:end] in origins), None)
+    subject = _subject(place, first)
+    around = next((origins[subject[:end]] for end in range(len(subject), 0, -1) if subject[:end] in origins), None)
     if first["type"] == "extra_forbidden":
-        message, shown = "unknown key" + nearest(str(place[-1]), _keys(_kind(place[:-1]))), []
+        message, shown = "unknown key" + _intended(str(place[-1]), place[:-1]), []
     else:
-        message = ", or ".join(dict.fromkeys(map(_words, problems)))
         text = written.text if written else None
-        hint = misread(text) if text and any(problem["type"] in _NUMBERS for problem in problems) else ""
-        message += f": {hint}" if hint else ""
+        message = ", or ".join(dict.fromkeys(map(words_of, problems))) + _advice(problems, text)
         shown = _value(first, text)
     where = [*shown, *([str(around)] if around else [])]
     return f"{name}: {message}" + (f" ({'; '.join(where)})" if where else "")
+
+
+def _subject(place: Place, problem: Problem) -> Place:
+    """Where the key is that a message begins with; `place` if it begins with none.
+
+    Checks of a whole section are reported at its place: "retrain.start: ..." at ``studies.<name>``.
+    """
+    begins = re.match(r"[\w-]+(\.[\w-]+)*", words_of(problem)) if problem["type"] == "value_error" else None
+    below = tuple(begins[0].split(".")) if begins else ()
+    return (*place, *below) if below and below[0] in _keys(_kind(place)) else place
+
+
+def _advice(problems: Sequence[Problem], text: str | None) -> str:
+    """What to write instead of the `text` of a value of another type."""
+    types_of = {problem["type"] for problem in problems}
+    if text and types_of & {*_NUMBERS} and (hint := misread(text)):
+        return f": {hint}"
+    if text and types_of & {*_MAPPINGS} and unspaced(text):
+        return f": {SPACE_MISSING}"
+    return ""
 
 
 def _value(problem: Problem, text: str | None) -> list[str]:
@@ -92,22 +111,39 @@ def _value(problem: Problem, text: str | None) -> list[str]:
     value = problem["input"]
     if problem["type"] in ("value_error", "missing") or isinstance(value, Mapping | BaseModel):
         return []
+    if value is None and not text:
+        return ["it is empty"]
     if text is not None and not isinstance(value, str):
         return [f"it is {text}"]
     return [f"it is {list(value) if isinstance(value, tuple) else value!r}"]
 
 
-def _words(problem: Problem) -> str:
-    if problem["type"] == "literal_error":
-        allowed = _alternatives(problem)
-        return f"must be one of {', '.join(allowed)}{nearest(str(problem['input']), allowed)}"
-    known = _WORDS.get(problem["type"])
-    context = problem.get("ctx", {})
-    return known.format(**context) if known else problem["msg"].removeprefix("Value error, ")
+def _intended(key: str, section: Place) -> str:
+    """What an unknown key of a section probably stands for: another key of the section, or a key of other sections."""
+    own, meant = _keys(_kind(section)), _SYNONYMS.get(key, key)
+    if key.partition(":")[0] in own:
+        return f": {SPACE_MISSING}"
+    if meant in own:
+        return f"; did you mean '{meant}'?"
+    if close := nearest(key, own, _CLOSE):
+        return close
+    if sections := list(dict.fromkeys(label for label, keys in _sections() if meant in keys)):
+        shown = ", ".join(sections[:_MOST_SECTIONS]) + (", …" if len(sections) > _MOST_SECTIONS else "")
+        return (
+            f"; '{key}' belongs to {shown}" if meant == key else f"; did you mean '{meant}', which belongs to {shown}?"
+        )
+    return nearest(key, own)
 
 
-def _alternatives(problem: Problem) -> list[str]:
-    return [word.strip().strip("'") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
+def _sections(kind: Any = Config, place: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
+    """What messages call each section, and its keys."""
+    yield _LABELS.get(place) or ".".join(place[1:] if place[0] == "studies" else place), _keys(kind)
+    for key in _keys(kind):
+        below = _below(kind, key)
+        while below is not None and not _is_model(below):  # a mapping or list of sections
+            below = _below(below, 0)
+        if below is not None:
+            yield from _sections(below, (*place, key))
 
 
 def _place(loc: Sequence[int | str]) -> Place:

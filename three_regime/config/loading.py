@@ -56,7 +56,7 @@ def resolve(mapping: Mapping[str, Any], origins: Mapping[Place, Written] | None 
     """
     named = mapping.get("plugins") or ()
     if isinstance(named, (list, tuple)) and all(isinstance(name, str) for name in named):  # else reported below
-        plugins.load(named)
+        plugins.load(named, origins)
     try:
         return Config.model_validate({key: value for key, value in mapping.items() if key != FROZEN})
     except ValidationError as error:

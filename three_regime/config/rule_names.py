@@ -1,6 +1,6 @@
 """Names of Snakemake's rules, so studies whose rules would share a name are refused by their key.
 
-A study's rules are called ``<stage>_<study>``, its targets ``<study>_<target>``, hyphens replaced by underscores.
+A study's rules are called ``<stage>_<study>``, its targets ``<study>_<target>``, with underscores for hyphens.
 `tests/config/test_rule_names.py` compares these lists with the Snakefile and ``rules/``.
 """
 
@@ -28,8 +28,8 @@ GRID_STAGES = ("load_grid", "regimes", "draw")
 
 
 def identifier(name: str) -> str:
-    """The name of a study or grid as a Python identifier, which names of rules must be."""
-    return name.replace("-", "_")
+    """The name of a study, grid or folder as part of a Python identifier, which names of rules must be."""
+    return "".join(letter if f"_{letter}".isidentifier() else "_" for letter in name)
 
 
 def of_study(name: str, study: StudyConfig) -> Iterator[str]:
@@ -43,7 +43,8 @@ def of_study(name: str, study: StudyConfig) -> Iterator[str]:
 
 def check_rule_names(studies: Mapping[str, StudyConfig], grids: Iterable[str]) -> None:
     """Raise ``ValueError``, which names the key, if two rules of a run of `studies` and `grids` would share a name."""
-    owner = dict.fromkeys((*FIXED, *_of_data(studies)), "of the workflow itself")
+    prepared = _of_preparation(studies)
+    owner = dict.fromkeys((*FIXED, *_of_data(studies), *prepared), "of the workflow itself")
     rules = {f"studies.{name}": set(of_study(name, study)) for name, study in studies.items()}
     rules |= {f"load_grids.{name}": {f"{stage}_{identifier(name)}" for stage in GRID_STAGES} for name in grids}
     for key, names in rules.items():
@@ -53,11 +54,26 @@ def check_rule_names(studies: Mapping[str, StudyConfig], grids: Iterable[str]) -
             owner[name] = f"of {key}"
 
 
+def _of_preparation(studies: Mapping[str, StudyConfig]) -> set[str]:
+    """Rules that prepare one data set each; raise ``ValueError`` if two data sets would share one."""
+    owner: dict[str, tuple[str, str]] = {}
+    for name, study in studies.items():
+        if study.setting.prepared_by_name:
+            continue
+        folder = study.dataset.folder
+        rule = f"prepare_{identifier(folder)}"
+        other, theirs = owner.setdefault(rule, (name, folder))
+        if theirs != folder:
+            raise ValueError(
+                f"studies.{name}.dataset and studies.{other}.dataset: their rules would share the name {rule}, because"
+                f" the folders of their prepared data, {folder} and {theirs}, differ only in punctuation; rename the"
+                " folder of one text"
+            )
+    return set(owner)
+
+
 def _of_data(studies: Mapping[str, StudyConfig]) -> Iterator[str]:
-    """Rules that download and prepare data."""
+    """Rules that download data, or belong to the published figure."""
     if any(name.startswith("download-") for name in studies):  # reading the table takes time
         yield from (f"download_{source}" for source in load_sources())
-    for study in studies.values():
-        if not study.setting.prepared_by_name:
-            yield f"prepare_{identifier(study.dataset.folder)}"
     yield from (f"{stage}_published" for stage in ("regimes", "draw"))

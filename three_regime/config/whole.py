@@ -85,7 +85,7 @@ class Config(Section):
         if not self.run and not self.published:
             raise ValueError("run: name at least one study, or set `published: true`")
         if len(set(self.run)) != len(self.run):
-            raise ValueError(f"run: {list(self.run)} holds a study twice")
+            raise ValueError(f"run: {list(self.run)} lists a study twice")
         if self.require_gpu and self.device == "cpu":
             raise ValueError("require_gpu is true, but device is cpu; use auto or cuda")
         self._check_shared_data()
@@ -108,16 +108,25 @@ class Config(Section):
                 raise ValueError(f"load_grids.{name}: {error}") from error
 
     def _check_shared_data(self) -> None:
-        """Check that studies that share a prepared corpus agree on its cleaning."""
+        """Check that studies that share a prepared corpus use the same text and agree on its cleaning."""
         first: dict[str, tuple[str, DatasetChoice]] = {}
         for name in self.run:
             choice = self.studies[name].dataset
             other, theirs = first.setdefault(choice.setting.prepared_file(choice), (name, choice))
+            if (choice.name, choice.files) != (theirs.name, theirs.files):
+                raise ValueError(
+                    f"studies.{name}.dataset is {choice.files or choice.name} and studies.{other}.dataset is"
+                    f" {theirs.files or theirs.name}: both would be prepared in the folder {choice.folder}; rename the"
+                    f" folder {choice.files or theirs.files}"
+                )
             for key in choice.setting.cleaned_alike:
-                if getattr(choice, key) != getattr(theirs, key):
-                    both = getattr(choice, key), getattr(theirs, key)
-                    values = [value if isinstance(value, str) else f"{value:g}" for value in both]
+                ours, others = getattr(choice, key), getattr(theirs, key)
+                if ours != others:
                     raise ValueError(
-                        f"studies.{name}.dataset.{key} is {values[0]} and studies.{other}.dataset.{key} is {values[1]}:"
-                        f" both use {choice.folder}, which can be cleaned in only one way"
+                        f"studies.{name}.dataset.{key} is {_shown(ours)} and studies.{other}.dataset.{key} is"
+                        f" {_shown(others)}: both use {choice.folder}, which can be cleaned in only one way"
                     )
+
+
+def _shown(value: float | str | None) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

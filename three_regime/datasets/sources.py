@@ -70,9 +70,12 @@ class Source:
     def _only_of_archives(cls, members: dict[str, str | None], info: object) -> dict[str, str | None]:
         name = info.data.get("file")
         if name is not None and bool(members) != is_archive(name):
-            raise ValueError(
-                f"{name} is {'an archive: list its' if is_archive(name) else 'not an archive and has no'} members"
+            fault = (
+                "is an archive: list its members"
+                if is_archive(name)
+                else "is not an archive, so it cannot have members"
             )
+            raise ValueError(f"{name} {fault}")
         return members
 
     @property

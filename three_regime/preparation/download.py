@@ -94,9 +94,9 @@ def obtain(
             if job.wanted:
                 reasons: list[str] = []
                 places = [expanded(place) for place in offline]
-                if not _from_disk(job, places, reasons) and not _from_network(
-                    job, mirrors, progress, patience, reasons
-                ):
+                if _from_disk(job, places, reasons):
+                    discard(job.part)  # of an earlier download, which nothing will resume
+                elif not _from_network(job, mirrors, progress, patience, reasons):
                     raise UserError(_failure(job, places, reasons))
     return paths
 
@@ -218,6 +218,7 @@ def _settle(job: _Job, staging: Path, archive: Path | None = None, fault: str | 
 def _settle_archive(job: _Job, archive: Path) -> None:
     """Extract the wanted members from `archive`, which must match its digest, or all of those members theirs."""
     source = job.source
+    _check_readable(archive)
     fault = _fault(archive, job.known.get(source.file), source.bytes)
     if fault and not job.verifiable:
         raise _Refused(f"the archive {fault}{job.hint(source.file)}")
@@ -243,16 +244,16 @@ def _settle_files(job: _Job, root: Path) -> None:
 
 def _link(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it where that is impossible."""
+    _check_readable(source)
     try:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
-        _copy(source, target)
+        shutil.copyfile(source, target)
 
 
-def _copy(source: Path, target: Path) -> None:
-    if not os.access(source, os.R_OK):
-        raise _Refused(f"{source.name} cannot be read")
-    shutil.copyfile(source, target)
+def _check_readable(file: Path) -> None:
+    if not os.access(file, os.R_OK):
+        raise _Refused(f"{file.name} cannot be read")
 
 
 def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
@@ -267,13 +268,17 @@ def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
         for root in dict.fromkeys((inside, place, place / source.dataset)):
             ways = []
             elsewhere = root.resolve() != job.folder.resolve()
-            missing = [name for name in job.wanted if not (root / name).is_file()]
+            # `os.path` takes what this user may not look into as absent; `Path.is_file` would raise.
+            missing = [name for name in job.wanted if not os.path.isfile(root / name)]
             if elsewhere and not missing:
                 ways.append((_settle_files, root))
-            elif elsewhere and (len(missing) < len(job.wanted) or any((root / top).is_dir() for top in tops - {"."})):
+            elif elsewhere and (
+                len(missing) < len(job.wanted) or any(os.path.isdir(root / top) for top in tops - {"."})
+            ):
                 found = True
-                reasons.append(f"{root}: lacks {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else ""))
-            if is_archive(source.file) and (root / source.file).is_file():
+                lacks = f"lacks {', '.join(missing[:3])}" + (", …" if len(missing) > 3 else "")
+                reasons.append(f"{root}: {_unreadable(root / missing[0]) or lacks}")
+            if is_archive(source.file) and os.path.isfile(root / source.file):
                 ways.insert(0 if archive_first else len(ways), (_settle_archive, root / source.file))
             for settle, path in ways:
                 found = True
@@ -283,8 +288,21 @@ def _from_disk(job: _Job, offline: Sequence[Path], reasons: list[str]) -> bool:
                 except _Refused as reason:
                     reasons.append(f"{path}: {reason}")
         if not found and place != job.folder:
-            reasons.append(f"{place}: " + (f"holds no {source.file}" if place.is_dir() else "is not a folder"))
+            nothing = f"holds no {source.file}" if os.path.isdir(place) else "is not a folder"
+            reasons.append(f"{place}: {_unreadable(place / source.file) or nothing}")
     return False
+
+
+def _unreadable(file: Path) -> str:
+    """Log and return why nobody can tell whether `file` exists, e.g. a folder of another user; empty if one can."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        log.warning("%s cannot be read (%s)", file.parent, error.strerror)
+        return f"cannot be read ({error.strerror})"
+    return ""
 
 
 def _from_network(job: _Job, mirrors: Sequence[str], progress: bool, patience: Patience, reasons: list[str]) -> bool:

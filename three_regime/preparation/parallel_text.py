@@ -84,7 +84,8 @@ def _prepare(choice: DatasetChoice, manifest: Path, raw: Path, recipe: dict[str,
     manifest.parent.mkdir(parents=True, exist_ok=True)
     staging = manifest.parent.with_name(f".{manifest.parent.name}.preparing")
     with exclusively(
-        manifest.parent.with_name(f".{manifest.parent.name}.lock"), f"another process prepares {manifest}"
+        manifest.parent.with_name(f".{manifest.parent.name}.lock"),
+        f"another process is preparing {manifest}; waiting for it",
     ):
         fingerprint = fingerprint_of(recipe, {})
         if stored_fingerprint(manifest) == fingerprint:  # another process has prepared it meanwhile

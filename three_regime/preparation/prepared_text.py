@@ -106,7 +106,8 @@ class PreparedText:
         """Decode token indices to a sentence in one line, without subword marks and special symbols."""
         special = {self.dictionary.bos(), self.dictionary.pad(), self.dictionary.eos()}
         text = self.processor.decode([number for number in map(int, ids) if number not in special])
-        return text.replace("\n", " ")  # spelt in bytes by a network that has not learnt much
+        # byte fallback of a poorly trained network can produce a line feed
+        return text.replace("\n", " ")
 
     def _lines(self, split: str, language: str) -> list[str]:
         path = self.folder / f"{split}.{language}"

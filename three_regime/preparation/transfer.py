@@ -57,6 +57,10 @@ class _Passing(TransferError):
         self.pause = pause
 
 
+class _Short(_Passing):
+    """Fewer bytes than the published size have arrived from a server that states no size."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """Time limits and retries; times in seconds.
@@ -138,7 +142,7 @@ def fetch(
     """
     wish = _Wish(url, part, expected, limit, verified_later, slowest, patience, progress)
     before = best = partial_size(part)
-    if before and before == (_origin(part) or _Origin(url, None, expected)).total:
+    if before and before == (_full_size(part) or expected):
         return True
     fruitless = 0
 
@@ -165,6 +169,8 @@ def fetch(
     )
     try:
         retrying(attempt)
+    except _Short as error:
+        log.info("%s: %s; it may be another version of the file, so what has arrived is verified", url, error)
     except _Passing as error:
         raise TransferError(f"{error} ({retrying.statistics['attempt_number']} attempts)") from error
     return before > 0
@@ -210,12 +216,12 @@ def _attempt(wish: _Wish) -> None:
     ):
         if answer.status_code in (206, 416) and "Range" in headers:
             first, total = _range(answer)
-            known = (origin.total if origin else None) or wish.expected
+            known = _full_size(wish.part) or wish.expected
             if answer.status_code == 416 and total == size:
                 return
             if answer.status_code == 416 or first != size or (known and total and known != total):
                 discard(wish.part)
-                raise _Passing("the file there does not continue the partial one; starting from the beginning")
+                raise _Passing("the server's file does not continue the partial download; starting over")
             _receive(wish, answer.raw.stream(CHUNK, decode_content=False), size, total)
         elif answer.status_code == 200:
             chunks = answer.raw.stream(CHUNK, decode_content=False)
@@ -223,7 +229,7 @@ def _attempt(wish: _Wish) -> None:
             _refuse_page(answer, head)
             total = _number(answer.headers.get("Content-Length"))
             if wish.limit and total and total > wish.limit:
-                raise TransferError(f"announces {total:,} bytes, at most {wish.limit:,} are expected")
+                raise TransferError(f"reports a size of {total:,} bytes; at most {wish.limit:,} are expected")
             with disk_errors(wish.part, "free some space and run again"):
                 discard(wish.part)
                 write_json(_origin_path(wish.part), asdict(_Origin(wish.url, _validator(answer), total)))
@@ -233,12 +239,12 @@ def _attempt(wish: _Wish) -> None:
 
 
 def _receive(wish: _Wish, chunks: Iterable[bytes], size: int, total: int | None) -> None:
-    """Append `chunks` to a partial file of `size` bytes, until it has `total`."""
+    """Append `chunks` to a partial file of `size` bytes, until it has `total`, or the expected size if that is None."""
     pace = _Pace(wish.slowest, wish.patience.window)
     with (
         disk_errors(wish.part, DISK_FULL),
         open(wish.part, "ab") as file,
-        _meter(wish, size, total) as meter,
+        _meter(wish, size, total or wish.expected) as meter,
     ):
         for chunk in chunks:
             _append(file, chunk)
@@ -250,6 +256,8 @@ def _receive(wish: _Wish, chunks: Iterable[bytes], size: int, total: int | None)
             pace.check(len(chunk))
     if total and size < total:
         raise _Passing(f"the connection closed after {size:,} of {total:,} bytes")
+    if total is None and wish.expected and size < wish.expected:
+        raise _Short(f"the connection closed after {size:,} of {wish.expected:,} bytes")
 
 
 def _append(file: IO[bytes], chunk: bytes) -> None:
@@ -341,6 +349,12 @@ def _origin(part: Path) -> _Origin | None:
         return _Origin(**read_json(_origin_path(part)))
     except (UserError, TypeError):  # missing or damaged: the origin of the partial file is unknown
         return None
+
+
+def _full_size(part: Path) -> int | None:
+    """Size of the whole file as its server stated it; None if unknown."""
+    origin = _origin(part)
+    return origin.total if origin else None
 
 
 class _LogLines(io.StringIO):

@@ -19,6 +19,12 @@ _UNUSABLE = re.compile(r"[{}<>\x00-\x1f\x7f]")
 SNAKEMAKE_FOLDER = Path(".snakemake")
 """Folder of Snakemake's records and locks, relative to its working folder."""
 
+_SOURCES = (
+    ".ci", "benchmarks", "config", "docs", "envs", "profiles", "reference", "rules", "schemas", "scripts", "tests",
+    "three_regime",
+)  # fmt: skip
+"""Folders of the checkout that hold its own files."""
+
 _NOT_OURS = frozenset((SNAKEMAKE_FOLDER.name, ".git", ".venv"))
 
 
@@ -104,14 +110,22 @@ def check(results: str, data: str) -> None:
     Raises
     ------
     UserError
-        When one is a file or a dangling link, or the results would be inside the data folder; the message names the
-        key.
+        When one is a file or a dangling link, or holds this project's own files, or the results would be inside the
+        data folder; the message names the key.
     """
     for key, place in (("results", Path(results)), ("data.folder", Path(data))):
         existing(place, f"config.{key}: ")
+        _check_apart(place, f"config.{key}: ")
     inner, outer = (Path(os.path.realpath(place)) for place in (results, data))
     if inner.is_relative_to(outer):
         raise UserError(f"config.results: {results} is inside config.data.folder ({data}); keep them apart")
+
+
+def _check_apart(place: Path, context: str) -> None:
+    """Refuse the checkout itself and folders among its own files, where outputs would mix with them."""
+    actual = Path(os.path.realpath(place))
+    if actual == CHECKOUT or any(actual.is_relative_to(CHECKOUT / name) for name in _SOURCES):
+        raise UserError(f"{context}{place} is a folder of this project's own files; name another, like `results`")
 
 
 def check_writable(results: str) -> None:

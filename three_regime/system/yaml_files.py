@@ -36,9 +36,13 @@ _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _OTHER_BASE = re.compile(r"[-+]?0[oxbOXB][0-9a-fA-F_]+")
 _GROUPED = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?")
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_UNSPACED = re.compile(r"(- +)?[A-Za-z_][\w-]*:[^\s:/].*")
 _MOST_DIGITS = 400
 _CORE = "tag:yaml.org,2002:"
 _PLAIN = "plain"
+
+
+SPACE_MISSING = "a space is missing after the colon"
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,14 @@ def read_mapping(path: Path, what: str = "config file") -> Document:
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise UserError(f"{what} {path} is not valid YAML: {_fault(error)}") from error
+        raise UserError(f"{what} {path} is not valid YAML: {_fault(error, text)}") from error
     except RecursionError as error:
         raise UserError(f"{what} {path} is not valid YAML: it is nested too deeply") from error
     if node is None:
         return Document({}, {})
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{what} {path} must hold a mapping of keys")
+        hint = f": {SPACE_MISSING}" if isinstance(node, yaml.ScalarNode) and unspaced(node.value) else ""
+        raise UserError(f"{what} {path} must hold a mapping of keys{hint}")
     reader = _Reader(path, what)
     return Document(reader.value(node, ()), reader.origins)
 
@@ -126,6 +131,11 @@ def misread(text: str) -> str:
     if "_" in text and _GROUPED.fullmatch(text):
         return f"write {text.replace('_', '')}"
     return ""
+
+
+def unspaced(text: str) -> bool:
+    """Whether text begins with a key and a colon without the space that would make it one, as in ``model:vgg-19``."""
+    return _UNSPACED.match(text.strip()) is not None
 
 
 class _Loader(yaml.SafeLoader):
@@ -235,9 +245,20 @@ def _text(path: Path, what: str) -> str:
         ) from error
 
 
-def _fault(error: yaml.YAMLError) -> str:
+def _fault(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
     said = " ".join(str(getattr(error, "problem", None) or error).split())
     if "\\t" in said and "cannot start any token" in said:
         said = "a tab; indent with spaces"
+    elif "undefined alias" in said:
+        said += "; anchors hold within one file"
+    elif mark and ("expected ':'" in said or "mapping values" in said) and (number := _line_unspaced(text, mark.line)):
+        return f"line {number}: {SPACE_MISSING}"
     return f"line {mark.line + 1}: {said}" if mark else said
+
+
+def _line_unspaced(text: str, last: int) -> int | None:
+    """Number of the line, at most two above the line of index `last` where YAML fails, that lacks a space."""
+    lines = text.splitlines()
+    found = [index for index in range(max(0, last - 2), last + 1) if index < len(lines) and unspaced(lines[index])]
+    return found[-1] + 1 if found else None
