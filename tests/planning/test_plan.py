@@ -372,3 +372,13 @@ def test_a_study_may_be_named_like_a_part_of_another() -> None:
     config = resolve(whole | {"run": ["x-tables"], "studies": named})
     assert wanted(config, ["x_tables"]) == wanted(config, ["x-tables"])
     assert wanted(config, ["x_tables_retrained"]) == wanted(config, ["retrained:x-tables"])
+
+
+def test_claims_that_one_dense_seed_cannot_decide_are_named() -> None:
+    whole = load([ROOT / "config.yaml", ROOT / "config" / "tiny.yaml"]).model_dump(mode="json")
+    side = {"temperatures": [2], "densities": [0.1]}
+    claim = {"name": "hot", "statement": "…", "measure": "test_error", "of": side, "against": side, "expect": "lower"}
+    for seeds, over, named in (([1], "dense seeds", True), ([1], "replicas", False), ([1, 2], "dense seeds", False)):
+        study = whole["studies"]["tiny"] | {"dense_seeds": seeds, "claims": [claim | {"over": over}]}
+        text = render(plan.make(resolve(whole | {"studies": {"tiny": study}}), [], None))
+        assert ("One dense seed leaves claims of tiny undecided: hot." in text) == named

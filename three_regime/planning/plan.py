@@ -123,6 +123,8 @@ class Plan:
         Studies with something to compute → what their price assumes of data that have not been prepared.
     inherited
         Data set → studies on other data sets that use the regime thresholds fitted for it.
+    undecidable
+        Study of one dense seed → its claims that only the spread over several can decide.
     """
 
     rows: list[Row]
@@ -135,6 +137,7 @@ class Plan:
     unpriced_measures: tuple[str, ...] = ()
     assumed: dict[str, str] = field(default_factory=dict)
     inherited: dict[str, list[str]] = field(default_factory=dict)
+    undecidable: dict[str, list[str]] = field(default_factory=dict)
 
 
 def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
@@ -159,6 +162,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     unpriced_measures: set[str] = set()
     assumed: dict[str, str] = {}
     inherited: dict[str, list[str]] = {}
+    undecidable: dict[str, list[str]] = {}
     seen: set[Path] = set()
     chosen = wanted(config, targets)
     for name, stages in chosen.items():
@@ -167,6 +171,8 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
         study = study_named(config, name)
         if study.thresholds.inherited and {TABLES, FIGURES} & stages:
             inherited.setdefault(study.thresholds.inherited, []).append(name)
+        if {TABLES, FIGURES} & stages and (claims := _undecidable(study)):
+            undecidable[name] = claims
         pricer = pricer_of(study)
         speed_here = speed_of(rates, study) if rates else None
         if not pricer.counted:
@@ -201,7 +207,7 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     chain = max(chains, default=nothing)
     return Plan(
         rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed),
-        tuple(sorted(unpriced_measures)), assumed, inherited,
+        tuple(sorted(unpriced_measures)), assumed, inherited, undecidable,
     )  # fmt: skip
 
 
@@ -225,6 +231,13 @@ def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
         for each in [name] if name else [*names, ALL_STUDIES]:
             chosen.setdefault(each, set()).update(stages)
     return chosen
+
+
+def _undecidable(study: Study) -> list[str]:
+    """Claims over dense seeds of a study that has only one."""
+    if len(study.config.dense_seeds) > 1:
+        return []
+    return [claim.name for claim in study.config.claims if claim.over == "dense seeds"]
 
 
 def _of_one_study(config: Config, target: str) -> str:

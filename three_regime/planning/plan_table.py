@@ -71,11 +71,17 @@ def worked(plan: Plan) -> tuple[float, float]:
 
 
 def _notes(plan: Plan) -> list[str]:
-    return _notes_on_times(plan) + [
+    thresholds = [
         f"The regimes of {', '.join(names)} are separated by thresholds set for {dataset}: set `regimes:` in such a"
         " study, from a pilot run (docs/method.md, Regimes)."
         for dataset, names in sorted(plan.inherited.items())
     ]
+    claims = [
+        f"One dense seed leaves claims of {name} undecided: {', '.join(undecidable)}. State `over: replicas`, or run"
+        " several dense seeds."
+        for name, undecidable in plan.undecidable.items()
+    ]
+    return [*_notes_on_times(plan), *thresholds, *claims]
 
 
 def _notes_on_times(plan: Plan) -> list[str]:
