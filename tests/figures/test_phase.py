@@ -375,6 +375,23 @@ def test_every_part_of_a_regime_with_room_is_named():
     assert names == ["I", "II-A", "II-A", "II-B"]
 
 
+def test_a_name_stands_upright_in_a_narrow_region_but_never_i():
+    densities = tuple(np.round(np.linspace(0.05, 0.6, 12), 3))
+    found = tables(cells(densities=densities))
+    labels = found["regimes"].assign(decided=False, regime="II-B")
+    labels.loc[labels["density"] == densities[5], "regime"] = "II-A"
+    labels.loc[labels["density"] == densities[8], "regime"] = "I"
+    figure = figures.phase_diagram(found["grid"], labels, EPOCHS, THRESHOLDS)
+    figure.canvas.draw()
+    axes = panels_of(figure)[0]
+    turned = {text.get_text(): text for text in with_id(axes, "region")}
+    assert {name: text.get_rotation() for name, text in turned.items()} == {"I": 0, "II-A": 90, "II-B": 0}
+    for name, column in (("II-A", 5), ("I", 8)):
+        box = turned[name].get_window_extent().transformed(axes.transData.inverted())
+        assert column < box.x0 < box.x1 < column + 1
+        assert (box.y0 + box.y1) / 2 == pytest.approx(len(set(labels["temperature"])) / 2, abs=0.6)
+
+
 @pytest.mark.parametrize(("se", "least"), [(0.002, 0.8), (np.nan, 1.0)])
 def test_noise_does_not_span_all_colours(smooth, se, least):
     grid = smooth["grid"].copy()

@@ -162,7 +162,8 @@ def _name_regions(axes: Axes, scene: Scene, marked: np.ndarray) -> None:
         placed = [place for region in regions if (place := _place(scene, region, obstacles, name, sizes))]
         if regions and not placed:
             point = roomiest_point(regions[0], obstacles, **sizes)
-            placed = [(point, 90 if width_at(regions[0], point) * scene.cell[0] < _LABEL_WIDTH else 0)]
+            narrow = width_at(regions[0], point) * scene.cell[0] < _LABEL_WIDTH
+            placed = [(point, 90 if narrow and _is_wide(name) else 0)]
         for point, rotation in placed:
             _name(axes, point, name, rotation)
 
@@ -172,7 +173,7 @@ def _place(
 ) -> tuple[tuple[float, float], float] | None:
     """Point and rotation of a name that lies inside its region, with its letters off the dots of decided cells."""
     letters = (style.text_width(name, _NAME_SIZE, "bold"), _LETTERS)
-    for rotation, turned in ((0, letters), (90, letters[::-1])):
+    for rotation, turned in ((0, letters), (90, letters[::-1])) if _is_wide(name) else ((0, letters),):
         box = [(inches + _MARGIN) / cell for inches, cell in zip(turned, scene.cell, strict=True)]
         between_columns = turned[0] + _DOTS[0] < scene.cell[0]
         for room in _DOTS if between_columns else _DOTS[1:]:
@@ -183,9 +184,16 @@ def _place(
     return None
 
 
+def _is_wide(name: str) -> bool:
+    """Whether a name is wider than high, so that it may stand upright: "I" would look like a dash."""
+    return style.text_width(name, _NAME_SIZE, "bold") > _LETTERS
+
+
 def _name(axes: Axes, point: tuple[float, float], name: str, rotation: float) -> None:
     box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
-    look = {"ha": "center", "va": "center_baseline", "fontsize": _NAME_SIZE, "fontweight": "bold", "bbox": box}
+    # Of an upright text matplotlib takes the height for the length.
+    centred = "center" if rotation else "center_baseline"
+    look = {"ha": "center", "va": centred, "fontsize": _NAME_SIZE, "fontweight": "bold", "bbox": box}
     axes.text(*point, name, rotation=rotation, gid="region", zorder=4, **look)
 
 
