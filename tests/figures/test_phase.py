@@ -363,6 +363,16 @@ def test_names_keep_off_the_dots_of_decided_cells():
             assert not [1 for x, y in dots if box.x0 < x < box.x1 and low < y < high]
 
 
+def test_names_keep_off_marked_corners(smooth):
+    grid = smooth["grid"].assign(lmc_one_seed=np.where(np.arange(len(smooth["grid"])) % 3 == 0, 2.0, np.nan))
+    axes = panels_of(figures.phase_diagram(grid, smooth["regimes"], EPOCHS, THRESHOLDS))[2]
+    axes.figure.canvas.draw()
+    corners = [patch.get_window_extent() for patch in with_id(axes, "one-seed")]
+    names = [text.get_window_extent() for text in with_id(axes, "region")]
+    assert len(corners) > 10 and len(names) == 3
+    assert not any(name.overlaps(corner) for name in names for corner in corners)
+
+
 def test_every_part_of_a_regime_with_room_is_named():
     code = np.full((8, 4), "II-A", dtype=object)
     code[3] = "I"
