@@ -363,6 +363,16 @@ def test_names_keep_off_the_dots_of_decided_cells():
             assert not [1 for x, y in dots if box.x0 < x < box.x1 and low < y < high]
 
 
+def test_names_keep_off_marked_corners(smooth):
+    grid = smooth["grid"].assign(lmc_one_seed=np.where(np.arange(len(smooth["grid"])) % 3 == 0, 2.0, np.nan))
+    axes = panels_of(figures.phase_diagram(grid, smooth["regimes"], EPOCHS, THRESHOLDS))[2]
+    axes.figure.canvas.draw()
+    corners = [patch.get_window_extent() for patch in with_id(axes, "one-seed")]
+    names = [text.get_window_extent() for text in with_id(axes, "region")]
+    assert len(corners) > 10 and len(names) == 3
+    assert not any(name.overlaps(corner) for name in names for corner in corners)
+
+
 def test_every_part_of_a_regime_with_room_is_named():
     code = np.full((8, 4), "II-A", dtype=object)
     code[3] = "I"
@@ -373,6 +383,23 @@ def test_every_part_of_a_regime_with_room_is_named():
     figure = figures.phase_diagram(found["grid"], labels, EPOCHS, THRESHOLDS)
     names = sorted(text.get_text() for text in with_id(panels_of(figure)[0], "region"))
     assert names == ["I", "II-A", "II-A", "II-B"]
+
+
+def test_a_name_stands_upright_in_a_narrow_region_but_never_i():
+    densities = tuple(np.round(np.linspace(0.05, 0.6, 12), 3))
+    found = tables(cells(densities=densities))
+    labels = found["regimes"].assign(decided=False, regime="II-B")
+    labels.loc[labels["density"] == densities[5], "regime"] = "II-A"
+    labels.loc[labels["density"] == densities[8], "regime"] = "I"
+    figure = figures.phase_diagram(found["grid"], labels, EPOCHS, THRESHOLDS)
+    figure.canvas.draw()
+    axes = panels_of(figure)[0]
+    turned = {text.get_text(): text for text in with_id(axes, "region")}
+    assert {name: text.get_rotation() for name, text in turned.items()} == {"I": 0, "II-A": 90, "II-B": 0}
+    for name, column in (("II-A", 5), ("I", 8)):
+        box = turned[name].get_window_extent().transformed(axes.transData.inverted())
+        assert column < box.x0 < box.x1 < column + 1
+        assert (box.y0 + box.y1) / 2 == pytest.approx(len(set(labels["temperature"])) / 2, abs=0.6)
 
 
 @pytest.mark.parametrize(("se", "least"), [(0.002, 0.8), (np.nan, 1.0)])

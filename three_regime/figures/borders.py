@@ -69,12 +69,13 @@ def room_for(region: np.ndarray, box: Sequence[float]) -> np.ndarray:
     return ndimage.minimum_filter(_fine(region), size=(height, width), mode="constant", cval=False)
 
 
-def near(cells: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """Points around which a box of so many (columns, rows) holds the middle of one of the `cells`, on that grid."""
+def near(cells: np.ndarray, box: Sequence[float], place: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
+    """Points around which a box of so many (columns, rows) holds a `place` in one of the `cells`, on that grid."""
     x, y = (np.arange(_SAMPLES * count + 2) / _SAMPLES - 0.5 / _SAMPLES for count in cells.shape[::-1])
     held = np.zeros((len(y), len(x)), dtype=bool)
     for row, column in np.argwhere(cells):
-        held |= np.outer(np.abs(y - row - 0.5) < box[1] / 2, np.abs(x - column - 0.5) < box[0] / 2)
+        inside = [np.abs(y - row - place[1]) < box[1] / 2, np.abs(x - column - place[0]) < box[0] / 2]
+        held |= np.outer(*inside)
     return held
 
 

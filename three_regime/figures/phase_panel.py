@@ -159,33 +159,50 @@ def _name_regions(axes: Axes, scene: Scene, marked: np.ndarray) -> None:
     sizes = {"cell_width": 0.45 / columns, "cell_height": 1 / rows}
     for code, name in enumerate(REGIMES):
         regions = connected(scene.code == code)
-        placed = [place for region in regions if (place := _place(scene, region, obstacles, name, sizes))]
+        found = [_place(scene, region, marked, obstacles, name, sizes) for region in regions]
+        placed = [place for place in found if place]
         if regions and not placed:
             point = roomiest_point(regions[0], obstacles, **sizes)
-            placed = [(point, 90 if width_at(regions[0], point) * scene.cell[0] < _LABEL_WIDTH else 0)]
+            narrow = width_at(regions[0], point) * scene.cell[0] < _LABEL_WIDTH
+            placed = [(point, 90 if narrow and _is_wide(name) else 0)]
         for point, rotation in placed:
             _name(axes, point, name, rotation)
 
 
 def _place(
-    scene: Scene, region: np.ndarray, obstacles: Sequence[np.ndarray], name: str, sizes: Mapping[str, float]
+    scene: Scene,
+    region: np.ndarray,
+    marked: np.ndarray,
+    obstacles: Sequence[np.ndarray],
+    name: str,
+    sizes: Mapping[str, float],
 ) -> tuple[tuple[float, float], float] | None:
-    """Point and rotation of a name that lies inside its region, with its letters off the dots of decided cells."""
+    """Point and rotation of a name that lies inside its region, off `marked` corners, its letters off dots."""
+    corner = [min(0.4, _CORNER / side) for side in scene.cell]
+    middle = (1 - corner[0] / 2, corner[1] / 2)
     letters = (style.text_width(name, _NAME_SIZE, "bold"), _LETTERS)
-    for rotation, turned in ((0, letters), (90, letters[::-1])):
+    for rotation, turned in ((0, letters), (90, letters[::-1])) if _is_wide(name) else ((0, letters),):
         box = [(inches + _MARGIN) / cell for inches, cell in zip(turned, scene.cell, strict=True)]
+        off = room_for(region, box) & ~near(marked, np.add(box, corner), middle)
         between_columns = turned[0] + _DOTS[0] < scene.cell[0]
         for room in _DOTS if between_columns else _DOTS[1:]:
             dot = [(inches + room) / cell for inches, cell in zip(turned, scene.cell, strict=True)]
-            free = room_for(region, box) & ~near(scene.decided, dot)
+            free = off & ~near(scene.decided, dot)
             if (point := roomiest_point(region, obstacles, **sizes, among=free)) is not None:
                 return point, rotation
     return None
 
 
+def _is_wide(name: str) -> bool:
+    """Whether a name is wider than high, so that it may stand upright: "I" would look like a dash."""
+    return style.text_width(name, _NAME_SIZE, "bold") > _LETTERS
+
+
 def _name(axes: Axes, point: tuple[float, float], name: str, rotation: float) -> None:
     box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
-    look = {"ha": "center", "va": "center_baseline", "fontsize": _NAME_SIZE, "fontweight": "bold", "bbox": box}
+    # Of an upright text matplotlib takes the height for the length.
+    centred = "center" if rotation else "center_baseline"
+    look = {"ha": "center", "va": centred, "fontsize": _NAME_SIZE, "fontweight": "bold", "bbox": box}
     axes.text(*point, name, rotation=rotation, gid="region", zorder=4, **look)
 
 
