@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tiny_study import STUDY, mapping
 
 from three_regime.config import Training, load
-from three_regime.config.complaints import words_of
+from three_regime.config.problem_words import words_of
 from three_regime.errors import UserError
 
 BEFORE = """\

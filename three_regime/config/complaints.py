@@ -15,8 +15,6 @@ from three_regime.config.whole import Config
 from three_regime.names import nearest
 from three_regime.system.yaml_files import SPACE_MISSING, Place, Written, misread, unspaced
 
-__all__ = ["sentences", "words_of"]
-
 _SYNONYMS = {
     "bs": "batch_size",
     "density": "densities",

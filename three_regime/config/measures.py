@@ -95,7 +95,7 @@ class Measure:
         UserError
             When there is no such function.
         """
-        module, _, name = self.function.partition(":")
+        module, name = self._named
         try:
             return getattr(importlib.import_module(module), name)
         except (AttributeError, ImportError) as error:
@@ -103,9 +103,14 @@ class Measure:
 
     def check_function(self) -> None:
         """Raise ``UserError`` if its module has been imported, as plugins have, and lacks the function."""
-        module, _, name = self.function.partition(":")
+        module, name = self._named
         if module in sys.modules and not callable(getattr(sys.modules[module], name, None)):
             raise UserError(f"{self.name}: {module} has no function {name} (`function` of the measure)")
+
+    @property
+    def _named(self) -> tuple[str, str]:
+        module, _, name = self.function.partition(":")
+        return module, name
 
     def groups(self, replicas: Sequence[int]) -> list[tuple[int, ...]]:
         """The replicas of each product, in ascending order."""

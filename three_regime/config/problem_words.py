@@ -1,7 +1,4 @@
-"""What a validation error of pydantic says, in this project's words.
-
-Apart from `three_regime.config.complaints`, which knows every section, so that sections can use it too.
-"""
+"""What a validation error of pydantic says, in this project's words; `three_regime.config.complaints` says where."""
 
 from __future__ import annotations
 
