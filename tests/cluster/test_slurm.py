@@ -217,6 +217,11 @@ def log_of(run: Run, temperature: int) -> str:
     return (run.checkout.path / f"results/tiny/logs/retrain/tiny/seed1-epochs{temperature:03d}.log").read_text()
 
 
+def failures(run: Run) -> str:
+    """Snakemake's messages about failed jobs, each with the end of the job's own output."""
+    return "\n".join(part[:4000] for part in re.split(r"(?m)^(?=Error in rule |Logfile )", run.output)[1:])
+
+
 def continued_at(run: Run, temperature: int) -> tuple[int, int]:
     """Replica and completed epochs with which the last attempt of a retraining job began to compute."""
     began = r"replica (\d)(?: and \d+ more)?: continues after epoch (\d+), step \d+"
@@ -311,7 +316,7 @@ def test_a_cancelled_job_is_noticed_and_submitted_again(run: Run) -> None:
 
 def test_a_job_on_a_drained_node_ends_there_and_no_other_comes(run: Run) -> None:
     job = run.watch.last()[run.drained.number]
-    assert (job["JobState"], job["Restarts"], job["NodeList"]) == ("COMPLETED", "0", run.drained.node)
+    assert (job["JobState"], job["Restarts"], job["NodeList"]) == ("COMPLETED", "0", run.drained.node), failures(run)
     assert "continues after" not in log_of(run, run.drained.temperature)
     later = [job for number, job in run.watch.last().items() if number > run.drained.number + 2]
     assert len(later) >= 6

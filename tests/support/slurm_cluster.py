@@ -119,7 +119,7 @@ def until(value: Callable[[], Value], what: str, seconds: float = LONGER_S) -> V
 def snakemake(profile: str, *arguments: str) -> list[str]:
     """Snakemake as ``make slurm`` starts it, with a test's polling."""
     command = [sys.executable, "-m", "three_regime", "workflow", "--workflow-profile", profile]
-    return [*command, "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "60", *arguments]
+    return [*command, "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "1", *arguments]
 
 
 @contextlib.contextmanager

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
+import os
 import sys
 import threading
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -203,6 +207,34 @@ def test_a_step_does_not_carry_the_commands_of_the_other_tasks(value: str) -> No
 
     slurm_plugin._mend_step(SimpleNamespace(Executor=Executor))
     assert Executor().format_job_exec(job()) == "python -m snakemake --cores 1 --mode remote"
+
+
+COMMANDS = {"2": "python -m snakemake --target-jobs 'lmc_tiny:seed=2'", "3": "python -m snakemake --target-jobs x"}
+
+
+def started_as_first(form: str = "--slurm-jobstep-array-execs={}") -> list[str]:
+    """Arguments of a task's Snakemake as the plugin submits it."""
+    compressed = {task: zlib.compress(command.encode()).hex() for task, command in COMMANDS.items()}
+    option = form.format(base64.b64encode(json.dumps(compressed).encode()).decode())
+    return ["snakemake", "--target-jobs", "lmc_tiny:seed=1", *option.split(), "--mode", "remote"]
+
+
+@pytest.mark.parametrize("form", ["--slurm-jobstep-array-execs={}", "--slurm-jobstep-array-execs '{}'"])
+@pytest.mark.parametrize(("task", "command"), [(None, None), ("1", None), *COMMANDS.items()])
+def test_a_task_becomes_its_own_command(form: str, task: str | None, command: str | None) -> None:
+    environment = {"SLURM_ARRAY_TASK_ID": task} if task else {}
+    assert slurm_plugin.own_command(within, started_as_first(form), environment) == command
+    assert slurm_plugin.own_command(within, ["snakemake", "--mode", "remote"], environment) is None
+
+
+def test_the_process_of_a_task_is_replaced_before_the_plugin_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(within.Executor, "run_job", within.Executor.run_job.__wrapped__)
+    monkeypatch.setattr(sys, "argv", started_as_first())
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    became = []
+    monkeypatch.setattr(os, "execv", lambda *program: became.append(program))
+    slurm_plugin.mend()
+    assert became == [("/bin/sh", ["sh", "-c", COMMANDS["2"]])]
 
 
 def test_without_the_plugins_nothing_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:

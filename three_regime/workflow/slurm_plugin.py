@@ -9,6 +9,9 @@
 - **Polling interval**: the plugin increases it up to 180 s. Patch: the end of a job is noticed within a minute.
 - **First task of an array**: it runs outside a job step, where signals of a preemption do not arrive. Patch: it runs as
   a step like the others.
+- **Other tasks of an array**: each starts as the first task and runs its own command within, and its end is taken for
+  that of the first task: if it ends long before, it fails because the first task's files are missing; if it fails, it
+  removes them. Patch: it becomes its own command.
 - **Log of a task**: the plugin records a different path from the one it gives to SLURM. Patch: the actual path.
 """
 
@@ -18,8 +21,9 @@ import functools
 import os
 import re
 import sys
+import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +37,7 @@ MOST_S = 40
 _WAITING = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 """Waiting tasks of an array in SLURM's format."""
 
-_EXECS = re.compile(r"\s--slurm-jobstep-array-execs(=|\s+)\S+")
+_EXECS = re.compile(r"\s--slurm-jobstep-array-execs(?:=|\s+)(\S+)")
 """Option with the commands of the other tasks, base64-encoded."""
 
 
@@ -44,6 +48,8 @@ def mend() -> None:
         _mend_submitting(submitting)
     within = sys.modules.get("snakemake_executor_plugin_slurm_jobstep")
     if within is not None and not hasattr(within.Executor.run_job, "__wrapped__"):
+        if command := own_command(within, sys.argv, os.environ):
+            os.execv("/bin/sh", ["sh", "-c", command])
         _mend_step(within)
 
 
@@ -148,6 +154,22 @@ def in_arrays(jobs: list[Job], rules: set[str]) -> tuple[list[list[Job]], list[J
             asked = sorted((name, str(value)) for name, value in job.resources.items())
             alike[job.rule.name, job.threads, *asked].append(job)
     return list(alike.values()), others
+
+
+def own_command(plugin: ModuleType, arguments: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Return the shell command of this task of an array; None if this process already runs it.
+
+    Parameters
+    ----------
+    plugin
+        Snakemake's jobstep plugin, which reads its option.
+    arguments
+        Of this process.
+    """
+    others = _EXECS.search(" ".join(arguments))
+    commands = plugin.parse_array_execs(others[1]) if others else {}
+    compressed = commands.get(environment.get("SLURM_ARRAY_TASK_ID", ""))
+    return zlib.decompress(bytes.fromhex(compressed)).decode() if compressed else None
 
 
 def _mend_step(plugin: ModuleType) -> None:
