@@ -56,6 +56,13 @@ def test_a_new_data_set_records_its_treatment_at_once(monkeypatch: pytest.Monkey
     assert dense_recipe(dataset={"name": "mine"})["pixels"] == DIGITS.treatment
 
 
+@pytest.mark.parametrize("reader", ["nosuch_module:read", "three_regime.datasets.digits:raed"])
+def test_a_misspelt_reader_is_named(tmp_path: Path, reader: str) -> None:
+    for entry, arguments in ((DATASETS["digits"], ()), (DATASETS["toy"], ("test",))):
+        with pytest.raises(UserError, match=f"^data set {entry.name}: {reader} cannot be imported: "):
+            replace(entry, reader=reader).read(tmp_path, *arguments)
+
+
 def test_a_raised_version_prepares_again_only_what_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = config(tmp_path, temperatures=[1], densities=[0.5])
     run(settings, "dense")

@@ -7,7 +7,6 @@ tables, claims, figures and plan follow from it. A new measure is an entry of ``
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import re
 import sys
@@ -95,22 +94,13 @@ class Measure:
         UserError
             When there is no such function.
         """
-        module, name = self._named
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (AttributeError, ImportError) as error:
-            raise UserError(f"measure {self.name}: {self.function} cannot be imported: {error}") from error
+        return registries.function(self.function, f"measure {self.name}")
 
     def check_function(self) -> None:
         """Raise ``UserError`` if its module has been imported, as plugins have, and lacks the function."""
-        module, name = self._named
+        module, _, name = self.function.partition(":")
         if module in sys.modules and not callable(getattr(sys.modules[module], name, None)):
             raise UserError(f"{self.name}: {module} has no function {name} (`function` of the measure)")
-
-    @property
-    def _named(self) -> tuple[str, str]:
-        module, _, name = self.function.partition(":")
-        return module, name
 
     def groups(self, replicas: Sequence[int]) -> list[tuple[int, ...]]:
         """The replicas of each product, in ascending order."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from three_regime.system import registries
 
 HELD_OUT = ("validation", "test")
 SPLITS = ("train", *HELD_OUT)
@@ -69,8 +70,7 @@ class ParallelCorpus:
 
             source, target = (self.files / f"{split}.{language}" for language in self.languages)
             return read_aligned(source, target)
-        module, function = self.reader.split(":")
-        read: Read = getattr(importlib.import_module(module), function)
+        read: Read = registries.function(self.reader, f"data set {self.name}")
         return read(raw, split)
 
 

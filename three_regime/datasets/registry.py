@@ -8,7 +8,6 @@ version. The `kind` of an entry selects its setting (`three_regime.settings.SETT
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +75,7 @@ class ImageDataset:
 
     def read(self, raw: Path) -> dict[str, np.ndarray]:
         """Read the raw files below `raw` into arrays (see `reader`); see `checked` for errors."""
-        module, function = self.reader.split(":")
-        read: Callable[[Path], dict[str, np.ndarray]] = getattr(importlib.import_module(module), function)
+        read: Callable[[Path], dict[str, np.ndarray]] = registries.function(self.reader, f"data set {self.name}")
         return self.checked(read(raw))
 
     def checked(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from typing import Any
 
 from three_regime.errors import UserError
@@ -17,3 +19,18 @@ def add(registry: dict[str, Any], entry: Any, kind: str) -> None:
     """
     if registry.setdefault(entry.name, entry) != entry:
         raise UserError(f"a {kind} named {entry.name} exists already")
+
+
+def function(reference: str, entry: str) -> Callable[..., Any]:
+    """Import the function that an entry states as ``module:function``.
+
+    Raises
+    ------
+    UserError
+        When it cannot be imported; `entry` is named in the message.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (AttributeError, ImportError) as error:
+        raise UserError(f"{entry}: {reference} cannot be imported: {error}") from error
