@@ -66,35 +66,35 @@ for grid in LOAD_GRIDS:
             "../scripts/load_grid.py"
 
 
-for name, (folder, _) in TABLED.items():
+for each in TABLED:
 
     rule:
         name:
-            rule_parts.rule_name("regimes", name)
+            rule_parts.rule_name("regimes", each.name)
         input:
-            cells=f"{folder}/cells.csv",
+            cells=f"{each.folder}/cells.csv",
         output:
-            [f"{folder}/{table}.csv" for table in REGIME_TABLES if table not in REPORTED_TABLES],
+            [f"{each.folder}/{table}.csv" for table in REGIME_TABLES if table not in REPORTED_TABLES],
             [
                 report(
-                    f"{folder}/{table}.csv",
-                    category=name,
+                    f"{each.folder}/{table}.csv",
+                    category=each.name,
                     caption=f"captions/{table}.rst",
                     labels={"figure": f"table: {table.replace('_', ' ')}"},
                 )
                 for table in REPORTED_TABLES
             ],
         log:
-            f"{RESULTS}/logs/regimes/{name}.log",
+            f"{RESULTS}/logs/regimes/{each.name}.log",
         localrule: True
         conda:
             "../envs/analysis.yaml"
         params:
-            study=name,
+            study=each.name,
             tables=TABLES_VERSION,
-            thresholds=asdict(thresholds_of(CONFIG, name)),
+            thresholds=asdict(thresholds_of(CONFIG, each.name)),
         message:
-            f"Regimes and algorithms of {name}"
+            f"Regimes and algorithms of {each.name}"
         script:
             "../scripts/regimes.py"
 

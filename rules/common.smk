@@ -16,7 +16,6 @@ from three_regime.datasets.registry import DATASETS
 from three_regime.datasets.sources import load_sources
 from three_regime.errors import UserError
 from three_regime.jobs.discarding import discard_records
-from three_regime.settings import setting_of
 from three_regime.study.grid import family_names, planned, thresholds_of, without_sam
 from three_regime.study.load_grids import load_grids
 from three_regime.study.log_files import job_path
@@ -28,7 +27,6 @@ from three_regime.study.outputs import (
     EXPLORER_FILE,
     FIGURE2_STUDY,
     FIGURE_FORMATS,
-    GRID_FIGURES,
     PUBLISHED,
     REGIME_TABLES,
     REPORTED_TABLES,
@@ -86,20 +84,8 @@ DATA = CONFIG.data.folder
 RESULTS = CONFIG.results
 SOURCES = load_sources()
 
-# Everything with a cells.csv, i.e. every planned study, grid over another load, and the published figure: name ->
-# (folder, figures).
-TABLED = {study.name: (str(study.folder), study.figures) for study in STUDIES}
-CELL_TABLES_OF = {study.name: study.cell_tables for study in STUDIES}
-CAPTION_WORDS = {study.name: dict(study.setting.caption_words) for study in STUDIES}
 LOAD_GRIDS = load_grids(CONFIG)
-for grid in LOAD_GRIDS:
-    TABLED[grid.name] = (str(grid.folder), grid.figures)
-    CELL_TABLES_OF[grid.name] = grid.cell_tables
-    CAPTION_WORDS[grid.name] = CAPTION_WORDS[next(iter(grid.studies.values())).name]
-if CONFIG.published:
-    TABLED[PUBLISHED] = (f"{RESULTS}/{PUBLISHED}", GRID_FIGURES)
-    CELL_TABLES_OF[PUBLISHED] = ("cells",)
-    CAPTION_WORDS[PUBLISHED] = dict(setting_of("images").caption_words)
+TABLED = list(rule_parts.tabled(CONFIG, STUDIES, LOAD_GRIDS))
 
 
 wildcard_constraints:
@@ -197,10 +183,10 @@ def part_of(study, target):
     def of(wildcards):
         if target in COLLECTIONS:
             return [path for stage in COLLECTIONS[target] for path in rule_parts.kept_files(study, stage)]
-        folder, figures = TABLED[study.name]
+        folder = study.folder
         tables = [f"{folder}/{table}.csv" for table in (*study.cell_tables, *REGIME_TABLES)]
         tables += [f"{folder}/{name}" for name in CLAIM_FILES if study.config.claims]
-        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in figures for kind in FIGURE_FORMATS]
+        drawn = [f"{folder}/figures/{figure}.{kind}" for figure in study.figures for kind in FIGURE_FORMATS]
         discarded = discard_records(study)
         return {"tables": tables, "figures": drawn}.get(target, tables + drawn + discarded)
 
@@ -224,7 +210,7 @@ def claim_files():
 
 def of_tabled(*names):
     """These files of everything in `TABLED`."""
-    return [f"{folder}/{name}" for folder, _ in TABLED.values() for name in names]
+    return [f"{each.folder}/{name}" for each in TABLED for name in names]
 
 
 def published_files():
@@ -235,7 +221,7 @@ def published_files():
 
 def figure_files(*kinds):
     """All figures in these formats."""
-    return [f"{folder}/figures/{name}.{kind}" for folder, names in TABLED.values() for name in names for kind in kinds]
+    return [f"{each.folder}/figures/{name}.{kind}" for each in TABLED for name in each.figures for kind in kinds]
 
 
 def over_all_studies():

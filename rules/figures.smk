@@ -1,37 +1,37 @@
 # Figures from the tables, the explorer and the HTML report. These jobs do not need torch and do not go through a cluster's queue.
 
-for name, (folder, figures_of) in TABLED.items():
+for each in TABLED:
 
     rule:
         name:
-            rule_parts.rule_name("draw", name)
+            rule_parts.rule_name("draw", each.name)
         input:
-            [f"{folder}/{table}.csv" for table in REGIME_TABLES],
-            [f"{folder}/{table}.csv" for table in CELL_TABLES_OF[name]],
+            [f"{each.folder}/{table}.csv" for table in REGIME_TABLES],
+            [f"{each.folder}/{table}.csv" for table in each.cell_tables],
         output:
-            pdf=[f"{folder}/figures/{figure}.pdf" for figure in figures_of],
-            csv=[f"{folder}/figures/{figure}.csv" for figure in figures_of],
+            pdf=[f"{each.folder}/figures/{figure}.pdf" for figure in each.figures],
+            csv=[f"{each.folder}/figures/{figure}.csv" for figure in each.figures],
             png=[
                 report(
-                    f"{folder}/figures/{figure}.png",
-                    category=name,
+                    f"{each.folder}/figures/{figure}.png",
+                    category=each.name,
                     caption=f"captions/{'measure' if figure in measured_columns() else figure}.rst",
                     labels={"figure": figure.replace("_", " ")},
                 )
-                for figure in figures_of
+                for figure in each.figures
             ],
         log:
-            f"{RESULTS}/logs/draw/{name}.log",
+            f"{RESULTS}/logs/draw/{each.name}.log",
         localrule: True
         conda:
             "../envs/analysis.yaml"
         params:
             folder=lambda wildcards, input: os.path.dirname(input[0]),
-            figures=figures_of,
-            thresholds=asdict(thresholds_of(CONFIG, name)),
-            words=CAPTION_WORDS[name],
+            figures=each.figures,
+            thresholds=asdict(thresholds_of(CONFIG, each.name)),
+            words=each.words,
         message:
-            f"Figures of {name}"
+            f"Figures of {each.name}"
         script:
             "../scripts/draw.py"
 

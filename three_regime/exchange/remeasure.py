@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from three_regime.config.knobs import density_folder
 from three_regime.errors import UserError
 from three_regime.exchange.exported_settings import read_settings
 from three_regime.exchange.single_checkpoints import cka_of_files, lmc_of_files
@@ -122,7 +121,7 @@ def archived_pairs(folder: Path) -> Iterator[Pair]:
         for number, (_, row) in enumerate(read_table(table, ["pair"], columns).iterrows(), 2):
             if not _is_of(study, row):
                 raise UserError(f"{table}, line {number}: not a pair of {study.name} with the settings in config.yaml")
-            cell = study.at(int(row["dense_seed"]), row["temperature"]) / density_folder(row["density"])
+            cell = study.at(int(row["dense_seed"]), row["temperature"], row["density"])
             place = Path(study.name) / cell.relative_to(study.folder)
             first, second = (
                 folder / place / f"replica{replica}" / "retrained.safetensors" for replica in row["pair"].split("-")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from three_regime.config import Config
@@ -153,62 +154,30 @@ def make(config: Config, targets: Sequence[str], rates: Rates | None) -> Plan:
     UserError
         When a target is unknown.
     """
-    rows: list[Row] = []
-    chains: list[float] = []
-    scaled: dict[str, str] = {}
-    unpriced: list[str] = []
-    uncounted: list[str] = []
-    untimed: list[str] = []
-    unpriced_measures: set[str] = set()
-    assumed: dict[str, str] = {}
-    inherited: dict[str, list[str]] = {}
-    undecidable: dict[str, list[str]] = {}
-    seen: set[Path] = set()
     chosen = wanted(config, targets)
-    for name, stages in chosen.items():
-        if name == ALL_STUDIES:
-            continue
-        study = study_named(config, name)
-        if study.thresholds.inherited and {TABLES, FIGURES} & stages:
-            inherited.setdefault(study.thresholds.inherited, []).append(name)
-        if {TABLES, FIGURES} & stages and (claims := _undecidable(study)):
-            undecidable[name] = claims
-        pricer = pricer_of(study)
-        speed_here = speed_of(rates, study) if rates else None
-        if not pricer.counted:
-            uncounted.append(name)
-        if speed_here and speed_here.scaled:
-            scaled[name] = speed_here.scaled
-        if study.prepared not in seen:
-            seen.add(study.prepared)
-            rows.append(_data_row(study, pricer))
-        heavy = _with_upstream(stages)
-        jobs = jobs_of(study, _needed(judge(study, heavy), stages))
-        idle = not any(job.to_compute for job in jobs)
-        if not idle and pricer.assumed:
-            assumed[name] = pricer.assumed
-        seconds = {id(job): job_seconds(job, speed_here, pricer) for job in jobs} if speed_here else {}
-        if rates and not speed_here and idle:
-            seconds = {id(job): 0.0 for job in jobs}
-        elif rates and not speed_here:
-            untimed.append(name)
-            unpriced += [name] if pricer.counted else []
-        if any(job.to_compute for job in jobs if job.stage == "measures"):
-            unpriced_measures.update(pricer.unpriced_measures)
-        for stage in heavy:
-            here = [job for job in jobs if job.stage == stage]
-            rows += [_row(study, stage, here, pricer, seconds, speed_here, rates)] if here else []
-        if asked := {TABLES, FIGURES} & stages:
-            rows.append(_row_of_files(name, asked, _size(disk.of_analysis(study, pricer), stages)))
-        if rates and name not in untimed:
-            chains.append(_longest_chain(jobs, seconds))
-    rows += _row_of_all_studies(config, chosen.get(ALL_STUDIES, set()))
+    parts = [_part(study_named(config, name), stages, rates) for name, stages in chosen.items() if name != ALL_STUDIES]
+    drawn = [part for part in parts if {TABLES, FIGURES} & part.stages]
+    named = {part.study.name: part for part in parts}
+    untimed = tuple(name for name, part in named.items() if part.untimed)
     nothing = 0.0 if rates and not untimed else None
-    chain = max(chains, default=nothing)
+    thresholds = {part.study.name: part.study.thresholds.inherited for part in drawn}
     return Plan(
-        rows, chain, rates, scaled, tuple(unpriced), tuple(uncounted), tuple(untimed),
-        tuple(sorted(unpriced_measures)), assumed, inherited, undecidable,
-    )  # fmt: skip
+        rows=[*_rows(parts), *_row_of_all_studies(config, chosen.get(ALL_STUDIES, set()))],
+        longest_chain_s=max((_longest_chain(part) for part in parts if rates and not part.untimed), default=nothing),
+        rates=rates,
+        scaled={name: part.speed.scaled for name, part in named.items() if part.speed and part.speed.scaled},
+        unpriced=tuple(name for name in untimed if named[name].pricer.counted),
+        uncounted=tuple(name for name, part in named.items() if not part.pricer.counted),
+        untimed=untimed,
+        unpriced_measures=tuple(sorted({measure for part in parts for measure in part.unpriced_measures})),
+        assumed={name: part.pricer.assumed for name, part in named.items() if part.pricer.assumed and not part.idle},
+        inherited={
+            dataset: [name for name, other in thresholds.items() if other == dataset]
+            for dataset in thresholds.values()
+            if dataset
+        },
+        undecidable={part.study.name: claims for part in drawn if (claims := _undecidable(part.study))},
+    )
 
 
 def wanted(config: Config, targets: Sequence[str]) -> dict[str, set[str]]:
@@ -291,33 +260,92 @@ def job_seconds(job: Job, speed_here: Speed, pricer: Pricer) -> float:
     return start + pricer.seconds(products, speed_here) if products else 0.0
 
 
-def _row(
-    study: Study,
-    stage: str,
-    jobs: list[Job],
-    pricer: Pricer,
-    seconds: dict[int, float],
-    speed_here: Speed | None,
-    rates: Rates | None,
-) -> Row:
+@dataclass(frozen=True)
+class _Part:
+    """What the plan contains of one study.
+
+    Attributes
+    ----------
+    stages
+        Those whose files are wanted.
+    jobs
+        Of the heavy stages among them, and upstream.
+    speed
+        None if no rates have been measured, or none of a similar network.
+    """
+
+    study: Study
+    stages: set[str]
+    jobs: list[Job]
+    pricer: Pricer
+    rates: Rates | None
+    speed: Speed | None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be computed."""
+        return not any(job.to_compute for job in self.jobs)
+
+    @property
+    def untimed(self) -> bool:
+        """Whether there are rates, but none for what is to be computed."""
+        return bool(self.rates) and not self.speed and not self.idle
+
+    @cached_property
+    def seconds(self) -> dict[int, float]:
+        """``id`` of each job → its time; empty if unknown."""
+        if self.speed:
+            return {id(job): job_seconds(job, self.speed, self.pricer) for job in self.jobs}
+        return {id(job): 0.0 for job in self.jobs} if self.rates and self.idle else {}
+
+    @property
+    def unpriced_measures(self) -> Iterable[str]:
+        computed = any(job.to_compute for job in self.jobs if job.stage == "measures")
+        return self.pricer.unpriced_measures if computed else ()
+
+
+def _part(study: Study, stages: set[str], rates: Rates | None) -> _Part:
+    jobs = jobs_of(study, _needed(judge(study, _with_upstream(stages)), stages))
+    return _Part(study, stages, jobs, pricer_of(study), rates, speed_of(rates, study) if rates else None)
+
+
+def _rows(parts: Iterable[_Part]) -> Iterator[Row]:
+    """Each study's data, unless an earlier study has the same, its heavy stages, and its tables and figures."""
+    seen: set[Path] = set()
+    for part in parts:
+        if part.study.prepared not in seen:
+            seen.add(part.study.prepared)
+            yield _data_row(part.study, part.pricer)
+        for stage in _HEAVY:
+            if any(job.stage == stage for job in part.jobs):
+                yield _row(part, stage)
+        if asked := {TABLES, FIGURES} & part.stages:
+            size = _size(disk.of_analysis(part.study, part.pricer), part.stages)
+            yield _row_of_files(part.study.name, asked, size)
+
+
+def _row(part: _Part, stage: str) -> Row:
+    """The row of a heavy stage."""
+    jobs = [job for job in part.jobs if job.stage == stage]
     findings = [finding for job in jobs for finding in job.findings]
     verdicts = [finding.verdict for finding in findings]
-    size = sum(pricer.bytes(finding.product) for finding in findings)
-    size += len(jobs) * pricer.kept_state_bytes if stage == "dense" else 0
+    size = sum(part.pricer.bytes(finding.product) for finding in findings)
+    size += len(jobs) * part.pricer.kept_state_bytes if stage == "dense" else 0
     size += disk.of_logs(len(jobs), len(findings))
-    by_torch = stage != "prune" or study.config.prune.needs_data  # at the measured rates; else NumPy on one CPU core
+    # At the measured rates; else NumPy on one CPU core.
+    by_torch = stage != "prune" or part.study.config.prune.needs_data
     return Row(
-        study.name,
+        part.study.name,
         stage,
         len(jobs),
         sum(bool(job.to_compute) for job in jobs),
         verdicts.count(Verdict.DONE),
         verdicts.count(Verdict.STALE) + verdicts.count(Verdict.DAMAGED),
         verdicts.count(Verdict.MISSING) + verdicts.count(Verdict.UNKNOWN),
-        sum(seconds[id(job)] for job in jobs) if seconds else None,
+        sum(part.seconds[id(job)] for job in jobs) if part.seconds else None,
         size,
-        bool(rates and rates.on_gpu and by_torch),
-        speed_here.threads if speed_here and by_torch else 1,
+        bool(part.rates and part.rates.on_gpu and by_torch),
+        part.speed.threads if part.speed and by_torch else 1,
     )
 
 
@@ -354,15 +382,15 @@ def _size(analysis: disk.Analysis, asked: set[str]) -> float:
     return analysis.total if FIGURES in asked else analysis.tables
 
 
-def _longest_chain(jobs: list[Job], seconds: dict[int, float]) -> float:
-    """Longest chain over seeds, temperatures and densities: dense, prune, retrain, then LMC or CKA."""
+def _longest_chain(part: _Part) -> float:
+    """Seconds of the longest chain over seeds, temperatures and densities: dense, prune, retrain, then LMC or CKA."""
     ends: dict[tuple, float] = {}
     for stage in _HEAVY:
         before = {"prune": "dense", "retrain": "prune"}.get(stage, "retrain")
-        for job in (job for job in jobs if job.stage == stage):
+        for job in (job for job in part.jobs if job.stage == stage):
             at = (job.seed, job.temperature, job.density)
             upstream = [(before, *at)] if before != "dense" else [("dense", job.seed, each, None) for each in
                                                                   (None, job.temperature)]  # fmt: skip
             waits = max((ends.get(key, 0.0) for key in upstream), default=0.0) if stage != "dense" else 0.0
-            ends[stage, *at] = waits + seconds[id(job)]
+            ends[stage, *at] = waits + part.seconds[id(job)]
     return max(ends.values(), default=0.0)

@@ -111,9 +111,10 @@ class Study:
         """Path of the prepared data: the array file of images, or the manifest of text."""
         return prepared_path(self.config.dataset, self.data)
 
-    def at(self, seed: int, temperature: float) -> Path:
-        """Folder of one dense seed and temperature."""
-        return self.folder / f"seed{seed}" / self.knob.folder(temperature)
+    def at(self, seed: int, temperature: float, density: float | None = None) -> Path:
+        """Folder of one dense seed and temperature, or of one of its cells."""
+        folder = self.folder / f"seed{seed}" / self.knob.folder(temperature)
+        return folder if density is None else folder / density_folder(density)
 
     def temperature_of(self, folder: str) -> float:
         """The temperature with folder name `folder`.

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from three_regime.config import Training
-from three_regime.config.knobs import density_folder
 from three_regime.config.measures import MEASURES
 from three_regime.config.optimisers import OPTIMISERS
 from three_regime.errors import UserError
@@ -229,11 +228,10 @@ def _dense(study: Study, seed: int, temperature: float) -> Product:
 
 
 def _prune(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    base = study.at(seed, temperature)
     prune = study.config.prune
     criterion = CRITERIA[prune.criterion]
     recipe = _recipe("prune", **_model(study), density=density, allocation=prune.allocation)
-    inputs = {"dense": base / STAGES["dense"].weights}
+    inputs = {"dense": study.at(seed, temperature) / STAGES["dense"].weights}
     # Omitted for the paper's criterion, so earlier results stay valid.
     if prune.criterion != "magnitude":
         recipe |= {"criterion": criterion.name, "criterion_version": criterion.version}
@@ -255,13 +253,13 @@ def _prune(study: Study, seed: int, temperature: float, density: float) -> Itera
         f"density {density * 100:g} %",
         recipe,
         inputs,
-        _outputs("prune", base / density_folder(density)),
+        _outputs("prune", study.at(seed, temperature, density)),
         {"seed": seed, "temperature": temperature, "density": density},
     )
 
 
 def _retrain(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
-    cell = study.at(seed, temperature) / density_folder(density)
+    cell = study.at(seed, temperature, density)
     recipe = _recipe(
         "retrain",
         **_model(study),
@@ -290,9 +288,9 @@ def _retrain(study: Study, seed: int, temperature: float, density: float) -> Ite
 
 
 def _pairs(study: Study, stage: str, seed: int, temperature: float, density: float, **settings) -> Iterator[Product]:
-    cell = study.at(seed, temperature) / density_folder(density)
+    cell = study.at(seed, temperature, density)
     recipe = _recipe(stage, **_model(study), **_examples(study), **settings)
-    retrained = {replica: cell / f"replica{replica}" / STAGES["retrain"].weights for replica in study.config.replicas}
+    retrained = _retrained(study, cell)
     data = study.prepared
     for first, second in study.pairs:
         yield Product(
@@ -303,6 +301,11 @@ def _pairs(study: Study, stage: str, seed: int, temperature: float, density: flo
             _outputs(stage, cell / f"pair{first}-{second}"),
             {"seed": seed, "temperature": temperature, "density": density, "pair": [first, second]},
         )
+
+
+def _retrained(study: Study, cell: Path) -> dict[int, Path]:
+    """Replica → its retrained network."""
+    return {replica: cell / f"replica{replica}" / STAGES["retrain"].weights for replica in study.config.replicas}
 
 
 def _lmc(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
@@ -317,7 +320,8 @@ def _cka(study: Study, seed: int, temperature: float, density: float) -> Iterato
 
 def _measures(study: Study, seed: int, temperature: float, density: float) -> Iterator[Product]:
     """The additional measures of a study, each with its own file in the folder of the pair or replica."""
-    cell = study.at(seed, temperature) / density_folder(density)
+    cell = study.at(seed, temperature, density)
+    retrained = _retrained(study, cell)
     at = {"seed": seed, "temperature": temperature, "density": density}
     for measure in (MEASURES[name] for name in study.config.measure.also):
         recipe = _recipe(
@@ -332,13 +336,13 @@ def _measures(study: Study, seed: int, temperature: float, density: float) -> It
         if measure.pruned:
             beside["pruned"] = cell / STAGES["prune"].weights
         for group in measure.groups(study.config.replicas):
-            folders = [cell / f"replica{replica}" / STAGES["retrain"].weights for replica in group]
+            networks = [retrained[replica] for replica in group]
             name = f"{measure.of}{'-'.join(map(str, group))}"
             yield Product(
                 "measures",
                 f"{measure.name}, density {density * 100:g} %, {measure.of} {'-'.join(map(str, group))}",
                 {**recipe, "streams": ["measures", measure.name, seed, *group]},
-                {**dict(zip(("first", "second", "third"), folders, strict=False)), **beside},
+                {**dict(zip(("first", "second", "third"), networks, strict=False)), **beside},
                 (cell / name / f"{measure.name}.json",),
                 {**at, measure.of: group[0] if measure.of == "replica" else list(group)},
             )

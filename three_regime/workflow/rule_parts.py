@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from three_regime.config import Config
 from three_regime.config.knobs import density_folder
 from three_regime.config.measures import MEASURES
 from three_regime.config.rule_names import identifier
@@ -14,8 +16,41 @@ from three_regime.preparation.prepare import recipe as prepare_recipe
 from three_regime.settings import setting_of
 from three_regime.study.fingerprints import fingerprint_of
 from three_regime.study.grid import Study
+from three_regime.study.load_grids import LoadGrid
+from three_regime.study.outputs import GRID_FIGURES, PUBLISHED
 from three_regime.study.products import kept_outputs, pack, products_of
 from three_regime.study.stages import STAGES
+
+
+@dataclass(frozen=True)
+class Tabled:
+    """A study, a grid over another load, or the published figure: each has cells, regimes and figures.
+
+    Attributes
+    ----------
+    cell_tables
+        Names of the tables from which its figures are drawn, besides those of regimes.
+    words
+        Words of its setting for captions.
+    """
+
+    name: str
+    folder: str
+    cell_tables: tuple[str, ...]
+    figures: tuple[str, ...]
+    words: dict[str, str]
+
+
+def tabled(config: Config, studies: Iterable[Study], grids: Iterable[LoadGrid]) -> Iterator[Tabled]:
+    """Yield all that has a ``cells.csv``."""
+    for study in studies:
+        yield Tabled(study.name, str(study.folder), study.cell_tables, study.figures, dict(study.setting.caption_words))
+    for grid in grids:
+        words = next(iter(grid.studies.values())).setting.caption_words
+        yield Tabled(grid.name, str(grid.folder), grid.cell_tables, grid.figures, dict(words))
+    if config.published:
+        folder = f"{config.results}/{PUBLISHED}"
+        yield Tabled(PUBLISHED, folder, ("cells",), GRID_FIGURES, dict(setting_of("images").caption_words))
 
 
 def rule_name(stage: str, name: str) -> str:
