@@ -237,6 +237,6 @@ def test_pauses_double_until_something_arrives(
 
 
 def test_progress_is_logged_at_least_every_second_interval() -> None:
-    wish = SimpleNamespace(part=Path("a.part"), progress=False, patience=replace(QUICK, log_every=7.0))
-    with transfer._meter(wish, 0, 100) as meter:
+    request = SimpleNamespace(part=Path("a.part"), progress=False, patience=replace(QUICK, log_every=7.0))
+    with transfer._meter(request, 0, 100) as meter:
         assert (meter.mininterval, meter.maxinterval) == (7, 14)

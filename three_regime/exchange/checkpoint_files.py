@@ -61,7 +61,7 @@ _NUMBERS_PER_BYTE = 1000
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignCheckpoint:
     """The content of a checkpoint.
 
     Attributes
@@ -80,7 +80,7 @@ class Foreign:
     source_sha256: str
 
 
-def read_foreign(path: Path) -> Foreign:
+def read_foreign(path: Path) -> ForeignCheckpoint:
     """Read a ``.safetensors`` file or one written by ``torch.save`` (``.pt``, ``.pth``, ``.tar``, …).
 
     The state dict may be the whole content or be nested under ``STATE_DICT_KEYS``. Prefixes in ``WRAPPERS`` and entries
@@ -103,7 +103,7 @@ def read_foreign(path: Path) -> Foreign:
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
     arrays, masks = _merged(_unwrapped(found, path), path)
-    return Foreign(arrays, masks or None, digest)
+    return ForeignCheckpoint(arrays, masks or None, digest)
 
 
 def _read_safetensors(path: Path) -> Arrays:

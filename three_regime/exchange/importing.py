@@ -18,7 +18,7 @@ import numpy as np
 
 from three_regime.config import Config
 from three_regime.errors import UserError
-from three_regime.exchange.checkpoint_files import Foreign, read_foreign
+from three_regime.exchange.checkpoint_files import ForeignCheckpoint, read_foreign
 from three_regime.jobs import kept_copies
 from three_regime.jobs.job import Job, locked
 from three_regime.preparation.prepare import is_prepared
@@ -120,7 +120,7 @@ def _one_of(study: Study, kind: str, wanted: Value, available: Sequence[Value]) 
     raise UserError(f"{study.name} has no {kind} {wanted:g}; it has {', '.join(f'{each:g}' for each in available)}")
 
 
-def _write(job: Job, product: Product, found: Foreign, source: Path) -> None:
+def _write(job: Job, product: Product, found: ForeignCheckpoint, source: Path) -> None:
     from three_regime.models import families
     from three_regime.models.matching import match
 

@@ -67,7 +67,7 @@ _UNNAMED_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Brought:
+class ImportedRecords:
     """Numbers of results by stage, ``imported`` now and ``kept`` from an earlier import, and of ``ignored`` files."""
 
     imported: Mapping[str, int]
@@ -75,7 +75,7 @@ class Brought:
     ignored: int
 
 
-def import_records(config: Config, folder: Path, name: str) -> Brought:
+def import_records(config: Config, folder: Path, name: str) -> ImportedRecords:
     """Import every record below `folder` that belongs to a study, as results with ``origin: imported``.
 
     The results have no weights, so tables and figures show them (`run-stage tables`), but a run of the workflow would
@@ -116,7 +116,7 @@ def import_records(config: Config, folder: Path, name: str) -> Brought:
             _write(product, result, path.relative_to(folder), digest)
             imported[product.stage] += 1
     log.info("%s: %d results imported, %d kept", folder, imported.total(), kept.total())
-    return Brought(imported, kept, others)
+    return ImportedRecords(imported, kept, others)
 
 
 def _check_settings(study: Study) -> None:

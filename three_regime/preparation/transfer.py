@@ -140,7 +140,7 @@ def fetch(
     UserError
         When the disk is full or not writable; `part` is kept.
     """
-    wish = _Wish(url, part, expected, limit, verified_later, slowest, patience, progress)
+    request = _Request(url, part, expected, limit, verified_later, slowest, patience, progress)
     before = best = partial_size(part)
     if before and before == (_full_size(part) or expected):
         return True
@@ -149,7 +149,7 @@ def fetch(
     def attempt() -> None:
         nonlocal best, fruitless
         try:
-            _attempt(wish)
+            _attempt(request)
         except _Passing:
             size = partial_size(part)
             fruitless = 1 if size > best else fruitless + 1
@@ -188,7 +188,7 @@ def discard(part: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _Request:
     """The arguments of `fetch`."""
 
     url: str
@@ -201,63 +201,63 @@ class _Wish:
     progress: bool
 
 
-def _attempt(wish: _Wish) -> None:
+def _attempt(request: _Request) -> None:
     """Make one request; raise `_Passing` if a retry may help."""
-    size, origin = partial_size(wish.part), _origin(wish.part)
+    size, origin = partial_size(request.part), _origin(request.part)
     headers = {"Accept-Encoding": "identity"}
-    if size and origin and origin.url == wish.url and origin.validator:
+    if size and origin and origin.url == request.url and origin.validator:
         headers |= {"Range": f"bytes={size}-", "If-Range": origin.validator}
-    elif size and wish.verified_later:
+    elif size and request.verified_later:
         headers["Range"] = f"bytes={size}-"
-    times = (wish.patience.connect, wish.patience.stall)
+    times = (request.patience.connect, request.patience.stall)
     with (
-        _translated(wish.patience),
-        requests.get(wish.url, headers=headers, stream=True, timeout=times) as answer,
+        _translated(request.patience),
+        requests.get(request.url, headers=headers, stream=True, timeout=times) as answer,
     ):
         if answer.status_code in (206, 416) and "Range" in headers:
             first, total = _range(answer)
-            known = _full_size(wish.part) or wish.expected
+            known = _full_size(request.part) or request.expected
             if answer.status_code == 416 and total == size:
                 return
             if answer.status_code == 416 or first != size or (known and total and known != total):
-                discard(wish.part)
+                discard(request.part)
                 raise _Passing("the server's file does not continue the partial download; starting over")
-            _receive(wish, answer.raw.stream(CHUNK, decode_content=False), size, total)
+            _receive(request, answer.raw.stream(CHUNK, decode_content=False), size, total)
         elif answer.status_code == 200:
             chunks = answer.raw.stream(CHUNK, decode_content=False)
             head = next(chunks, b"")
             _refuse_page(answer, head)
             total = _number(answer.headers.get("Content-Length"))
-            if wish.limit and total and total > wish.limit:
-                raise TransferError(f"reports a size of {total:,} bytes; at most {wish.limit:,} are expected")
-            with disk_errors(wish.part, "free some space and run again"):
-                discard(wish.part)
-                write_json(_origin_path(wish.part), asdict(_Origin(wish.url, _validator(answer), total)))
-            _receive(wish, itertools.chain([head], chunks), 0, total)
+            if request.limit and total and total > request.limit:
+                raise TransferError(f"reports a size of {total:,} bytes; at most {request.limit:,} are expected")
+            with disk_errors(request.part, "free some space and run again"):
+                discard(request.part)
+                write_json(_origin_path(request.part), asdict(_Origin(request.url, _validator(answer), total)))
+            _receive(request, itertools.chain([head], chunks), 0, total)
         else:
             _refuse_status(answer)
 
 
-def _receive(wish: _Wish, chunks: Iterable[bytes], size: int, total: int | None) -> None:
+def _receive(request: _Request, chunks: Iterable[bytes], size: int, total: int | None) -> None:
     """Append `chunks` to a partial file of `size` bytes, until it has `total`, or the expected size if that is None."""
-    pace = _Pace(wish.slowest, wish.patience.window)
+    pace = _Pace(request.slowest, request.patience.window)
     with (
-        disk_errors(wish.part, DISK_FULL),
-        open(wish.part, "ab") as file,
-        _meter(wish, size, total or wish.expected) as meter,
+        disk_errors(request.part, DISK_FULL),
+        open(request.part, "ab") as file,
+        _meter(request, size, total or request.expected) as meter,
     ):
         for chunk in chunks:
             _append(file, chunk)
             size += len(chunk)
             meter.update(len(chunk))
-            if wish.limit and size > wish.limit:
-                discard(wish.part)  # so the next run does not resume from it
-                raise TransferError(f"sends more than {wish.limit:,} bytes")
+            if request.limit and size > request.limit:
+                discard(request.part)  # so the next run does not resume from it
+                raise TransferError(f"sends more than {request.limit:,} bytes")
             pace.check(len(chunk))
     if total and size < total:
         raise _Passing(f"the connection closed after {size:,} of {total:,} bytes")
-    if total is None and wish.expected and size < wish.expected:
-        raise _Short(f"the connection closed after {size:,} of {wish.expected:,} bytes")
+    if total is None and request.expected and size < request.expected:
+        raise _Short(f"the connection closed after {size:,} of {request.expected:,} bytes")
 
 
 def _append(file: IO[bytes], chunk: bytes) -> None:
@@ -366,16 +366,16 @@ class _LogLines(io.StringIO):
         return len(text)
 
 
-def _meter(wish: _Wish, size: int, total: int | None) -> tqdm:
+def _meter(request: _Request, size: int, total: int | None) -> tqdm:
     common = {
-        "desc": wish.part.name.removesuffix(".part"),
+        "desc": request.part.name.removesuffix(".part"),
         "initial": size,
         "total": total,
         "unit": "B",
         "unit_scale": True,
     }
-    if wish.progress and sys.stderr.isatty():
+    if request.progress and sys.stderr.isatty():
         return tqdm(**common)
     line = "{desc}: {n_fmt} of {total_fmt}B, {rate_fmt}, {remaining} left" if total else "{desc}: {n_fmt}B, {rate_fmt}"
-    every = wish.patience.log_every
+    every = request.patience.log_every
     return tqdm(**common, file=_LogLines(), mininterval=every, maxinterval=2 * every, miniters=1, bar_format=line)
