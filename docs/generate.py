@@ -31,6 +31,9 @@ IMAGES = {
     "images/figure2-cells-lines.png": (
         "reference/obtained/figure2-cells/cifar10-preresnet20-epochs/figures/lmc_lines.png"
     ),
+    "images/mask-or-weights-lines.png": (
+        "reference/obtained/mask-or-weights/cifar10-preresnet20-reinitialised/figures/lmc_lines.png"
+    ),
     "images/sixteen-seeds.png": "reference/obtained/cifar10-cpu-seeds/cifar10-cpu-seeds/figures/seeds.png",
     "images/cifar10-cpu.png": "reference/obtained/cifar10-cpu/cifar10-cpu/figures/phase_diagram.png",
     "images/cifar10-cpu-seeds.png": "reference/obtained/cifar10-cpu/cifar10-cpu/figures/seeds.png",

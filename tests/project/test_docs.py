@@ -98,6 +98,27 @@ def test_the_sixteen_seeds_are_reported_as_archived() -> None:
     assert "({} against {} % on average".format(*shares) in page
 
 
+STARTS = {"epochs": "pruned weights", "reinitialised": "new weights, same mask", "random-masks": "random mask"}
+"""Control of `config/mask-or-weights.yaml` → its name on the page."""
+
+
+def test_mask_or_weights_is_reported_as_archived() -> None:
+    page = (DOCS / "results.md").read_text(encoding="utf-8")
+    for control, start in STARTS.items():
+        folder = ROOT / "reference" / "obtained" / "mask-or-weights" / f"cifar10-preresnet20-{control}"
+        cells = pd.read_csv(folder / "cells.csv").sort_values("temperature")
+        assert list(cells["temperature"]) == [80, 160]
+        for _, cell in cells.iterrows():
+            numbers = [
+                f"{100 * cell['test_error']:.2f}",
+                *(f"{cell[name]:.3f}".replace("-", "−") for name in ("lmc", "cka_softmax", "agreement")),
+                f"{cell['sign_disagreement']:.2f}",
+                f"{cell['hessian_top']:.0f}",
+                f"{cell['bezier']:.3f}".replace("-", "−"),
+            ]
+            assert f"| {start} | {cell['temperature']:g} | {' | '.join(numbers)} |" in page, numbers
+
+
 def test_readme_states_the_obtained_cells_of_figure_2() -> None:
     folder = ROOT / "reference" / "obtained" / "figure2-cells" / FIGURE2_STUDY
     grid = pd.read_csv(folder / "grid.csv").dropna(subset=["test_error", "lmc", "cka_softmax"])

@@ -227,7 +227,7 @@ def test_a_task_becomes_its_own_command(form: str, task: str | None, command: st
     assert slurm_plugin.own_command(within, ["snakemake", "--mode", "remote"], environment) is None
 
 
-def test_the_process_of_a_task_is_replaced_before_the_plugin_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_of_a_task_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(within.Executor, "run_job", within.Executor.run_job.__wrapped__)
     monkeypatch.setattr(sys, "argv", started_as_first())
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
